@@ -1,0 +1,3 @@
+//! gannet's command line.
+
+fn main() {}

@@ -1,0 +1,581 @@
+//! The words that every room speaks: [`Target`], [`Outcome`], [`Reason`], [`AlbumName`], [`Sha256`].
+//!
+//! This room knows no other room. Everything here is plain data: cheap to move, free of I/O.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// One URL to fetch, with what the list says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What to fetch, normalised by the URL standard (WHATWG). May hold credentials: print it as [`SafeUrl`].
+    pub url: Url,
+    /// Where it stands in its list, counted from 1; `None` for URLs that no list holds.
+    pub line: Option<u64>,
+    /// The name that the list asks for, as written there. `naming` makes it safe.
+    pub name: Option<String>,
+    /// The album that the list asks for; `None` means the job's album.
+    pub album: Option<AlbumName>,
+    /// What the list promises about the bytes.
+    pub sha256: Option<Sha256>,
+    /// The group that the list puts it in.
+    pub group: Option<Arc<str>>,
+    /// Other columns of the list, kept with the file; `None` when there are none.
+    pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
+}
+
+impl Target {
+    /// A target about which nothing but its URL is known.
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            line: None,
+            name: None,
+            album: None,
+            sha256: None,
+            group: None,
+            metadata: None,
+        }
+    }
+}
+
+/// What became of a target: exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// New bytes are kept.
+    Stored,
+    /// The URL was known, its bytes differ, the new ones are kept.
+    Changed,
+    /// The origin said so (304), the record is still fresh, or the same bytes came again.
+    Unchanged,
+    /// Another URL already brought these bytes into this album.
+    Duplicate,
+    /// Bytes arrived but are not an acceptable file.
+    Rejected,
+    /// No complete answer after all retries, or an error status.
+    Failed,
+    /// Not tried.
+    Skipped,
+}
+
+impl Outcome {
+    /// Every outcome, in the order in which counters list them.
+    pub const ALL: [Self; 7] = [
+        Self::Stored,
+        Self::Changed,
+        Self::Unchanged,
+        Self::Duplicate,
+        Self::Rejected,
+        Self::Failed,
+        Self::Skipped,
+    ];
+
+    /// The word for it in reports, the API and the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Duplicate => "duplicate",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|o| o.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
+        /// Why a target was rejected, failed or skipped: a stable code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code for it in reports, the API and the catalog.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The line is no URL.
+    InvalidUrl = "invalid-url",
+    /// A URL of a scheme other than `http` and `https`.
+    UnsupportedScheme = "unsupported-scheme",
+    /// The egress guard denies the address.
+    DeniedAddress = "denied-address",
+    /// The name does not resolve.
+    Dns = "dns",
+    /// No connection to the host.
+    Connect = "connect",
+    /// The TLS handshake failed, or the certificate is not trusted.
+    Tls = "tls",
+    /// The proxy refused or failed.
+    Proxy = "proxy",
+    /// A limit of time ran out: connect, first byte, idle, or the whole attempt.
+    Timeout = "timeout",
+    /// The body came slower than `fetch.min_speed`.
+    TooSlow = "too-slow",
+    /// The connection was lost before or within the answer.
+    Reset = "reset",
+    /// The body is shorter than the answer promised.
+    Truncated = "truncated",
+    /// The answer breaks the protocol, or cannot be decoded.
+    BadResponse = "bad-response",
+    /// Too many redirects, a loop, or one that leads nowhere.
+    Redirects = "redirects",
+    /// A status that brings no body.
+    Status = "status",
+    /// The body is larger than `fetch.max_bytes`.
+    TooLarge = "too-large",
+    /// The body has no bytes.
+    Empty = "empty",
+    /// The bytes are of another kind or format than wanted.
+    WrongKind = "wrong-kind",
+    /// The bytes are of the wanted kind, but damaged.
+    Corrupt = "corrupt",
+    /// The picture has more pixels, or a longer side, than allowed.
+    TooManyPixels = "too-many-pixels",
+    /// The bytes do not have the sha256 that the list promises.
+    Checksum = "checksum",
+    /// robots.txt or `X-Robots-Tag` asks not to.
+    Robots = "robots",
+    /// The host was given up after it kept failing.
+    HostDown = "host-down",
+    /// An earlier error stopped the group.
+    GroupStopped = "group-stopped",
+    /// The job was cancelled.
+    Cancelled = "cancelled",
+    /// The job's deadline passed.
+    Deadline = "deadline",
+    /// A step after the download failed.
+    Step = "step",
+    /// The store has no room left.
+    StoreFull = "store-full",
+    /// The store or the catalog failed.
+    StoreError = "store-error",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Reason {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|r| r.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waiting for its turn.
+    Queued,
+    /// Running.
+    Ongoing,
+    /// Ended with no more failures than tolerated.
+    Completed,
+    /// Ended with more failures than tolerated, or could not run to its end.
+    Failed,
+    /// Ended by a signal or a client.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Ongoing,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The word for it in reports, the API and the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Ongoing => "ongoing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl FromStr for State {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|s| s.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Targets of a job by outcome. The one place from which every figure is derived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All targets that have an outcome: the sum of the others.
+    pub targets: u64,
+    /// See [`Outcome::Stored`].
+    pub stored: u64,
+    /// See [`Outcome::Changed`].
+    pub changed: u64,
+    /// See [`Outcome::Unchanged`].
+    pub unchanged: u64,
+    /// See [`Outcome::Duplicate`].
+    pub duplicate: u64,
+    /// See [`Outcome::Rejected`].
+    pub rejected: u64,
+    /// See [`Outcome::Failed`].
+    pub failed: u64,
+    /// See [`Outcome::Skipped`].
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Counts one more target.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.targets += 1;
+        *match outcome {
+            Outcome::Stored => &mut self.stored,
+            Outcome::Changed => &mut self.changed,
+            Outcome::Unchanged => &mut self.unchanged,
+            Outcome::Duplicate => &mut self.duplicate,
+            Outcome::Rejected => &mut self.rejected,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Skipped => &mut self.skipped,
+        } += 1;
+    }
+
+    /// The number of targets with `outcome`.
+    pub fn get(&self, outcome: Outcome) -> u64 {
+        match outcome {
+            Outcome::Stored => self.stored,
+            Outcome::Changed => self.changed,
+            Outcome::Unchanged => self.unchanged,
+            Outcome::Duplicate => self.duplicate,
+            Outcome::Rejected => self.rejected,
+            Outcome::Failed => self.failed,
+            Outcome::Skipped => self.skipped,
+        }
+    }
+}
+
+/// A word that is none of the closed set it was looked up in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown word `{0}`")]
+pub struct UnknownWord(pub String);
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// gannet's word for it, such as `jpeg`.
+    pub name: &'static str,
+    /// Its registered media type, such as `image/jpeg`.
+    pub media_type: &'static str,
+    /// File name extensions, without the dot and in lower case, the preferred one first.
+    /// Empty: any extension may stay.
+    pub extensions: &'static [&'static str],
+}
+
+/// A SHA-256 digest (FIPS 180-4); prints and parses as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.pad(std::str::from_utf8(&hex).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidSha256;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSha256> {
+        let digits = text.as_bytes();
+        let mut digest = [0; 32];
+        if digits.len() != 64 {
+            return Err(InvalidSha256);
+        }
+        for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |d: u8| char::from(d).to_digit(16).ok_or(InvalidSha256);
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A text that is not 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sha256 is 64 hexadecimal digits")]
+pub struct InvalidSha256;
+
+/// The name of an album: one to eight segments joined by `/`, each a safe folder name.
+///
+/// The root of the store is the album without a name; it is `None` where an album is optional.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct AlbumName(Arc<str>);
+
+impl AlbumName {
+    /// Longest name, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Takes `name` as it is.
+    ///
+    /// # Errors
+    ///
+    /// When a segment is empty, `.`, `..`, begins with a dot, ends with a dot or space, or holds a
+    /// control character or one of `\ : * ? " < > |`; when there are over eight segments or
+    /// [`MAX_BYTES`](Self::MAX_BYTES) bytes.
+    pub fn new(name: &str) -> Result<Self, InvalidAlbumName> {
+        let bad = |why| {
+            Err(InvalidAlbumName {
+                name: name.to_owned(),
+                why,
+            })
+        };
+        if name.is_empty() {
+            return bad("it is empty");
+        }
+        if name.len() > Self::MAX_BYTES {
+            return bad("it is longer than 255 bytes");
+        }
+        if name.split('/').count() > 8 {
+            return bad("it has more than eight segments");
+        }
+        for segment in name.split('/') {
+            if segment.is_empty() {
+                return bad("a segment is empty");
+            }
+            if segment.starts_with('.') {
+                return bad("a segment begins with a dot");
+            }
+            if segment.ends_with(['.', ' ']) || segment.starts_with(' ') {
+                return bad("a segment ends with a dot, or begins or ends with a space");
+            }
+            if segment.contains(|c: char| c.is_control() || "\\:*?\"<>|".contains(c)) {
+                return bad("it holds a control character or one of \\ : * ? \" < > |");
+            }
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AlbumName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for AlbumName {
+    type Err = InvalidAlbumName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidAlbumName> {
+        Self::new(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for AlbumName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::new(&name).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A text that cannot name an album.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` cannot name an album: {why}", name.escape_debug())]
+pub struct InvalidAlbumName {
+    name: String,
+    why: &'static str,
+}
+
+/// A URL that prints without its credentials: `https://user:***@host/path`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SafeUrl(Url);
+
+impl SafeUrl {
+    /// Masks the password, or the user name when that stands alone, since it may be a token.
+    pub fn new(url: &Url) -> Self {
+        let mut url = url.clone();
+        // Both setters fail only for URLs without a host, which hold no credentials.
+        if url.password().is_some() {
+            let _ = url.set_password(Some("***"));
+        } else if !url.username().is_empty() {
+            let _ = url.set_username("***");
+        }
+        Self(url)
+    }
+
+    /// The masked URL as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for SafeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.as_str())
+    }
+}
+
+impl fmt::Debug for SafeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0.as_str(), f)
+    }
+}
+
+impl Serialize for SafeUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl From<&Url> for SafeUrl {
+    fn from(url: &Url) -> Self {
+        Self::new(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_safe_url_prints_no_credentials() {
+        let safe = |text: &str| SafeUrl::new(&Url::parse(text).unwrap()).to_string();
+        assert_eq!(
+            safe("https://ann:secret@example.org/a?b"),
+            "https://ann:***@example.org/a?b"
+        );
+        assert_eq!(
+            safe("https://token@example.org/"),
+            "https://***@example.org/"
+        );
+        assert_eq!(safe("https://example.org/"), "https://example.org/");
+    }
+
+    #[test]
+    fn words_come_back_as_they_were_written() {
+        for outcome in Outcome::ALL {
+            assert_eq!(outcome.as_str().parse(), Ok(outcome));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(*reason));
+        }
+        assert!("nearly".parse::<Reason>().is_err());
+    }
+
+    #[test]
+    fn a_digest_prints_and_parses_as_hexadecimal() {
+        let digest = Sha256::of(b"");
+        let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest.to_string(), text);
+        assert_eq!(text.to_uppercase().parse(), Ok(digest));
+        assert!("e3".parse::<Sha256>().is_err());
+        assert!("g".repeat(64).parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn an_album_never_leaves_the_store() {
+        for bad in [
+            "",
+            "/",
+            "..",
+            "a/../b",
+            "a//b",
+            ".hidden",
+            "a/.gannet",
+            "c:",
+            "a\0",
+            "nl\n",
+            "a\\b",
+            "dot.",
+            &"x".repeat(256),
+            "a/b/c/d/e/f/g/h/i",
+        ] {
+            assert!(AlbumName::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["cats", "shops/2026-11", "Größe", "猫"] {
+            assert_eq!(AlbumName::new(good).unwrap().as_str(), good);
+        }
+    }
+}
