@@ -1,3 +1,4 @@
 //! gannet keeps a folder in step with lists of URLs.
 
+pub mod naming;
 pub mod target;
