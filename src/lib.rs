@@ -1,4 +1,5 @@
 //! gannet keeps a folder in step with lists of URLs.
 
+pub mod fetch;
 pub mod naming;
 pub mod target;

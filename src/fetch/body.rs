@@ -1,0 +1,365 @@
+//! A body on its way in: decoded, within its limits.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+use http::header::{CONTENT_ENCODING, HeaderMap};
+use tokio::io::{AsyncRead, BufReader};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::{StreamReader, poll_read_buf};
+use url::Url;
+
+use super::classify;
+use super::error::{Cause, FetchError, Phase};
+use super::wire::{Deadline, Head};
+
+/// Room for decoded bytes; what one chunk of an encoded body holds at most.
+const DECODED_CHUNK: usize = 32 * 1024;
+
+/// More codings than this over each other are not a way to save bytes.
+const MAX_CODINGS: usize = 3;
+
+/// Limits that hold while a body comes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) idle: Duration,
+    pub(super) deadline: Deadline,
+    /// Bytes a second; 0: any.
+    pub(super) min_speed: u64,
+    pub(super) window: Duration,
+    /// For the whole body, after decoding, with the part that a resumed body began with.
+    pub(super) max_bytes: u64,
+}
+
+/// Largest window of zstd in HTTP as a power of two, RFC 9659: bounds a decoder's memory to 8 MiB.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+type Reader = Pin<Box<dyn AsyncRead + Send + Sync>>;
+
+/// The bytes as they come.
+pub(super) enum Bytestream {
+    /// As the origin sends them.
+    Plain(reqwest::Response),
+    /// Through decoders. Boxed once a body.
+    Decoded { reader: Reader, buffer: BytesMut },
+    /// All are read, or there are none to read.
+    Ended,
+}
+
+impl Bytestream {
+    /// The bytes of `response`, through the decoders that `headers` ask for.
+    ///
+    /// # Errors
+    ///
+    /// The name of a coding that is not known (RFC 9110, section 8.4.1), or too many of them.
+    pub(super) fn new(response: reqwest::Response, headers: &HeaderMap) -> Result<Self, Cause> {
+        let codings = codings(headers)?;
+        // An empty body with a coding is what some origins send; there is nothing to decode.
+        if codings.is_empty() || response.content_length() == Some(0) {
+            return Ok(Self::Plain(response));
+        }
+        let mut reader: Reader = Box::pin(StreamReader::new(
+            response.bytes_stream().map_err(io::Error::other),
+        ));
+        // Applied in the order listed, so the last one comes off first.
+        for coding in codings.into_iter().rev() {
+            let encoded = BufReader::new(reader);
+            reader = match coding {
+                Coding::Gzip => {
+                    let mut decoder = GzipDecoder::new(encoded);
+                    decoder.multiple_members(true);
+                    Box::pin(decoder)
+                }
+                Coding::Zlib => Box::pin(ZlibDecoder::new(encoded)),
+                Coding::Brotli => Box::pin(BrotliDecoder::new(encoded)),
+                Coding::Zstd => {
+                    let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                    let mut decoder = ZstdDecoder::with_params(encoded, &[window]);
+                    decoder.multiple_members(true);
+                    Box::pin(decoder)
+                }
+            };
+        }
+        Ok(Self::Decoded {
+            reader,
+            buffer: BytesMut::new(),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Zlib,
+    Brotli,
+    Zstd,
+}
+
+/// Whether `headers` say that the body is encoded.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_ENCODING) && !codings(headers).is_ok_and(|list| list.is_empty())
+}
+
+fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Cause> {
+    let mut list = Vec::new();
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let unknown = |name: &str| {
+            Cause(format!(
+                "content encoding `{}` is not known",
+                name.escape_debug()
+            ))
+        };
+        let value = value.to_str().map_err(|_| unknown("?"))?;
+        for name in value.split(',').map(str::trim) {
+            list.push(match name.to_ascii_lowercase().as_str() {
+                "" | "identity" => continue,
+                "gzip" | "x-gzip" => Coding::Gzip,
+                "deflate" => Coding::Zlib,
+                "br" => Coding::Brotli,
+                "zstd" => Coding::Zstd,
+                _ => return Err(unknown(name)),
+            });
+        }
+    }
+    if list.len() > MAX_CODINGS {
+        return Err(Cause(format!("more than {MAX_CODINGS} content encodings")));
+    }
+    Ok(list)
+}
+
+/// A body and its limits.
+pub(super) struct Body {
+    stream: Bytestream,
+    watch: Watch,
+    max_bytes: u64,
+    /// Bytes so far, with the part that a resumed body began with.
+    got: u64,
+    /// Bytes in the end, if known.
+    expected: Option<u64>,
+}
+
+impl Body {
+    /// The body of an answer, of which `offset` bytes are there already.
+    pub(super) fn new(
+        head: Head,
+        headers: &HeaderMap,
+        limits: Limits,
+        offset: u64,
+        expected: Option<u64>,
+    ) -> Result<Self, Cause> {
+        Ok(Self {
+            stream: Bytestream::new(head.response, headers)?,
+            watch: Watch::new(head.sleep, limits),
+            max_bytes: limits.max_bytes,
+            got: offset,
+            expected,
+        })
+    }
+
+    /// The body of an answer that has none to read.
+    pub(super) fn none(head: Head, limits: Limits) -> Self {
+        Self {
+            stream: Bytestream::Ended,
+            watch: Watch::new(head.sleep, limits),
+            max_bytes: 0,
+            got: 0,
+            expected: None,
+        }
+    }
+
+    /// The next bytes; `None` at the end. Cancel safe: a dropped call loses nothing.
+    pub(super) async fn chunk(&mut self, url: &Url) -> Result<Option<Bytes>, FetchError> {
+        let Self { stream, watch, .. } = self;
+        let next = match stream {
+            Bytestream::Plain(response) => {
+                let mut next = pin!(response.chunk());
+                let next = poll_fn(|cx| match next.as_mut().poll(cx) {
+                    Poll::Ready(next) => Poll::Ready(Ok(next)),
+                    Poll::Pending => watch.poll_expired(cx).map(Err),
+                });
+                match next.await {
+                    Ok(Ok(next)) => Ok(next),
+                    Ok(Err(error)) => Err(classify::body(&error, url, self.got, self.expected)),
+                    Err(expired) => Err(watch.explain(expired, url)),
+                }
+            }
+            Bytestream::Decoded { reader, buffer } => {
+                buffer.reserve(DECODED_CHUNK);
+                let next = poll_fn(|cx| match poll_read_buf(reader.as_mut(), cx, buffer) {
+                    Poll::Ready(read) => Poll::Ready(Ok(read)),
+                    Poll::Pending => watch.poll_expired(cx).map(Err),
+                });
+                match next.await {
+                    Ok(Ok(0)) => Ok(None),
+                    Ok(Ok(_)) => Ok(Some(buffer.split().freeze())),
+                    Ok(Err(error)) => Err(classify::decode(&error, url, self.got)),
+                    Err(expired) => Err(watch.explain(expired, url)),
+                }
+            }
+            Bytestream::Ended => return Ok(None),
+        };
+        let next = next.and_then(|next| self.count(next, url));
+        if !matches!(next, Ok(Some(_))) {
+            // Gives the connection back, or hangs up.
+            self.stream = Bytestream::Ended;
+        }
+        next
+    }
+
+    fn count(&mut self, next: Option<Bytes>, url: &Url) -> Result<Option<Bytes>, FetchError> {
+        let Some(bytes) = next else {
+            return match self.expected {
+                Some(expected) if self.got < expected => Err(FetchError::Truncated {
+                    url: url.into(),
+                    got: self.got,
+                    expected: Some(expected),
+                }),
+                _ => Ok(None),
+            };
+        };
+        self.watch.note(bytes.len());
+        self.got += bytes.len() as u64;
+        if self.got > self.max_bytes {
+            return Err(FetchError::TooLarge {
+                url: url.into(),
+                limit: self.max_bytes,
+            });
+        }
+        Ok(Some(bytes))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("got", &self.got)
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Watches the time while a body is waited for.
+///
+/// Costs nothing as long as bytes are there when they are asked for, and a look at the clock when they are
+/// not. The timer is left alone until it fires; only then is it set to what is due by now. Time in which
+/// nobody asks for bytes counts for `total_timeout` alone.
+struct Watch {
+    sleep: Pin<Box<Sleep>>,
+    limits: Limits,
+    /// Since when the next bytes are waited for.
+    waiting: Option<Instant>,
+    /// Waiting within the current window of `min_speed`, up to `counted`.
+    waited: Duration,
+    counted: Instant,
+    /// Bytes within that window.
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Expired {
+    Phase(Phase, Duration),
+    TooSlow,
+}
+
+impl Watch {
+    fn new(sleep: Pin<Box<Sleep>>, limits: Limits) -> Self {
+        let counted = sleep.deadline();
+        Self {
+            sleep,
+            limits,
+            waiting: None,
+            waited: Duration::ZERO,
+            counted,
+            bytes: 0,
+        }
+    }
+
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let since = match self.waiting {
+            Some(since) => since,
+            None => {
+                let now = Instant::now();
+                self.waiting = Some(now);
+                self.counted = now;
+                now
+            }
+        };
+        let Limits {
+            idle,
+            deadline,
+            window,
+            ..
+        } = self.limits;
+        loop {
+            let window_ends = self.counted + window.saturating_sub(self.waited);
+            let mut due = (since + idle).min(deadline.at);
+            if self.limits.min_speed > 0 {
+                due = due.min(window_ends);
+            }
+            if self.sleep.deadline() > due {
+                self.sleep.as_mut().reset(due);
+            }
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= deadline.at {
+                return Poll::Ready(Expired::Phase(Phase::Total, deadline.limit));
+            }
+            if now >= since + idle {
+                return Poll::Ready(Expired::Phase(Phase::Body, idle));
+            }
+            if self.limits.min_speed > 0 && now >= window_ends {
+                if self.is_slow() {
+                    return Poll::Ready(Expired::TooSlow);
+                }
+                self.start_window(now);
+                continue;
+            }
+            self.sleep.as_mut().reset(due);
+        }
+    }
+
+    /// Counts bytes that arrived.
+    fn note(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.waiting.take().is_some() && self.limits.min_speed > 0 {
+            let now = Instant::now();
+            self.waited += now.saturating_duration_since(self.counted);
+            if self.waited >= self.limits.window && !self.is_slow() {
+                self.start_window(now);
+            }
+        }
+    }
+
+    fn start_window(&mut self, now: Instant) {
+        self.counted = now;
+        self.waited = Duration::ZERO;
+        self.bytes = 0;
+    }
+
+    fn is_slow(&self) -> bool {
+        (self.bytes as f64) < self.limits.min_speed as f64 * self.limits.window.as_secs_f64()
+    }
+
+    fn explain(&self, expired: Expired, url: &Url) -> FetchError {
+        match expired {
+            Expired::Phase(phase, limit) => FetchError::Timeout {
+                url: url.into(),
+                phase,
+                limit,
+            },
+            Expired::TooSlow => FetchError::TooSlow {
+                url: url.into(),
+                min_speed: self.limits.min_speed,
+                window: self.limits.window,
+            },
+        }
+    }
+}

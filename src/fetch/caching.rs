@@ -1,0 +1,355 @@
+//! What headers say of time and sameness: validators, freshness, `Retry-After` (RFC 9110, RFC 9111).
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{
+    AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
+};
+
+/// What an origin gave to tell later whether a body is still the same. Kept exactly as it was sent, since
+/// some origins compare dates as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`, with its quotes and, if weak, its `W/`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    /// What `headers` give.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        Self {
+            etag: text(headers, &ETAG),
+            last_modified: text(headers, &LAST_MODIFIED),
+        }
+    }
+
+    /// Whether there is nothing to ask with.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Adds the preconditions of a conditional request, RFC 9110 section 13.1.
+    ///
+    /// A text that cannot stand in a header is left out: it costs a body, not the request.
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        for (name, text) in [
+            (IF_NONE_MATCH, &self.etag),
+            (IF_MODIFIED_SINCE, &self.last_modified),
+        ] {
+            if let Some(value) = text.as_ref().and_then(|t| HeaderValue::try_from(t).ok()) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// Where to continue a body that was cut off, and what tells that it is still the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    offset: u64,
+    validator: HeaderValue,
+}
+
+impl Resume {
+    /// Bytes that are there already.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// A way to continue after `offset` bytes of the body that came with `headers`.
+    ///
+    /// `None` when the origin gave nothing that tells the body's bytes apart from those of another version:
+    /// a strong `ETag`, or a `Last-Modified` that lies so far before `Date` that the body cannot have
+    /// changed twice within that second (RFC 9110, section 8.8.2.2). A weak `ETag` rules out the date too,
+    /// since it says that bytes may differ.
+    pub(super) fn new(headers: &HeaderMap, offset: u64) -> Option<Self> {
+        let validator = match headers.get(ETAG) {
+            Some(etag) if etag.as_bytes().starts_with(b"\"") => etag,
+            Some(_) => return None,
+            None => {
+                let modified = headers.get(LAST_MODIFIED)?;
+                let age = date(headers, &DATE)?
+                    .duration_since(date(headers, &LAST_MODIFIED)?)
+                    .ok()?;
+                if age < Duration::from_secs(1) {
+                    return None;
+                }
+                modified
+            }
+        };
+        let refuses = headers
+            .get(http::header::ACCEPT_RANGES)
+            .is_some_and(|v| v == "none");
+        (offset > 0 && !refuses).then(|| Self {
+            offset,
+            validator: validator.clone(),
+        })
+    }
+
+    /// Adds `Range` and `If-Range`, RFC 9110 sections 14.2 and 13.1.5.
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        let range = HeaderValue::try_from(format!("bytes={}-", self.offset))
+            .expect("digits can stand in a header");
+        headers.insert(RANGE, range);
+        headers.insert(IF_RANGE, self.validator.clone());
+    }
+}
+
+/// `Content-Range: bytes FIRST-LAST/LENGTH`, RFC 9110 section 14.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentRange {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// `None`: unknown to the origin.
+    pub(super) length: Option<u64>,
+}
+
+impl ContentRange {
+    pub(super) fn parse(value: &HeaderValue) -> Option<Self> {
+        let (unit, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+        let (range, length) = rest.trim().split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let range = Self {
+            first: digits(first)?,
+            last: digits(last)?,
+            length: if length == "*" {
+                None
+            } else {
+                Some(digits(length)?)
+            },
+        };
+        let is_sound = unit.eq_ignore_ascii_case("bytes")
+            && range.first <= range.last
+            && range.length.is_none_or(|length| range.last < length);
+        is_sound.then_some(range)
+    }
+}
+
+/// A number in digits alone: `parse` would take a sign.
+fn digits(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // More than fits is as good as the most that fits, RFC 9111 section 1.2.2.
+    Some(text.parse().unwrap_or(u64::MAX))
+}
+
+/// A year is enough to wait or to stay fresh; larger numbers only overflow clocks and dates.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+}
+
+/// How long from `now` on the origin lets its answer pass as fresh, for a private cache (RFC 9111,
+/// sections 4.2 and 5.2). Zero when it wants to be asked each time; `None` when it does not say.
+pub(super) fn freshness(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let mut max_age = None;
+    for directive in headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+    {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        let name = name.trim();
+        // `no-cache="Set-Cookie"` speaks of one header only.
+        if name.eq_ignore_ascii_case("no-store")
+            || (name.eq_ignore_ascii_case("no-cache") && value.is_empty())
+        {
+            return Some(Duration::ZERO);
+        }
+        if name.eq_ignore_ascii_case("max-age") {
+            // The smallest of several, and nothing for one that cannot be read: stale is the safe side.
+            let seconds = digits(value.trim().trim_matches('"')).unwrap_or(0);
+            max_age = Some(max_age.map_or(seconds, |other: u64| other.min(seconds)));
+        }
+    }
+    let sent = date(headers, &DATE).unwrap_or(now);
+    let lifetime = match max_age {
+        Some(seconds) => Duration::from_secs(seconds),
+        // An `Expires` that is no date, such as `0` or `-1`, is in the past.
+        None if headers.contains_key(EXPIRES) => date(headers, &EXPIRES)
+            .and_then(|expires| expires.duration_since(sent).ok())
+            .unwrap_or_default(),
+        None => return None,
+    };
+    let stated_age = headers
+        .get(AGE)
+        .and_then(|v| digits(v.to_str().ok()?.trim()))
+        .unwrap_or(0);
+    let apparent_age = now.duration_since(sent).unwrap_or_default();
+    Some(
+        lifetime
+            .min(LONGEST)
+            .saturating_sub(apparent_age.max(Duration::from_secs(stated_age))),
+    )
+}
+
+/// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3), in seconds or as a date.
+///
+/// A date is held against the origin's own `Date`, so that a clock that is off does not matter.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Some(seconds) = digits(value) {
+        return Some(Duration::from_secs(seconds).min(LONGEST));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(
+        until
+            .duration_since(date(headers, &DATE).unwrap_or(now))
+            .unwrap_or_default()
+            .min(LONGEST),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    type Cases = &'static [(&'static [(&'static str, &'static str)], Option<u64>)];
+
+    const NOON: &str = "Fri, 20 Nov 2026 12:00:00 GMT";
+    const LATER: &str = "Fri, 20 Nov 2026 12:01:30 GMT";
+
+    fn noon() -> SystemTime {
+        httpdate::parse_http_date(NOON).unwrap()
+    }
+
+    #[test]
+    fn freshness_is_what_the_origin_says_less_the_age() {
+        let cases: Cases = &[
+            (&[], None),
+            (&[("cache-control", "public")], None),
+            (&[("cache-control", "max-age=60")], Some(60)),
+            (&[("cache-control", "public, Max-Age=60")], Some(60)),
+            (&[("cache-control", "max-age=\"60\"")], Some(60)),
+            (&[("cache-control", "max-age=60, max-age=30")], Some(30)),
+            (&[("cache-control", "s-maxage=60")], None),
+            (&[("cache-control", "max-age=-1")], Some(0)),
+            (&[("cache-control", "max-age=60"), ("age", "20")], Some(40)),
+            (&[("cache-control", "max-age=60"), ("age", "80")], Some(0)),
+            (&[("cache-control", "max-age=60, no-cache")], Some(0)),
+            (
+                &[
+                    ("cache-control", "max-age=60"),
+                    ("cache-control", "no-store"),
+                ],
+                Some(0),
+            ),
+            (
+                &[("cache-control", "max-age=60, no-cache=\"set-cookie\"")],
+                Some(60),
+            ),
+            (
+                &[("cache-control", "max-age=99999999999999999999999")],
+                Some(366 * 24 * 3600),
+            ),
+            (&[("date", NOON), ("expires", LATER)], Some(90)),
+            (&[("expires", LATER)], Some(90)),
+            (&[("date", NOON), ("expires", "0")], Some(0)),
+            (&[("date", LATER), ("expires", NOON)], Some(0)),
+            (
+                &[("cache-control", "max-age=10"), ("expires", LATER)],
+                Some(10),
+            ),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(
+                freshness(&headers(lines), noon()),
+                expected.map(Duration::from_secs),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let cases: Cases = &[
+            (&[], None),
+            (&[("retry-after", "120")], Some(120)),
+            (&[("retry-after", " 0 ")], Some(0)),
+            (&[("retry-after", "-5")], None),
+            (&[("retry-after", "soon")], None),
+            (
+                &[("retry-after", "99999999999999999999999")],
+                Some(366 * 24 * 3600),
+            ),
+            (&[("retry-after", LATER)], Some(90)),
+            (&[("retry-after", LATER), ("date", LATER)], Some(0)),
+            (&[("retry-after", NOON), ("date", LATER)], Some(0)),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(
+                retry_after(&headers(lines), noon()),
+                expected.map(Duration::from_secs),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_is_continued_only_by_a_validator_that_tells_bytes_apart() {
+        let resume = |lines: &[_]| Resume::new(&headers(lines), 10).is_some();
+        assert!(resume(&[("etag", "\"a\"")]));
+        assert!(!resume(&[("etag", "W/\"a\"")]));
+        assert!(!resume(&[
+            ("etag", "W/\"a\""),
+            ("last-modified", NOON),
+            ("date", LATER)
+        ]));
+        assert!(resume(&[("last-modified", NOON), ("date", LATER)]));
+        assert!(!resume(&[("last-modified", NOON), ("date", NOON)]));
+        assert!(!resume(&[("last-modified", NOON)]));
+        assert!(!resume(&[]));
+        assert!(!resume(&[("etag", "\"a\""), ("accept-ranges", "none")]));
+        assert!(Resume::new(&headers(&[("etag", "\"a\"")]), 0).is_none());
+    }
+
+    #[test]
+    fn a_content_range_has_to_make_sense() {
+        let parse = |text: &str| ContentRange::parse(&text.parse().unwrap());
+        assert_eq!(
+            parse("bytes 5-9/10"),
+            Some(ContentRange {
+                first: 5,
+                last: 9,
+                length: Some(10)
+            })
+        );
+        assert_eq!(
+            parse("bytes 5-9/*"),
+            Some(ContentRange {
+                first: 5,
+                last: 9,
+                length: None
+            })
+        );
+        for text in [
+            "bytes */10",
+            "bytes 9-5/10",
+            "bytes 5-10/10",
+            "items 5-9/10",
+            "bytes +5-9/10",
+            "",
+            "bytes 5-/10",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From the chains of errors of the libraries below to [`FetchError`].
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use url::Url;
+
+use super::error::{Cause, FetchError, Phase};
+use super::guard::Denied;
+use super::proxy::Proxy;
+use super::resolver::Unresolved;
+
+/// The errors below `error`, itself included, from the outside in.
+///
+/// An [`io::Error`] that wraps another error is followed by that one, which its `source` skips.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|e| e.downcast_ref())
+}
+
+/// The kind of the innermost I/O error.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    chain(error)
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .last()
+        .map(io::Error::kind)
+}
+
+/// The innermost error in its own words. The outer ones only say that a request failed.
+pub(super) fn root(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().unwrap_or(error).to_string()
+}
+
+pub(super) fn cause(error: &(dyn Error + 'static)) -> Cause {
+    Cause(root(error))
+}
+
+fn is_lost(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
+}
+
+/// Why there is no answer to a request.
+pub(super) fn head(
+    error: &reqwest::Error,
+    url: &Url,
+    proxy: Option<&Proxy>,
+    connect_timeout: Duration,
+) -> FetchError {
+    let host = || url.host_str().unwrap_or_default().to_owned();
+    if let Some(denied) = find::<Denied>(error) {
+        let host = match proxy {
+            Some(proxy) if proxy.resolves() => proxy.to_string(),
+            _ => host(),
+        };
+        return FetchError::Denied {
+            host,
+            source: Box::new(*denied),
+        };
+    }
+    if error.is_builder() {
+        return FetchError::InvalidUrl {
+            url: url.into(),
+            why: "it does not fit into a request",
+        };
+    }
+    if error.is_connect() {
+        return connect(error, url, proxy, connect_timeout);
+    }
+    let source = cause(error);
+    let url = url.into();
+    if let Some(hyper) = find::<hyper::Error>(error) {
+        if hyper.is_parse() || hyper.is_parse_too_large() {
+            return FetchError::BadResponse { url, source };
+        }
+        if hyper.is_timeout() {
+            return FetchError::Reset { url, source };
+        }
+    }
+    match io_kind(error) {
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+            if find::<rustls::Error>(error).is_none() =>
+        {
+            FetchError::BadResponse { url, source }
+        }
+        _ => FetchError::Reset { url, source },
+    }
+}
+
+fn connect(
+    error: &reqwest::Error,
+    url: &Url,
+    proxy: Option<&Proxy>,
+    connect_timeout: Duration,
+) -> FetchError {
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let source = cause(error);
+    if error.is_timeout() {
+        return FetchError::Timeout {
+            url: url.into(),
+            phase: Phase::Connect,
+            limit: connect_timeout,
+        };
+    }
+    let is_tls_fault = find::<rustls::Error>(error).is_some();
+    if let Some(proxy) = proxy
+        && !is_tls_fault
+    {
+        return FetchError::Proxy {
+            proxy: proxy.to_string(),
+            host,
+            source,
+        };
+    }
+    if let Some(unresolved) = find::<Unresolved>(error) {
+        return FetchError::Dns {
+            host: unresolved.host.clone(),
+            source,
+            is_final: unresolved.is_final,
+        };
+    }
+    if is_tls_fault {
+        return FetchError::Tls {
+            host,
+            source,
+            is_transient: false,
+        };
+    }
+    // TCP alone ends in a refusal or a time-out; a connection that is lost while it is made was lost in
+    // the handshake.
+    if url.scheme() == "https" && io_kind(error).is_some_and(is_lost) {
+        return FetchError::Tls {
+            host,
+            source,
+            is_transient: true,
+        };
+    }
+    FetchError::Connect { host, source }
+}
+
+/// Why a body ends before its end. `got` and `expected` count its bytes.
+pub(super) fn body(
+    error: &(dyn Error + 'static),
+    url: &Url,
+    got: u64,
+    expected: Option<u64>,
+) -> FetchError {
+    let url = url.into();
+    if find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message) {
+        return FetchError::Truncated { url, got, expected };
+    }
+    let is_tls_fault = find::<rustls::Error>(error).is_some();
+    match io_kind(error) {
+        Some(io::ErrorKind::UnexpectedEof) => FetchError::Truncated { url, got, expected },
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) if !is_tls_fault => {
+            FetchError::BadResponse {
+                url,
+                source: cause(error),
+            }
+        }
+        _ => FetchError::Reset {
+            url,
+            source: cause(error),
+        },
+    }
+}
+
+/// Why a body cannot be decoded: what its decoder said, or what cut the bytes off below it.
+pub(super) fn decode(error: &io::Error, url: &Url, got: u64) -> FetchError {
+    if find::<reqwest::Error>(error).is_some() {
+        return body(error, url, got, None);
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return FetchError::Truncated {
+            url: url.into(),
+            got,
+            expected: None,
+        };
+    }
+    FetchError::BadResponse {
+        url: url.into(),
+        source: Cause(format!("content encoding: {}", root(error))),
+    }
+}

@@ -1,0 +1,175 @@
+//! The client: one request, or one with the redirects after it.
+
+use std::time::Duration;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT};
+use tokio::time::Instant;
+use url::Url;
+
+use super::body::Limits;
+use super::caching::{Resume, Validators};
+use super::error::{FetchError, SetupError};
+use super::headers::Headers;
+use super::redirect::Trail;
+use super::response::Response;
+use super::settings::{Hosts, Settings};
+use super::wire::{Deadline, Wire};
+
+/// The process's one HTTP client: its connections, its names, its limits. Shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Client {
+    wire: Wire,
+    headers: Headers,
+    user_agent: HeaderValue,
+    redirects: u32,
+    max_header_bytes: u64,
+    idle: Duration,
+    total: Duration,
+    min_speed: u64,
+    window: Duration,
+}
+
+/// What to ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The URL of this hop.
+    pub url: &'a Url,
+    /// The target's own URL: credentials that were given for it go to its origin and nowhere else.
+    /// The same as `url` until a redirect was followed.
+    pub origin: &'a Url,
+    /// The `Accept` header.
+    pub accept: &'a str,
+    /// What is known of the body already: an origin where it is still the same answers 304.
+    pub validators: Option<&'a Validators>,
+    /// Where to continue a body that was cut off. Leaves `validators` unused.
+    pub resume: Option<&'a Resume>,
+    /// Largest body that is accepted, in bytes after decoding.
+    pub max_bytes: u64,
+}
+
+impl Client {
+    /// A client by `[fetch]` and `[hosts]`. Needs a Tokio runtime around it only once it is used.
+    ///
+    /// # Errors
+    ///
+    /// When `ca_files` cannot be read, or TLS or name resolution cannot be set up.
+    pub fn new(settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
+        Ok(Self {
+            wire: Wire::new(settings)?,
+            headers: Headers::new(settings, hosts)?,
+            user_agent: settings.user_agent.clone(),
+            redirects: settings.redirects,
+            max_header_bytes: settings.max_header_bytes.as_u64(),
+            idle: settings.idle_timeout,
+            total: settings.total_timeout,
+            min_speed: settings.min_speed.as_u64(),
+            window: settings.min_speed_window,
+        })
+    }
+
+    /// Sends one GET and waits for the head of its answer, whatever the status. No redirect is followed.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or one that breaks the protocol or cannot be an answer to this request.
+    /// A status is none: see [`Response::status_error`].
+    pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
+        let deadline = Deadline {
+            at: Instant::now() + self.total,
+            limit: self.total,
+        };
+        let admitted = self.wire.admit(request.url).await?;
+        let mut headers = self.headers.of(request.url, request.origin);
+        let accept =
+            HeaderValue::from_str(request.accept).unwrap_or(HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT, accept);
+        if !headers.contains_key(USER_AGENT) {
+            headers.insert(USER_AGENT, self.user_agent.clone());
+        }
+        // A part of an encoded body could not be put behind the decoded one that is there.
+        let encodings = if request.resume.is_some() {
+            "identity"
+        } else {
+            "gzip, br, zstd"
+        };
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encodings));
+        match (request.resume, request.validators) {
+            (Some(resume), _) => resume.apply(&mut headers),
+            (None, Some(validators)) => validators.apply(&mut headers),
+            (None, None) => {}
+        }
+        let head = self
+            .wire
+            .execute(admitted, request.url, headers, deadline)
+            .await?;
+        let limits = Limits {
+            idle: self.idle,
+            deadline,
+            min_speed: self.min_speed,
+            window: self.window,
+            max_bytes: request.max_bytes,
+        };
+        Response::new(head, &request, limits, self.max_header_bytes)
+    }
+
+    /// Gets `url`, following redirects, for what is no target: lists, robots.txt.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); and any status whose body is not the document.
+    pub async fn get(
+        &self,
+        url: &Url,
+        accept: &str,
+        max_bytes: u64,
+    ) -> Result<Response, FetchError> {
+        self.follow(url, accept, max_bytes, self.redirects).await
+    }
+
+    pub(super) async fn follow(
+        &self,
+        origin: &Url,
+        accept: &str,
+        max_bytes: u64,
+        redirects: u32,
+    ) -> Result<Response, FetchError> {
+        let mut trail = Trail::new(redirects);
+        let mut url = origin.clone();
+        loop {
+            let request = Request {
+                url: &url,
+                origin,
+                accept,
+                validators: None,
+                resume: None,
+                max_bytes,
+            };
+            let response = self.send(request).await?;
+            match response.redirect() {
+                Some(next) => {
+                    let next = next?;
+                    trail.follow(&url, &next)?;
+                    url = next;
+                }
+                None if response.has_body() => return Ok(response),
+                None => return Err(response.status_error()),
+            }
+        }
+    }
+
+    /// The product that `user_agent` names, for robots.txt and `X-Robots-Tag`.
+    pub fn agent(&self) -> &str {
+        let product = self
+            .user_agent
+            .to_str()
+            .unwrap_or_default()
+            .split(['/', ' '])
+            .next()
+            .unwrap_or_default();
+        if product.is_empty() {
+            "gannet"
+        } else {
+            product
+        }
+    }
+}

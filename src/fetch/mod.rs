@@ -1,0 +1,45 @@
+//! The one HTTP client of the process.
+//!
+//! - [`Client`] sends a [`Request`] and gives a [`Response`], whose body comes in chunks, decoded and within
+//!   the limits of [`Settings`].
+//! - [`Guard`] judges addresses. Every request passes it: a literal address before it is sent, a name at the
+//!   moment of connecting, a proxy as well, and each redirect anew, since [`Client::send`] goes one hop.
+//! - [`FetchError`] says why there is no body: its reason, and whether another attempt may help;
+//!   [`backoff`] how long to wait for it.
+//! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it.
+//! - [`Trail`] counts redirects, [`Robots`] knows robots.txt.
+//!
+//! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
+//! There are no cookies, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
+//! to other rooms by `clippy.toml`.
+
+mod backoff;
+mod body;
+mod caching;
+mod classify;
+mod client;
+mod error;
+mod guard;
+mod headers;
+mod proxy;
+mod ranges;
+mod redirect;
+mod resolver;
+mod response;
+mod robots;
+mod settings;
+mod wire;
+
+pub use backoff::backoff;
+pub use caching::{Resume, Validators};
+pub use client::{Client, Request};
+pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
+pub use guard::{Denied, Guard};
+pub use ranges::Range;
+pub use redirect::Trail;
+pub use response::Response;
+pub use robots::Robots;
+pub use settings::{
+    Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
+    parse_network,
+};

@@ -1,0 +1,182 @@
+//! Redirects (RFC 9110, section 15.4), one hop at a time.
+
+use http::header::{HeaderMap, LOCATION};
+use percent_encoding::{AsciiSet, percent_encode};
+use url::Url;
+
+use super::error::{FetchError, RedirectProblem};
+
+/// Leaves all ASCII as it is; bytes beyond are always encoded.
+const ASCII_ONLY: &AsciiSet = &AsciiSet::EMPTY;
+
+/// Whether a status sends the client elsewhere by `Location`. 300 leaves the choice to a person, and 305 and
+/// 306 are no longer used.
+pub(super) fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where an answer from `url` with `headers` leads to.
+pub(super) fn location(url: &Url, headers: &HeaderMap) -> Result<Url, FetchError> {
+    let bad = |problem| FetchError::Redirects {
+        url: url.into(),
+        problem,
+    };
+    let value = headers
+        .get(LOCATION)
+        .ok_or_else(|| bad(RedirectProblem::NoLocation))?;
+    // Many origins send UTF-8 unencoded, which is what these bytes become in a URL anyway.
+    let reference = percent_encode(value.as_bytes(), ASCII_ONLY).to_string();
+    let mut next = url
+        .join(reference.trim())
+        .map_err(|_| bad(RedirectProblem::BadLocation))?;
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(FetchError::UnsupportedScheme {
+            url: (&next).into(),
+        });
+    }
+    // A fragment is inherited, RFC 9110 section 10.2.2; it only matters for names.
+    if next.fragment().is_none() {
+        next.set_fragment(url.fragment());
+    }
+    Ok(next)
+}
+
+/// The redirects that a target has followed so far.
+#[derive(Debug, Clone)]
+pub struct Trail {
+    limit: u32,
+    /// Without the first URL as long as there was no redirect: most targets never need it.
+    seen: Vec<Url>,
+}
+
+impl Trail {
+    /// A trail of at most `limit` redirects.
+    pub fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Goes from `from` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// When that is one redirect too many, or `to` was asked before. An origin that sets a cookie and
+    /// redirects to the same URL ends here as well: there are no cookies.
+    pub fn follow(&mut self, from: &Url, to: &Url) -> Result<(), FetchError> {
+        let bad = |problem| FetchError::Redirects {
+            url: from.into(),
+            problem,
+        };
+        if self.seen.len() as u64 >= u64::from(self.limit) {
+            return Err(bad(RedirectProblem::TooMany { limit: self.limit }));
+        }
+        self.seen.push(from.clone());
+        if self.seen.contains(to) {
+            return Err(bad(RedirectProblem::Loop));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(base: &str, value: &[u8]) -> Result<String, FetchError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, http::HeaderValue::from_bytes(value).unwrap());
+        location(&Url::parse(base).unwrap(), &headers).map(String::from)
+    }
+
+    #[test]
+    fn a_location_is_resolved_as_browsers_do() {
+        let base = "https://a.example/dir/page?q#part";
+        for (value, expected) in [
+            (&b"/x"[..], "https://a.example/x#part"),
+            (b"x", "https://a.example/dir/x#part"),
+            (b"?y", "https://a.example/dir/page?y#part"),
+            (b"//b.example/x", "https://b.example/x#part"),
+            (b"http://b.example/x#other", "http://b.example/x#other"),
+            (b" /x ", "https://a.example/x#part"),
+            (b"/a b", "https://a.example/a%20b#part"),
+            ("/caf\u{e9}".as_bytes(), "https://a.example/caf%C3%A9#part"),
+            (b"/caf\xe9", "https://a.example/caf%E9#part"),
+            (
+                "https://b\u{fc}cher.example/".as_bytes(),
+                "https://xn--bcher-kva.example/#part",
+            ),
+            (b"", "https://a.example/dir/page?q#part"),
+        ] {
+            assert_eq!(to(base, value).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_location_that_leads_nowhere_is_an_error() {
+        let base = "https://a.example/";
+        assert!(matches!(
+            to(base, b"http://"),
+            Err(FetchError::Redirects { .. })
+        ));
+        for value in [
+            "file:///etc/passwd",
+            "ftp://b.example/",
+            "data:,x",
+            "javascript:1",
+        ] {
+            assert!(
+                matches!(
+                    to(base, value.as_bytes()),
+                    Err(FetchError::UnsupportedScheme { .. })
+                ),
+                "{value}"
+            );
+        }
+        let none = location(&Url::parse(base).unwrap(), &HeaderMap::new());
+        assert!(matches!(
+            none,
+            Err(FetchError::Redirects {
+                problem: RedirectProblem::NoLocation,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_trail_ends_at_its_limit_and_at_a_circle() {
+        let url = |n: u32| Url::parse(&format!("http://a.example/{n}")).unwrap();
+        let mut trail = Trail::new(2);
+        trail.follow(&url(0), &url(1)).unwrap();
+        trail.follow(&url(1), &url(2)).unwrap();
+        let third = trail.follow(&url(2), &url(3)).unwrap_err();
+        assert!(matches!(
+            third,
+            FetchError::Redirects {
+                problem: RedirectProblem::TooMany { limit: 2 },
+                ..
+            }
+        ));
+
+        let mut trail = Trail::new(9);
+        trail.follow(&url(0), &url(1)).unwrap();
+        let back = trail.follow(&url(1), &url(0)).unwrap_err();
+        assert!(matches!(
+            back,
+            FetchError::Redirects {
+                problem: RedirectProblem::Loop,
+                ..
+            }
+        ));
+        let itself = Trail::new(9).follow(&url(7), &url(7)).unwrap_err();
+        assert!(matches!(
+            itself,
+            FetchError::Redirects {
+                problem: RedirectProblem::Loop,
+                ..
+            }
+        ));
+        assert!(Trail::new(0).follow(&url(0), &url(1)).is_err());
+    }
+}

@@ -1,0 +1,307 @@
+//! An answer: what its headers say, and its body.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderMap;
+use http::header::{CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, HeaderName};
+use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
+use url::Url;
+
+use super::body::{self, Body, Limits};
+use super::caching::{self, ContentRange, Resume, Validators};
+use super::client::Request;
+use super::error::{Cause, FetchError};
+use super::redirect;
+use super::wire::Head;
+
+/// An answer to one request.
+///
+/// Dropping it before its end closes the connection, or resets the stream of HTTP/2.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The URL that answered. May hold credentials.
+    pub url: Url,
+    content_length: Option<u64>,
+    is_encoded: bool,
+    resumed_at: u64,
+    body: Body,
+}
+
+impl Response {
+    /// Takes the head of an answer to `request`, and says so when it cannot be an answer to it.
+    pub(super) fn new(
+        mut head: Head,
+        request: &Request<'_>,
+        limits: Limits,
+        max_header_bytes: u64,
+    ) -> Result<Self, FetchError> {
+        let url = request.url;
+        let headers = std::mem::take(head.response.headers_mut());
+        let header_bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if header_bytes as u64 > max_header_bytes {
+            return Err(bad(
+                url,
+                format!("{header_bytes} bytes of headers; `fetch.max_header_bytes` sets the limit"),
+            ));
+        }
+        let status = head.response.status().as_u16();
+        let has_body = matches!(status, 200 | 203 | 206);
+        let is_encoded = has_body && body::is_encoded(&headers);
+        let content_length = head
+            .response
+            .content_length()
+            .filter(|_| has_body && !is_encoded);
+        let (resumed_at, expected) = match place(status, &headers, request)? {
+            _ if is_encoded => (0, None),
+            // A part that ends early is a body cut off, to be continued once more.
+            Some(range) => (
+                range.first,
+                Some(range.length.unwrap_or(range.last.saturating_add(1))),
+            ),
+            None => (0, content_length),
+        };
+        if expected.is_some_and(|length| length > limits.max_bytes) {
+            return Err(FetchError::TooLarge {
+                url: url.into(),
+                limit: limits.max_bytes,
+            });
+        }
+        let body = if has_body {
+            Body::new(head, &headers, limits, resumed_at, expected).map_err(|source| {
+                FetchError::BadResponse {
+                    url: url.into(),
+                    source,
+                }
+            })?
+        } else {
+            Body::none(head, limits)
+        };
+        Ok(Self {
+            status,
+            headers,
+            url: url.clone(),
+            content_length,
+            is_encoded,
+            resumed_at,
+            body,
+        })
+    }
+
+    /// Whether the status is one of those whose body is the file: 200, 203 and 206.
+    pub fn has_body(&self) -> bool {
+        matches!(self.status, 200 | 203 | 206)
+    }
+
+    /// The next bytes of the body, decoded; `None` at its end, and at once where [`has_body`](Self::has_body)
+    /// is false. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Whatever cuts the body off, and a body that passes the request's `max_bytes`.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        self.body.chunk(&self.url).await
+    }
+
+    /// Bytes that the body still has to bring, after decoding; `None`: not known.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// Whether the body came with a `Content-Encoding` that is taken off here.
+    pub fn is_encoded(&self) -> bool {
+        self.is_encoded
+    }
+
+    /// Where in the file the body begins: what was asked for in [`Request::resume`], or 0 when the origin
+    /// begins again.
+    pub fn resumed_at(&self) -> u64 {
+        self.resumed_at
+    }
+
+    /// The media type of `Content-Type` without parameters, as the origin writes it; compare without case.
+    pub fn media_type(&self) -> Option<&str> {
+        let value = self.text(&CONTENT_TYPE)?;
+        let media_type = value.split(';').next().unwrap_or(value).trim();
+        (!media_type.is_empty()).then_some(media_type)
+    }
+
+    /// What tells later whether the body is still the same.
+    pub fn validators(&self) -> Validators {
+        Validators::from_headers(&self.headers)
+    }
+
+    /// How to continue this body after `offset` bytes of the file, should it be cut off; `None`: it has to
+    /// begin again.
+    pub fn resume(&self, offset: u64) -> Option<Resume> {
+        if self.is_encoded || !self.has_body() {
+            return None;
+        }
+        Resume::new(&self.headers, offset)
+    }
+
+    /// How long from `now` on the origin lets this answer pass as fresh (RFC 9111); zero when it wants to be
+    /// asked each time, `None` when it does not say.
+    pub fn freshness(&self, now: SystemTime) -> Option<Duration> {
+        caching::freshness(&self.headers, now)
+    }
+
+    /// Where a redirect leads; `None`: the status is none.
+    ///
+    /// [`Trail`](super::Trail) counts them and finds circles.
+    pub fn redirect(&self) -> Option<Result<Url, FetchError>> {
+        redirect::is_redirect(self.status).then(|| redirect::location(&self.url, &self.headers))
+    }
+
+    /// How long the origin asks to wait before the next request.
+    pub fn retry_after(&self) -> Option<Duration> {
+        caching::retry_after(&self.headers, SystemTime::now())
+    }
+
+    /// The error that a status without a usable body amounts to.
+    pub fn status_error(&self) -> FetchError {
+        FetchError::Status {
+            url: (&self.url).into(),
+            status: self.status,
+            retry_after: self.retry_after(),
+        }
+    }
+
+    /// Whether `X-Robots-Tag` asks not to use the answer for machine learning: `noai` or `noimageai`, for
+    /// everyone or for the product `agent`.
+    pub fn noai(&self, agent: &str) -> bool {
+        let tag = HeaderName::from_static("x-robots-tag");
+        self.headers
+            .get_all(tag)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| noai(value, agent))
+    }
+
+    /// `Content-Disposition` as it was sent; `naming` makes sense of it.
+    pub fn content_disposition(&self) -> Option<&[u8]> {
+        self.headers
+            .get(CONTENT_DISPOSITION)
+            .map(http::HeaderValue::as_bytes)
+    }
+
+    /// The body as a reader. Its errors are [`io::Error`]s that wrap [`FetchError`].
+    pub fn into_reader(self) -> impl AsyncRead + Send + Unpin {
+        let chunks = stream::try_unfold(self, |mut response| async move {
+            let chunk = response.chunk().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>(chunk.map(|chunk| (chunk, response)))
+        });
+        StreamReader::new(Box::pin(chunks))
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+fn bad(url: &Url, why: impl Into<String>) -> FetchError {
+    FetchError::BadResponse {
+        url: url.into(),
+        source: Cause(why.into()),
+    }
+}
+
+/// Where in the file the body belongs, `None` being all of it, if `status` fits what was asked for.
+fn place(
+    status: u16,
+    headers: &HeaderMap,
+    request: &Request<'_>,
+) -> Result<Option<ContentRange>, FetchError> {
+    let url = request.url;
+    match (status, request.resume) {
+        (206, None) => Err(bad(url, "a part of the body that was not asked for")),
+        (206, Some(resume)) => headers
+            .get(CONTENT_RANGE)
+            .and_then(ContentRange::parse)
+            // What came before was asked for, and came, without encoding.
+            .filter(|range| range.first == resume.offset() && !body::is_encoded(headers))
+            .map(Some)
+            .ok_or_else(|| FetchError::NotResumed {
+                url: url.into(),
+                offset: resume.offset(),
+                status,
+            }),
+        (416, Some(resume)) => Err(FetchError::NotResumed {
+            url: url.into(),
+            offset: resume.offset(),
+            status,
+        }),
+        (304, resume)
+            if resume.is_some() || request.validators.is_none_or(Validators::is_empty) =>
+        {
+            Err(bad(url, "304 to a request without a condition"))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether one `X-Robots-Tag` line forbids. A name before a colon limits the rules after it to that robot,
+/// except where it is itself a rule with a value.
+fn noai(line: &str, agent: &str) -> bool {
+    const WITH_VALUE: &[&str] = &[
+        "max-snippet",
+        "max-image-preview",
+        "max-video-preview",
+        "unavailable_after",
+    ];
+    let mut applies = true;
+    line.split(',').any(|rule| {
+        let mut rule = rule.trim();
+        if let Some((name, rest)) = rule.split_once(':') {
+            let name = name.trim();
+            if WITH_VALUE
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known))
+            {
+                return false;
+            }
+            applies = name == "*" || name.eq_ignore_ascii_case(agent);
+            rule = rest.trim();
+        }
+        applies && (rule.eq_ignore_ascii_case("noai") || rule.eq_ignore_ascii_case("noimageai"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::noai;
+
+    #[test]
+    fn noai_counts_for_everyone_and_for_this_agent_only() {
+        for line in [
+            "noai",
+            "noindex, NoImageAI",
+            "*: noai",
+            "Gannet: noindex, noai",
+            "max-snippet: 3, noai",
+            "other: noindex, gannet: noai",
+        ] {
+            assert!(noai(line, "gannet"), "{line}");
+        }
+        for line in [
+            "",
+            "noindex",
+            "other: noai",
+            "noaiming",
+            "other: noindex, noai",
+            "unavailable_after: 25 Jun 2030 15:00:00 GMT",
+        ] {
+            assert!(!noai(line, "gannet"), "{line}");
+        }
+    }
+}

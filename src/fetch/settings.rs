@@ -1,0 +1,486 @@
+//! `[fetch]` and `[hosts]` as types: a value that parses is usable.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Error as _, MapAccess, Visitor};
+use url::Url;
+
+use crate::target::SafeUrl;
+
+/// `[fetch]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Requests in flight, over all hosts.
+    pub concurrency: NonZeroUsize,
+    /// Requests in flight to one host.
+    pub per_host: NonZeroUsize,
+    /// Requests a second to one host, finite and not negative; 0: no limit.
+    #[serde(deserialize_with = "rate")]
+    pub rate: f64,
+    /// Limit for name resolution, TCP and TLS together; not zero.
+    #[serde(deserialize_with = "positive")]
+    pub connect_timeout: Duration,
+    /// Longest silence: until the first byte of the answer, and between two pieces of the body; not zero.
+    #[serde(deserialize_with = "positive")]
+    pub idle_timeout: Duration,
+    /// Limit for one attempt, from connecting to the last byte; not zero.
+    #[serde(deserialize_with = "positive")]
+    pub total_timeout: Duration,
+    /// Slowest acceptable body in bytes a second; 0: any.
+    pub min_speed: ByteSize,
+    /// The time over which `min_speed` is averaged; not zero.
+    #[serde(deserialize_with = "positive")]
+    pub min_speed_window: Duration,
+    /// Largest body that is kept, in bytes after content decoding.
+    pub max_bytes: ByteSize,
+    /// Largest set of response headers: the sum of their names and values.
+    pub max_header_bytes: ByteSize,
+    /// Most redirects of one target.
+    pub redirects: u32,
+    /// Further attempts after a failure that another attempt may cure.
+    pub retries: u32,
+    /// Ceiling of the first wait before another attempt.
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
+    /// Ceiling of any such wait.
+    #[serde(deserialize_with = "duration")]
+    pub backoff_max: Duration,
+    /// Longest `Retry-After` that is waited for.
+    #[serde(deserialize_with = "duration")]
+    pub retry_after_max: Duration,
+    /// Connection faults in a row after which a host is given up; 0: never.
+    pub host_down_after: u32,
+    /// How long a host is given up.
+    #[serde(deserialize_with = "duration")]
+    pub host_down_for: Duration,
+    /// Whether addresses that are not on the public Internet are allowed.
+    pub private_networks: bool,
+    /// Networks that are allowed although they are not public.
+    #[serde(deserialize_with = "networks")]
+    pub allow_networks: Vec<IpNet>,
+    /// PEM files with certificate authorities that are trusted besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Which proxy requests go through.
+    pub proxy: ProxySetting,
+    /// Name servers; empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
+    /// How long a known URL is not asked again.
+    #[serde(deserialize_with = "duration")]
+    pub refresh_after: Duration,
+    /// Whether robots.txt and `X-Robots-Tag: noai` are respected.
+    pub robots: bool,
+    /// The `User-Agent` header.
+    #[serde(deserialize_with = "header_value")]
+    pub user_agent: HeaderValue,
+    /// Bytes of bodies that may wait in memory.
+    pub body_memory: ByteSize,
+    /// Headers for every request.
+    pub headers: Headers,
+}
+
+/// `[hosts."NAME"]`: what differs for one host. `None` leaves what `[fetch]` says.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostSettings {
+    /// Requests in flight to this host, in place of `fetch.per_host`.
+    pub concurrency: Option<NonZeroUsize>,
+    /// Requests a second to this host.
+    #[serde(deserialize_with = "optional_rate")]
+    pub rate: Option<f64>,
+    /// Further attempts.
+    pub retries: Option<u32>,
+    /// Whether robots.txt is respected.
+    pub robots: Option<bool>,
+    /// User name for HTTP basic authentication (RFC 7617).
+    pub user: Option<String>,
+    /// Password for HTTP basic authentication.
+    pub password: Option<SecretString>,
+    /// Bearer token (RFC 6750); goes before user and password.
+    pub token: Option<SecretString>,
+    /// Headers for requests to this host only.
+    pub headers: Headers,
+}
+
+/// `[hosts]`: settings by host name.
+///
+/// A name is matched exactly first, then by the longest `*.suffix` of which the host is a subdomain.
+#[derive(Debug, Clone, Default)]
+pub struct Hosts(HashMap<String, HostSettings>);
+
+impl Hosts {
+    /// The settings for `host`, as [`Url::host_str`] prints it.
+    pub fn get(&self, host: &str) -> Option<&HostSettings> {
+        self.key(host).map(|key| &self.0[key])
+    }
+
+    /// Every name or pattern with its settings.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &HostSettings)> {
+        self.0.iter().map(|(name, host)| (name.as_str(), host))
+    }
+
+    /// The name or pattern that settles `host`.
+    pub fn key(&self, host: &str) -> Option<&str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        if let Some((key, _)) = self.0.get_key_value(host) {
+            return Some(key);
+        }
+        // From the left, so that the longest suffix is met first.
+        host.match_indices('.').find_map(|(dot, _)| {
+            let (key, _) = self
+                .0
+                .get_key_value(format!("*{}", &host[dot..]).as_str())?;
+            Some(key.as_str())
+        })
+    }
+}
+
+impl FromIterator<(String, HostSettings)> for Hosts {
+    /// Takes names as they are: in lower case and ASCII, as URLs have them.
+    fn from_iter<I: IntoIterator<Item = (String, HostSettings)>>(hosts: I) -> Self {
+        Self(hosts.into_iter().collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Hosts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Hosts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of host names")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Hosts, A::Error> {
+                let mut hosts = HashMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let normal = normal_name(&name).ok_or_else(|| {
+                        A::Error::custom(format!(
+                            "`{name}` is no host name; write `example.org`, `*.example.org` or an address, without scheme, port and path"
+                        ))
+                    })?;
+                    if hosts.insert(normal, map.next_value()?).is_some() {
+                        return Err(A::Error::custom(format!("host `{name}` is given twice")));
+                    }
+                }
+                Ok(Hosts(hosts))
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
+}
+
+/// `name` as URLs have it: lower case, IDNA, addresses in their one form.
+fn normal_name(name: &str) -> Option<String> {
+    let (star, host) = match name.strip_prefix("*.") {
+        Some(host) => ("*.", host),
+        None => ("", name),
+    };
+    let bracketed = host.parse::<std::net::Ipv6Addr>().is_ok();
+    let host = if bracketed {
+        url::Host::parse(&format!("[{host}]"))
+    } else {
+        url::Host::parse(host)
+    };
+    match host.ok()? {
+        url::Host::Domain(domain) => Some(format!("{star}{domain}")),
+        address if star.is_empty() => Some(address.to_string()),
+        _ => None,
+    }
+}
+
+/// Headers as settings give them, checked, with their values marked as sensitive where a name tells so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub HeaderMap);
+
+impl Headers {
+    /// Adds one header; one of the same name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When the name or the value cannot stand in a request, or the connection sets that header itself.
+    pub fn insert(&mut self, name: &str, value: &str) -> Result<(), InvalidHeader> {
+        let invalid = |why| InvalidHeader {
+            name: name.to_owned(),
+            why,
+        };
+        let header = HeaderName::try_from(name).map_err(|_| invalid("is no header name"))?;
+        if UNSETTABLE.contains(&header.as_str()) {
+            return Err(invalid("is set by gannet itself"));
+        }
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| invalid("has a value with control characters"))?;
+        value.set_sensitive(is_secret(&header));
+        self.0.insert(header, value);
+        Ok(())
+    }
+}
+
+/// Headers that frame a message or steer the exchange, so that setting them breaks it.
+const UNSETTABLE: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "keep-alive",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a header of this name is a credential, which must not follow a redirect to another origin.
+pub(super) fn is_secret(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "cookie"
+        || ["auth", "token", "secret", "key", "session"]
+            .iter()
+            .any(|word| name.contains(word))
+}
+
+/// A header that cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("header `{name}` {why}")]
+pub struct InvalidHeader {
+    name: String,
+    why: &'static str,
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut headers = Self::default();
+        for (name, value) in HashMap::<String, String>::deserialize(deserializer)? {
+            headers.insert(&name, &value).map_err(D::Error::custom)?;
+        }
+        Ok(headers)
+    }
+}
+
+/// `fetch.proxy`.
+#[derive(Clone, Default)]
+pub enum ProxySetting {
+    /// What `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    #[default]
+    Environment,
+    /// None, whatever the environment says.
+    Direct,
+    /// This one for every request. May hold credentials.
+    Url(Url),
+}
+
+impl fmt::Debug for ProxySetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::Direct => f.write_str("Direct"),
+            Self::Url(url) => f.debug_tuple("Url").field(&SafeUrl::new(url)).finish(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ProxySetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The text is kept out of the error: it may hold a password.
+        const EXPECTED: &str = "expected \"\", \"direct\", or a URL such as \"http://proxy.example:3128\" \
+             (http, https, socks5 or socks5h)";
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(Self::Environment),
+            "direct" => Ok(Self::Direct),
+            text => match Url::parse(text) {
+                Ok(url)
+                    if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h")
+                        && url.has_host() =>
+                {
+                    Ok(Self::Url(url))
+                }
+                _ => Err(D::Error::custom(EXPECTED)),
+            },
+        }
+    }
+}
+
+fn check_rate<E: de::Error>(rate: f64) -> Result<f64, E> {
+    if rate.is_finite() && rate >= 0.0 {
+        Ok(rate)
+    } else {
+        Err(E::custom(
+            "expected a number of requests a second that is 0 or more",
+        ))
+    }
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    check_rate(f64::deserialize(deserializer)?)
+}
+
+fn optional_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Option::<f64>::deserialize(deserializer)?
+        .map(check_rate)
+        .transpose()
+}
+
+/// Longer is as good as for ever, and too long overflows the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    humantime_serde::deserialize::<Duration, D>(deserializer).map(|duration| duration.min(LONGEST))
+}
+
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let duration = duration(deserializer)?;
+    if duration.is_zero() {
+        return Err(D::Error::custom(
+            "expected a duration longer than zero, such as \"30s\"",
+        ));
+    }
+    Ok(duration)
+}
+
+fn header_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {
+    HeaderValue::try_from(String::deserialize(deserializer)?)
+        .map_err(|_| D::Error::custom("expected text without control characters"))
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| parse_network(text).map_err(D::Error::custom))
+        .collect()
+}
+
+/// Reads a network such as `10.20.0.0/16`, or a single address.
+///
+/// # Errors
+///
+/// When `text` is neither.
+pub fn parse_network(text: &str) -> Result<IpNet, InvalidNetwork> {
+    text.parse()
+        .or_else(|_| {
+            text.parse()
+                .map(|address: std::net::IpAddr| IpNet::from(address))
+        })
+        .map_err(|_| InvalidNetwork(text.to_owned()))
+}
+
+/// A text that is neither a network nor an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no network; write one such as `10.20.0.0/16` or `fd00::/8`, or an address")]
+pub struct InvalidNetwork(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetch(changes: &str) -> Result<Settings, String> {
+        let mut file: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
+        let mut table = match file.remove("fetch") {
+            Some(toml::Value::Table(table)) => table,
+            other => panic!("no [fetch]: {other:?}"),
+        };
+        table.extend(changes.parse::<toml::Table>().unwrap());
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+
+    #[test]
+    fn the_defaults_are_usable() {
+        let settings = fetch("").unwrap();
+        assert_eq!(settings.concurrency.get(), 64);
+        assert_eq!(settings.max_bytes.as_u64(), 4 << 30);
+        assert!(matches!(settings.proxy, ProxySetting::Environment));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_meant_is_an_error() {
+        for (change, expected) in [
+            ("rate = -1", "0 or more"),
+            ("rate = nan", "0 or more"),
+            ("rate = inf", "0 or more"),
+            ("concurrency = 0", "nonzero"),
+            ("idle_timeout = \"0s\"", "longer than zero"),
+            ("idle_timeout = \"soon\"", "duration"),
+            ("max_bytes = \"much\"", "much"),
+            ("allow_networks = [\"10.0.0.0/40\"]", "10.20.0.0/16"),
+            ("allow_networks = [\"example.org\"]", "10.20.0.0/16"),
+            ("proxy = \"ftp://user:hush@proxy.example\"", "socks5"),
+            ("proxy = \"proxy.example:3128\"", "socks5"),
+            ("user_agent = \"a\\nb\"", "control characters"),
+            ("[headers]\nHost = \"a\"", "set by gannet"),
+            ("[headers]\n\"a b\" = \"c\"", "no header name"),
+            ("timeout = \"3s\"", "unknown field"),
+        ] {
+            let error = fetch(change).unwrap_err();
+            assert!(
+                error.contains(expected) && !error.contains("hush"),
+                "{change}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_print_no_secrets() {
+        let settings = fetch(
+            "proxy = \"http://user:hush@proxy.example\"\n[headers]\nAuthorization = \"hush\"\nX-Api-Key = \"hush\"",
+        );
+        let hosts: Hosts =
+            toml::from_str("[\"a.example\"]\nuser = \"u\"\npassword = \"hush\"\ntoken = \"hush\"")
+                .unwrap();
+        let text = format!("{:?} {hosts:?}", settings.unwrap());
+        assert!(!text.contains("hush"), "{text}");
+    }
+
+    #[test]
+    fn hosts_are_found_by_name_and_then_by_the_longest_suffix() {
+        let hosts: Hosts = toml::from_str(
+            "[\"Example.org\"]\nretries = 1\n[\"*.example.org\"]\nretries = 2\n[\"*.b.example.org\"]\nretries = 3\n\
+             [\"*.org\"]\nretries = 4\n[\"::1\"]\nretries = 5\n[\"b\u{fc}cher.example\"]\nretries = 6",
+        )
+        .unwrap();
+        for (host, expected) in [
+            ("example.org", Some(1)),
+            ("a.example.org", Some(2)),
+            ("a.a.example.org", Some(2)),
+            ("b.example.org", Some(2)),
+            ("a.b.example.org", Some(3)),
+            ("other.org", Some(4)),
+            ("notexample.org", Some(4)),
+            ("org", None),
+            ("example.com", None),
+            ("[::1]", Some(5)),
+            ("xn--bcher-kva.example", Some(6)),
+        ] {
+            assert_eq!(
+                hosts.get(host).and_then(|host| host.retries),
+                expected,
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_an_error() {
+        for name in ["https://a.example", "a.example/x", "*.127.0.0.1", "a b", ""] {
+            assert!(
+                toml::from_str::<Hosts>(&format!("[\"{name}\"]")).is_err(),
+                "{name}"
+            );
+        }
+        assert!(toml::from_str::<Hosts>("[\"a.example\"]\n[\"A.example\"]").is_err());
+    }
+}

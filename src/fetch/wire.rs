@@ -1,0 +1,384 @@
+//! The only place from which requests leave this process.
+//!
+//! [`Wire::admit`] is the only maker of [`Admitted`], and [`Wire::execute`] takes nothing else: a request
+//! that the guard has not judged does not compile.
+
+use std::cell::Cell;
+use std::fmt;
+use std::fs;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::{Layer, Service};
+use url::{Host, Url};
+
+use super::classify;
+use super::error::{Cause, FetchError, Phase, SetupError};
+use super::guard::Guard;
+use super::proxy::{Proxies, Proxy};
+use super::resolver::Resolver;
+use super::settings::{ProxySetting, Settings};
+
+/// How long an idle connection is kept. Many origins close theirs after 60 s or more; being the first to
+/// hang up avoids sending a request into a closing connection.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// A URL that the guard let through, without credentials.
+pub(super) struct Admitted {
+    url: Url,
+    proxy: Option<Proxy>,
+}
+
+/// The connections of this process.
+pub(super) struct Wire {
+    http: reqwest::Client,
+    guard: Arc<Guard>,
+    resolver: Resolver,
+    proxies: Proxies,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+/// An answer's head, and the timer that waited for it, to be used again for the body.
+pub(super) struct Head {
+    pub(super) response: reqwest::Response,
+    pub(super) sleep: Pin<Box<Sleep>>,
+}
+
+impl Wire {
+    pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
+        // Another part of the process may have installed one; any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let guard = Arc::new(Guard::new(settings));
+        let resolver =
+            Resolver::new(settings, guard.clone()).map_err(|e| SetupError::Resolver {
+                source: Cause(e.to_string()),
+            })?;
+        let proxies = Proxies::new(&settings.proxy);
+        let http = build(settings, &resolver, &proxies)?;
+        Ok(Self {
+            http,
+            guard,
+            resolver,
+            proxies,
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+        })
+    }
+
+    /// Judges all of `url` that can be judged before connecting: its scheme, a literal address, and what a
+    /// proxy would hide. Names are judged by the resolver, at the moment of connecting.
+    pub(super) async fn admit(&self, url: &Url) -> Result<Admitted, FetchError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FetchError::UnsupportedScheme { url: url.into() });
+        }
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.judge(url, address.into())?,
+            Some(Host::Ipv6(address)) => self.judge(url, address.into())?,
+            Some(Host::Domain(_)) => {}
+            None => {
+                return Err(FetchError::InvalidUrl {
+                    url: url.into(),
+                    why: "it has no host",
+                });
+            }
+        }
+        let proxy = self.proxies.of(url);
+        if let Some(proxy) = &proxy {
+            self.judge_proxied(url, proxy).await?;
+        }
+        let mut url = url.clone();
+        if !url.username().is_empty() || url.password().is_some() {
+            // They go into a header. Neither setter fails for a URL with a host.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+        }
+        Ok(Admitted { url, proxy })
+    }
+
+    fn judge(&self, url: &Url, address: IpAddr) -> Result<(), FetchError> {
+        self.guard
+            .judge(address)
+            .map_err(|denied| FetchError::Denied {
+                host: url.host_str().unwrap_or_default().to_owned(),
+                source: Box::new(denied),
+            })
+    }
+
+    /// The proxy's own address where it is literal, and every address of a target whose name the proxy
+    /// resolves: since it chooses among them, a single denied one denies the name. A name that does not
+    /// resolve here may resolve there, and passes.
+    async fn judge_proxied(&self, url: &Url, proxy: &Proxy) -> Result<(), FetchError> {
+        let host = proxy.host();
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        if let Ok(address) = bare.parse() {
+            self.guard
+                .judge(address)
+                .map_err(|denied| FetchError::Denied {
+                    host: proxy.to_string(),
+                    source: Box::new(denied),
+                })?;
+        }
+        let Some(Host::Domain(name)) = url.host() else {
+            return Ok(());
+        };
+        if !proxy.resolves() {
+            return Ok(());
+        }
+        let lookup = tokio::time::timeout(self.connect_timeout, self.resolver.lookup(name));
+        if let Ok(Ok(addresses)) = lookup.await {
+            addresses
+                .into_iter()
+                .try_for_each(|address| self.judge(url, address))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a GET and waits for the answer's head, at most until `deadline`.
+    ///
+    /// `url` is the request's URL as messages name it.
+    pub(super) async fn execute(
+        &self,
+        admitted: Admitted,
+        url: &Url,
+        headers: HeaderMap,
+        deadline: Deadline,
+    ) -> Result<Head, FetchError> {
+        let Admitted { url: bare, proxy } = admitted;
+        let mut request = reqwest::Request::new(Method::GET, bare);
+        *request.headers_mut() = headers;
+        let start = Instant::now();
+        let mut sleep = Box::pin(sleep_until((start + self.idle_timeout).min(deadline.at)));
+        let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
+            let mut pending = pin!(self.http.execute(request));
+            poll_fn(|cx| {
+                if let Poll::Ready(answer) = pending.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(answer));
+                }
+                loop {
+                    ready!(sleep.as_mut().poll(cx));
+                    let silent_since = match CONNECT.with(Cell::get) {
+                        Connect::Pooled => start,
+                        // The connector has its own limit. Should another connection of the pool have
+                        // become free meanwhile, the request is on that one; this bounds it as well.
+                        Connect::Running => start + self.connect_timeout,
+                        Connect::Done(at) => at,
+                    };
+                    let silent_until = silent_since + self.idle_timeout;
+                    let now = Instant::now();
+                    if now >= deadline.at {
+                        return Poll::Ready(Err((Phase::Total, deadline.limit)));
+                    }
+                    if now >= silent_until {
+                        return Poll::Ready(Err((Phase::Head, self.idle_timeout)));
+                    }
+                    sleep.as_mut().reset(silent_until.min(deadline.at));
+                }
+            })
+            .await
+        });
+        match answer.await {
+            Ok(Ok(response)) => match proxy {
+                // Over plain HTTP the proxy's own refusal comes as an answer; in a tunnel it is an error.
+                Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    Err(FetchError::Proxy {
+                        proxy: proxy.to_string(),
+                        host: url.host_str().unwrap_or_default().to_owned(),
+                        source: Cause("it wants a user name and password".to_owned()),
+                    })
+                }
+                _ => Ok(Head { response, sleep }),
+            },
+            Ok(Err(error)) => Err(classify::head(
+                &error,
+                url,
+                proxy.as_ref(),
+                self.connect_timeout,
+            )),
+            Err((phase, limit)) => Err(FetchError::Timeout {
+                url: url.into(),
+                phase,
+                limit,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When one attempt has to be complete, and the limit that says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) limit: Duration,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the guard is built in"
+)]
+fn build(
+    settings: &Settings,
+    resolver: &Resolver,
+    proxies: &Proxies,
+) -> Result<reqwest::Client, SetupError> {
+    let authorities = read_authorities(settings)?;
+    let builder = |system_roots: bool| {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(settings.user_agent.clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .dns_resolver(Arc::new(resolver.clone()))
+            .connect_timeout(settings.connect_timeout)
+            .connector_layer(NoteConnect)
+            .pool_max_idle_per_host(settings.concurrency.get())
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_nodelay(true)
+            .http2_max_header_list_size(
+                settings
+                    .max_header_bytes
+                    .as_u64()
+                    .try_into()
+                    .unwrap_or(u32::MAX),
+            );
+        builder = if system_roots {
+            builder.tls_certs_merge(authorities.clone())
+        } else {
+            builder.tls_certs_only(authorities.clone())
+        };
+        match &settings.proxy {
+            ProxySetting::Url(url) => match reqwest::Proxy::all(url.clone()) {
+                Ok(proxy) => builder.no_proxy().proxy(proxy),
+                Err(error) => return Err(error),
+            },
+            // Without `no_proxy`, the environment is read.
+            ProxySetting::Environment if !proxies.is_empty() => builder,
+            ProxySetting::Environment | ProxySetting::Direct => builder.no_proxy(),
+        }
+        .build()
+    };
+    builder(true)
+        .or_else(|error| {
+            // A container without the system's authorities can still fetch over plain HTTP, and over TLS
+            // with `ca_files`.
+            tracing::warn!(
+                "no system certificate authorities: {}",
+                classify::root(&error)
+            );
+            builder(false)
+        })
+        .map_err(|error| SetupError::Client {
+            source: classify::cause(&error),
+        })
+}
+
+fn read_authorities(settings: &Settings) -> Result<Vec<reqwest::Certificate>, SetupError> {
+    let mut authorities = Vec::new();
+    for path in &settings.ca_files {
+        authorities.extend(read_authority(path)?);
+    }
+    Ok(authorities)
+}
+
+fn read_authority(path: &Path) -> Result<Vec<reqwest::Certificate>, SetupError> {
+    let pem = fs::read(path).map_err(|source| SetupError::ReadCa {
+        path: path.to_owned(),
+        source,
+    })?;
+    let bad = |error: &(dyn std::error::Error + 'static)| SetupError::BadCa {
+        path: path.to_owned(),
+        source: classify::cause(error),
+    };
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| bad(&e))?;
+    if certificates.is_empty() {
+        return Err(SetupError::NoCa {
+            path: path.to_owned(),
+        });
+    }
+    // Held against a store of their own, so that the error can name the file.
+    let mut store = rustls::RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(&pem) {
+        let der = der.map_err(|e| bad(&e))?;
+        store.add(der).map_err(|e| bad(&e))?;
+    }
+    Ok(certificates)
+}
+
+/// How far the connection is that a request may be waiting for.
+#[derive(Debug, Clone, Copy)]
+enum Connect {
+    /// No connection was begun for it: it is on one of the pool.
+    Pooled,
+    /// Resolving, connecting or shaking hands.
+    Running,
+    /// Established then, or failed.
+    Done(Instant),
+}
+
+tokio::task_local! {
+    // The connector is polled within the request that made it necessary, and so finds that request's cell.
+    static CONNECT: Cell<Connect>;
+}
+
+fn note(connect: Connect) {
+    // Outside of a request there is nobody to tell: a connection that lost its race against a pooled one
+    // is finished in the background.
+    let _ = CONNECT.try_with(|cell| cell.set(connect));
+}
+
+/// Tells a request when its connection begins and when it is there, so that `idle_timeout` counts from then.
+#[derive(Debug, Clone, Copy)]
+struct NoteConnect;
+
+impl<S> Layer<S> for NoteConnect {
+    type Service = Noted<S>;
+
+    fn layer(&self, connector: S) -> Noted<S> {
+        Noted(connector)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Noted<S>(S);
+
+impl<S, R> Service<R> for Noted<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: R) -> Self::Future {
+        let connecting = self.0.call(target);
+        Box::pin(async move {
+            note(Connect::Running);
+            let connected = connecting.await;
+            note(Connect::Done(Instant::now()));
+            connected
+        })
+    }
+}

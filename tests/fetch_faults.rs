@@ -1,0 +1,860 @@
+//! What becomes of a request when the origin, or the way to it, is faulty.
+
+mod origin;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gannet::fetch::{
+    Client, FetchError, Hosts, Phase, RedirectProblem, Request, Response, Resume, Validators,
+};
+use gannet::target::Reason;
+use origin::{Origin, Reply, client, settings};
+use url::Url;
+
+const NO_LIMIT: u64 = u64::MAX;
+
+fn request(url: &Url) -> Request<'_> {
+    Request {
+        url,
+        origin: url,
+        accept: "image/*",
+        validators: None,
+        resume: None,
+        max_bytes: NO_LIMIT,
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
+    let mut all = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+async fn fetch(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
+    read(client.send(request(url)).await?).await
+}
+
+/// What one answer of an origin comes to, with settings changed by `changes`.
+async fn outcome(reply: Reply, changes: &str) -> Result<Vec<u8>, FetchError> {
+    let origin = Origin::with("/file", reply);
+    fetch(&client(changes), &origin.url("/file")).await
+}
+
+async fn failure(reply: Reply, changes: &str) -> FetchError {
+    outcome(reply, changes)
+        .await
+        .expect_err("the request should fail")
+}
+
+fn body(length: usize) -> Vec<u8> {
+    (0..length).map(|n| (n % 251) as u8).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    compress(bytes, "gzip")
+}
+
+/// `bytes` compressed by a coding of HTTP.
+fn compress(bytes: &[u8], coding: &str) -> Vec<u8> {
+    use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use tokio::io::AsyncWriteExt as _;
+    macro_rules! through {
+        ($encoder:ident) => {{
+            let mut encoder = $encoder::new(Vec::new());
+            futures_util::future::FutureExt::now_or_never(async {
+                encoder.write_all(bytes).await.unwrap();
+                encoder.shutdown().await.unwrap();
+            })
+            .unwrap();
+            encoder.into_inner()
+        }};
+    }
+    match coding {
+        "br" => through!(BrotliEncoder),
+        "zstd" => through!(ZstdEncoder),
+        "deflate" => through!(ZlibEncoder),
+        _ => through!(GzipEncoder),
+    }
+}
+
+#[tokio::test]
+async fn a_body_arrives_as_it_is_however_it_is_framed() {
+    let bytes = body(200_000);
+    for reply in [
+        Reply::ok(bytes.clone()),
+        Reply::ok(bytes.clone()).chunked(),
+        Reply::ok(bytes.clone()).until_close(),
+        Reply::ok(bytes.clone())
+            .chunked()
+            .drip(7_000, Duration::from_millis(1)),
+    ] {
+        assert!(outcome(reply, "").await.unwrap() == bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let origin = Origin::with("/file", Reply::ok(body(17_000)));
+    let client = client("");
+    for _ in 0..20 {
+        assert_eq!(
+            fetch(&client, &origin.url("/file")).await.unwrap().len(),
+            17_000
+        );
+    }
+    assert_eq!((origin.hits("/file"), origin.connections()), (20, 1));
+}
+
+#[tokio::test]
+async fn an_answer_whose_body_is_not_wanted_gives_its_connection_back() {
+    let origin = Origin::builder()
+        .route("/missing", Reply::status(404).body(body(1_000)))
+        .route("/moved", Reply::redirect(302, "/missing").body(body(200)))
+        .route("/file", Reply::ok("a").etag("\"v1\""))
+        .start();
+    let client = client("");
+    let known = Validators {
+        etag: Some("\"v1\"".to_owned()),
+        last_modified: None,
+    };
+    for (path, status) in [("/missing", 404), ("/moved", 302), ("/file", 304)].repeat(5) {
+        let url = origin.url(path);
+        let asked = Request {
+            validators: Some(&known),
+            ..request(&url)
+        };
+        assert_eq!(client.send(asked).await.unwrap().status, status);
+    }
+    assert_eq!((origin.total(), origin.connections()), (15, 1));
+}
+
+#[tokio::test]
+async fn limits_beyond_all_measure_do_no_harm() {
+    let long = "\"1000000000 years\"";
+    let changes = format!(
+        "idle_timeout = {long}\ntotal_timeout = {long}\nconnect_timeout = {long}\nmin_speed_window = {long}"
+    );
+    assert_eq!(
+        outcome(
+            Reply::ok(body(100)).drip(50, Duration::from_millis(1)),
+            &changes
+        )
+        .await
+        .unwrap(),
+        body(100)
+    );
+}
+
+#[tokio::test]
+async fn a_body_cut_off_is_truncated() {
+    for reply in [
+        Reply::ok(body(9_000)).cut_after(5_000),
+        Reply::ok(body(5_000)).claim_length(9_000),
+        Reply::ok(body(9_000)).chunked().cut_after(5_000),
+        Reply::ok(body(9_000)).cut_after(0),
+        Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"),
+        Reply::ok(gzip(&body(9_000)))
+            .header("Content-Encoding", "gzip")
+            .cut_after(300),
+        // Nothing but the decoder can know.
+        Reply::raw(
+            [
+                &b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n"[..],
+                &gzip(&body(9_000))[..300],
+            ]
+            .concat(),
+        ),
+    ] {
+        let error = failure(reply.clone(), "").await;
+        assert_eq!(error.reason(), Reason::Truncated, "{reply:?}: {error:?}");
+        assert!(error.is_retriable() && error.keeps_part() && !error.is_connect());
+    }
+    let error = failure(Reply::ok(body(9_000)).cut_after(5_000), "").await;
+    assert!(
+        matches!(
+            error,
+            FetchError::Truncated {
+                got: 5_000,
+                expected: Some(9_000),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_length_that_is_too_short_ends_the_body_there() {
+    assert_eq!(
+        outcome(Reply::ok(body(9_000)).claim_length(5_000), "")
+            .await
+            .unwrap(),
+        body(5_000)
+    );
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_a_reset() {
+    for reply in [
+        Reply::reset(),
+        Reply::close(),
+        Reply::raw("HTTP/1.1 200 OK\r\nContent-Le"),
+        Reply::ok(body(9_000)).reset_after(5_000),
+    ] {
+        let error = failure(reply.clone(), "").await;
+        assert_eq!(error.reason(), Reason::Reset, "{reply:?}: {error:?}");
+        assert!(error.is_retriable() && !error.is_connect());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_is_a_bad_response() {
+    for raw in [
+        &b"\x00\x01\x02\x03garbage\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 abc Never\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: rot13\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip, gzip, gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-2/3\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 304 Not Modified\r\n\r\n",
+    ] {
+        let error = failure(Reply::raw(raw), "").await;
+        assert_eq!(error.reason(), Reason::BadResponse, "{}: {error:?}", String::from_utf8_lossy(raw));
+        assert!(!error.is_retriable());
+    }
+}
+
+#[tokio::test]
+async fn headers_beyond_their_limit_are_a_bad_response() {
+    let long = "x".repeat(5_000);
+    assert!(
+        outcome(Reply::ok("a").header("X-Long", &long), "")
+            .await
+            .is_ok()
+    );
+    let error = failure(
+        Reply::ok("a").header("X-Long", &long),
+        "max_header_bytes = 4096",
+    )
+    .await;
+    assert_eq!(error.reason(), Reason::BadResponse);
+    // More than hyper reads at all.
+    let endless = Reply::raw(["HTTP/1.1 200 OK\r\nX-Long: ", &"x".repeat(2_000_000)].concat());
+    assert_eq!(failure(endless, "").await.reason(), Reason::BadResponse);
+    let many = (0..500).fold(Reply::ok("a"), |reply, n| {
+        reply.header(&format!("X-{n}"), "1")
+    });
+    assert_eq!(failure(many, "").await.reason(), Reason::BadResponse);
+}
+
+#[tokio::test]
+async fn every_known_content_encoding_is_taken_off() {
+    let bytes = body(100_000);
+    for (header, coding) in [
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+        ("deflate", "deflate"),
+    ] {
+        let reply = Reply::ok(compress(&bytes, coding)).header("Content-Encoding", header);
+        let origin = Origin::with("/file", reply);
+        let url = origin.url("/file");
+        let client = client("");
+        let response = client.send(request(&url)).await.unwrap();
+        assert!(
+            response.is_encoded()
+                && response.content_length().is_none()
+                && response.resume(5).is_none()
+        );
+        assert!(read(response).await.unwrap() == bytes, "{header}");
+        assert_eq!(
+            origin.asked("/file")[0].header("accept-encoding"),
+            Some("gzip, br, zstd")
+        );
+    }
+    let twice = Reply::ok(gzip(&compress(&bytes, "br"))).header("Content-Encoding", "br, gzip");
+    assert!(outcome(twice, "").await.unwrap() == bytes);
+    let identity = Reply::ok(bytes.clone()).header("Content-Encoding", "identity");
+    assert!(outcome(identity, "").await.unwrap() == bytes);
+    let empty = Reply::ok("").header("Content-Encoding", "gzip");
+    assert!(outcome(empty, "").await.unwrap().is_empty());
+    let members = [gzip(b"one "), gzip(b"two")].concat();
+    assert_eq!(
+        outcome(Reply::ok(members).header("Content-Encoding", "gzip"), "")
+            .await
+            .unwrap(),
+        b"one two"
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_too_large_as_soon_as_that_is_known() {
+    let too_large = |error: FetchError, limit| matches!(error, FetchError::TooLarge { limit: l, .. } if l == limit);
+    let origin = Origin::builder()
+        .route(
+            "/length",
+            Reply::ok(body(10)).claim_length(1 << 40).hang_after(0),
+        )
+        .route("/endless", Reply::ok(body(60_000)).endless())
+        .route(
+            "/bomb",
+            Reply::ok(gzip(&vec![0; 5_000_000])).header("Content-Encoding", "gzip"),
+        )
+        .route("/exact", Reply::ok(body(100_000)))
+        .start();
+    let client = client("");
+    fn limited(url: &Url) -> Request<'_> {
+        Request {
+            max_bytes: 100_000,
+            ..request(url)
+        }
+    }
+    let url = origin.url("/length");
+    assert!(too_large(
+        client.send(limited(&url)).await.unwrap_err(),
+        100_000
+    ));
+    for path in ["/endless", "/bomb"] {
+        let url = origin.url(path);
+        let response = client.send(limited(&url)).await.unwrap();
+        let error = read(response).await.unwrap_err();
+        assert!(!error.is_retriable() && error.reason() == Reason::TooLarge);
+        assert!(too_large(error, 100_000), "{path}");
+    }
+    let url = origin.url("/exact");
+    assert_eq!(
+        read(client.send(limited(&url)).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        100_000
+    );
+}
+
+#[tokio::test]
+async fn silence_runs_into_the_idle_limit() {
+    let changes = "idle_timeout = \"150ms\"";
+    let error = failure(Reply::silent(), changes).await;
+    assert!(
+        matches!(
+            error,
+            FetchError::Timeout {
+                phase: Phase::Head,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.is_retriable() && !error.is_connect());
+    for reply in [
+        Reply::ok(body(9_000)).hang_after(5_000),
+        Reply::ok(body(9_000)).chunked().hang_after(5_000),
+        Reply::ok(body(9_000)).hang_after(0),
+    ] {
+        let error = failure(reply, changes).await;
+        assert!(
+            matches!(
+                error,
+                FetchError::Timeout {
+                    phase: Phase::Body,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+    // Slow, but never silent for so long.
+    let reply = Reply::ok(body(10)).drip(1, Duration::from_millis(40));
+    assert_eq!(outcome(reply, changes).await.unwrap(), body(10));
+}
+
+#[tokio::test]
+async fn an_attempt_ends_at_its_total_limit_however_busy_it_is() {
+    let changes = "total_timeout = \"250ms\"";
+    let drip = Reply::ok(body(9))
+        .endless()
+        .drip(1, Duration::from_millis(10));
+    let error = failure(drip, changes).await;
+    assert!(
+        matches!(
+            error,
+            FetchError::Timeout {
+                phase: Phase::Total,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let error = failure(Reply::silent(), changes).await;
+    assert!(
+        matches!(
+            error,
+            FetchError::Timeout {
+                phase: Phase::Total,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_slow_drip_is_too_slow() {
+    let changes = "min_speed = 1000\nmin_speed_window = \"300ms\"";
+    let error = failure(
+        Reply::ok(body(9))
+            .endless()
+            .drip(1, Duration::from_millis(20)),
+        changes,
+    )
+    .await;
+    assert_eq!(error.reason(), Reason::TooSlow);
+    assert!(error.is_retriable());
+    // 5,000 bytes a second for longer than the window.
+    let reply = Reply::ok(body(4_000)).drip(100, Duration::from_millis(20));
+    assert_eq!(outcome(reply, changes).await.unwrap().len(), 4_000);
+    let none = "min_speed = 0\nmin_speed_window = \"1ms\"";
+    let reply = Reply::ok(body(10)).drip(1, Duration::from_millis(10));
+    assert_eq!(outcome(reply, none).await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_refused_connection_and_an_unknown_name_say_so() {
+    let client = client("");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let refused = Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+    let error = fetch(&client, &refused).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Connect, "{error:?}");
+    assert!(error.is_connect() && error.is_retriable());
+    let chain = format!("{:#}", anyhow::Error::from(error));
+    assert_eq!(
+        chain,
+        "cannot connect to `127.0.0.1`: Connection refused (os error 111)"
+    );
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_runs_into_the_connect_limit() {
+    // Accepts by its backlog, and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    let error = fetch(&client("connect_timeout = \"200ms\""), &url)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            FetchError::Timeout {
+                phase: Phase::Connect,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.is_connect() && error.is_retriable());
+}
+
+#[tokio::test]
+async fn https_needs_a_certificate_that_is_trusted() {
+    let origin = Origin::builder()
+        .tls()
+        .route("/file", Reply::ok("secret"))
+        .start();
+    let url = origin.url("/file");
+    let error = fetch(&client(""), &url).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Tls, "{error:?}");
+    assert!(error.is_connect() && !error.is_retriable());
+    assert!(error.to_string().contains("fetch.ca_files"));
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(origin.ca_pem.as_ref().unwrap().as_bytes())
+        .unwrap();
+    let trusting = client(&format!("ca_files = [{:?}]", file.path()));
+    assert_eq!(fetch(&trusting, &url).await.unwrap(), b"secret");
+    assert_eq!(
+        fetch(&trusting, &origin.url_as("localhost", "/file"))
+            .await
+            .unwrap(),
+        b"secret"
+    );
+
+    // The name has to be the certificate's.
+    let error = fetch(&trusting, &origin.url_as("other.localhost", "/file"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), Reason::Tls, "{error:?}");
+}
+
+#[tokio::test]
+async fn https_to_an_origin_without_tls_is_a_tls_fault() {
+    let origin = Origin::with("/file", Reply::ok("plain"));
+    let url = Url::parse(&origin.url("/file").as_str().replace("http", "https")).unwrap();
+    let error = fetch(&client(""), &url).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Tls, "{error:?}");
+}
+
+#[tokio::test]
+async fn an_authority_file_that_cannot_be_used_is_named() {
+    let setup = |path: &std::path::Path| {
+        let settings = settings(&format!("ca_files = [{path:?}]"));
+        Client::new(&settings, &Hosts::default())
+            .unwrap_err()
+            .to_string()
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let name = file.path().display().to_string();
+    assert_eq!(
+        setup(file.path()),
+        format!("`{name}` of `fetch.ca_files` holds no certificate in PEM form")
+    );
+    file.write_all(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    assert_eq!(
+        setup(file.path()),
+        format!("`{name}` of `fetch.ca_files` holds a certificate that cannot be used")
+    );
+    assert_eq!(
+        setup("/nowhere/ca.pem".as_ref()),
+        "cannot read `/nowhere/ca.pem` of `fetch.ca_files`"
+    );
+}
+
+#[tokio::test]
+async fn send_follows_no_redirect_and_says_where_it_leads() {
+    let origin = Origin::with("/a", Reply::redirect(302, "/b"));
+    let url = origin.url("/a");
+    let response = client("").send(request(&url)).await.unwrap();
+    assert_eq!(response.redirect().unwrap().unwrap(), origin.url("/b"));
+    assert!(!response.has_body());
+    assert_eq!(origin.total(), 1);
+}
+
+#[tokio::test]
+async fn get_follows_redirects_up_to_the_limit() {
+    let origin = (0..12)
+        .fold(Origin::builder(), |origin, n| {
+            origin.route(
+                &format!("/{n}"),
+                Reply::redirect(307, format!("/{}", n + 1)),
+            )
+        })
+        .route("/12", Reply::ok("there"))
+        .route("/loop", Reply::redirect(301, "/back"))
+        .route("/back", Reply::redirect(308, "/loop"))
+        .route("/nowhere", Reply::status(302))
+        .route("/away", Reply::redirect(302, "file:///etc/passwd"))
+        .route("/gone", Reply::status(410))
+        .start();
+    let client = client("");
+    let get = async |path| {
+        let response = client.get(&origin.url(path), "*/*", NO_LIMIT).await?;
+        let url = response.url.clone();
+        read(response).await.map(|bytes| (url, bytes))
+    };
+    assert_eq!(
+        get("/2").await.unwrap(),
+        (origin.url("/12"), b"there".to_vec())
+    );
+    let problem = |error| match error {
+        FetchError::Redirects { problem, .. } => problem,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        problem(get("/1").await.unwrap_err()),
+        RedirectProblem::TooMany { limit: 10 }
+    );
+    assert_eq!(
+        problem(get("/loop").await.unwrap_err()),
+        RedirectProblem::Loop
+    );
+    assert_eq!(
+        problem(get("/nowhere").await.unwrap_err()),
+        RedirectProblem::NoLocation
+    );
+    assert_eq!(
+        get("/away").await.unwrap_err().reason(),
+        Reason::UnsupportedScheme
+    );
+    let error = get("/gone").await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.status(), error.is_retriable()),
+        (Reason::Status, Some(410), false)
+    );
+}
+
+#[tokio::test]
+async fn a_status_carries_how_long_the_origin_asks_to_wait() {
+    let origin = Origin::builder()
+        .route("/seconds", Reply::status(429).header("Retry-After", "7"))
+        .route(
+            "/date",
+            Reply::status(503)
+                .header("Date", "Fri, 20 Nov 2026 12:00:00 GMT")
+                .header("Retry-After", "Fri, 20 Nov 2026 12:02:00 GMT"),
+        )
+        .start();
+    let client = client("");
+    for (path, seconds) in [("/seconds", 7), ("/date", 120)] {
+        let url = origin.url(path);
+        let error = client.send(request(&url)).await.unwrap().status_error();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(seconds)));
+        assert!(error.is_retriable());
+    }
+}
+
+#[tokio::test]
+async fn statuses_that_may_pass_are_retriable_and_others_are_not() {
+    for (statuses, expected) in [
+        (&[408, 425, 429, 500, 502, 503, 504, 599][..], true),
+        (&[400, 401, 403, 404, 410, 451, 501, 505], false),
+    ] {
+        for &status in statuses {
+            assert_eq!(
+                gannet::fetch::is_retriable_status(status),
+                expected,
+                "{status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_body_is_not_sent_again() {
+    const DATE: &str = "Fri, 20 Nov 2026 12:00:00 GMT";
+    let origin = Origin::builder()
+        .route("/etag", Reply::ok("a").etag("W/\"v1\"").last_modified(DATE))
+        .route("/date", Reply::ok("a").last_modified(DATE))
+        .start();
+    let client = client("");
+    for path in ["/etag", "/date"] {
+        let url = origin.url(path);
+        let first = client.send(request(&url)).await.unwrap();
+        let known = first.validators();
+        assert_eq!(read(first).await.unwrap(), b"a");
+        let mut second = client
+            .send(Request {
+                validators: Some(&known),
+                ..request(&url)
+            })
+            .await
+            .unwrap();
+        assert_eq!((second.status, second.chunk().await.unwrap()), (304, None));
+        let other = Validators {
+            etag: Some("\"v2\"".to_owned()),
+            last_modified: None,
+        };
+        let third = client
+            .send(Request {
+                validators: Some(&other),
+                ..request(&url)
+            })
+            .await
+            .unwrap();
+        assert_eq!(third.status, 200);
+        assert_eq!(origin.conditional(path), 2);
+    }
+}
+
+/// Reads `response` until it fails; what arrived, how to go on, and why it failed.
+async fn until_cut(mut response: Response) -> (Vec<u8>, Option<Resume>, FetchError) {
+    let mut part = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => part.extend_from_slice(&chunk),
+            Ok(None) => panic!("the body should be cut off"),
+            Err(error) => return (part.clone(), response.resume(part.len() as u64), error),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_cut_off_is_continued_where_it_was() {
+    let whole = Reply::ok(body(9_000)).etag("\"v1\"").ranges();
+    let origin = Origin::builder()
+        .sequence("/file", [whole.clone().cut_after(5_000), whole])
+        .start();
+    let url = origin.url("/file");
+    let client = client("");
+    let (mut bytes, resume, _) = until_cut(client.send(request(&url)).await.unwrap()).await;
+    let resume = resume.unwrap();
+    let rest = client
+        .send(Request {
+            resume: Some(&resume),
+            ..request(&url)
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (rest.status, rest.resumed_at(), rest.content_length()),
+        (206, 5_000, Some(4_000))
+    );
+    bytes.extend(read(rest).await.unwrap());
+    assert_eq!(bytes, body(9_000));
+    let asked = &origin.asked("/file")[1];
+    assert_eq!(asked.header("range"), Some("bytes=5000-"));
+    assert_eq!(asked.header("if-range"), Some("\"v1\""));
+    assert_eq!(asked.header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
+async fn a_body_that_changed_meanwhile_begins_again() {
+    let first = Reply::ok(body(9_000))
+        .etag("\"v1\"")
+        .ranges()
+        .cut_after(5_000);
+    let second = Reply::ok("other").etag("\"v2\"").ranges();
+    let origin = Origin::builder().sequence("/file", [first, second]).start();
+    let url = origin.url("/file");
+    let client = client("");
+    let (_, resume, _) = until_cut(client.send(request(&url)).await.unwrap()).await;
+    let again = client
+        .send(Request {
+            resume: resume.as_ref(),
+            ..request(&url)
+        })
+        .await
+        .unwrap();
+    assert_eq!((again.status, again.resumed_at()), (200, 0));
+    assert_eq!(read(again).await.unwrap(), b"other");
+}
+
+#[tokio::test]
+async fn an_origin_that_continues_wrongly_is_asked_for_the_whole() {
+    let first = Reply::ok(body(9_000))
+        .etag("\"v1\"")
+        .ranges()
+        .cut_after(5_000);
+    for second in [
+        Reply::status(206)
+            .body(body(10))
+            .header("Content-Range", "bytes 4000-4009/9000"),
+        Reply::status(206).body(body(10)),
+        Reply::status(206)
+            .body(body(10))
+            .header("Content-Type", "multipart/byteranges; boundary=x"),
+        Reply::status(206)
+            .body(gzip(b"x"))
+            .header("Content-Range", "bytes 5000-8999/9000")
+            .header("Content-Encoding", "gzip"),
+        Reply::status(416).header("Content-Range", "bytes */9000"),
+    ] {
+        let origin = Origin::builder()
+            .sequence("/file", [first.clone(), second])
+            .start();
+        let url = origin.url("/file");
+        let client = client("");
+        let (_, resume, _) = until_cut(client.send(request(&url)).await.unwrap()).await;
+        let error = client
+            .send(Request {
+                resume: resume.as_ref(),
+                ..request(&url)
+            })
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, FetchError::NotResumed { offset: 5_000, .. }),
+            "{error:?}"
+        );
+        assert!(error.is_retriable() && !error.keeps_part());
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_ends_early_is_truncated() {
+    let first = Reply::ok(body(9_000))
+        .etag("\"v1\"")
+        .ranges()
+        .cut_after(5_000);
+    let second = Reply::status(206)
+        .body(body(1_000))
+        .header("Content-Range", "bytes 5000-5999/9000");
+    let origin = Origin::builder().sequence("/file", [first, second]).start();
+    let url = origin.url("/file");
+    let client = client("");
+    let (_, resume, _) = until_cut(client.send(request(&url)).await.unwrap()).await;
+    let rest = client
+        .send(Request {
+            resume: resume.as_ref(),
+            ..request(&url)
+        })
+        .await
+        .unwrap();
+    let (_, _, error) = until_cut(rest).await;
+    assert!(
+        matches!(
+            error,
+            FetchError::Truncated {
+                got: 6_000,
+                expected: Some(9_000),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_is_read_as_a_stream() {
+    use tokio::io::AsyncReadExt as _;
+    let origin = Origin::builder()
+        .route(
+            "/list",
+            Reply::ok(gzip(&body(100_000)))
+                .header("Content-Encoding", "gzip")
+                .header("Content-Type", "Text/CSV; charset=x"),
+        )
+        .route("/cut", Reply::ok(body(9_000)).cut_after(5_000))
+        .start();
+    let client = client("");
+    let response = client
+        .get(&origin.url("/list"), "text/*", NO_LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(response.media_type(), Some("Text/CSV"));
+    let mut all = Vec::new();
+    response.into_reader().read_to_end(&mut all).await.unwrap();
+    assert!(all == body(100_000));
+    let response = client
+        .get(&origin.url("/cut"), "text/*", NO_LIMIT)
+        .await
+        .unwrap();
+    let error = response
+        .into_reader()
+        .read_to_end(&mut all)
+        .await
+        .unwrap_err();
+    let error = error
+        .into_inner()
+        .unwrap()
+        .downcast::<FetchError>()
+        .unwrap();
+    assert_eq!(error.reason(), Reason::Truncated);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_origin_closed_while_idle_is_not_a_fault() {
+    let origin = Origin::with("/file", Reply::ok("a").until_close());
+    let client = client("");
+    for _ in 0..5 {
+        assert_eq!(
+            fetch(&client, &origin.url("/file")).await.unwrap(),
+            Bytes::from_static(b"a")
+        );
+    }
+    assert_eq!(origin.connections(), 5);
+}
