@@ -2,4 +2,5 @@
 
 pub mod fetch;
 pub mod naming;
+pub mod store;
 pub mod target;

@@ -1,0 +1,342 @@
+//! The store as a folder of the local file system.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+use uuid::Uuid;
+
+use super::{Settings, Spool, StageId, StoreError};
+use crate::naming::StorePath;
+
+/// Up to this many files are synced one by one; for more, one pass over the file system is cheaper.
+const SYNC_SINGLY: usize = 16;
+
+/// Album folders that are remembered as present.
+const FOLDERS_REMEMBERED: usize = 4096;
+
+/// A folder that holds albums. Cheap to clone; every method does its work on a blocking thread.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Local>);
+
+#[derive(Debug)]
+pub(super) struct Local {
+    root: PathBuf,
+    /// The root and the stage, held open so that every step names a file relative to them: shorter
+    /// look-ups, and no step lands elsewhere when somebody moves the folder.
+    root_dir: File,
+    stage_dir: File,
+    sync: bool,
+    /// Folders that this process made or saw. Locked for a look-up only.
+    folders: Mutex<HashSet<PathBuf>>,
+}
+
+impl Store {
+    /// Opens the store, and makes its folders where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// When the root cannot be made, read or written.
+    pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let (root, sync) = (settings.root.clone(), settings.sync);
+        blocking(move || Local::open(root, sync))
+            .await
+            .map(|local| Self(Arc::new(local)))
+    }
+
+    /// The folder that holds the albums.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Writes `bodies` where no reader sees them. The answers are in the order of the bodies.
+    pub async fn stage(&self, bodies: Vec<(StageId, Bytes)>) -> Vec<Result<(), StoreError>> {
+        let local = self.0.clone();
+        let count = bodies.len();
+        let staged = blocking(move || {
+            Ok(bodies
+                .iter()
+                .map(|(id, body)| local.stage(*id, body))
+                .collect())
+        });
+        staged
+            .await
+            .unwrap_or_else(|_| (0..count).map(|_| Err(StoreError::Worker)).collect())
+    }
+
+    /// Begins a staged file for a body that is too large for memory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be created.
+    pub async fn spool(&self) -> Result<Spool, StoreError> {
+        Spool::create(self.0.clone()).await
+    }
+
+    /// Returns once every staged file of `batch` would survive a power cut; at once when
+    /// `storage.sync` is off.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot promise it.
+    pub async fn sync(&self, batch: &[StageId]) -> Result<(), StoreError> {
+        if !self.0.sync || batch.is_empty() {
+            return Ok(());
+        }
+        let (local, batch) = (self.0.clone(), batch.to_vec());
+        blocking(move || local.sync(&batch)).await
+    }
+
+    /// Which of `paths` have something there already. Makes the folders in which they are to appear,
+    /// so that `publish` has nothing left that may fail for want of them.
+    ///
+    /// # Errors
+    ///
+    /// When a folder cannot be made.
+    pub async fn prepare(&self, paths: Vec<StorePath>) -> Result<Vec<bool>, StoreError> {
+        let local = self.0.clone();
+        blocking(move || paths.iter().map(|path| local.prepare(path)).collect()).await
+    }
+
+    /// Gives staged files their names, in place of what had them. Idempotent: a file that is not staged
+    /// any more was published before.
+    ///
+    /// # Errors
+    ///
+    /// When a name cannot be given; the files before it have theirs.
+    pub async fn publish(&self, batch: Vec<(StageId, StorePath)>) -> Result<(), StoreError> {
+        let local = self.0.clone();
+        blocking(move || {
+            batch
+                .iter()
+                .try_for_each(|(id, path)| local.publish(*id, path))
+        })
+        .await
+    }
+
+    /// Deletes staged files. One that cannot be deleted is left for the next start.
+    pub async fn discard(&self, batch: Vec<StageId>) {
+        let local = self.0.clone();
+        let discarded = blocking(move || {
+            for id in batch {
+                let _ = fs::remove_file(local.staged_path(id));
+            }
+            Ok(())
+        });
+        let _ = discarded.await;
+    }
+
+    /// What an earlier process left in the stage.
+    ///
+    /// # Errors
+    ///
+    /// When the stage cannot be read.
+    pub async fn staged(&self) -> Result<Vec<StageId>, StoreError> {
+        let local = self.0.clone();
+        blocking(move || local.staged()).await
+    }
+
+    /// Lengths of published files in bytes; `None` where there is no regular file.
+    ///
+    /// # Errors
+    ///
+    /// When the worker thread is gone.
+    pub async fn lengths(&self, paths: Vec<String>) -> Result<Vec<Option<u64>>, StoreError> {
+        let local = self.0.clone();
+        blocking(move || Ok(paths.iter().map(|path| local.length(path)).collect())).await
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.root.display().fmt(f)
+    }
+}
+
+impl Local {
+    fn open(root: PathBuf, sync: bool) -> Result<Self, StoreError> {
+        let hidden = root.join(".gannet");
+        let stage = hidden.join("stage");
+        let refused = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        fs::create_dir_all(&stage).map_err(refused("create the folder", &stage))?;
+        let open = |path: &Path| {
+            rustix::fs::open(
+                path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map(File::from)
+            .map_err(|error| refused("open the folder", path)(error.into()))
+        };
+        Ok(Self {
+            root_dir: open(&root)?,
+            stage_dir: open(&stage)?,
+            root,
+            sync,
+            folders: Mutex::default(),
+        })
+    }
+
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    ) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full {
+                root: self.root.clone(),
+                source,
+            },
+            _ => StoreError::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+
+    pub(super) fn staged_path(&self, id: StageId) -> PathBuf {
+        self.root.join(".gannet").join("stage").join(id.file_name())
+    }
+
+    pub(super) fn create_staged(&self, id: StageId) -> Result<File, StoreError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(
+            &self.stage_dir,
+            id.file_name(),
+            flags,
+            Mode::from_raw_mode(0o666),
+        )
+        .map(File::from)
+        .map_err(|error| self.error("create", self.staged_path(id), error.into()))
+    }
+
+    fn stage(&self, id: StageId, body: &[u8]) -> Result<(), StoreError> {
+        let mut file = self.create_staged(id)?;
+        file.write_all(body).map_err(|error| {
+            // Half a body is of no use, and on a full disk its room is.
+            let _ = fs::remove_file(self.staged_path(id));
+            self.error("write", self.staged_path(id), error)
+        })
+    }
+
+    fn sync(&self, batch: &[StageId]) -> Result<(), StoreError> {
+        if batch.len() > SYNC_SINGLY && cfg!(target_os = "linux") {
+            return self.sync_file_system();
+        }
+        for id in batch {
+            let path = self.staged_path(*id);
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(|error| self.error("sync", path, error))?;
+        }
+        self.stage_dir
+            .sync_all()
+            .map_err(|error| self.error("sync", self.root.join(".gannet").join("stage"), error))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self) -> Result<(), StoreError> {
+        rustix::fs::syncfs(&self.root_dir)
+            .map_err(|error| self.error("sync the file system of", self.root.clone(), error.into()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system(&self) -> Result<(), StoreError> {
+        unreachable!("asked for on Linux only")
+    }
+
+    fn prepare(&self, path: &StorePath) -> Result<bool, StoreError> {
+        let path = Path::new(path.as_str());
+        if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+            let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            if !folders.contains(folder) {
+                let full = self.root.join(folder);
+                fs::create_dir_all(&full)
+                    .map_err(|error| self.error("create the folder", full, error))?;
+                if folders.len() < FOLDERS_REMEMBERED {
+                    folders.insert(folder.to_owned());
+                }
+            }
+        }
+        match rustix::fs::statat(&self.root_dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.error("look up", self.root.join(path), error.into())),
+        }
+    }
+
+    fn publish(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
+        let rename = || {
+            rustix::fs::renameat(
+                &self.stage_dir,
+                id.file_name(),
+                &self.root_dir,
+                path.as_str(),
+            )
+        };
+        match rename() {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::NOENT) if !self.staged_path(id).exists() => return Ok(()),
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => {
+                return Err(self.error("publish", self.root.join(path.as_str()), error.into()));
+            }
+        }
+        // Somebody removed the folder since `prepare`, or this is the start after a crash.
+        self.folders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.prepare(path)?;
+        rename().map_err(|error| self.error("publish", self.root.join(path.as_str()), error.into()))
+    }
+
+    fn staged(&self) -> Result<Vec<StageId>, StoreError> {
+        let stage = self.root.join(".gannet").join("stage");
+        let unreadable = |error| self.error("read the folder", stage.clone(), error);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&stage).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            // Anything else in there is not ours to delete.
+            if let Some(id) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| Uuid::try_parse(name).ok())
+            {
+                ids.push(StageId(id));
+            }
+        }
+        Ok(ids)
+    }
+
+    fn length(&self, path: &str) -> Option<u64> {
+        let stat =
+            rustix::fs::statat(&self.root_dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let regular =
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        regular.then(|| u64::try_from(stat.st_size).unwrap_or(0))
+    }
+}
+
+/// Runs `work` on a blocking thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(StoreError::Worker))
+}

@@ -1,0 +1,103 @@
+//! Keeps bytes under names, so that no crash leaves half of a file.
+//!
+//! [`Store`] is the folder that holds the albums. A body is *staged* (written under `.gannet/stage/`,
+//! where no reader looks), *synced* together with its batch, and after the catalog has recorded it
+//! *published*: renamed into its album. [`Spool`] stages a body that is too large for memory while it
+//! arrives. [`StoreLock`] keeps a second process out.
+//!
+//! This room knows nothing of URLs, records or jobs. What is absent on purpose: file handles that stay
+//! open, temporary files in albums, and writes to a published file.
+
+mod local;
+mod lock;
+mod spool;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+pub use local::Store;
+pub use lock::StoreLock;
+pub use spool::{Spool, Spooled};
+
+/// `[storage]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder that holds the albums and `.gannet/`.
+    pub root: PathBuf,
+    /// Whether a batch is made durable before it is recorded.
+    pub sync: bool,
+    /// How long a staged file may wait for others.
+    #[serde(with = "humantime_serde")]
+    pub commit_interval: Duration,
+    /// Most files in one batch.
+    pub commit_files: NonZeroUsize,
+}
+
+/// Names a staged file, before and after the crash that may come in between. UUID version 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StageId(pub Uuid);
+
+impl StageId {
+    /// A new id; later ones sort after earlier ones.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The file name of a staged file: 32 hexadecimal digits.
+    fn file_name(self) -> String {
+        self.0.simple().to_string()
+    }
+}
+
+impl Default for StageId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why the store could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room, or no quota, is left.
+    #[error("the store `{root}` is full; make room or choose another `storage.root`")]
+    Full {
+        /// The store's root.
+        root: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process works on this store.
+    #[error("another run holds the store `{root}`: {holder}")]
+    Locked {
+        /// The store's root.
+        root: PathBuf,
+        /// What that process wrote about itself.
+        holder: String,
+    },
+    /// A thread that did the work ended early.
+    #[error("the store's worker thread ended early")]
+    Worker,
+}
+
+impl StoreError {
+    /// Whether there is no room left, so that every further write would fail as well.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
