@@ -1,5 +1,6 @@
 //! gannet keeps a folder in step with lists of URLs.
 
+pub mod catalog;
 pub mod fetch;
 pub mod naming;
 pub mod store;

@@ -1,0 +1,93 @@
+-- Times are milliseconds since 1970-01-01T00:00:00Z. Ids are UUIDs (version 7) of 16 bytes.
+
+CREATE TABLE jobs (
+    id         BLOB PRIMARY KEY,
+    source     TEXT NOT NULL,               -- without credentials
+    kind       TEXT NOT NULL,
+    album      TEXT NOT NULL,               -- '' is the root folder
+    state      TEXT NOT NULL,
+    started    INTEGER NOT NULL,
+    finished   INTEGER,
+    targets    INTEGER NOT NULL DEFAULT 0,
+    stored     INTEGER NOT NULL DEFAULT 0,
+    changed    INTEGER NOT NULL DEFAULT 0,
+    unchanged  INTEGER NOT NULL DEFAULT 0,
+    duplicate  INTEGER NOT NULL DEFAULT 0,
+    rejected   INTEGER NOT NULL DEFAULT 0,
+    failed     INTEGER NOT NULL DEFAULT 0,
+    skipped    INTEGER NOT NULL DEFAULT 0,
+    repeats    INTEGER NOT NULL DEFAULT 0,
+    bytes      INTEGER NOT NULL DEFAULT 0,
+    error      TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE albums (
+    name     TEXT PRIMARY KEY,
+    created  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What is kept. `stage` names the staged file that holds the current bytes until they are published.
+CREATE TABLE files (
+    id          BLOB PRIMARY KEY,
+    stage       BLOB NOT NULL,
+    path        TEXT NOT NULL UNIQUE,       -- relative to the store's root
+    album       TEXT NOT NULL,
+    format      TEXT NOT NULL,
+    media_type  TEXT NOT NULL,
+    bytes       INTEGER NOT NULL,
+    sha256      BLOB NOT NULL,
+    width       INTEGER,
+    height      INTEGER,
+    active      INTEGER NOT NULL,
+    name_from   TEXT NOT NULL,
+    source_url  TEXT,                       -- without credentials
+    metadata    TEXT,                       -- JSON object
+    stored      INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX files_by_content ON files (album, sha256);
+-- A new file is staged under its own id, so only replaced bytes need a look-up of their own.
+CREATE INDEX files_restaged ON files (stage) WHERE stage <> id;
+
+-- What is known of each URL. `key` is the first half of a SHA-256 of URL, album and wanted name.
+CREATE TABLE urls (
+    id             INTEGER PRIMARY KEY,
+    key            BLOB NOT NULL UNIQUE,
+    url            TEXT NOT NULL,           -- without credentials
+    file           BLOB,                    -- files.id
+    etag           TEXT,
+    last_modified  TEXT,
+    fresh_until    INTEGER,
+    checked        INTEGER,                 -- last answer from the origin
+    failures       INTEGER NOT NULL DEFAULT 0,
+    outcome        TEXT NOT NULL,
+    reason         TEXT,
+    job            BLOB NOT NULL            -- the last job that had it
+);
+
+-- Outcomes of a job, but for unchanged targets, which only its counters hold.
+CREATE TABLE outcomes (
+    job         BLOB NOT NULL,
+    seq         INTEGER NOT NULL,           -- order within the job
+    url         TEXT NOT NULL,
+    outcome     TEXT NOT NULL,
+    reason      TEXT,
+    detail      TEXT,
+    status      INTEGER,
+    attempts    INTEGER NOT NULL,
+    elapsed_ms  INTEGER,
+    final_url   TEXT,
+    file        BLOB,                       -- files.id
+    line        INTEGER,
+    grp         TEXT,
+    PRIMARY KEY (job, seq)
+) WITHOUT ROWID;
+
+-- The outbox: written in the transaction that makes an event true, deleted once delivered.
+CREATE TABLE events (
+    id       INTEGER PRIMARY KEY,
+    job      BLOB,
+    event    TEXT NOT NULL,
+    payload  TEXT NOT NULL,                 -- JSON object
+    created  INTEGER NOT NULL
+);

@@ -1,0 +1,185 @@
+//! What gannet remembers: URLs, files, albums, jobs and their outcomes.
+//!
+//! [`Catalog`] reads and writes it. Reads go by chunks of keys, writes by batches: one transaction for
+//! hundreds of [`Record`]s, after which all of them are durable. [`Known`] is what an earlier run learnt
+//! of a URL; [`JobRow`] and [`OutcomeRow`] are the history.
+//!
+//! This room knows nothing of how bytes are fetched or kept: it stores what it is told, in one go.
+
+mod history;
+mod record;
+mod sqlite;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeZone as _, Utc};
+use serde::Deserialize;
+use sha2::Digest as _;
+use url::Url;
+use uuid::Uuid;
+
+use crate::naming::NameFrom;
+use crate::target::{AlbumName, Outcome, Reason, Sha256};
+
+pub use history::{JobRow, OutcomeFilter, OutcomeRow};
+pub use record::{FileRow, Record};
+pub use sqlite::Catalog;
+
+/// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Empty: SQLite in the store; `sqlite:PATH`: elsewhere.
+    pub url: String,
+}
+
+/// Names what a job wants of a URL: the URL, the album it goes into, and the name that the list asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetKey([u8; 16]);
+
+impl TargetKey {
+    /// The key of a URL with its credentials; the digest does not show them.
+    pub fn of(url: &Url, album: Option<&AlbumName>, name: Option<&str>) -> Self {
+        let mut digest = sha2::Sha256::new();
+        digest.update(url.as_str());
+        digest.update([0]);
+        digest.update(album.map_or("", AlbumName::as_str));
+        digest.update([0]);
+        digest.update(name.unwrap_or(""));
+        let digest = digest.finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        Self(key)
+    }
+}
+
+/// What is known of a URL.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The last job that had it.
+    pub job: Uuid,
+    /// What it brought.
+    pub file: Option<KnownFile>,
+    /// `ETag` of the last answer that brought or confirmed the file.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+    /// Until when that answer is fresh (RFC 9111, section 4.2).
+    pub fresh_until: Option<DateTime<Utc>>,
+    /// When the origin gave that answer.
+    pub checked: Option<DateTime<Utc>>,
+}
+
+impl Known {
+    /// Whether the origin need not be asked: its answer is fresh by its own word, or younger than
+    /// `refresh_after`.
+    pub fn is_fresh(&self, now: DateTime<Utc>, refresh_after: Duration) -> bool {
+        let Some(checked) = self.checked.filter(|_| self.file.is_some()) else {
+            return false;
+        };
+        let age = (now - checked).to_std().unwrap_or_default();
+        self.fresh_until.is_some_and(|until| now < until) || age < refresh_after
+    }
+}
+
+/// A file as the catalog has it.
+#[derive(Debug, Clone)]
+pub struct KnownFile {
+    /// Stays the same when the bytes change.
+    pub id: Uuid,
+    /// Relative to the store's root.
+    pub path: String,
+    /// gannet's word for the format.
+    pub format: String,
+    /// Media type of the bytes.
+    pub media_type: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Digest of the bytes.
+    pub sha256: Sha256,
+    /// Width and height in pixels.
+    pub dimensions: Option<(u32, u32)>,
+    /// Whether it may run code in a browser.
+    pub active: bool,
+    /// What gave it its name.
+    pub name_from: NameFrom,
+    /// Whether it is where it should be. The catalog says yes; who looked says what he saw.
+    pub is_present: bool,
+}
+
+/// Why the catalog could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The setting names no catalog that this version has.
+    #[error("`catalog.url` is `{0}`; leave it empty or write `sqlite:PATH`")]
+    UnsupportedUrl(String),
+    /// It cannot be opened.
+    #[error("cannot open the catalog `{path}`")]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// Its tables cannot be brought up to date.
+    #[error("cannot bring the catalog `{path}` up to date; a newer gannet may have written it")]
+    Migrate {
+        /// The database file.
+        path: PathBuf,
+        /// What the migration said.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A query failed.
+    #[error("the catalog cannot {action}")]
+    Query {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// It holds something that no gannet writes.
+    #[error("the catalog holds an unreadable {what}: `{value}`")]
+    Unreadable {
+        /// What should be there.
+        what: &'static str,
+        /// What is there.
+        value: String,
+    },
+}
+
+impl CatalogError {
+    fn query(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Query { action, source }
+    }
+
+    fn unreadable<E>(what: &'static str, value: impl fmt::Display) -> impl FnOnce(E) -> Self {
+        let value = value.to_string();
+        move |_| Self::Unreadable { what, value }
+    }
+}
+
+/// Milliseconds since 1970, as the catalog keeps times.
+fn millis(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis()
+}
+
+fn from_millis(millis: i64) -> DateTime<Utc> {
+    Utc.timestamp_millis_opt(millis)
+        .single()
+        .unwrap_or_default()
+}
+
+fn outcome(word: &str) -> Result<Outcome, CatalogError> {
+    word.parse()
+        .map_err(CatalogError::unreadable("outcome", word))
+}
+
+fn reason(word: Option<&str>) -> Result<Option<Reason>, CatalogError> {
+    word.map(|word| {
+        word.parse()
+            .map_err(CatalogError::unreadable("reason", word))
+    })
+    .transpose()
+}
