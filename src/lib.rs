@@ -3,5 +3,6 @@
 pub mod catalog;
 pub mod fetch;
 pub mod naming;
+pub mod source;
 pub mod store;
 pub mod target;

@@ -1,0 +1,251 @@
+//! Text: one URL a line, comments, and the option lines of aria2's input files.
+
+use crate::source::address::{self, Refusal};
+use crate::source::decode::Input;
+use crate::source::error::Stop;
+use crate::source::lines::Lines;
+use crate::source::sink::{SharedSink, Sink};
+use crate::source::{Entry, row};
+use crate::target::{AlbumName, Target};
+
+/// Most segments of an album's name.
+const MAX_SEGMENTS: usize = 8;
+
+/// One entry for each line that is neither blank, nor a comment, nor an option.
+pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
+    let mut lines = Lines::new(input);
+    while let Some(line) = lines.next()? {
+        if line.overlong {
+            let entry = row::overlong(line.number, line.bytes);
+            sink.borrow_mut().push(entry)?;
+            continue;
+        }
+        let text = line.bytes.trim_ascii();
+        // Files that were joined carry their byte order marks with them.
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        if text.is_empty() || text[0] == b'#' {
+            continue;
+        }
+        if matches!(line.bytes[0], b' ' | b'\t')
+            && let Some((name, value)) = option(text)
+        {
+            apply(&mut sink.borrow_mut(), name, value);
+            continue;
+        }
+        let entry = match address::parse(bare(text)) {
+            Ok(url) => {
+                let mut target = Target::new(url);
+                target.line = Some(line.number);
+                Entry::Target(target)
+            }
+            Err(refusal) => {
+                let shown = String::from_utf8_lossy(text);
+                Entry::Invalid(refusal.at(Some(line.number), &shown))
+            }
+        };
+        sink.borrow_mut().push(entry)?;
+    }
+    Ok(())
+}
+
+/// The URL of a line: the first of several that tabs divide, out of its brackets or quotes.
+fn bare(text: &[u8]) -> &[u8] {
+    // aria2 takes several addresses of one file, divided by tabs.
+    let text = match memchr::memchr(b'\t', text) {
+        Some(at) => text[..at].trim_ascii_end(),
+        None => text,
+    };
+    let close = match text[0] {
+        b'<' => b'>',
+        quote @ (b'"' | b'\'') => quote,
+        _ => return text,
+    };
+    match memchr::memchr(close, &text[1..]) {
+        Some(at) => {
+            let after = text[at + 2..].trim_ascii_start();
+            if after.is_empty() || after[0] == b'#' {
+                &text[1..=at]
+            } else {
+                text
+            }
+        }
+        None => text,
+    }
+}
+
+/// `name=value`, where the name is written as aria2 writes its options. No URL is.
+fn option(text: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = std::str::from_utf8(text).ok()?.split_once('=')?;
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    is_name.then_some((name, value.trim()))
+}
+
+/// Amends the newest target. Options that mean nothing to gannet are ignored, as are those of an invalid line.
+fn apply(sink: &mut Sink, name: &str, value: &str) {
+    let Some(target) = sink.newest() else {
+        return;
+    };
+    match name {
+        "out" if !value.is_empty() => target.name = Some(value.to_owned()),
+        "dir" => target.album = album(value),
+        "checksum" => {
+            let Some((kind, digits)) = value.split_once('=') else {
+                return;
+            };
+            if kind.eq_ignore_ascii_case("sha-256") {
+                match digits.trim().parse() {
+                    Ok(digest) => target.sha256 = Some(digest),
+                    Err(error) => {
+                        let refusal = Refusal::invalid(format!("option `checksum`: {error}"));
+                        sink.spoil_newest(refusal.detail);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The album for a folder, as near to it as an album's name may be: relative, nothing hidden, nothing
+/// that leads upwards. `None` when nothing is left.
+fn album(dir: &str) -> Option<AlbumName> {
+    let mut name = String::new();
+    let segments = dir
+        .split(['/', '\\'])
+        .map(|segment| segment.trim().trim_end_matches(['.', ' ']))
+        .filter(|segment| !segment.is_empty() && !segment.starts_with('.'));
+    for segment in segments.take(MAX_SEGMENTS) {
+        if name.len() + 1 + segment.len() > AlbumName::MAX_BYTES {
+            break;
+        }
+        if !name.is_empty() {
+            name.push('/');
+        }
+        name.extend(segment.chars().map(|c| {
+            if c.is_control() || ":*?\"<>|".contains(c) {
+                '_'
+            } else {
+                c
+            }
+        }));
+    }
+    AlbumName::new(&name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::ListFormat::Text;
+    use crate::source::testing::{entries, said, targets};
+
+    #[test]
+    fn lines_become_targets_with_their_numbers() {
+        let list = "# a list\n\nhttps://a.example/1\r\n  https://a.example/2 # two\rhttps://a.example/x y\n\
+                    <https://a.example/4>\n\"https://a.example/5\" # five\n'https://a.example/6'\n\
+                    https://a.example/7\thttps://b.example/7\nhttps://a.example/8#part";
+        assert_eq!(
+            said(Text, list),
+            [
+                "3 https://a.example/1",
+                "4 https://a.example/2",
+                "5 https://a.example/x%20y",
+                "6 https://a.example/4",
+                "7 https://a.example/5",
+                "8 https://a.example/6",
+                "9 https://a.example/7",
+                "10 https://a.example/8",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_no_url_is_an_item_with_its_line() {
+        let list = "hello\nftp://a.example/\n\nhttps://a.example/\n\0\nout=x\n";
+        assert_eq!(
+            said(Text, list),
+            [
+                "1 !invalid-url hello",
+                "2 !unsupported-scheme ftp://a.example/",
+                "4 https://a.example/",
+                "5 !invalid-url \u{fffd}",
+                "6 !invalid-url out=x",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_overlong_line_is_one_item() {
+        let list = format!(
+            "https://a.example/{}\nhttps://a.example/2",
+            "x".repeat(10_000_000)
+        );
+        let all = entries(Text, list.as_bytes()).unwrap();
+        assert_eq!(all.len(), 2);
+        let Entry::Invalid(invalid) = &all[0] else {
+            panic!()
+        };
+        assert!(invalid.detail.contains("longer than 64 KiB"));
+        assert_eq!(invalid.text.chars().count(), 200);
+    }
+
+    #[test]
+    fn options_amend_the_target_above_them() {
+        let digest = "ab".repeat(32);
+        let list = format!(
+            "  out=ignored\nhttps://a.example/1\n  out=cat one.jpg\n# comment\n\tdir=pets/cats\n  split=5\n  \
+             checksum=sha-256={digest}\nhttps://a.example/2\n checksum=md5=aa\nhttps://a.example/3\n \
+             checksum=sha-256=aa\n out=late\nhttps://a.example/4"
+        );
+        let all = entries(Text, list.as_bytes()).unwrap();
+        assert_eq!(all.len(), 4);
+        let found = targets(&all);
+        assert_eq!(found[0].name.as_deref(), Some("cat one.jpg"));
+        assert_eq!(
+            found[0].album.as_ref().map(AlbumName::as_str),
+            Some("pets/cats")
+        );
+        assert_eq!(
+            found[0].sha256.map(|digest| digest.to_string()),
+            Some(digest)
+        );
+        assert_eq!(found[1].sha256, None);
+        let Entry::Invalid(invalid) = &all[2] else {
+            panic!()
+        };
+        assert!(invalid.detail.contains("`checksum`") && invalid.line == Some(10));
+        assert_eq!(found[2].name, None);
+    }
+
+    #[test]
+    fn an_option_reaches_the_last_target_of_a_full_chunk() {
+        let list = (1..=1501)
+            .map(|n| format!("https://a.example/{n}\n  out={n}.jpg\n"))
+            .collect::<String>();
+        let all = entries(Text, list.as_bytes()).unwrap();
+        assert_eq!(all.len(), 1501);
+        for (at, target) in targets(&all).into_iter().enumerate() {
+            assert_eq!(target.name, Some(format!("{}.jpg", at + 1)));
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_an_album_inside_the_store() {
+        for (dir, wanted) in [
+            ("cats", Some("cats")),
+            ("/srv/pictures/", Some("srv/pictures")),
+            ("../../etc", Some("etc")),
+            ("a/./.hidden/../b.", Some("a/b")),
+            ("C:\\pics", Some("C_/pics")),
+            ("..", None),
+            ("/", None),
+            (".gannet", None),
+        ] {
+            assert_eq!(album(dir).as_ref().map(AlbumName::as_str), wanted, "{dir}");
+        }
+        assert_eq!(album(&"a/".repeat(20)).unwrap().as_str(), "a/a/a/a/a/a/a/a");
+        assert!(album(&"x".repeat(300)).is_none());
+    }
+}

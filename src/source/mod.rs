@@ -1,0 +1,151 @@
+//! Where URLs come from: [`Source`], and the lists that sources yield when they are read.
+//!
+//! | type | reads |
+//! |---|---|
+//! | [`FileSource`] | a path, or standard input as `-` |
+//! | [`RemoteSource`] | the list behind an `http` or `https` URL, through a [`Fetch`] that is handed in |
+//! | [`InlineSource`] | URLs that stand in a command line or a job |
+//! | [`ChainSource`] | several sources, one after the other |
+//!
+//! A [`List`] is parsed on a thread of its own and arrives in chunks through a bounded channel, so that
+//! ten million lines need no more memory than ten thousand. A line that is no URL becomes an
+//! [`Invalid`] with its line number; a list that cannot be read, or that is something else than a
+//! list, is a [`SourceError`].
+//!
+//! This room knows nothing of jobs, the catalog, or how HTTP is spoken.
+
+mod address;
+mod chain;
+mod decode;
+mod detect;
+mod error;
+mod file;
+mod format;
+mod http;
+mod inline;
+mod lines;
+mod list;
+mod remote;
+mod row;
+mod sink;
+mod spec;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::target::{Reason, Target, UnknownWord};
+
+pub use chain::ChainSource;
+pub use error::SourceError;
+pub use file::FileSource;
+pub use inline::InlineSource;
+pub use list::List;
+pub use remote::{Fetch, FetchFailure, RemoteBody, RemoteSource};
+pub use sink::CHUNK_ENTRIES;
+pub use spec::{Place, SourceSpec, parse_source};
+
+/// Yields a list of targets.
+///
+/// # Contract
+///
+/// - `open` returns once the format of the list is known, or with the error that explains why there
+///   is no list. It may be called again, and reads the list anew then.
+/// - `Display` names the source in messages and reports, and holds no credentials.
+#[async_trait]
+pub trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// Begins to read the list. Cancel safe: a dropped call leaves nothing running.
+    async fn open(&self) -> Result<List, SourceError>;
+
+    /// Says early what is wrong, as far as it can be told without reading.
+    async fn check(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// One thing that a list says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A URL to fetch.
+    Target(Target),
+    /// A line that is no such thing.
+    Invalid(Invalid),
+}
+
+/// A line, row, or element of a list that cannot become a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Where it begins in its list, counted from 1; `None` for URLs that no list holds.
+    pub line: Option<u64>,
+    /// The first 200 characters of what stands there, credentials masked, control characters replaced.
+    pub text: String,
+    /// [`Reason::InvalidUrl`] or [`Reason::UnsupportedScheme`].
+    pub reason: Reason,
+    /// What is wrong, in words.
+    pub detail: String,
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListFormat {
+    /// One URL a line, comments with `#`, option lines as in aria2's input files.
+    Text,
+    /// Comma- or semicolon-separated values (RFC 4180) with a header.
+    Csv,
+    /// Tab-separated values with a header.
+    Tsv,
+    /// JSON Lines: strings or objects. A single JSON array of them is understood too.
+    Jsonl,
+    /// A sitemap or sitemap index, as sitemaps.org describes them, with the image extension.
+    Sitemap,
+    /// RSS or Atom (RFC 4287): enclosures.
+    Feed,
+}
+
+impl ListFormat {
+    /// Every format.
+    pub const ALL: [Self; 6] = [
+        Self::Text,
+        Self::Csv,
+        Self::Tsv,
+        Self::Jsonl,
+        Self::Sitemap,
+        Self::Feed,
+    ];
+
+    /// The word for it on the command line and in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Jsonl => "jsonl",
+            Self::Sitemap => "sitemap",
+            Self::Feed => "feed",
+        }
+    }
+}
+
+impl fmt::Display for ListFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ListFormat {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}

@@ -1,0 +1,137 @@
+//! Where parsers put their entries: chunks on a bounded channel.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+use url::Url;
+
+use crate::source::error::{SourceError, Stop};
+use crate::source::{Entry, Invalid};
+use crate::target::{Reason, Target};
+
+/// Most entries in a chunk: about as many as the catalog is asked for in one query.
+pub const CHUNK_ENTRIES: usize = 500;
+
+/// Chunks that may wait between the parser and its reader.
+pub(super) const CHUNKS_WAITING: usize = 4;
+
+/// What a parser's thread says to its list.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Entries, in the order of the list.
+    Entries(Vec<Entry>),
+    /// A sitemap that a sitemap index names, and the line of its name.
+    Sitemap(Url),
+    /// Nothing follows.
+    End(Result<(), SourceError>),
+}
+
+/// Shared by a parser and the input at the bottom of it, which knows when a pause comes.
+pub(super) type SharedSink = Rc<RefCell<Sink>>;
+
+/// Gathers entries into chunks.
+#[derive(Debug)]
+pub(super) struct Sink {
+    /// The newest entry stays here until another follows or the input pauses: option lines amend it.
+    pending: Vec<Entry>,
+    out: mpsc::Sender<Message>,
+}
+
+impl Sink {
+    pub(super) fn new(out: mpsc::Sender<Message>) -> Self {
+        Self {
+            pending: Vec::new(),
+            out,
+        }
+    }
+
+    /// Adds an entry. Waits while the channel is full.
+    pub(super) fn push(&mut self, entry: Entry) -> Result<(), Stop> {
+        if self.pending.len() >= CHUNK_ENTRIES {
+            self.flush()?;
+        }
+        if self.pending.capacity() == 0 {
+            self.pending.reserve_exact(CHUNK_ENTRIES);
+        }
+        self.pending.push(entry);
+        Ok(())
+    }
+
+    /// Adds the name of a sitemap, after the entries before it.
+    pub(super) fn push_sitemap(&mut self, url: Url) -> Result<(), Stop> {
+        self.flush()?;
+        self.send(Message::Sitemap(url))
+    }
+
+    /// The newest target, as long as it can still be amended.
+    pub(super) fn newest(&mut self) -> Option<&mut Target> {
+        match self.pending.last_mut() {
+            Some(Entry::Target(target)) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Turns the newest target into an invalid entry.
+    pub(super) fn spoil_newest(&mut self, detail: String) {
+        if let Some(last @ Entry::Target(_)) = self.pending.last_mut()
+            && let Entry::Target(target) = &*last
+        {
+            *last = Entry::Invalid(Invalid {
+                line: target.line,
+                text: super::address::shown(target.url.as_str()),
+                reason: Reason::InvalidUrl,
+                detail,
+            });
+        }
+    }
+
+    /// Hands out what is there, without waiting: called before an input that may pause is read.
+    ///
+    /// All but the newest entry, and only when the channel has room; otherwise chunks grow instead.
+    pub(super) fn offer(&mut self) -> Result<(), Stop> {
+        if self.pending.len() < 2 {
+            return self.check_open();
+        }
+        match self.out.try_reserve() {
+            Ok(permit) => {
+                let newest = self.pending.pop();
+                permit.send(Message::Entries(std::mem::take(&mut self.pending)));
+                self.pending.extend(newest);
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(Stop::Closed),
+        }
+    }
+
+    /// Hands out everything. Waits while the channel is full.
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        if self.pending.is_empty() {
+            return self.check_open();
+        }
+        let entries = std::mem::take(&mut self.pending);
+        self.send(Message::Entries(entries))
+    }
+
+    /// Whether somebody still listens.
+    pub(super) fn check_open(&self) -> Result<(), Stop> {
+        if self.out.is_closed() {
+            Err(Stop::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), Stop> {
+        self.out.blocking_send(message).map_err(|_| Stop::Closed)
+    }
+
+    /// Says how the list ended, after its last entries.
+    pub(super) fn end(&mut self, result: Result<(), SourceError>) {
+        if self.flush().is_ok() {
+            // A list that was dropped meanwhile does not want to know.
+            let _ = self.send(Message::End(result));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! From what a user writes to a source.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::source::remote::Fetch;
+use crate::source::{FileSource, ListFormat, RemoteSource, Source, SourceError, address};
+
+/// A source as it was named, before anything is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSpec {
+    /// Where the list is.
+    pub place: Place,
+    /// Its format; `None`: find out.
+    pub format: Option<ListFormat>,
+}
+
+/// Where a list is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Standard input.
+    Stdin,
+    /// A local file.
+    Path(PathBuf),
+    /// An `http` or `https` URL. May hold credentials.
+    Url(Url),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("Stdin"),
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Url(url) => f
+                .debug_tuple("Url")
+                .field(&crate::target::SafeUrl::new(url))
+                .finish(),
+        }
+    }
+}
+
+impl SourceSpec {
+    /// The source itself; `fetch` is only kept where the list is remote.
+    pub fn into_source(self, fetch: Arc<dyn Fetch>) -> Arc<dyn Source> {
+        match self.place {
+            Place::Stdin => Arc::new(FileSource::stdin(self.format)),
+            Place::Path(path) => Arc::new(FileSource::new(path, self.format)),
+            Place::Url(url) => Arc::new(RemoteSource::new(url, fetch, self.format)),
+        }
+    }
+}
+
+/// Reads the name of a source: a path, `-` for standard input, `http(s)://…`, or `file://…`.
+///
+/// # Errors
+///
+/// When `text` is empty, a URL that is broken or of another scheme, or a search.
+pub fn parse_source(text: &str, format: Option<ListFormat>) -> Result<SourceSpec, SourceError> {
+    let refuse = |why: &str| {
+        Err(SourceError::NoSource {
+            text: address::shown(text),
+            why: why.to_owned(),
+        })
+    };
+    let place = if text == "-" {
+        Place::Stdin
+    } else if text.trim().is_empty() {
+        return refuse("it is empty; write a path, `-`, or the URL of a list");
+    } else if address::has_prefix(text, "search:") {
+        return refuse("searches come with a later version");
+    } else if text.contains("://") {
+        match (address::parse(text.as_bytes()), Url::parse(text)) {
+            (Ok(url), _) => Place::Url(url),
+            (Err(_), Ok(url)) if url.scheme() == "file" => match url.to_file_path() {
+                Ok(path) => Place::Path(path),
+                Err(()) => return refuse("it is a file of another machine"),
+            },
+            (Err(refusal), _) => return refuse(&refusal.detail),
+        }
+    } else {
+        Place::Path(text.into())
+    };
+    Ok(SourceSpec { place, format })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_named_by_path_dash_or_url() {
+        let place = |text| parse_source(text, None).expect(text).place;
+        assert_eq!(place("-"), Place::Stdin);
+        assert_eq!(place("a b.txt"), Place::Path("a b.txt".into()));
+        assert_eq!(place("./search:x"), Place::Path("./search:x".into()));
+        assert_eq!(place("file:///a%20b.txt"), Place::Path("/a b.txt".into()));
+        let url = Url::parse("https://example.org/list.csv").unwrap();
+        assert_eq!(place("https://example.org/list.csv#top"), Place::Url(url));
+    }
+
+    #[test]
+    fn what_names_no_source_says_why_and_shows_no_password() {
+        for (text, why) in [
+            ("", "empty"),
+            ("search:flickr?q=cats", "later version"),
+            ("ftp://ann:secret@example.org/", "`ftp`"),
+            ("https://ann:secret@", "host"),
+            ("file://elsewhere/a", "another machine"),
+        ] {
+            let error = parse_source(text, None).unwrap_err().to_string();
+            assert!(error.contains(why) && !error.contains("secret"), "{error}");
+        }
+        let spec = parse_source("https://ann:secret@example.org/", None).unwrap();
+        assert!(!format!("{spec:?}").contains("secret"));
+    }
+}
