@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod fetch;
+pub mod frontier;
 pub mod naming;
 pub mod source;
 pub mod store;

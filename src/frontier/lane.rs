@@ -1,0 +1,258 @@
+//! One host's queue, limits and breaker. Pure state: every method is given the time.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::{Health, HostDown, Limits};
+
+/// Answers in a row, for each allowed request at a time, after which a throttled lane is allowed one more.
+const GOOD_ROUNDS: usize = 8;
+
+/// When a lane may start something.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Now,
+    At(Instant),
+    /// Not before something is pushed or done.
+    Never,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    limits: Limits,
+    /// Requests at a time that are allowed at the moment: `limits.concurrency`, or fewer after the host
+    /// said that it is asked too much.
+    allowed: usize,
+    /// Good answers since `allowed` last changed.
+    good: usize,
+    in_flight: usize,
+    /// Earliest start of the next request, for the rate.
+    next_at: Option<Instant>,
+    /// Until when the host is left alone.
+    held_until: Option<Instant>,
+    /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault
+    /// belong to its round, so that one blip does not count once for each request in flight.
+    faults: u32,
+    last_fault: Option<Instant>,
+    down_until: Option<Instant>,
+    /// What waits, by job; the jobs take turns.
+    queue: VecDeque<(u64, VecDeque<T>)>,
+    delayed: BinaryHeap<Delayed<T>>,
+    /// Whether the lane stands in the frontier's turns.
+    pub(super) in_turns: bool,
+    /// The earliest alarm that is set for the lane.
+    pub(super) alarm: Option<Instant>,
+}
+
+/// Something that waits for a time. The earliest is the greatest, as a heap wants it.
+#[derive(Debug)]
+struct Delayed<T> {
+    at: Instant,
+    job: u64,
+    item: T,
+}
+
+impl<T> PartialEq for Delayed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl<T> Eq for Delayed<T> {}
+
+impl<T> PartialOrd for Delayed<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Delayed<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl<T> Lane<T> {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            allowed: limits.concurrency.max(1),
+            good: 0,
+            in_flight: 0,
+            next_at: None,
+            held_until: None,
+            faults: 0,
+            last_fault: None,
+            down_until: None,
+            queue: VecDeque::new(),
+            delayed: BinaryHeap::new(),
+            in_turns: false,
+            alarm: None,
+        }
+    }
+
+    pub(super) fn push(&mut self, job: u64, item: T, now: Instant) -> Result<(), HostDown<T>> {
+        if self.is_down(now) {
+            return Err(HostDown(item));
+        }
+        match self.queue.iter_mut().find(|(id, _)| *id == job) {
+            Some((_, items)) => items.push_back(item),
+            None => self.queue.push_back((job, VecDeque::from([item]))),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_delayed(
+        &mut self,
+        job: u64,
+        item: T,
+        at: Instant,
+        now: Instant,
+    ) -> Result<(), HostDown<T>> {
+        if self.is_down(now) {
+            return Err(HostDown(item));
+        }
+        self.delayed.push(Delayed { at, job, item });
+        Ok(())
+    }
+
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        self.down_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether forgetting the lane would change nothing.
+    pub(super) fn is_forgettable(&self, now: Instant) -> bool {
+        self.queue.is_empty()
+            && self.delayed.is_empty()
+            && self.in_flight == 0
+            && self.faults == 0
+            && self.next_at.is_none_or(|at| at <= now)
+            && self.held_until.is_none_or(|until| until <= now)
+            && !self.is_down(now)
+    }
+
+    pub(super) fn turn(&self, now: Instant) -> Turn {
+        // After a time of being given up, one request shows whether the host is back.
+        let allowed = if self.faults >= self.limits.down_after {
+            1
+        } else {
+            self.allowed
+        };
+        if self.in_flight >= allowed {
+            return Turn::Never;
+        }
+        let first = match (self.queue.is_empty(), self.delayed.peek()) {
+            (false, _) => now,
+            (true, Some(delayed)) => delayed.at,
+            (true, None) => return Turn::Never,
+        };
+        let start = [self.next_at, self.held_until]
+            .into_iter()
+            .flatten()
+            .fold(first, Instant::max);
+        if start <= now {
+            Turn::Now
+        } else {
+            Turn::At(start)
+        }
+    }
+
+    pub(super) fn take(&mut self, now: Instant) -> Option<T> {
+        if self.turn(now) != Turn::Now {
+            return None;
+        }
+        let item = match self.delayed.peek() {
+            Some(delayed) if delayed.at <= now => self.delayed.pop()?.item,
+            _ => {
+                let (job, mut items) = self.queue.pop_front()?;
+                let item = items.pop_front()?;
+                if !items.is_empty() {
+                    self.queue.push_back((job, items));
+                }
+                item
+            }
+        };
+        self.in_flight += 1;
+        if !self.limits.interval.is_zero() {
+            self.next_at = Some(now + self.limits.interval);
+        }
+        Some(item)
+    }
+
+    pub(super) fn done(&mut self, started: Instant, health: Health, now: Instant) -> Vec<T> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let hold = |held: Option<Instant>, wait| {
+            Some(held.map_or(now + wait, |until: Instant| until.max(now + wait)))
+        };
+        match health {
+            Health::Good => {
+                self.faults = 0;
+                self.down_until = None;
+                self.note_good();
+            }
+            Health::Throttled(wait) => {
+                self.faults = 0;
+                self.good = 0;
+                // Requests that began before the host was last left alone say nothing new.
+                if self.held_until.is_none_or(|until| until <= started) {
+                    self.allowed = (self.allowed / 2).max(1);
+                }
+                self.held_until = hold(self.held_until, wait);
+            }
+            Health::Unreachable(wait) => {
+                if self.last_fault.is_none_or(|last| started > last) {
+                    self.faults = self.faults.saturating_add(1);
+                    self.last_fault = Some(now);
+                    self.held_until = hold(self.held_until, wait);
+                }
+                if self.faults >= self.limits.down_after {
+                    self.down_until = Some(now + self.limits.down_for);
+                    return self.drain_all();
+                }
+            }
+            Health::Closed(wait) => {
+                self.down_until = Some(now + wait);
+                return self.drain_all();
+            }
+            Health::Unknown => {}
+        }
+        Vec::new()
+    }
+
+    fn note_good(&mut self) {
+        if self.allowed < self.limits.concurrency {
+            self.good += 1;
+            if self.good >= self.allowed * GOOD_ROUNDS {
+                self.allowed += 1;
+                self.good = 0;
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self, job: u64) -> Vec<T> {
+        let mut items = Vec::new();
+        self.queue.retain_mut(|(id, waiting)| {
+            if *id == job {
+                items.extend(waiting.drain(..));
+            }
+            *id != job
+        });
+        if self.delayed.iter().any(|delayed| delayed.job == job) {
+            let (mine, others) = std::mem::take(&mut self.delayed)
+                .into_iter()
+                .partition::<Vec<_>, _>(|delayed| delayed.job == job);
+            self.delayed = others.into();
+            items.extend(mine.into_iter().map(|delayed| delayed.item));
+        }
+        items
+    }
+
+    fn drain_all(&mut self) -> Vec<T> {
+        let queued = self.queue.drain(..).flat_map(|(_, items)| items);
+        queued
+            .chain(self.delayed.drain().map(|delayed| delayed.item))
+            .collect()
+    }
+}

@@ -1,0 +1,349 @@
+//! Who is asked next: one lane per host, fair and polite.
+//!
+//! [`Frontier`] holds what waits to be fetched, for all jobs of the process. Workers take from it with
+//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A [`Lane`](lane::Lane) is a host's
+//! queue with its limits: requests at a time, requests a second, waits that the host asked for, and a
+//! breaker that gives a host up which keeps failing to connect.
+//!
+//! Lanes with something to do take turns, and within a lane the jobs do, so neither a long list nor a
+//! slow host holds up the rest. A lane whose limits are reached costs nothing until they free up.
+//!
+//! This room knows nothing of URLs, bodies or outcomes: it queues any `T`. Bounds on how much waits are
+//! the business of who pushes.
+
+mod lane;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use lane::{Lane, Turn};
+
+/// Lanes that are remembered when nothing waits in them.
+const IDLE_LANES: usize = 10_000;
+
+/// A host's limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Requests at a time; at least 1.
+    pub concurrency: usize,
+    /// Shortest time between the starts of two requests; zero: none.
+    pub interval: Duration,
+    /// Rounds of connection faults in a row after which the host is given up.
+    pub down_after: u32,
+    /// For how long.
+    pub down_for: Duration,
+}
+
+/// How a request ended, as far as its host is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// The host answered.
+    Good,
+    /// The host answered that it is asked too much; it is left alone for so long, and asked less.
+    Throttled(Duration),
+    /// No connection came about; the host is left alone for so long.
+    Unreachable(Duration),
+    /// The host asked to be left alone for longer than anybody here waits: it is given up for that time.
+    Closed(Duration),
+    /// Nothing can be said: the request was given up on this side.
+    Unknown,
+}
+
+/// What waits to be fetched, host by host. Shared by all workers and jobs of the process.
+pub struct Frontier<T> {
+    /// Locked for queue operations only.
+    inner: Mutex<Inner<T>>,
+    /// Told once for each thing that became ready.
+    ready: Notify,
+    limits: Box<dyn Fn(&str) -> Limits + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    lanes: HashMap<Arc<str>, Lane<T>>,
+    /// Lanes that may start something, in the order of their turns. A lane stands here at most once.
+    turns: VecDeque<Arc<str>>,
+    /// When to look again at lanes that wait for a time.
+    alarms: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
+    closed: bool,
+}
+
+/// Something that may be fetched now. It occupies its lane until [`Frontier::done`] is told.
+#[derive(Debug)]
+pub struct Permit<T> {
+    /// The host.
+    pub lane: Arc<str>,
+    /// What waited.
+    pub item: T,
+    /// When it was handed out: the lane counts faults by it.
+    started: Instant,
+}
+
+/// What a lane was told, without the item.
+#[derive(Debug, Clone)]
+pub struct Started {
+    lane: Arc<str>,
+    at: Instant,
+}
+
+impl<T> Permit<T> {
+    /// Separates the item from its place in the lane.
+    pub fn split(self) -> (T, Started) {
+        (
+            self.item,
+            Started {
+                lane: self.lane,
+                at: self.started,
+            },
+        )
+    }
+}
+
+impl Started {
+    /// The host.
+    pub fn lane(&self) -> &Arc<str> {
+        &self.lane
+    }
+}
+
+/// The host is given up: what was to be queued comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HostDown<T>(pub T);
+
+impl<T> Frontier<T> {
+    /// An empty frontier. `limits` is asked once for each host that turns up.
+    pub fn new(limits: impl Fn(&str) -> Limits + Send + Sync + 'static) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                lanes: HashMap::new(),
+                turns: VecDeque::new(),
+                alarms: BinaryHeap::new(),
+                closed: false,
+            }),
+            ready: Notify::new(),
+            limits: Box::new(limits),
+        }
+    }
+
+    /// Queues `item` of `job` behind what the job already has for `host`.
+    ///
+    /// # Errors
+    ///
+    /// [`HostDown`] when the host is given up.
+    pub fn push(&self, host: &str, job: u64, item: T) -> Result<(), HostDown<T>> {
+        self.enqueue(host, |lane| lane.push(job, item, Instant::now()))
+    }
+
+    /// Queues `item` ahead of what waits, not to be taken before `delay` has passed: for another attempt,
+    /// or for the next hop of a redirect.
+    ///
+    /// # Errors
+    ///
+    /// [`HostDown`] when the host is given up.
+    pub fn push_delayed(
+        &self,
+        host: &str,
+        job: u64,
+        item: T,
+        delay: Duration,
+    ) -> Result<(), HostDown<T>> {
+        let now = Instant::now();
+        self.enqueue(host, |lane| lane.push_delayed(job, item, now + delay, now))
+    }
+
+    fn enqueue(
+        &self,
+        host: &str,
+        push: impl FnOnce(&mut Lane<T>) -> Result<(), HostDown<T>>,
+    ) -> Result<(), HostDown<T>> {
+        let mut inner = self.lock();
+        let (name, lane) = match inner.lanes.get_key_value(host) {
+            Some((name, _)) => {
+                let name = name.clone();
+                let lane = inner.lanes.get_mut(host).expect("it was found a line ago");
+                (name, lane)
+            }
+            None => {
+                if inner.lanes.len() >= IDLE_LANES {
+                    let now = Instant::now();
+                    inner.lanes.retain(|_, lane| !lane.is_forgettable(now));
+                }
+                let name: Arc<str> = host.into();
+                let lane = inner
+                    .lanes
+                    .entry(name.clone())
+                    .or_insert_with(|| Lane::new((self.limits)(host)));
+                (name, lane)
+            }
+        };
+        push(lane)?;
+        if inner.consider(&name, Instant::now()) {
+            drop(inner);
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for something that may be fetched now; `None` once the frontier is closed.
+    ///
+    /// Cancel safe: a dropped call took nothing.
+    pub async fn next(&self) -> Option<Permit<T>> {
+        loop {
+            let alarm = {
+                let mut inner = self.lock();
+                if inner.closed {
+                    // Every other waiter has to learn it too.
+                    self.ready.notify_one();
+                    return None;
+                }
+                let now = Instant::now();
+                inner.ring(now);
+                if let Some(permit) = inner.take(now) {
+                    let more = !inner.turns.is_empty();
+                    drop(inner);
+                    if more {
+                        self.ready.notify_one();
+                    }
+                    return Some(permit);
+                }
+                inner.alarms.peek().map(|Reverse((at, _))| *at)
+            };
+            match alarm {
+                Some(at) => tokio::select! {
+                    () = self.ready.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => self.ready.notified().await,
+            }
+        }
+    }
+
+    /// Frees a place in a lane. Returns what waited in the lane if this gave the host up.
+    #[must_use = "what waited has to be answered"]
+    pub fn done(&self, started: &Started, health: Health) -> Vec<T> {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let Some(lane) = inner.lanes.get_mut(&started.lane) else {
+            return Vec::new();
+        };
+        let refused = lane.done(started.at, health, now);
+        if inner.consider(&started.lane, now) {
+            drop(inner);
+            self.ready.notify_one();
+        }
+        refused
+    }
+
+    /// Takes out all that waits for `job`.
+    #[must_use = "what waited has to be answered"]
+    pub fn drain(&self, job: u64) -> Vec<T> {
+        self.lock()
+            .lanes
+            .values_mut()
+            .flat_map(|lane| lane.drain(job))
+            .collect()
+    }
+
+    /// Whether `host` is given up at the moment.
+    pub fn is_down(&self, host: &str) -> bool {
+        self.lock()
+            .lanes
+            .get(host)
+            .is_some_and(|lane| lane.is_down(Instant::now()))
+    }
+
+    /// Ends every [`next`](Self::next), those to come as well.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_waiters();
+        self.ready.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // Queue operations do not panic half way, so a poisoned lock guards sound data.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Frontier<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Frontier")
+            .field("lanes", &inner.lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Inner<T> {
+    /// Gives a lane its turn, or sets its alarm. Returns whether it got a turn that it did not have.
+    fn consider(&mut self, name: &Arc<str>, now: Instant) -> bool {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return false;
+        };
+        if lane.in_turns {
+            return false;
+        }
+        match lane.turn(now) {
+            Turn::Now => {
+                lane.in_turns = true;
+                self.turns.push_back(name.clone());
+                true
+            }
+            Turn::At(at) => {
+                if lane.alarm.is_none_or(|alarm| at < alarm) {
+                    lane.alarm = Some(at);
+                    self.alarms.push(Reverse((at, name.clone())));
+                }
+                false
+            }
+            Turn::Never => false,
+        }
+    }
+
+    /// Looks at the lanes whose time has come.
+    fn ring(&mut self, now: Instant) {
+        while let Some(Reverse((at, _))) = self.alarms.peek() {
+            if *at > now {
+                break;
+            }
+            let Some(Reverse((at, name))) = self.alarms.pop() else {
+                break;
+            };
+            if let Some(lane) = self.lanes.get_mut(&name)
+                && lane.alarm == Some(at)
+            {
+                lane.alarm = None;
+            }
+            self.consider(&name, now);
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Permit<T>> {
+        while let Some(name) = self.turns.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&name) else {
+                continue;
+            };
+            lane.in_turns = false;
+            // Its turn may have come before a wait or a drain that took it away again.
+            let taken = lane.take(now);
+            self.consider(&name, now);
+            if let Some(item) = taken {
+                return Some(Permit {
+                    lane: name,
+                    item,
+                    started: now,
+                });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+use super::*;
+
+fn limits() -> Limits {
+    Limits {
+        concurrency: 2,
+        interval: Duration::ZERO,
+        down_after: 3,
+        down_for: Duration::from_secs(60),
+    }
+}
+
+fn frontier(limits: Limits) -> Frontier<u32> {
+    Frontier::new(move |_| limits)
+}
+
+/// What can be taken without waiting.
+fn ready(frontier: &Frontier<u32>) -> Vec<Permit<u32>> {
+    let mut inner = frontier.lock();
+    let now = Instant::now();
+    inner.ring(now);
+    std::iter::from_fn(|| inner.take(now)).collect()
+}
+
+fn items(permits: &[Permit<u32>]) -> Vec<u32> {
+    permits.iter().map(|permit| permit.item).collect()
+}
+
+fn finish(frontier: &Frontier<u32>, permits: Vec<Permit<u32>>, health: Health) -> Vec<u32> {
+    permits
+        .into_iter()
+        .flat_map(|permit| frontier.done(&permit.split().1, health))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_asked_no_more_than_its_limit_at_a_time() {
+    let frontier = frontier(limits());
+    for n in 0..5 {
+        frontier.push("a", 1, n).unwrap();
+    }
+    let first = ready(&frontier);
+    assert_eq!(items(&first), [0, 1]);
+    assert!(ready(&frontier).is_empty());
+    assert!(finish(&frontier, first, Health::Good).is_empty());
+    assert_eq!(items(&ready(&frontier)), [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_take_turns_and_within_a_host_the_jobs_do() {
+    let wide = Limits {
+        concurrency: 9,
+        ..limits()
+    };
+    let frontier = frontier(wide);
+    for (host, job, item) in [
+        ("a", 1, 10),
+        ("a", 1, 11),
+        ("a", 2, 20),
+        ("b", 1, 30),
+        ("b", 1, 31),
+    ] {
+        frontier.push(host, job, item).unwrap();
+    }
+    assert_eq!(items(&ready(&frontier)), [10, 30, 20, 31, 11]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_spaces_the_starts() {
+    let frontier = frontier(Limits {
+        interval: Duration::from_millis(500),
+        ..limits()
+    });
+    for n in 0..4 {
+        frontier.push("a", 1, n).unwrap();
+    }
+    let began = Instant::now();
+    for n in 0..4_u32 {
+        let permit = frontier.next().await.unwrap();
+        assert_eq!(permit.item, n);
+        assert_eq!(began.elapsed(), Duration::from_millis(500) * n);
+        let _ = frontier.done(&permit.split().1, Health::Good);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_holds_back_the_whole_lane_and_no_other() {
+    let frontier = frontier(limits());
+    frontier.push("a", 1, 1).unwrap();
+    let first = ready(&frontier);
+    frontier.push("a", 1, 2).unwrap();
+    frontier.push("b", 1, 3).unwrap();
+    let second = ready(&frontier);
+    assert_eq!(items(&second), [2, 3]);
+    frontier.push("a", 1, 4).unwrap();
+    finish(&frontier, first, Health::Throttled(Duration::from_secs(30)));
+    finish(&frontier, second, Health::Good);
+    let asked = Instant::now();
+    assert_eq!(frontier.next().await.unwrap().item, 4);
+    assert_eq!(asked.elapsed(), Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_host_is_asked_less_and_then_slowly_more() {
+    let frontier = frontier(Limits {
+        concurrency: 8,
+        ..limits()
+    });
+    for n in 0..100 {
+        frontier.push("a", 1, n).unwrap();
+    }
+    let burst = ready(&frontier);
+    assert_eq!(burst.len(), 8);
+    finish(&frontier, burst, Health::Throttled(Duration::from_secs(1)));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let burst = ready(&frontier);
+    assert_eq!(burst.len(), 4, "halved once for the whole burst");
+    finish(&frontier, burst, Health::Good);
+    for _ in 0..8 {
+        let some = ready(&frontier);
+        finish(&frontier, some, Health::Good);
+    }
+    assert_eq!(ready(&frontier).len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_keeps_failing_is_given_up_and_tried_again_later() {
+    let frontier = frontier(limits());
+    for n in 0..1_000 {
+        frontier.push("dead", 1, n).unwrap();
+    }
+    let mut refused = Vec::new();
+    for round in 1..=3 {
+        let permits = [
+            frontier.next().await.unwrap(),
+            frontier.next().await.unwrap(),
+        ];
+        refused = finish(
+            &frontier,
+            permits.into(),
+            Health::Unreachable(Duration::from_secs(1)),
+        );
+        assert_eq!(
+            refused.is_empty(),
+            round < 3,
+            "two faults at a time are one round"
+        );
+    }
+    assert_eq!(refused.len(), 994);
+    assert_eq!(frontier.push("dead", 1, 7), Err(HostDown(7)));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    for n in 0..3 {
+        frontier.push("dead", 1, n).unwrap();
+    }
+    let probe = ready(&frontier);
+    assert_eq!(probe.len(), 1, "one request shows whether the host is back");
+    finish(&frontier, probe, Health::Good);
+    assert_eq!(ready(&frontier).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_item_comes_at_its_time_and_ahead_of_others() {
+    let frontier = frontier(Limits {
+        concurrency: 1,
+        ..limits()
+    });
+    frontier
+        .push_delayed("a", 1, 1, Duration::from_secs(5))
+        .unwrap();
+    let asked = Instant::now();
+    let permit = frontier.next().await.unwrap();
+    assert_eq!((permit.item, asked.elapsed()), (1, Duration::from_secs(5)));
+    frontier.push("a", 1, 2).unwrap();
+    frontier.push_delayed("a", 1, 3, Duration::ZERO).unwrap();
+    let _ = frontier.done(&permit.split().1, Health::Good);
+    assert_eq!(frontier.next().await.unwrap().item, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_job_leaves_the_others_alone() {
+    let frontier = frontier(limits());
+    for (host, job, item) in [("a", 1, 1), ("a", 2, 2), ("b", 1, 3)] {
+        frontier.push(host, job, item).unwrap();
+    }
+    frontier
+        .push_delayed("b", 1, 4, Duration::from_secs(9))
+        .unwrap();
+    frontier
+        .push_delayed("b", 2, 5, Duration::from_secs(9))
+        .unwrap();
+    let mut drained = frontier.drain(1);
+    drained.sort_unstable();
+    assert_eq!(drained, [1, 3, 4]);
+    assert_eq!(frontier.next().await.unwrap().item, 2);
+    assert_eq!(frontier.next().await.unwrap().item, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_every_waiter() {
+    let frontier = Arc::new(frontier(limits()));
+    let waiters: Vec<_> = (0..5)
+        .map(|_| {
+            tokio::spawn({
+                let frontier = frontier.clone();
+                async move { frontier.next().await.is_none() }
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    frontier.close();
+    for waiter in waiters {
+        assert!(waiter.await.unwrap());
+    }
+}
