@@ -1,0 +1,77 @@
+//! JPEG (ITU-T T.81): the marker segments up to the first scan, and an end of image behind it.
+//!
+//! Entropy-coded data is not read: the end marker is looked for from the end of the file backwards.
+//! Within coded data every 0xff is followed by a stuffed zero or a restart marker, so that a cut picture has none;
+//! the end marker of an embedded thumbnail stands before the first scan and is not looked at. What
+//! follows the end of image (padding, further pictures of an MPO, a motion photo's film) is left alone.
+
+use super::{Limits, Picture};
+use crate::downloader::Rejection;
+use crate::downloader::window::{Window, corrupt};
+
+const SOI: u8 = 0xd8;
+const EOI: u8 = 0xd9;
+const SOS: u8 = 0xda;
+const TEM: u8 = 0x01;
+
+pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let mut at = 2;
+    let mut dimensions = None;
+    loop {
+        let (marker, behind) = next_marker(window, at)?;
+        at = behind;
+        match marker {
+            SOI | TEM | 0xd0..=0xd7 => continue,
+            EOI => return Err(corrupt("ends before any picture data")),
+            _ => {}
+        }
+        let length = u64::from(window.be16(at)?);
+        if length < 2 {
+            return Err(corrupt(format!(
+                "its segment 0x{marker:02x} has length {length}"
+            )));
+        }
+        window.require(at, length)?;
+        match marker {
+            // Frame headers (table B.1); 0xc4, 0xc8 and 0xcc are other things.
+            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                let [_, _, _, h0, h1, w0, w1, components] = window.array(at)?;
+                if components == 0 || length < 8 + 3 * u64::from(components) {
+                    return Err(corrupt("its frame header is too short"));
+                }
+                let (width, height) = (u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
+                dimensions = Some(limits.admit(width.into(), height.into())?);
+            }
+            SOS => {
+                let dimensions =
+                    dimensions.ok_or_else(|| corrupt("its picture data has no frame header"))?;
+                return match window.rfind(at + length, &[0xff, EOI])? {
+                    Some(end) if end > at + length => Ok(Picture::still(dimensions)),
+                    Some(_) => Err(corrupt("holds no picture data")),
+                    None => Err(corrupt("is truncated: there is no end-of-image marker")),
+                };
+            }
+            _ => {}
+        }
+        at += length;
+    }
+}
+
+/// The next marker at or behind `at`, and the offset behind it.
+///
+/// A marker may have any number of fill bytes before it (B.1.1.2); rubbish between segments is skipped as
+/// decoders do.
+fn next_marker(window: &mut Window<'_>, mut at: u64) -> Result<(u8, u64), Rejection> {
+    loop {
+        let [first, second] = window.array(at)?;
+        match (first, second) {
+            (0xff, 0xff) => at += 1,
+            (0xff, 0x00) => at += 2,
+            (0xff, marker) => return Ok((marker, at + 2)),
+            _ => {
+                let ahead = window.up_to(at, 4096)?;
+                at += memchr::memchr(0xff, ahead).unwrap_or(ahead.len()) as u64;
+            }
+        }
+    }
+}

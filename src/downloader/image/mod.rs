@@ -1,0 +1,245 @@
+//! Pictures: the kind `image`.
+//!
+//! [`Image`] accepts the formats that its [`Settings`] list. A file beside this one knows one format, or a
+//! few related ones: how it begins, and what the whole file must hold to be whole. `decode` goes through
+//! every pixel where the `image` crate can.
+
+mod bmp;
+mod decode;
+mod format;
+mod gif;
+mod ico;
+mod isobmff;
+mod jp2;
+mod jpeg;
+mod jxl;
+mod limits;
+mod png;
+mod psd;
+mod rgb;
+mod settings;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod tiff;
+mod webp;
+
+use super::sniff::{self, Look};
+use super::window::{Window, corrupt};
+use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
+use crate::target::Reason;
+
+pub use format::ImageFormat;
+pub(crate) use limits::Limits;
+pub use settings::{Check, Settings};
+
+/// What a format's own check finds out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Picture {
+    dimensions: Option<(u32, u32)>,
+    active: bool,
+}
+
+impl Picture {
+    /// A picture that cannot run code.
+    const fn still(dimensions: (u32, u32)) -> Self {
+        Self {
+            dimensions: Some(dimensions),
+            active: false,
+        }
+    }
+}
+
+/// Matchers for the first bytes, the frequent and cheap ones first.
+pub(crate) fn sniffers() -> &'static [(ImageFormat, infer::Matcher)] {
+    &[
+        (ImageFormat::Jpeg, infer::image::is_jpeg),
+        (ImageFormat::Png, |head| head.starts_with(png::SIGNATURE)),
+        (ImageFormat::Gif, gif::matches),
+        (ImageFormat::Webp, webp::matches),
+        (ImageFormat::Bmp, bmp::matches),
+        (ImageFormat::Tiff, tiff::matches),
+        (ImageFormat::Ico, |head| ico::matches(head, 1)),
+        (ImageFormat::Cur, |head| ico::matches(head, 2)),
+        (ImageFormat::Rgb, rgb::matches),
+        (ImageFormat::Psd, psd::matches),
+        (ImageFormat::Avif, |head| {
+            isobmff::brand(head) == Some(ImageFormat::Avif)
+        }),
+        (ImageFormat::Heic, |head| {
+            isobmff::brand(head) == Some(ImageFormat::Heic)
+        }),
+        (ImageFormat::Jxl, jxl::matches),
+        (ImageFormat::Jp2, jp2::matches),
+    ]
+}
+
+/// Downloads pictures.
+#[derive(Debug)]
+pub struct Image {
+    settings: Settings,
+    limits: Limits,
+    accept: String,
+}
+
+impl Image {
+    /// A downloader for the formats and within the limits that `settings` give.
+    pub fn new(settings: &Settings) -> Self {
+        let mut accept = String::new();
+        for format in &settings.formats {
+            accept.push_str(format.format().media_type);
+            accept.push(',');
+        }
+        // Some servers answer 406 to a header that leaves everything else out.
+        accept.push_str("*/*;q=0.1");
+        Self {
+            limits: Limits::new(settings),
+            settings: settings.clone(),
+            accept,
+        }
+    }
+
+    fn accepts(&self, format: ImageFormat) -> Verdict {
+        if self.settings.formats.contains(&format) {
+            return Verdict::Accept(format.format());
+        }
+        wrong_kind(format!(
+            "the body is {}; add \"{format}\" to `image.formats` to accept it",
+            format.phrase()
+        ))
+    }
+
+    fn check_length(&self, body: &Body) -> Result<(), Rejection> {
+        let len = body.len();
+        let (min, max) = (
+            self.settings.min_bytes.as_u64(),
+            self.settings.max_bytes.as_u64(),
+        );
+        if len == 0 {
+            return Err(Rejection::new(Reason::Empty, "the body has no bytes"));
+        }
+        if len < min {
+            return Err(corrupt(format!(
+                "has {len} bytes, fewer than `image.min_bytes` ({min})"
+            )));
+        }
+        if len > max {
+            return Err(Rejection::new(
+                Reason::TooLarge,
+                format!("has {len} bytes, more than `image.max_bytes` ({max})"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_structure(&self, body: &Body, format: ImageFormat) -> Result<Picture, Rejection> {
+        let window = &mut Window::new(body);
+        let limits = &self.limits;
+        match format {
+            ImageFormat::Bmp => bmp::inspect(window, limits),
+            ImageFormat::Gif => gif::inspect(window, limits),
+            ImageFormat::Jpeg => jpeg::inspect(window, limits),
+            ImageFormat::Svg => svg::inspect(window, limits),
+            ImageFormat::Tiff => tiff::inspect(window, limits),
+            ImageFormat::Ico | ImageFormat::Cur => ico::inspect(window, limits),
+            ImageFormat::Rgb => rgb::inspect(window, limits),
+            ImageFormat::Png => png::inspect(window, limits),
+            ImageFormat::Webp => webp::inspect(window, limits),
+            ImageFormat::Avif | ImageFormat::Heic => isobmff::inspect(window, limits),
+            ImageFormat::Jxl => jxl::inspect(window, limits),
+            ImageFormat::Jp2 => jp2::inspect(window, limits),
+            ImageFormat::Psd => psd::inspect(window, limits),
+        }
+    }
+}
+
+impl Downloader for Image {
+    fn kind(&self) -> &str {
+        "image"
+    }
+
+    fn accept(&self) -> &str {
+        &self.accept
+    }
+
+    fn sniff(&self, head: &[u8], hints: &Hints<'_>) -> Verdict {
+        if head.is_empty() && hints.complete {
+            return Verdict::Reject(Rejection::new(Reason::Empty, "the body has no bytes"));
+        }
+        match sniff::look(head, hints.complete) {
+            Look::Picture(format) => self.accepts(format),
+            Look::Undecided if head.len() < HEAD_BYTES => Verdict::More,
+            // A comment longer than the head: the bytes fit SVG and HTML alike.
+            Look::Undecided if suggests_svg(hints) => self.accepts(ImageFormat::Svg),
+            look @ (Look::Bytes | Look::Undecided) => {
+                wrong_kind(format!("the body is {}, not an image", look.phrase()))
+            }
+            look => wrong_kind(format!(
+                "the body looks like {}, not an image",
+                look.phrase()
+            )),
+        }
+    }
+
+    fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection> {
+        self.check_length(body)?;
+        let known = ImageFormat::named(format.name).ok_or_else(|| {
+            Rejection::new(
+                Reason::WrongKind,
+                format!("`{}` is no image format", format.name),
+            )
+        })?;
+        let picture = match self.settings.check {
+            Check::Sniff => Picture {
+                dimensions: None,
+                active: false,
+            },
+            Check::Header => self
+                .check_structure(body, known)
+                .map_err(|r| name_format(r, known))?,
+            Check::Decode => {
+                let picture = self
+                    .check_structure(body, known)
+                    .map_err(|r| name_format(r, known))?;
+                decode::decode(body, known, &self.settings).map_err(|r| name_format(r, known))?;
+                picture
+            }
+        };
+        Ok(Facts {
+            format,
+            dimensions: picture.dimensions,
+            active: picture.active,
+        })
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.settings.check == Check::Decode
+    }
+
+    fn max_bytes(&self) -> Option<u64> {
+        Some(self.settings.max_bytes.as_u64())
+    }
+}
+
+fn suggests_svg(hints: &Hints<'_>) -> bool {
+    hints.media_type == Some("image/svg+xml")
+        || hints
+            .name
+            .is_some_and(|name| name.to_ascii_lowercase().ends_with(".svg"))
+}
+
+fn wrong_kind(detail: String) -> Verdict {
+    Verdict::Reject(Rejection::new(Reason::WrongKind, detail))
+}
+
+/// Puts the format before what was found: "the JPEG image is truncated".
+fn name_format(mut rejection: Rejection, format: ImageFormat) -> Rejection {
+    if rejection.reason != Reason::StoreError {
+        let (_, name) = format
+            .phrase()
+            .split_once(' ')
+            .expect("a phrase has an article");
+        rejection.detail = format!("the {name} {}", rejection.detail);
+    }
+    rejection
+}

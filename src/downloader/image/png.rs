@@ -1,0 +1,84 @@
+//! PNG (third edition, W3C 2025): chunks from the signature to `IEND`, and the checksums of critical chunks.
+
+use super::{Limits, Picture};
+use crate::downloader::Rejection;
+use crate::downloader::window::{MAX_LOOK, Window, corrupt};
+
+pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Bytes whose checksum is verified. A checksum over more costs more than a header check should; `decode`
+/// verifies all.
+const CHECKED_BYTES: u64 = 1024 * 1024;
+
+pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let mut at = SIGNATURE.len() as u64;
+    let mut budget = CHECKED_BYTES;
+    let mut dimensions = None;
+    let mut seen_data = false;
+    let mut seen_palette = false;
+    let mut color_type = 0;
+    loop {
+        let [l0, l1, l2, l3, kind @ ..] = window.array::<8>(at)?;
+        let length = u64::from(u32::from_be_bytes([l0, l1, l2, l3]));
+        if length > 0x7fff_ffff || !kind.iter().all(u8::is_ascii_alphabetic) {
+            return Err(corrupt(format!("has a damaged chunk at byte {at}")));
+        }
+        if dimensions.is_none() && &kind != b"IHDR" {
+            return Err(corrupt("does not begin with an `IHDR` chunk"));
+        }
+        window.require(at + 8, length + 4)?;
+        let critical = kind[0].is_ascii_uppercase();
+        if critical && length <= budget {
+            budget -= length;
+            verify(window, at + 4, length + 4)?;
+        }
+        match &kind {
+            b"IHDR" => {
+                if length != 13 || dimensions.is_some() {
+                    return Err(corrupt("has a damaged `IHDR` chunk"));
+                }
+                let (width, height) = (window.be32(at + 8)?, window.be32(at + 12)?);
+                let [depth, color, compression, filter, interlace] = window.array(at + 16)?;
+                let known = match color {
+                    0 => matches!(depth, 1 | 2 | 4 | 8 | 16),
+                    3 => matches!(depth, 1 | 2 | 4 | 8),
+                    2 | 4 | 6 => matches!(depth, 8 | 16),
+                    _ => false,
+                };
+                if !known || compression != 0 || filter != 0 || interlace > 1 {
+                    return Err(corrupt("has a damaged `IHDR` chunk"));
+                }
+                color_type = color;
+                dimensions = Some(limits.admit(width, height)?);
+            }
+            b"PLTE" => seen_palette = true,
+            b"IDAT" if color_type == 3 && !seen_palette => return Err(corrupt("has no palette")),
+            b"IDAT" => seen_data |= length > 0,
+            b"IEND" => break,
+            _ => {}
+        }
+        at += 12 + length;
+    }
+    match dimensions {
+        Some(dimensions) if seen_data => Ok(Picture::still(dimensions)),
+        _ => Err(corrupt("holds no picture data")),
+    }
+}
+
+/// Holds the `n` bytes at `at`, a chunk's type and data, against the checksum behind them.
+fn verify(window: &mut Window<'_>, at: u64, n: u64) -> Result<(), Rejection> {
+    let mut sum = crc32fast::Hasher::new();
+    let mut done = 0;
+    while done < n {
+        let piece = window.bytes(at + done, (n - done).min(MAX_LOOK as u64) as usize)?;
+        sum.update(piece);
+        done += piece.len() as u64;
+    }
+    if sum.finalize() != window.be32(at + n)? {
+        return Err(corrupt(format!(
+            "has a damaged chunk at byte {}: its checksum is wrong",
+            at - 4
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The section `[image]`.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de};
+
+use super::ImageFormat;
+
+/// `[image]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Formats that are accepted.
+    #[serde(deserialize_with = "some")]
+    pub formats: Vec<ImageFormat>,
+    /// How closely a picture is looked at.
+    pub check: Check,
+    /// Most pixels of a picture.
+    pub max_pixels: NonZeroU64,
+    /// Longest side of a picture in pixels.
+    pub max_side: NonZeroU32,
+    /// Smallest file of a picture.
+    pub min_bytes: ByteSize,
+    /// Largest file of a picture.
+    pub max_bytes: ByteSize,
+}
+
+/// How closely a picture is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// Its first bytes only.
+    Sniff,
+    /// Format, dimensions, and the structure that shows truncation.
+    Header,
+    /// Every pixel.
+    Decode,
+}
+
+/// A list of formats that is not empty: no picture would ever be accepted.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageFormat>, D::Error> {
+    let formats = Vec::<ImageFormat>::deserialize(deserializer)?;
+    if formats.is_empty() {
+        return Err(de::Error::invalid_length(0, &"at least one format"));
+    }
+    Ok(formats)
+}

@@ -1,0 +1,251 @@
+//! SVG: well-formed XML (W3C XML 1.0) with an `svg` root, read once in bounded memory.
+//!
+//! Found on the way: the size, and whether the file is `active`, which means that a browser may run code
+//! from it. Nothing is expanded or fetched: a document type may declare short plain entities, as exports of
+//! Adobe Illustrator do, and nothing else that another parser could be led astray by.
+
+mod dtd;
+mod size;
+mod text;
+
+use std::str;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use self::dtd::Entities;
+use self::text::Utf8Reader;
+use super::{Limits, Picture};
+use crate::downloader::window::{Window, corrupt, unreadable};
+use crate::downloader::{Rejection, markup};
+
+/// Deepest nesting of elements. Deeper ones exist to exhaust the stack of a renderer.
+const MAX_DEPTH: usize = 1024;
+
+pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let mut document = Document::default();
+    let head = window.up_to(0, 1024)?;
+    let encoding = markup::encoding(head);
+    let plain = if encoding == encoding_rs::UTF_8 {
+        window.body().as_slice()
+    } else {
+        None
+    };
+    if let Some(bytes) = plain {
+        let text = str::from_utf8(bytes)
+            .map_err(|error| corrupt(format!("is not UTF-8 at byte {}", error.valid_up_to())))?;
+        let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+        configure(reader.config_mut());
+        while document.take(
+            reader
+                .read_event()
+                .map_err(|e| damaged(&e, reader.error_position()))?,
+        )? {}
+    } else {
+        let mut reader = Reader::from_reader(Utf8Reader::new(window.body().reader(), encoding));
+        configure(reader.config_mut());
+        let mut buffer = Vec::new();
+        loop {
+            reader.get_mut().begin_event();
+            let event = match reader.read_event_into(&mut buffer) {
+                Ok(event) => event,
+                Err(error) => return Err(damaged(&error, reader.error_position())),
+            };
+            if !document.take(event)? {
+                break;
+            }
+            buffer.clear();
+        }
+    }
+    document.finish(limits)
+}
+
+fn configure(config: &mut quick_xml::reader::Config) {
+    config.check_end_names = true;
+    config.check_comments = false;
+    config.allow_dangling_amp = false;
+}
+
+fn damaged(error: &quick_xml::Error, position: u64) -> Rejection {
+    match error {
+        quick_xml::Error::Io(error) => {
+            match error.get_ref().and_then(|e| e.downcast_ref::<Rejection>()) {
+                Some(rejection) => rejection.clone(),
+                None => unreadable(error),
+            }
+        }
+        error => corrupt(format!(
+            "is not well-formed XML near byte {position}: {error}"
+        )),
+    }
+}
+
+/// What has been seen of a document.
+#[derive(Debug, Default)]
+struct Document {
+    depth: usize,
+    root: Option<Root>,
+    doctype: bool,
+    entities: Entities,
+    active: bool,
+}
+
+#[derive(Debug)]
+struct Root {
+    dimensions: Option<(u32, u32)>,
+    /// Whether the size is stated in lengths; otherwise it is a view box's, in units of its own.
+    stated: bool,
+}
+
+impl Document {
+    /// Takes the next event; `false` at the end.
+    fn take(&mut self, event: Event<'_>) -> Result<bool, Rejection> {
+        match event {
+            Event::Start(start) => {
+                self.element(&start)?;
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return Err(corrupt(format!("nests more than {MAX_DEPTH} elements")));
+                }
+            }
+            Event::Empty(start) => self.element(&start)?,
+            Event::End(_) => match self.depth.checked_sub(1) {
+                Some(depth) => self.depth = depth,
+                None => return Err(corrupt("closes an element that is not open")),
+            },
+            Event::Text(text) => {
+                let text = text.into_inner();
+                no_control_characters(&text)?;
+                if self.depth == 0
+                    && !text
+                        .chars()
+                        .all(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{feff}'))
+                {
+                    return Err(corrupt("has text outside its root element"));
+                }
+            }
+            Event::CData(text) => {
+                no_control_characters(&text)?;
+                if self.depth == 0 {
+                    return Err(corrupt("has text outside its root element"));
+                }
+            }
+            Event::GeneralRef(reference) => {
+                if self.depth == 0 {
+                    return Err(corrupt("has text outside its root element"));
+                }
+                self.active |= self.entities.check(&reference.into_inner())?;
+            }
+            Event::DocType(text) => {
+                if self.doctype || self.root.is_some() {
+                    return Err(corrupt("has a misplaced document type"));
+                }
+                self.doctype = true;
+                self.entities = Entities::declared_in(&text)?;
+            }
+            // A style sheet in XSLT can write script.
+            Event::PI(instruction) if instruction.target() == "xml-stylesheet" => {
+                self.active |= !instruction.content().contains("text/css");
+            }
+            Event::PI(_) | Event::Comment(_) | Event::Decl(_) => {}
+            Event::Eof => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn element(&mut self, start: &BytesStart<'_>) -> Result<(), Rejection> {
+        let local = start.local_name();
+        let name = local.as_ref();
+        if self.depth == 0 {
+            if self.root.is_some() {
+                return Err(corrupt("has more than one root element"));
+            }
+            if name != "svg" {
+                return Err(corrupt(format!("its root element is `{name}`, not `svg`")));
+            }
+        }
+        self.active |= runs_code(name);
+        let mut stated = size::Stated::default();
+        for attribute in start.attributes() {
+            let attribute = attribute.map_err(|error| {
+                corrupt(format!("has a damaged attribute in `{name}`: {error}"))
+            })?;
+            let key = attribute.key.as_ref();
+            let value = self.entities.resolve(&attribute.value)?;
+            no_control_characters(&value)?;
+            self.active |= is_handler(key) || leads_to_code(&value);
+            if self.depth == 0 {
+                stated.note(key, &value);
+            }
+        }
+        if self.depth == 0 {
+            let (dimensions, stated) = stated.size();
+            self.root = Some(Root { dimensions, stated });
+        }
+        Ok(())
+    }
+
+    fn finish(self, limits: &Limits) -> Result<Picture, Rejection> {
+        if self.depth > 0 {
+            return Err(corrupt("is truncated: its last element is not closed"));
+        }
+        let root = self.root.ok_or_else(|| corrupt("holds no element"))?;
+        let dimensions = match root.dimensions {
+            Some((width, height)) if root.stated => Some(limits.admit(width, height)?),
+            dimensions => dimensions,
+        };
+        Ok(Picture {
+            dimensions,
+            active: self.active,
+        })
+    }
+}
+
+/// Elements that hold code, or content of HTML that may.
+fn runs_code(name: &str) -> bool {
+    [
+        "script",
+        "foreignObject",
+        "handler",
+        "iframe",
+        "embed",
+        "object",
+        "html",
+        "body",
+    ]
+    .iter()
+    .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Event handler attributes: all begin with `on`, and nothing else in SVG does.
+fn is_handler(key: &str) -> bool {
+    key.len() > 2 && key.is_char_boundary(2) && key[..2].eq_ignore_ascii_case("on")
+}
+
+/// Whether an attribute's value is a URL that runs code. Browsers skip blanks and control characters in it.
+fn leads_to_code(value: &str) -> bool {
+    [
+        "javascript:",
+        "vbscript:",
+        "data:text/html",
+        "data:image/svg",
+        "data:application/x",
+    ]
+    .iter()
+    .any(|scheme| {
+        let mut letters = value.bytes().filter(|b| *b > b' ');
+        scheme
+            .bytes()
+            .all(|s| letters.next().is_some_and(|b| b.eq_ignore_ascii_case(&s)))
+    })
+}
+
+/// XML 1.0 has no control characters beyond tab and line ends (section 2.2); NUL bytes are how damage and
+/// padding look.
+fn no_control_characters(text: &str) -> Result<(), Rejection> {
+    let bad = |b: &u8| *b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r');
+    match text.as_bytes().iter().find(|b| bad(b)) {
+        Some(byte) => Err(corrupt(format!("has a control character 0x{byte:02x}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,315 @@
+//! TIFF 6.0 (Adobe 1992) and BigTIFF, both byte orders: directories, and strips or tiles inside the file.
+
+use super::{Limits, Picture};
+use crate::downloader::Rejection;
+use crate::downloader::window::{Window, corrupt};
+
+/// Directories that are followed; a scan of thousands of pages needs no more to show damage.
+const MAX_DIRECTORIES: usize = 1024;
+
+/// Strips and tiles that are looked at in all directories together: directories may share their lists, so
+/// that the length of the file is no bound.
+const MAX_PIECES: u64 = 4 * 1024 * 1024;
+
+pub(crate) fn matches(head: &[u8]) -> bool {
+    matches!(
+        head,
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..]
+    ) && head.get(8..11) != Some(b"CR\x02")
+}
+
+pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let head = window.array::<4>(0)?;
+    let tiff = Tiff {
+        little: head[0] == b'I',
+        big: head.contains(&43),
+    };
+    let mut next = if tiff.big {
+        tiff.u64(window, 8)?
+    } else {
+        tiff.u32(window, 4)?.into()
+    };
+    let mut seen = Vec::new();
+    let mut first = None;
+    let mut budget = MAX_PIECES;
+    while next != 0 && seen.len() < MAX_DIRECTORIES {
+        if seen.contains(&next) {
+            // Decoders stop where a chain bites its tail; the pictures before are whole.
+            break;
+        }
+        seen.push(next);
+        let directory = tiff.directory(window, next)?;
+        let dimensions = directory.check(&tiff, window, limits, &mut budget)?;
+        first = first.or(dimensions);
+        next = directory.next;
+    }
+    first
+        .map(Picture::still)
+        .ok_or_else(|| corrupt("holds no picture"))
+}
+
+/// How numbers are written.
+#[derive(Debug)]
+struct Tiff {
+    little: bool,
+    big: bool,
+}
+
+/// An array that a directory entry points to, or holds.
+#[derive(Debug, Clone, Copy)]
+struct Values {
+    /// Bytes of one number.
+    width: u8,
+    count: u64,
+    at: u64,
+}
+
+/// What a directory says of where its picture is.
+#[derive(Debug, Default)]
+struct Directory {
+    width: Option<u64>,
+    height: Option<u64>,
+    bits: u64,
+    samples: u64,
+    compression: u64,
+    planar: u64,
+    offsets: Option<Values>,
+    counts: Option<Values>,
+    tiled: bool,
+    jpeg: Option<u64>,
+    next: u64,
+}
+
+impl Tiff {
+    fn u16(&self, window: &mut Window<'_>, at: u64) -> Result<u16, Rejection> {
+        if self.little {
+            window.le16(at)
+        } else {
+            window.be16(at)
+        }
+    }
+
+    fn u32(&self, window: &mut Window<'_>, at: u64) -> Result<u32, Rejection> {
+        if self.little {
+            window.le32(at)
+        } else {
+            window.be32(at)
+        }
+    }
+
+    fn u64(&self, window: &mut Window<'_>, at: u64) -> Result<u64, Rejection> {
+        Ok(if self.little {
+            u64::from_le_bytes(window.array(at)?)
+        } else {
+            window.be64(at)?
+        })
+    }
+
+    fn directory(&self, window: &mut Window<'_>, at: u64) -> Result<Directory, Rejection> {
+        let (count, entries, size) = if self.big {
+            (self.u64(window, at)?, at.saturating_add(8), 20)
+        } else {
+            (self.u16(window, at)?.into(), at.saturating_add(2), 12)
+        };
+        if count > u64::from(u16::MAX) {
+            return Err(corrupt(format!("has a directory of {count} entries")));
+        }
+        window.require(entries, count * size)?;
+        let mut found = Directory {
+            bits: 1,
+            samples: 1,
+            compression: 1,
+            planar: 1,
+            ..Directory::default()
+        };
+        for entry in 0..count {
+            let at = entries + entry * size;
+            let tag = self.u16(window, at)?;
+            if !matches!(
+                tag,
+                256 | 257 | 258 | 259 | 273 | 277 | 279 | 284 | 324 | 325 | 513
+            ) {
+                continue;
+            }
+            let Some(values) = self.values(window, at)? else {
+                continue;
+            };
+            let first = self.first(window, values);
+            match tag {
+                256 => found.width = Some(first?),
+                257 => found.height = Some(first?),
+                258 => found.bits = first?,
+                259 => found.compression = first?,
+                277 => found.samples = first?,
+                284 => found.planar = first?,
+                273 | 324 => {
+                    found.offsets = Some(values);
+                    found.tiled = tag == 324;
+                }
+                279 | 325 => found.counts = Some(values),
+                _ => found.jpeg = Some(first?),
+            }
+        }
+        let link = entries + count * size;
+        found.next = if self.big {
+            window
+                .up_to(link, 8)?
+                .len()
+                .eq(&8)
+                .then(|| self.u64(window, link))
+                .transpose()?
+        } else {
+            // Some old writers leave the last link out at the end of the file.
+            window
+                .up_to(link, 4)?
+                .len()
+                .eq(&4)
+                .then(|| self.u32(window, link).map(u64::from))
+                .transpose()?
+        }
+        .unwrap_or(0);
+        Ok(found)
+    }
+
+    /// The array of the entry at `at`; `None` for one that holds no whole numbers.
+    fn values(&self, window: &mut Window<'_>, at: u64) -> Result<Option<Values>, Rejection> {
+        let width = match self.u16(window, at + 2)? {
+            1 => 1,
+            3 => 2,
+            4 | 13 => 4,
+            16 | 18 => 8,
+            _ => return Ok(None),
+        };
+        let (count, slot, room) = if self.big {
+            (self.u64(window, at + 4)?, at + 12, 8)
+        } else {
+            (self.u32(window, at + 4)?.into(), at + 8, 4)
+        };
+        let bytes = count
+            .checked_mul(width)
+            .ok_or_else(|| corrupt("has a damaged directory"))?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let at = match (bytes <= room, self.big) {
+            (true, _) => slot,
+            (false, true) => self.u64(window, slot)?,
+            (false, false) => self.u32(window, slot)?.into(),
+        };
+        Ok(Some(Values {
+            width: width as u8,
+            count,
+            at,
+        }))
+    }
+
+    fn first(&self, window: &mut Window<'_>, values: Values) -> Result<u64, Rejection> {
+        self.value(window, values, 0)
+    }
+
+    fn value(&self, window: &mut Window<'_>, values: Values, n: u64) -> Result<u64, Rejection> {
+        let at = values.at.saturating_add(n * u64::from(values.width));
+        Ok(match values.width {
+            1 => window.u8(at)?.into(),
+            2 => self.u16(window, at)?.into(),
+            4 => self.u32(window, at)?.into(),
+            _ => self.u64(window, at)?,
+        })
+    }
+}
+
+impl Directory {
+    /// The picture's size; `None` for a directory that holds none.
+    fn check(
+        &self,
+        tiff: &Tiff,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        budget: &mut u64,
+    ) -> Result<Option<(u32, u32)>, Rejection> {
+        let (Some(width), Some(height)) = (self.width, self.height) else {
+            return Ok(None);
+        };
+        let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let dimensions = limits.admit(side(width), side(height))?;
+        match (self.offsets, self.counts) {
+            (Some(offsets), Some(counts)) => {
+                self.check_pieces(tiff, window, offsets, counts, budget)?
+            }
+            // Without counts, as old writers leave them, every piece has to begin inside at least.
+            (Some(offsets), None) => {
+                window.require(
+                    offsets.at,
+                    offsets.count.saturating_mul(offsets.width.into()),
+                )?;
+                for n in 0..spend(budget, offsets.count) {
+                    let at = tiff.value(window, offsets, n)?;
+                    window.require(at, 1)?;
+                }
+                if let (1, Some(bytes)) = (offsets.count, self.plain_bytes()) {
+                    let at = tiff.value(window, offsets, 0)?;
+                    window.require(at, bytes)?;
+                }
+            }
+            // Old-style JPEG (section 22) may be found by its own tag alone.
+            (None, _) => match self.jpeg {
+                Some(at) => window.require(at, 2)?,
+                None => return Err(corrupt("its picture has no strips or tiles")),
+            },
+        }
+        Ok(Some(dimensions))
+    }
+
+    fn check_pieces(
+        &self,
+        tiff: &Tiff,
+        window: &mut Window<'_>,
+        offsets: Values,
+        counts: Values,
+        budget: &mut u64,
+    ) -> Result<(), Rejection> {
+        for values in [offsets, counts] {
+            // Bounds the walk below by the length of the file.
+            window.require(values.at, values.count.saturating_mul(values.width.into()))?;
+        }
+        if offsets.count == 1 && !self.tiled {
+            let (at, bytes) = (
+                tiff.value(window, offsets, 0)?,
+                tiff.value(window, counts, 0)?,
+            );
+            // The count of a single plain strip is often wrong; decoders go by the size of the picture.
+            return window.require(at, self.plain_bytes().unwrap_or(bytes));
+        }
+        for n in 0..spend(budget, offsets.count.min(counts.count)) {
+            let (at, bytes) = (
+                tiff.value(window, offsets, n)?,
+                tiff.value(window, counts, n)?,
+            );
+            // Sparse files leave pieces out with both numbers zero.
+            if at != 0 || bytes != 0 {
+                window.require(at, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the picture as one uncompressed strip.
+    fn plain_bytes(&self) -> Option<u64> {
+        if self.compression != 1 || self.planar != 1 || self.tiled {
+            return None;
+        }
+        let row = self
+            .width?
+            .checked_mul(self.bits)?
+            .checked_mul(self.samples)?
+            .div_ceil(8);
+        row.checked_mul(self.height?)
+    }
+}
+
+/// As many of `n` pieces as the budget has left.
+fn spend(budget: &mut u64, n: u64) -> u64 {
+    let n = n.min(*budget);
+    *budget -= n;
+    n
+}

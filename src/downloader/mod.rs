@@ -1,0 +1,163 @@
+//! Kinds of files, and how to tell that what arrived is one of them.
+//!
+//! [`Downloader`] is gannet's extension point: it says what to ask an origin for, judges the first
+//! bytes as soon as they are there, and judges the whole body when it is complete. [`Registry`] finds
+//! one by the name of its kind. `image`, `document` and `any` are built in; a library user adds one
+//! with [`Registry::register`].
+//!
+//! This room knows nothing of jobs, names or the catalog.
+
+pub mod any;
+mod body;
+pub mod document;
+pub mod image;
+mod markup;
+mod sniff;
+pub mod standard;
+mod window;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::target::Reason;
+
+pub use crate::target::Format;
+
+use async_trait::async_trait;
+
+pub use body::{Body, BodyReader};
+pub use standard::{
+    Answer, Arrived, Ask, Context, Download, DownloadError, Failure, Meta, Partial,
+};
+
+/// A kind of file.
+///
+/// # Contract
+///
+/// - Formats are known by bytes. Headers and names are hints: they may settle a tie, never overrule bytes.
+/// - `sniff` is called with a growing head of the body until it answers anything but [`Verdict::More`];
+///   it must answer when `hints.complete` is true.
+/// - `inspect` is called once, with the complete body, after `sniff` accepted it. It never panics,
+///   whatever the bytes, and its memory is bounded independently of the body's length.
+#[async_trait]
+pub trait Downloader: fmt::Debug + Send + Sync + 'static {
+    /// The name under which settings and reports know this kind, such as `image`.
+    fn kind(&self) -> &str;
+
+    /// The `Accept` header (RFC 9110, section 12.5.1) of a request for this kind.
+    fn accept(&self) -> &str;
+
+    /// Judges the first bytes.
+    fn sniff(&self, head: &[u8], hints: &Hints<'_>) -> Verdict;
+
+    /// Judges the whole body, of which `sniff` said that it is `format`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] says why the body is not an acceptable file; so does a body that cannot be read.
+    fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection>;
+
+    /// Whether `inspect` may take longer than some 100 µs, so that it belongs on a blocking thread.
+    fn is_heavy(&self) -> bool {
+        false
+    }
+
+    /// Largest acceptable body of this kind in bytes; `None`: only `fetch.max_bytes` counts.
+    fn max_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Sends one request and takes its answer in. The default is the standard way: ask with
+    /// [`accept`](Self::accept), hang up on what [`sniff`](Self::sniff) rejects, hold the whole against
+    /// [`inspect`](Self::inspect). Retries, redirects and politeness are the caller's.
+    async fn download(self: Arc<Self>, cx: &Context, ask: Ask<'_>) -> Result<Answer, Failure> {
+        standard::download(self, cx, ask).await
+    }
+}
+
+/// What is known of a body besides its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints<'a> {
+    /// The media type that the origin claims, without parameters, in lower case.
+    pub media_type: Option<&'a str>,
+    /// A file name that the list, a header or the URL suggests.
+    pub name: Option<&'a str>,
+    /// Whether `head` is the whole body.
+    pub complete: bool,
+}
+
+/// What the first bytes show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is this format; go on.
+    Accept(Format),
+    /// It is nothing that is wanted; hang up.
+    Reject(Rejection),
+    /// More bytes are needed to tell. At [`HEAD_BYTES`] the head is final.
+    More,
+}
+
+/// Most bytes that are shown to [`Downloader::sniff`] before it must decide.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// What `inspect` found out about an acceptable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The format that the bytes show.
+    pub format: Format,
+    /// Width and height in pixels, for kinds that have them.
+    pub dimensions: Option<(u32, u32)>,
+    /// Whether the file may run code in a browser: an SVG with script, event handlers or foreign content.
+    pub active: bool,
+}
+
+/// Why bytes are not an acceptable file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Rejection {
+    /// The stable code.
+    pub reason: Reason,
+    /// What was found, in words.
+    pub detail: String,
+}
+
+impl Rejection {
+    /// A rejection for `reason`, explained by `detail`.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The kinds that gannet itself knows: `any`, `document` and `image`.
+pub fn builtin(image: &image::Settings) -> Registry {
+    let mut registry = Registry::default();
+    registry.register(Arc::new(any::Any));
+    registry.register(Arc::new(document::Document));
+    registry.register(Arc::new(image::Image::new(image)));
+    registry
+}
+
+/// The kinds that a process knows, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(BTreeMap<String, Arc<dyn Downloader>>);
+
+impl Registry {
+    /// Adds a kind, in place of an earlier one of the same name.
+    pub fn register(&mut self, downloader: Arc<dyn Downloader>) {
+        self.0.insert(downloader.kind().to_owned(), downloader);
+    }
+
+    /// The downloader of a kind.
+    pub fn get(&self, kind: &str) -> Option<Arc<dyn Downloader>> {
+        self.0.get(kind).cloned()
+    }
+
+    /// The names of all kinds, in alphabetical order.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}

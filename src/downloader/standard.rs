@@ -1,0 +1,477 @@
+//! The standard way of one request: ask, judge the head, take the body in, judge the whole.
+//!
+//! Small bodies stay in memory as far as the process-wide budget allows; all others are spooled to the
+//! store's stage while they arrive. A body that is cut off is handed back as [`Partial`], so that the next
+//! attempt can go on where it stopped.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use sha2::Digest as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
+use crate::fetch::{Client, FetchError, Request, Response, Resume, Validators};
+use crate::store::{Spool, Spooled, Store, StoreError};
+use crate::target::{Reason, Sha256};
+
+/// Largest body that is held in memory. Beyond it, writing as it arrives costs little beside its bytes.
+const MEMORY_BODY: u64 = 1024 * 1024;
+
+/// Unit of the memory budget: one permit stands for this many bytes.
+const UNIT: u64 = 1024;
+
+/// What a download works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The one client of the process.
+    pub client: Arc<Client>,
+    /// Where bodies are spooled that are too large for memory.
+    pub store: Store,
+    /// Largest acceptable body of any kind, in bytes.
+    pub max_bytes: u64,
+    memory: Arc<Semaphore>,
+}
+
+impl Context {
+    /// A context in which at most `body_memory` bytes of bodies are in memory at a time.
+    pub fn new(client: Arc<Client>, store: Store, max_bytes: u64, body_memory: u64) -> Self {
+        let units = usize::try_from(body_memory / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
+        let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Self {
+            client,
+            store,
+            max_bytes,
+            memory,
+        }
+    }
+
+    fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        self.memory.clone().try_acquire_many_owned(units).ok()
+    }
+}
+
+/// One request for a target.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// What to ask for: the target's URL, or where redirects led.
+    pub url: &'a Url,
+    /// The target's own URL, whose host its credentials belong to.
+    pub origin: &'a Url,
+    /// What an earlier answer said of itself.
+    pub validators: Option<&'a Validators>,
+    /// What an earlier attempt brought.
+    pub partial: Option<Partial>,
+    /// The name that the list asks for.
+    pub name: Option<&'a str>,
+    /// Whether `X-Robots-Tag: noai` is respected.
+    pub robots: bool,
+}
+
+/// What an origin answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// An acceptable file.
+    File(Box<Download>),
+    /// 304: what is known is still so.
+    NotModified(Meta),
+    /// Ask there instead.
+    Redirect(Url),
+}
+
+/// An acceptable file that has arrived.
+#[derive(Debug)]
+pub struct Download {
+    /// Its bytes.
+    pub arrived: Arrived,
+    /// Their digest.
+    pub sha256: Sha256,
+    /// What the bytes show.
+    pub facts: Facts,
+    /// What the answer said besides.
+    pub meta: Meta,
+    /// The `Content-Disposition` header as it came.
+    pub content_disposition: Option<Vec<u8>>,
+}
+
+/// What an answer says about the file.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// Its status.
+    pub status: u16,
+    /// `ETag` and `Last-Modified`.
+    pub validators: Validators,
+    /// How long it stays fresh.
+    pub fresh_for: Option<Duration>,
+}
+
+/// Bytes of a complete body.
+#[derive(Debug)]
+pub enum Arrived {
+    /// In memory, within the budget.
+    Memory(Bytes, OwnedSemaphorePermit),
+    /// Staged.
+    Staged(Spooled),
+}
+
+impl Arrived {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes, _) => bytes.len() as u64,
+            Self::Staged(spooled) => spooled.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn body(&self) -> Body {
+        match self {
+            Self::Memory(bytes, _) => Body::Memory(bytes.clone()),
+            Self::Staged(spooled) => Body::File(spooled.file().clone(), spooled.len()),
+        }
+    }
+}
+
+/// Why a request brought no acceptable file.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: DownloadError,
+    /// Status of the answer, when there was one.
+    pub status: Option<u16>,
+    /// What another attempt can go on from.
+    pub partial: Option<Partial>,
+}
+
+/// What can go wrong with a download.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// No complete answer.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A complete answer that is not acceptable, or a beginning that never can be.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The bytes could not be staged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The origin asks not to use it.
+    #[error("`X-Robots-Tag` asks not to use this file for data sets")]
+    Robots,
+}
+
+/// The beginning of a body that was cut off.
+#[derive(Debug)]
+pub struct Partial {
+    gathered: Gathered,
+    resume: Resume,
+}
+
+/// Bytes of a body as they arrive.
+#[derive(Debug)]
+struct Gathered {
+    bytes: Gathering,
+    digest: sha2::Sha256,
+    /// What the head showed, once it showed something.
+    format: Option<Format>,
+}
+
+#[derive(Debug)]
+enum Gathering {
+    Memory(BytesMut, Option<OwnedSemaphorePermit>),
+    Spool(Spool),
+}
+
+/// Sends one request and takes its answer in.
+///
+/// # Errors
+///
+/// A [`Failure`] with what is known at that point.
+pub async fn download<D: Downloader + ?Sized>(
+    downloader: Arc<D>,
+    cx: &Context,
+    ask: Ask<'_>,
+) -> Result<Answer, Failure> {
+    let max_bytes = downloader
+        .max_bytes()
+        .map_or(cx.max_bytes, |max| max.min(cx.max_bytes));
+    let request = Request {
+        url: ask.url,
+        accept: downloader.accept(),
+        validators: ask.validators,
+        resume: ask.partial.as_ref().map(|partial| &partial.resume),
+        max_bytes,
+        origin: ask.origin,
+    };
+    let mut response = match cx.client.send(request).await {
+        Ok(response) => response,
+        // Nothing new came, so the next attempt still goes on from the same place.
+        Err(error) => {
+            let status = error.status();
+            let partial = ask
+                .partial
+                .filter(|_| error.is_retriable() && error.keeps_part());
+            return Err(Failure {
+                error: error.into(),
+                status,
+                partial,
+            });
+        }
+    };
+    let status = response.status;
+    let fail = |error: DownloadError| Failure {
+        error,
+        status: Some(status),
+        partial: None,
+    };
+    if let Some(location) = response.redirect() {
+        return location
+            .map(Answer::Redirect)
+            .map_err(|error| fail(error.into()));
+    }
+    if status == 304 {
+        return Ok(Answer::NotModified(meta(&response)));
+    }
+    if !response.has_body() {
+        return Err(fail(response.status_error().into()));
+    }
+    if ask.robots && response.noai(cx.client.agent()) {
+        return Err(fail(DownloadError::Robots));
+    }
+    let mut gathered = match ask.partial {
+        Some(partial) if response.resumed_at() == partial.gathered.len() => partial.gathered,
+        _ => Gathered::new(),
+    };
+    let media_type = response.media_type().map(str::to_ascii_lowercase);
+    let hints = Hints {
+        media_type: media_type.as_deref(),
+        name: ask.name,
+        complete: false,
+    };
+    if let Err(error) = gathered
+        .take_in(&*downloader, cx, &mut response, hints)
+        .await
+    {
+        let partial = match &error {
+            DownloadError::Fetch(cut)
+                if cut.is_retriable() && cut.keeps_part() && !gathered.is_empty() =>
+            {
+                response
+                    .resume(gathered.len())
+                    .map(|resume| Partial { gathered, resume })
+            }
+            _ => None,
+        };
+        return Err(Failure {
+            error,
+            status: Some(status),
+            partial,
+        });
+    }
+    let meta = meta(&response);
+    let content_disposition = response.content_disposition().map(<[u8]>::to_vec);
+    drop(response);
+    gathered
+        .judge(downloader, cx, meta, content_disposition)
+        .await
+        .map_err(fail)
+}
+
+fn meta(response: &Response) -> Meta {
+    Meta {
+        status: response.status,
+        validators: response.validators(),
+        fresh_for: response.freshness(SystemTime::now()),
+    }
+}
+
+impl Gathered {
+    fn new() -> Self {
+        Self {
+            bytes: Gathering::Memory(BytesMut::new(), None),
+            digest: sha2::Sha256::new(),
+            format: None,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match &self.bytes {
+            Gathering::Memory(bytes, _) => bytes.len() as u64,
+            Gathering::Spool(spool) => spool.len(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads the body to its end, or to where its head shows that it is not wanted.
+    async fn take_in<D: Downloader + ?Sized>(
+        &mut self,
+        downloader: &D,
+        cx: &Context,
+        response: &mut Response,
+        hints: Hints<'_>,
+    ) -> Result<(), DownloadError> {
+        let expected = response
+            .content_length()
+            .map(|len| len + response.resumed_at());
+        while let Some(chunk) = response.chunk().await? {
+            self.push(cx, &chunk, expected).await?;
+            if self.format.is_none()
+                && let Gathering::Memory(head, _) = &self.bytes
+            {
+                let head = &head[..head.len().min(HEAD_BYTES)];
+                let hints = Hints {
+                    complete: head.len() == HEAD_BYTES,
+                    ..hints
+                };
+                self.format = sniff(downloader, head, hints)?;
+            }
+        }
+        if self.is_empty() {
+            return Err(Rejection::new(Reason::Empty, "the body is empty").into());
+        }
+        if self.format.is_none()
+            && let Gathering::Memory(head, _) = &self.bytes
+        {
+            self.format = sniff(
+                downloader,
+                head,
+                Hints {
+                    complete: true,
+                    ..hints
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    async fn push(
+        &mut self,
+        cx: &Context,
+        chunk: &Bytes,
+        expected: Option<u64>,
+    ) -> Result<(), StoreError> {
+        self.digest.update(chunk);
+        if let Gathering::Memory(bytes, permit) = &mut self.bytes {
+            let len = (bytes.len() + chunk.len()) as u64;
+            // The head has to be in one piece until its format is known.
+            let undecided = self.format.is_none() && bytes.len() < HEAD_BYTES;
+            let room = expected.unwrap_or(0).max(len);
+            if undecided || room <= MEMORY_BODY && fits(cx, permit, room) {
+                if bytes.capacity() < room as usize && room <= MEMORY_BODY {
+                    bytes.reserve(room as usize - bytes.len());
+                }
+                bytes.extend_from_slice(chunk);
+                return Ok(());
+            }
+            let mut spool = cx.store.spool().await?;
+            spool.write(&bytes.split().freeze()).await?;
+            self.bytes = Gathering::Spool(spool);
+        }
+        match &mut self.bytes {
+            Gathering::Spool(spool) => spool.write(chunk).await,
+            Gathering::Memory(..) => Ok(()),
+        }
+    }
+
+    /// Lets the downloader judge the complete body.
+    async fn judge<D: Downloader + ?Sized>(
+        self,
+        downloader: Arc<D>,
+        cx: &Context,
+        meta: Meta,
+        content_disposition: Option<Vec<u8>>,
+    ) -> Result<Answer, DownloadError> {
+        let Some(format) = self.format else {
+            return Err(
+                Rejection::new(Reason::WrongKind, "the first bytes show no known format").into(),
+            );
+        };
+        let sha256 = Sha256(self.digest.finalize().into());
+        let arrived = match self.bytes {
+            Gathering::Memory(bytes, permit) => {
+                let permit = permit.or_else(|| cx.reserve(bytes.len() as u64));
+                match permit {
+                    Some(permit) => Arrived::Memory(bytes.freeze(), permit),
+                    None => {
+                        let mut spool = cx.store.spool().await?;
+                        spool.write(&bytes.freeze()).await?;
+                        Arrived::Staged(spool.finish().await?)
+                    }
+                }
+            }
+            Gathering::Spool(spool) => Arrived::Staged(spool.finish().await?),
+        };
+        let facts = inspect(downloader, arrived.body(), format).await?;
+        Ok(Answer::File(Box::new(Download {
+            arrived,
+            sha256,
+            facts,
+            meta,
+            content_disposition,
+        })))
+    }
+}
+
+/// Short work is done where it stands: handing it over would cost more.
+async fn inspect<D: Downloader + ?Sized>(
+    downloader: Arc<D>,
+    body: Body,
+    format: Format,
+) -> Result<Facts, Rejection> {
+    if body.as_slice().is_some() && !downloader.is_heavy() {
+        return downloader.inspect(&body, format);
+    }
+    let inspected = tokio::task::spawn_blocking(move || downloader.inspect(&body, format)).await;
+    inspected.unwrap_or_else(|_| {
+        Err(Rejection::new(
+            Reason::Corrupt,
+            "the check of this file panicked",
+        ))
+    })
+}
+
+/// Makes sure that the budget has `len` bytes for this body.
+fn fits(cx: &Context, permit: &mut Option<OwnedSemaphorePermit>, len: u64) -> bool {
+    let held = permit
+        .as_ref()
+        .map_or(0, |permit| permit.num_permits() as u64 * UNIT);
+    if len <= held {
+        return true;
+    }
+    // Bodies of unknown length grow in steps, so that not every chunk has to ask.
+    let step = (len - held).max(if held == 0 { UNIT } else { 64 * UNIT });
+    let Some(more) = cx.reserve(step) else {
+        return false;
+    };
+    match permit {
+        Some(permit) => permit.merge(more),
+        None => *permit = Some(more),
+    }
+    true
+}
+
+fn sniff<D: Downloader + ?Sized>(
+    downloader: &D,
+    head: &[u8],
+    hints: Hints<'_>,
+) -> Result<Option<Format>, Rejection> {
+    match downloader.sniff(head, &hints) {
+        Verdict::Accept(format) => Ok(Some(format)),
+        Verdict::Reject(rejection) => Err(rejection),
+        Verdict::More if hints.complete => Err(Rejection::new(
+            Reason::WrongKind,
+            "the first bytes show no known format",
+        )),
+        Verdict::More => Ok(None),
+    }
+}
