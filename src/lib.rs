@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod downloader;
 pub mod fetch;
 pub mod frontier;
+pub mod job;
 pub mod naming;
 pub mod source;
 pub mod store;

@@ -1,0 +1,169 @@
+//! The machinery that all jobs of a process share.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::keeper::{self, Keeper};
+use super::worker::{self, Shared};
+use super::{JobError, Settings, Setup};
+use crate::catalog::{Catalog, CatalogError};
+use crate::downloader::{Context, Registry};
+use crate::fetch::{Client, Hosts, Robots, SetupError};
+use crate::frontier::{Frontier, Limits};
+use crate::store::{Store, StoreError, StoreLock};
+
+/// Runs jobs. Holds the store's lock; [`shut_down`](Self::shut_down) ends its tasks.
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Store,
+    pub(super) catalog: Catalog,
+    pub(super) registry: Registry,
+    pub(super) settings: Settings,
+    pub(super) refresh_after: Duration,
+    tasks: JoinSet<()>,
+    _lock: StoreLock,
+}
+
+/// Why the engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The client cannot be set up.
+    #[error(transparent)]
+    Client(#[from] SetupError),
+    /// What an earlier process left cannot be put in order.
+    #[error("cannot put in order what an earlier run left")]
+    Recovery(#[source] JobError),
+}
+
+impl Engine {
+    /// Takes the store, puts in order what an earlier process left, and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// When another process holds the store ([`StoreError::Locked`]), or one of the parts cannot be used.
+    pub async fn start(config: Setup<'_>, registry: Registry) -> Result<Self, EngineError> {
+        let store = Store::open(config.storage).await?;
+        let lock = StoreLock::take(store.root())?;
+        let catalog = Catalog::open(config.catalog, store.root()).await?;
+        let (published, deleted) = keeper::recover(&store, &catalog)
+            .await
+            .map_err(EngineError::Recovery)?;
+        let interrupted = catalog.abandon_jobs(chrono::Utc::now()).await?;
+        if published + deleted > 0 || interrupted > 0 {
+            tracing::info!(
+                "an earlier run ended early: published {published} files that it had recorded, deleted \
+                 {deleted} that it had not, closed {interrupted} jobs"
+            );
+        }
+        let client = Arc::new(Client::new(config.fetch, config.hosts)?);
+        let (to_keeper, finished) = mpsc::channel(keeper::QUEUE);
+        let cx = Context::new(
+            client,
+            store.clone(),
+            config.fetch.max_bytes.as_u64(),
+            config.fetch.body_memory.as_u64(),
+        );
+        let shared = Arc::new(Shared {
+            cx,
+            robots: Robots::default(),
+            frontier: Frontier::new(limits(&config)),
+            keeper: to_keeper,
+            on_the_way: Arc::new(AtomicUsize::new(0)),
+            fetch: config.fetch.clone(),
+            hosts: config.hosts.clone(),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..config.fetch.concurrency.get() {
+            tasks.spawn(worker::work(shared.clone()));
+        }
+        let keeper = Keeper {
+            on_the_way: shared.on_the_way.clone(),
+            store: store.clone(),
+            catalog: catalog.clone(),
+            naming: config.naming.clone(),
+            commit_interval: config.storage.commit_interval,
+            commit_files: config.storage.commit_files.get(),
+        };
+        tasks.spawn(keeper.run(finished));
+        let (settings, refresh_after) = (config.job.clone(), config.fetch.refresh_after);
+        Ok(Self {
+            shared,
+            store,
+            catalog,
+            registry,
+            settings,
+            refresh_after,
+            tasks,
+            _lock: lock,
+        })
+    }
+
+    /// The client that reads remote lists, under the same guard and limits.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.shared.cx.client
+    }
+
+    /// Ends the workers, keeps what has arrived, and closes the catalog.
+    pub async fn shut_down(self) {
+        let Self {
+            shared,
+            mut tasks,
+            catalog,
+            ..
+        } = self;
+        shared.frontier.close();
+        // The last sender to the keeper goes with the last worker.
+        drop(shared);
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a task of the engine panicked: {error}");
+            }
+        }
+        catalog.close().await;
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The limits of a lane, whose name is a host with or without a port.
+fn limits(config: &Setup<'_>) -> impl Fn(&str) -> Limits + Send + Sync + 'static {
+    let (fetch, hosts): (_, Hosts) = (config.fetch.clone(), config.hosts.clone());
+    move |lane| {
+        let host = match lane.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+            _ => lane,
+        };
+        let host = hosts.get(host);
+        let rate = host.and_then(|host| host.rate).unwrap_or(fetch.rate);
+        Limits {
+            concurrency: host
+                .and_then(|host| host.concurrency)
+                .map_or(fetch.per_host.get(), NonZeroUsize::get),
+            interval: if rate > 0.0 {
+                Duration::from_secs_f64(1.0 / rate)
+            } else {
+                Duration::ZERO
+            },
+            down_after: fetch.host_down_after,
+            down_for: fetch.host_down_for,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a report says of one target, and of a whole job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::naming::NameFrom;
+use crate::target::{AlbumName, Outcome, Reason, Sha256};
+
+pub use crate::target::{Counts, State};
+
+/// One target's line in a report. Fields that do not apply are left out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// The URL as [`SafeUrl`](crate::target::SafeUrl) prints it; for a line that is no URL, the line's
+    /// first 200 characters.
+    pub url: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Where the file is, relative to the store's root, with `/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// gannet's word for the format, such as `jpeg`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Media type of the bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// Length of the file in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Width in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Digest of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Why it was rejected, failed or skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The reason in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Status of the last answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Requests begun for it, retries included and redirects not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// Milliseconds from the first request to the last byte, waiting between attempts included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
+    /// Where redirects led, when elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_url: Option<String>,
+    /// What gave the file its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_from: Option<NameFrom>,
+    /// Line in the list, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Whether the file may run code in a browser; left out when not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub active: bool,
+    /// The group that the list puts it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Arc<str>>,
+    /// The list's other columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
+}
+
+impl Item {
+    /// A line that says no more than what became of `url`.
+    pub fn new(url: String, outcome: Outcome) -> Self {
+        Self {
+            url,
+            outcome,
+            path: None,
+            format: None,
+            media_type: None,
+            bytes: None,
+            width: None,
+            height: None,
+            sha256: None,
+            reason: None,
+            detail: None,
+            status: None,
+            attempts: 0,
+            elapsed_ms: None,
+            final_url: None,
+            name_from: None,
+            line: None,
+            active: false,
+            group: None,
+            metadata: None,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// What a job came to: a report without its items.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Version of the report's form.
+    pub version: u32,
+    /// The job's id.
+    pub job: Uuid,
+    /// Where the URLs came from, without credentials.
+    pub source: String,
+    /// The job's album; `None`: the root folder.
+    pub album: Option<AlbumName>,
+    /// How it ended.
+    pub state: State,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// When it ended.
+    pub finished: DateTime<Utc>,
+    /// Targets by outcome.
+    pub counts: Counts,
+    /// Lines that repeat an earlier target and were dropped; they are no targets.
+    pub repeats: u64,
+    /// Bytes of the bodies that were stored or changed.
+    pub bytes: u64,
+    /// Rejected, failed and skipped targets by reason.
+    pub reasons: BTreeMap<Reason, u64>,
+    /// Why the job could not run to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What its end means to who started it.
+    #[serde(skip)]
+    pub ending: Ending,
+}
+
+/// What a job's end means to who started it: the exit code in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// Every target is fine, or no more failed than tolerated.
+    #[default]
+    Fine,
+    /// It ran, but more targets failed than tolerated, or fewer were stored than asked for.
+    Failures,
+    /// It could not run, or not to its end: the list, the store, the catalog or a report failed.
+    Broken,
+    /// It was stopped from outside; what it had is kept.
+    Stopped,
+}

@@ -1,0 +1,639 @@
+//! Makes batches of what came: stage, sync, name, record, publish, announce.
+//!
+//! Two tasks work hand in hand. `gather` stages bodies as they come and closes a batch when it is full,
+//! has waited long enough, or nothing else is on its way. `commit` makes one batch after the other durable,
+//! recorded and visible, while `gather` fills the next.
+//!
+//! The order is what makes a crash harmless: a file becomes visible only after it is durable and recorded,
+//! and one that is recorded but not yet visible is published at the next start ([`recover`]).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Job;
+use super::item::Item;
+use super::worker::{describe, fresh_until};
+use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey};
+use crate::downloader::{Arrived, Download, Facts, Meta};
+use crate::naming::{self, NameFrom, StorePath, Wants};
+use crate::store::{StageId, Store, StoreError};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Target};
+
+/// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
+/// workers that can finish meanwhile is enough.
+pub(super) const QUEUE: usize = 128;
+
+/// Bytes of a batch beyond which it is not filled further: what a crash may cost, and what one sync writes.
+const BATCH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A target that has its outcome, but for what keeping its bytes makes of it.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) job: Arc<Job>,
+    pub(super) seq: u64,
+    /// `None`, like `target`, for a line that is no URL.
+    pub(super) key: Option<TargetKey>,
+    pub(super) target: Option<Target>,
+    pub(super) item: Item,
+    /// What the origin said about the file, when it was asked and had one.
+    pub(super) meta: Option<Meta>,
+    pub(super) brought: Brought,
+}
+
+/// The file that a target stands for.
+#[derive(Debug)]
+pub(super) enum Brought {
+    Nothing,
+    /// One that was there before.
+    Known(KnownFile),
+    /// One that has just arrived.
+    New {
+        download: Box<Download>,
+        /// The file that the URL brought before.
+        replaces: Option<KnownFile>,
+    },
+}
+
+/// A file that is staged.
+#[derive(Debug)]
+struct Staged {
+    stage: StageId,
+    sha256: Sha256,
+    bytes: u64,
+    facts: Facts,
+    content_disposition: Option<Vec<u8>>,
+    replaces: Option<KnownFile>,
+}
+
+impl Staged {
+    /// The file as the catalog will have it.
+    fn as_known(&self, place: &Place) -> KnownFile {
+        KnownFile {
+            id: place.id,
+            path: place.path.as_str().to_owned(),
+            format: self.facts.format.name.to_owned(),
+            media_type: self.facts.format.media_type.to_owned(),
+            bytes: self.bytes,
+            sha256: self.sha256,
+            dimensions: self.facts.dimensions,
+            active: self.facts.active,
+            name_from: place.name_from,
+            is_present: true,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    entries: Vec<(Finished, Option<Staged>)>,
+    bytes: u64,
+}
+
+/// What the keeper works with.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// See [`Shared::on_the_way`](super::worker::Shared).
+    pub(super) on_the_way: Arc<AtomicUsize>,
+    pub(super) store: Store,
+    pub(super) catalog: Catalog,
+    pub(super) naming: naming::Settings,
+    pub(super) commit_interval: Duration,
+    pub(super) commit_files: usize,
+}
+
+impl Keeper {
+    /// Works until every sender of `finished` is gone.
+    pub(super) async fn run(self, finished: mpsc::Receiver<Finished>) {
+        // One batch may wait while another is committed; then `gather` waits, and so do the workers.
+        let (batches, to_commit) = mpsc::channel(1);
+        tokio::join!(self.gather(finished, batches), self.commit_all(to_commit));
+    }
+
+    async fn gather(&self, mut finished: mpsc::Receiver<Finished>, batches: mpsc::Sender<Batch>) {
+        let mut batch = Batch::default();
+        let mut arrived = Vec::with_capacity(QUEUE);
+        let mut close_at = None;
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = finished.recv_many(&mut arrived, QUEUE) => count,
+                () = sleep_until(close_at) => usize::MAX,
+            };
+            match count {
+                0 => break,
+                usize::MAX => {}
+                _ => {
+                    close_at.get_or_insert_with(|| Instant::now() + self.commit_interval);
+                    self.stage(&mut arrived, &mut batch).await;
+                }
+            }
+            let is_full = batch.entries.len() >= self.commit_files || batch.bytes >= BATCH_BYTES;
+            let nothing_follows =
+                finished.is_empty() && self.on_the_way.load(Ordering::Relaxed) == 0;
+            let is_late = close_at.is_some_and(|at| at <= Instant::now());
+            if !batch.entries.is_empty() && (is_full || nothing_follows || is_late) {
+                close_at = None;
+                let _ = batches.send(std::mem::take(&mut batch)).await;
+            }
+        }
+        if !batch.entries.is_empty() {
+            let _ = batches.send(batch).await;
+        }
+    }
+
+    /// Puts bodies where no reader sees them.
+    async fn stage(&self, arrived: &mut Vec<Finished>, batch: &mut Batch) {
+        let first = batch.entries.len();
+        let mut bodies: Vec<(StageId, Bytes)> = Vec::new();
+        let mut owners = Vec::new();
+        let mut permits = Vec::new();
+        for mut finished in arrived.drain(..) {
+            let staged = match std::mem::replace(&mut finished.brought, Brought::Nothing) {
+                Brought::New { download, replaces } => {
+                    let download = *download;
+                    if let Some(same) = replaces
+                        .as_ref()
+                        .filter(|file| file.is_present && file.sha256 == download.sha256)
+                    {
+                        finished.item.outcome = Outcome::Unchanged;
+                        finished.brought = Brought::Known(same.clone());
+                        None
+                    } else {
+                        let bytes = download.arrived.len();
+                        let stage = match download.arrived {
+                            Arrived::Memory(body, permit) => {
+                                let stage = StageId::new();
+                                bodies.push((stage, body));
+                                permits.push(permit);
+                                owners.push(batch.entries.len());
+                                stage
+                            }
+                            Arrived::Staged(spooled) => spooled.keep(),
+                        };
+                        batch.bytes += bytes;
+                        Some(Staged {
+                            stage,
+                            sha256: download.sha256,
+                            bytes,
+                            facts: download.facts,
+                            content_disposition: download.content_disposition,
+                            replaces,
+                        })
+                    }
+                }
+                brought => {
+                    finished.brought = brought;
+                    None
+                }
+            };
+            batch.entries.push((finished, staged));
+        }
+        debug_assert!(batch.entries.len() >= first, "a batch only grows");
+        if bodies.is_empty() {
+            return;
+        }
+        let results = self.store.stage(bodies).await;
+        drop(permits);
+        for (index, result) in owners.into_iter().zip(results) {
+            if let Err(error) = result {
+                let (finished, staged) = &mut batch.entries[index];
+                *staged = None;
+                finished.refuse(error);
+            }
+        }
+    }
+
+    async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
+        while let Some(batch) = batches.recv().await {
+            let mut entries = batch.entries;
+            if let Err(error) = self.commit(&mut entries).await {
+                let stages = entries
+                    .iter()
+                    .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
+                    .collect();
+                if !matches!(error, CommitError::Publish(_)) {
+                    // What is recorded but not published stays staged: the next start publishes it.
+                    self.store.discard(stages).await;
+                }
+                error.tell(&mut entries);
+            }
+            announce(entries).await;
+        }
+    }
+
+    /// Makes a batch durable, recorded and visible.
+    async fn commit(&self, entries: &mut [(Finished, Option<Staged>)]) -> Result<(), CommitError> {
+        let stages: Vec<StageId> = entries
+            .iter()
+            .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
+            .collect();
+        self.store.sync(&stages).await?;
+        let repeated = self.drop_duplicates(entries).await?;
+        let places = self.name(entries).await?;
+        for (index, first) in repeated {
+            if let (_, Some(staged)) = &entries[first]
+                && let Some(place) = &places[first]
+            {
+                let file = staged.as_known(place);
+                entries[index].0.brought = Brought::Known(file);
+            }
+        }
+        let records: Vec<Record> = entries
+            .iter()
+            .zip(&places)
+            .map(|((finished, staged), place)| finished.record(staged.as_ref(), place.as_ref()))
+            .collect();
+        self.catalog.record(&records, Utc::now()).await?;
+        let mut to_publish = Vec::with_capacity(stages.len());
+        for ((_, staged), place) in entries.iter().zip(places) {
+            if let (Some(staged), Some(place)) = (staged, place) {
+                to_publish.push((staged.stage, place.path));
+            }
+        }
+        self.store
+            .publish(to_publish)
+            .await
+            .map_err(CommitError::Publish)
+    }
+
+    /// Turns new files into duplicates whose bytes another URL brought into the same album, in jobs that
+    /// want it so. Returns which entries repeat which earlier entry of the batch: those have no record
+    /// yet that they could stand for.
+    async fn drop_duplicates(
+        &self,
+        entries: &mut [(Finished, Option<Staged>)],
+    ) -> Result<Vec<(usize, usize)>, CommitError> {
+        let mut wanted: HashMap<String, Vec<Sha256>> = HashMap::new();
+        for (finished, staged) in entries.iter() {
+            if let Some(staged) = staged.as_ref().filter(|_| finished.job.dedupe) {
+                wanted
+                    .entry(finished.album_key())
+                    .or_default()
+                    .push(staged.sha256);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut there: HashMap<(String, Sha256), KnownFile> = HashMap::new();
+        for (album, contents) in wanted {
+            let files = self.catalog.with_content(&album, &contents).await?;
+            there.extend(
+                files
+                    .into_iter()
+                    .map(|(sha256, file)| ((album.clone(), sha256), file)),
+            );
+        }
+        let mut first_in_batch: HashMap<(String, Sha256), usize> = HashMap::new();
+        let mut dropped = Vec::new();
+        let mut repeated = Vec::new();
+        for (index, (finished, slot)) in entries.iter_mut().enumerate() {
+            let Some(staged) = slot.as_ref().filter(|_| finished.job.dedupe) else {
+                continue;
+            };
+            let content = (finished.album_key(), staged.sha256);
+            if let Some(file) = there.get(&content) {
+                finished.brought = Brought::Known(file.clone());
+            } else if let Some(first) = first_in_batch.get(&content) {
+                repeated.push((index, *first));
+            } else {
+                first_in_batch.insert(content, index);
+                continue;
+            }
+            finished.item.outcome = Outcome::Duplicate;
+            dropped.push(staged.stage);
+            *slot = None;
+        }
+        self.store.discard(dropped).await;
+        Ok(repeated)
+    }
+
+    /// Finds a free path for every new file; a known file keeps its own.
+    async fn name(
+        &self,
+        entries: &mut [(Finished, Option<Staged>)],
+    ) -> Result<Vec<Option<Place>>, CommitError> {
+        let now = Utc::now();
+        let mut places: Vec<Option<Place>> = Vec::with_capacity(entries.len());
+        let mut open = Vec::new();
+        for (index, (finished, staged)) in entries.iter().enumerate() {
+            places.push(match (staged, &finished.target) {
+                (Some(staged), Some(target)) => {
+                    let replaced = staged.replaces.as_ref().filter(|_| !finished.job.dedupe);
+                    Some(
+                        match replaced
+                            .and_then(|file| Some((file, StorePath::new(&file.path).ok()?)))
+                        {
+                            Some((file, path)) => Place {
+                                path,
+                                name_from: file.name_from,
+                                id: file.id,
+                            },
+                            None => {
+                                open.push(index);
+                                self.first_choice(finished, staged, target, now)
+                            }
+                        },
+                    )
+                }
+                _ => None,
+            });
+        }
+        let mut chosen: HashSet<StorePath> = HashSet::new();
+        for attempt in 0.. {
+            let candidates: Vec<StorePath> = open
+                .iter()
+                .filter_map(|index| Some(places[*index].as_ref()?.path.clone()))
+                .collect();
+            if candidates.is_empty() {
+                break;
+            }
+            let texts: Vec<&str> = candidates.iter().map(StorePath::as_str).collect();
+            let recorded = self.catalog.taken(&texts).await?;
+            let on_disk = self.store.prepare(candidates.clone()).await?;
+            let mut conflicts = Vec::new();
+            for ((index, path), exists) in open.into_iter().zip(candidates).zip(on_disk) {
+                if exists || recorded.contains(path.as_str()) || !chosen.insert(path) {
+                    conflicts.push(index);
+                }
+            }
+            for index in &conflicts {
+                let (finished, staged) = &entries[*index];
+                if let (Some(place), Some(staged), Some(target)) =
+                    (&mut places[*index], staged, &finished.target)
+                {
+                    let first = self.first_choice(finished, staged, target, now);
+                    place.path = match (place.name_from, attempt) {
+                        // A random name that is taken says nothing: draw another.
+                        (NameFrom::Random, _) => first.path,
+                        (_, 0) => first.path.with_suffix(&url_digest(target)[..8]),
+                        (_, 1) => first.path.with_suffix(&url_digest(target)[..32]),
+                        _ => first.path.with_suffix(&Uuid::new_v4().simple().to_string()),
+                    };
+                }
+            }
+            open = conflicts;
+        }
+        for ((finished, staged), place) in entries.iter_mut().zip(&places) {
+            if let (Some(staged), Some(place)) = (staged, place) {
+                if staged.replaces.as_ref().is_some_and(|file| file.is_present) {
+                    finished.item.outcome = Outcome::Changed;
+                }
+                finished.describe(&staged.as_known(place));
+            }
+        }
+        Ok(places)
+    }
+
+    fn first_choice(
+        &self,
+        finished: &Finished,
+        staged: &Staged,
+        target: &Target,
+        now: chrono::DateTime<Utc>,
+    ) -> Place {
+        let wants = Wants {
+            url: &target.url,
+            listed: target.name.as_deref(),
+            header: staged.content_disposition.as_deref(),
+            format: &staged.facts.format,
+        };
+        let (name, name_from) = self.naming.choose(&wants);
+        let host = target.url.host_str().unwrap_or_default();
+        let path = self
+            .naming
+            .place(&name, finished.album(), host, staged.facts.format.name, now);
+        Place {
+            path,
+            name_from,
+            id: staged.stage.0,
+        }
+    }
+}
+
+/// Where a file is to be, and under which id it is recorded.
+#[derive(Debug)]
+struct Place {
+    path: StorePath,
+    name_from: NameFrom,
+    id: Uuid,
+}
+
+impl Finished {
+    fn album(&self) -> Option<&AlbumName> {
+        self.target
+            .as_ref()
+            .and_then(|target| target.album.as_ref())
+            .or(self.job.album.as_ref())
+    }
+
+    fn album_key(&self) -> String {
+        self.album().map_or_else(String::new, ToString::to_string)
+    }
+
+    /// The store did not take the bytes.
+    fn refuse(&mut self, error: StoreError) {
+        let reason = if error.is_full() {
+            Reason::StoreFull
+        } else {
+            Reason::StoreError
+        };
+        self.item.outcome = Outcome::Failed;
+        self.item.reason = Some(reason);
+        self.item.detail = Some(describe(&error));
+        self.job.stop(reason, Some(error.into()));
+    }
+
+    /// Says in the report which file the target stands for.
+    fn describe(&mut self, file: &KnownFile) {
+        let item = &mut self.item;
+        item.path = Some(file.path.clone());
+        item.name_from = Some(file.name_from);
+        item.format = Some(file.format.clone());
+        item.media_type = Some(file.media_type.clone());
+        item.bytes = Some(file.bytes);
+        item.sha256 = Some(file.sha256);
+        item.width = file.dimensions.map(|(width, _)| width);
+        item.height = file.dimensions.map(|(_, height)| height);
+        item.active = file.active;
+    }
+
+    fn record(&self, staged: Option<&Staged>, place: Option<&Place>) -> Record {
+        let known = match &self.brought {
+            Brought::Known(file) => Some(file.id),
+            _ => None,
+        };
+        let new_file = staged.zip(place).map(|(staged, place)| FileRow {
+            id: place.id,
+            stage: staged.stage.0,
+            path: place.path.as_str().to_owned(),
+            album: self.album().cloned(),
+            format: staged.facts.format.name,
+            media_type: staged.facts.format.media_type,
+            bytes: staged.bytes,
+            sha256: staged.sha256,
+            dimensions: staged.facts.dimensions,
+            active: staged.facts.active,
+            name_from: place.name_from,
+            metadata: self
+                .item
+                .metadata
+                .as_ref()
+                .and_then(|metadata| serde_json::to_string(metadata).ok()),
+        });
+        let item = &self.item;
+        let meta = self.meta.as_ref();
+        Record {
+            key: self.key,
+            job: self.job.id,
+            seq: self.seq,
+            url: item.url.clone(),
+            outcome: item.outcome,
+            reason: item.reason,
+            detail: item.detail.clone(),
+            status: item.status,
+            attempts: item.attempts,
+            elapsed_ms: item.elapsed_ms,
+            final_url: item.final_url.clone(),
+            line: item.line,
+            group: item.group.as_deref().map(str::to_owned),
+            file: new_file.as_ref().map(|file| file.id).or(known),
+            checked: meta.map(|_| Utc::now()),
+            etag: meta.and_then(|meta| meta.validators.etag.clone()),
+            last_modified: meta.and_then(|meta| meta.validators.last_modified.clone()),
+            fresh_until: meta.and_then(fresh_until),
+            bytes: new_file.as_ref().map_or(0, |file| file.bytes),
+            new_file,
+        }
+    }
+}
+
+/// Tells each job what became of its targets.
+async fn announce(entries: Vec<(Finished, Option<Staged>)>) {
+    let mut jobs: Vec<(Arc<Job>, Vec<Item>)> = Vec::new();
+    for (mut finished, _) in entries {
+        if let Brought::Known(file) = std::mem::replace(&mut finished.brought, Brought::Nothing) {
+            finished.describe(&file);
+        }
+        if let Some(key) = finished.key {
+            finished
+                .job
+                .under_way
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&key);
+        }
+        match jobs
+            .iter_mut()
+            .find(|(job, _)| Arc::ptr_eq(job, &finished.job))
+        {
+            Some((_, items)) => items.push(finished.item),
+            None => jobs.push((finished.job, vec![finished.item])),
+        }
+    }
+    for (job, items) in jobs {
+        // A run that ended early has nobody left to tell.
+        let _ = job.announce.send(items).await;
+    }
+}
+
+/// Why a batch could not be kept.
+#[derive(Debug)]
+enum CommitError {
+    Store(StoreError),
+    Catalog(CatalogError),
+    /// It is recorded, but not all of it is visible.
+    Publish(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CatalogError> for CommitError {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+impl CommitError {
+    /// Makes it the outcome of all that the batch would have kept, and stops the jobs.
+    fn tell(self, entries: &mut [(Finished, Option<Staged>)]) {
+        let (reason, detail) = match &self {
+            Self::Store(error) | Self::Publish(error) if error.is_full() => {
+                (Reason::StoreFull, describe(error))
+            }
+            Self::Store(error) | Self::Publish(error) => (Reason::StoreError, describe(error)),
+            Self::Catalog(error) => (Reason::StoreError, describe(error)),
+        };
+        tracing::error!(
+            "a batch of {} targets could not be kept: {detail}",
+            entries.len()
+        );
+        let mut error = Some(match self {
+            Self::Store(error) | Self::Publish(error) => super::JobError::from(error),
+            Self::Catalog(error) => error.into(),
+        });
+        for (finished, staged) in entries {
+            if staged.is_some() {
+                let item = &mut finished.item;
+                (item.outcome, item.reason, item.detail) =
+                    (Outcome::Failed, Some(reason), Some(detail.clone()));
+                (item.path, item.sha256, item.name_from) = (None, None, None);
+            }
+            finished.job.stop(reason, error.take());
+        }
+    }
+}
+
+/// Publishes what an earlier process recorded but did not publish, and deletes what else it left staged.
+/// Returns how many of each.
+pub(super) async fn recover(
+    store: &Store,
+    catalog: &Catalog,
+) -> Result<(usize, usize), super::JobError> {
+    let (mut published, mut deleted) = (0, 0);
+    for stages in store.staged().await?.chunks(500) {
+        let ids: Vec<Uuid> = stages.iter().map(|stage| stage.0).collect();
+        let recorded = catalog.staged(&ids).await?;
+        let mut to_publish = Vec::new();
+        let mut to_discard = Vec::new();
+        for stage in stages {
+            match recorded
+                .get(&stage.0)
+                .and_then(|path| StorePath::new(path).ok())
+            {
+                Some(path) => to_publish.push((*stage, path)),
+                None => to_discard.push(*stage),
+            }
+        }
+        published += to_publish.len();
+        deleted += to_discard.len();
+        store.publish(to_publish).await?;
+        store.discard(to_discard).await;
+    }
+    Ok((published, deleted))
+}
+
+/// 64 hexadecimal digits that depend on the URL alone.
+fn url_digest(target: &Target) -> String {
+    Sha256(sha2::Sha256::digest(target.url.as_str()).into()).to_string()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

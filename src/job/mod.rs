@@ -1,0 +1,264 @@
+//! The engine that runs a job down the way of a URL.
+//!
+//! [`Engine`] is the process's machinery: workers that take from the frontier, the keeper that stages,
+//! records and publishes, and what they share. [`Engine::run`] sends one [`Spec`] down the way:
+//!
+//! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
+//! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
+//! - `keeper` makes batches of what came: stage, sync, name, record, publish;
+//! - `run` counts what the keeper announces and tells the [`Observer`].
+//!
+//! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
+
+mod engine;
+pub mod item;
+mod keeper;
+mod plan;
+pub mod progress;
+mod rehearse;
+pub mod report;
+mod run;
+pub mod summary;
+mod worker;
+
+use std::collections::{BTreeMap, HashSet};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::catalog::{self, CatalogError, TargetKey};
+use crate::downloader::Downloader;
+use crate::source::Source;
+use crate::store::{self, StoreError};
+use crate::target::{AlbumName, Reason};
+use crate::{fetch, naming};
+
+pub use engine::{Engine, EngineError};
+pub use item::{Ending, Item, Summary};
+pub use plan::Shard;
+pub use rehearse::rehearse;
+pub use run::Observer;
+
+/// `[job]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Kind of file that lists bring.
+    pub kind: String,
+    /// Album of targets whose list names none; empty: the root folder.
+    #[serde(deserialize_with = "album_or_root")]
+    pub album: Option<AlbumName>,
+    /// Rejected and failed targets that are tolerated.
+    pub max_failures: MaxFailures,
+    /// Limit for a whole job; zero: none.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Whether the same bytes are kept once an album.
+    pub dedupe: Dedupe,
+    /// Most targets between plan and announcement.
+    pub window: std::num::NonZeroU32,
+}
+
+fn album_or_root<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<AlbumName>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.is_empty() {
+        Ok(None)
+    } else {
+        AlbumName::new(&name)
+            .map(Some)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether the same bytes are kept once an album, whichever URL brings them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dedupe {
+    /// Only in jobs that ask for a number of files.
+    Auto,
+    /// Every URL gets its file.
+    Off,
+    /// Once an album.
+    Album,
+}
+
+/// How many rejected and failed targets are tolerated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxFailures {
+    /// So many.
+    Count(u64),
+    /// So many of a hundred targets.
+    Percent(f64),
+}
+
+impl MaxFailures {
+    /// Whether `failures` of `targets` are more than that.
+    pub fn is_exceeded(self, failures: u64, targets: u64) -> bool {
+        match self {
+            Self::Count(most) => failures > most,
+            // Exact for all counts that occur: f64 holds integers up to 2^53.
+            Self::Percent(most) => failures as f64 * 100.0 > most * targets as f64,
+        }
+    }
+}
+
+impl FromStr for MaxFailures {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is neither a number of targets nor a share such as `5%`");
+        match text.strip_suffix('%') {
+            Some(share) => match share.trim().parse::<f64>() {
+                Ok(share) if (0.0..=100.0).contains(&share) => Ok(Self::Percent(share)),
+                _ => Err(wrong()),
+            },
+            None => text.trim().parse().map(Self::Count).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxFailures {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Count(u64),
+            Text(String),
+        }
+        match Either::deserialize(deserializer) {
+            Ok(Either::Count(count)) => Ok(Self::Count(count)),
+            Ok(Either::Text(text)) => text.parse().map_err(serde::de::Error::custom),
+            Err(_) => Err(serde::de::Error::custom(
+                "expected a number of targets or a share such as `5%`",
+            )),
+        }
+    }
+}
+
+/// The settings that the engine needs, each of the room that it steers.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// `[storage]`
+    pub storage: &'a store::Settings,
+    /// `[catalog]`
+    pub catalog: &'a catalog::Settings,
+    /// `[job]`
+    pub job: &'a Settings,
+    /// `[fetch]`
+    pub fetch: &'a fetch::Settings,
+    /// `[hosts]`
+    pub hosts: &'a fetch::Hosts,
+    /// `[naming]`
+    pub naming: &'a naming::Settings,
+}
+
+/// One job to run.
+#[derive(Debug)]
+pub struct Spec {
+    /// Where its URLs come from.
+    pub source: Arc<dyn Source>,
+    /// The kind of file that it brings.
+    pub kind: String,
+    /// The album of targets whose list names none; `None`: the root folder.
+    pub album: Option<AlbumName>,
+    /// Store exactly so many files, with distinct contents unless told otherwise.
+    pub count: Option<u64>,
+    /// The share of the list's hosts that this job takes.
+    pub shard: Option<Shard>,
+    /// Ask the origin about every known URL, fresh or not.
+    pub refresh: bool,
+    /// Whether the same bytes are kept once an album.
+    pub dedupe: Dedupe,
+    /// Limit for the whole job.
+    pub deadline: Option<Duration>,
+    /// Failures that are tolerated.
+    pub max_failures: MaxFailures,
+}
+
+/// Why a job could not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Its list cannot be read.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The settings name a kind that nobody registered.
+    #[error("there is no downloader for the kind `{kind}`; `job.kind` and `--kind` know {known}")]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+        /// All kinds, in words.
+        known: String,
+    },
+    /// A report cannot be written.
+    #[error(transparent)]
+    Observer(anyhow::Error),
+    /// The list ran out before `--count` was reached.
+    #[error("stored {stored} of the {count} files asked for: the list has no more")]
+    TooFew {
+        /// Files that were stored.
+        stored: u64,
+        /// Files that were asked for.
+        count: u64,
+    },
+    /// One of the engine's tasks ended early.
+    #[error("internal error: the {0} task ended early")]
+    Task(&'static str),
+}
+
+/// What the rooms along the way share about a running job.
+#[derive(Debug)]
+struct Job {
+    id: Uuid,
+    /// The same to the frontier.
+    number: u64,
+    album: Option<AlbumName>,
+    downloader: Arc<dyn Downloader>,
+    refresh: bool,
+    dedupe: bool,
+    /// Places between plan and announcement.
+    window: Semaphore,
+    /// Files that may still be stored, in jobs that store a number of them.
+    wanted: Option<Semaphore>,
+    /// Keys between plan and announcement, in which repeats are found. Locked for a look-up only.
+    under_way: Mutex<HashSet<TargetKey>>,
+    /// Told of what was recorded, in batches. Bounded: a slow observer makes the keeper wait.
+    announce: mpsc::Sender<Vec<Item>>,
+    stop: CancellationToken,
+    stopped_by: OnceLock<Stop>,
+}
+
+/// Why a job was stopped before its end.
+#[derive(Debug)]
+struct Stop {
+    reason: Reason,
+    error: Option<JobError>,
+}
+
+impl Job {
+    /// Stops the job; the first call decides why.
+    fn stop(&self, reason: Reason, error: Option<JobError>) {
+        let _ = self.stopped_by.set(Stop { reason, error });
+        self.stop.cancel();
+    }
+
+    /// Why the job is being stopped; `None` while it is not.
+    fn stop_reason(&self) -> Option<Reason> {
+        self.stopped_by.get().map(|stop| stop.reason)
+    }
+}
+
+/// Counts of reasons, as a summary has them.
+type Reasons = BTreeMap<Reason, u64>;

@@ -1,0 +1,276 @@
+//! Reads a job's list and decides what is to be asked for.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::Utc;
+use sha2::Digest as _;
+use url::Url;
+
+use super::item::Item;
+use super::keeper::{Brought, Finished};
+use super::worker::{Shared, Ticket, lane_of};
+use super::{Job, JobError};
+use crate::catalog::{Catalog, Known, TargetKey};
+use crate::source::{Entry, Invalid, List};
+use crate::store::Store;
+use crate::target::{Outcome, Target};
+
+/// One of N shares of a list, cut by host: `2/4` is the second of four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    index: u64,
+    of: u64,
+}
+
+impl Shard {
+    /// Whether a URL belongs to this share. All URLs of a lane belong to one.
+    pub(super) fn has(self, url: &Url) -> bool {
+        let digest = sha2::Sha256::digest(lane_of(url).as_bytes());
+        let number = digest[..8]
+            .iter()
+            .fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        number % self.of == self.index
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text
+            .split_once('/')
+            .and_then(|(i, n)| Some((i.parse::<u64>().ok()?, n.parse::<u64>().ok()?)));
+        match parsed {
+            Some((index, of)) if index >= 1 && index <= of => Ok(Self {
+                index: index - 1,
+                of,
+            }),
+            _ => Err(format!(
+                "`{text}` is no share; write `I/N` with I from 1 to N, such as `2/4`"
+            )),
+        }
+    }
+}
+
+/// How the reading of a list ended.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    /// Entries that were handed on; each of them gets an outcome.
+    pub(super) targets: u64,
+    /// Entries that repeat an earlier one of this job.
+    pub(super) repeats: u64,
+    /// Why not all of the list was read.
+    pub(super) error: Option<JobError>,
+}
+
+/// Where plans look things up.
+#[derive(Debug)]
+pub(super) struct Planner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) catalog: Catalog,
+    pub(super) store: Store,
+    pub(super) job: Arc<Job>,
+    pub(super) shard: Option<Shard>,
+    pub(super) refresh_after: Duration,
+}
+
+impl Planner {
+    /// Reads `list` to its end, or until the job is stopped or has what it wants.
+    pub(super) async fn run(self, mut list: List) -> Planned {
+        let mut planned = Planned::default();
+        self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.job.stop.cancelled() => break,
+                chunk = list.next_chunk() => chunk,
+            };
+            let result = match chunk {
+                Ok(Some(chunk)) => self.plan(chunk, &mut planned).await,
+                Ok(None) => break,
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    planned.error = Some(error);
+                    break;
+                }
+            }
+        }
+        self.shared.on_the_way.fetch_sub(1, Ordering::Relaxed);
+        planned
+    }
+
+    /// Sends a chunk on its way. Returns whether the job wants more.
+    async fn plan(&self, chunk: Vec<Entry>, planned: &mut Planned) -> Result<bool, JobError> {
+        let mut targets = Vec::with_capacity(chunk.len());
+        for entry in chunk {
+            match entry {
+                Entry::Invalid(invalid) if self.shard.is_none_or(|shard| shard.index == 0) => {
+                    if !self.place().await {
+                        return Ok(false);
+                    }
+                    self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
+                    self.shared
+                        .settle(self.invalid(invalid, planned.targets))
+                        .await;
+                    planned.targets += 1;
+                }
+                Entry::Target(target) if self.shard.is_none_or(|shard| shard.has(&target.url)) => {
+                    let album = target.album.as_ref().or(self.job.album.as_ref());
+                    let key = TargetKey::of(&target.url, album, target.name.as_deref());
+                    targets.push((key, target));
+                }
+                Entry::Invalid(_) | Entry::Target(_) => {}
+            }
+        }
+        self.plan_targets(targets, planned).await
+    }
+
+    async fn plan_targets(
+        &self,
+        mut targets: Vec<(TargetKey, Target)>,
+        planned: &mut Planned,
+    ) -> Result<bool, JobError> {
+        {
+            // First what is under way, then the catalog: a target leaves the one only after it stands in
+            // the other, so no repeat slips through between the two.
+            let mut under_way = self
+                .job
+                .under_way
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let before = targets.len();
+            targets.retain(|(key, _)| under_way.insert(*key));
+            planned.repeats += (before - targets.len()) as u64;
+        }
+        let keys: Vec<TargetKey> = targets.iter().map(|(key, _)| *key).collect();
+        let mut known = self.catalog.known(&keys).await?;
+        self.forget_missing_files(known.values_mut()).await?;
+        let now = Utc::now();
+        let mut targets = targets.into_iter();
+        while let Some((key, target)) = targets.next() {
+            let known = known.remove(&key);
+            if known.as_ref().is_some_and(|known| known.job == self.job.id) {
+                planned.repeats += 1;
+                self.forget([key]);
+                continue;
+            }
+            if !self.place().await {
+                self.forget(std::iter::once(key).chain(targets.map(|(key, _)| key)));
+                return Ok(false);
+            }
+            let fresh = !self.job.refresh
+                && known
+                    .as_ref()
+                    .is_some_and(|known| known.is_fresh(now, self.refresh_after));
+            let ticket = Box::new(Ticket {
+                job: self.job.clone(),
+                seq: planned.targets,
+                target,
+                key,
+                known,
+                moved_to: None,
+                trail: None,
+                attempts: 0,
+                begun: None,
+                status: None,
+                partial: None,
+            });
+            planned.targets += 1;
+            self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
+            if fresh {
+                self.shared.settle(ticket.confirm(None)).await;
+                continue;
+            }
+            let lane = lane_of(&ticket.target.url).into_owned();
+            if let Err(crate::frontier::HostDown(ticket)) =
+                self.shared.frontier.push(&lane, self.job.number, ticket)
+            {
+                self.shared.settle_host_down(ticket).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for a place in the job's window and, where files are counted, for one more to be wanted.
+    /// Returns whether the job goes on. The run gives both back.
+    async fn place(&self) -> bool {
+        let places = async {
+            let window = self.job.window.acquire().await.ok()?;
+            if let Some(wanted) = &self.job.wanted {
+                wanted.acquire().await.ok()?.forget();
+            }
+            window.forget();
+            Some(())
+        };
+        tokio::select! {
+            biased;
+            () = self.job.stop.cancelled() => false,
+            place = places => place.is_some(),
+        }
+    }
+
+    fn forget(&self, keys: impl IntoIterator<Item = TargetKey>) {
+        let mut under_way = self
+            .job
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            under_way.remove(&key);
+        }
+    }
+
+    /// A file that somebody removed or changed in size has to be brought again, whatever the origin says
+    /// about what was there.
+    async fn forget_missing_files(
+        &self,
+        known: impl Iterator<Item = &mut Known>,
+    ) -> Result<(), JobError> {
+        let mut known: Vec<&mut Known> = known.filter(|known| known.file.is_some()).collect();
+        let paths = known
+            .iter()
+            .filter_map(|known| Some(known.file.as_ref()?.path.clone()))
+            .collect();
+        let lengths = self.store.lengths(paths).await?;
+        for (known, length) in known.iter_mut().zip(lengths) {
+            if known
+                .file
+                .as_ref()
+                .is_some_and(|file| length != Some(file.bytes))
+            {
+                known.etag = None;
+                known.last_modified = None;
+                known.fresh_until = None;
+                known.checked = None;
+                if let Some(file) = &mut known.file {
+                    file.is_present = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn invalid(&self, invalid: Invalid, seq: u64) -> Finished {
+        let mut item = Item::new(invalid.text, Outcome::Failed);
+        item.reason = Some(invalid.reason);
+        item.detail = Some(invalid.detail);
+        item.line = invalid.line;
+        Finished {
+            job: self.job.clone(),
+            seq,
+            key: None,
+            target: None,
+            item,
+            meta: None,
+            brought: Brought::Nothing,
+        }
+    }
+}

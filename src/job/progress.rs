@@ -1,0 +1,338 @@
+//! How far a job is, on stderr: a bar on a terminal, now and then a plain line elsewhere.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{
+    HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
+};
+
+use super::item::Counts;
+use super::summary::span;
+
+/// Time between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Shortest span over which a rate is measured.
+const MEASURE_OVER: Duration = Duration::from_millis(500);
+/// Seconds in which a measured rate loses about two thirds of its weight.
+const MEMORY: f64 = 5.0;
+
+/// When progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    /// A bar on a terminal; elsewhere a line every five seconds, so a short job prints none.
+    Auto,
+    /// As `auto`, and elsewhere a first and a last line too.
+    Always,
+    /// Nothing.
+    Never,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot {
+    /// Targets by outcome.
+    pub counts: Counts,
+    /// How many targets there will be; `None` until the list is read to its end.
+    pub total: Option<u64>,
+    /// Bytes received.
+    pub bytes: u64,
+    /// Requests under way.
+    pub in_flight: usize,
+    /// Time since the job began.
+    pub elapsed: Duration,
+}
+
+/// Shows [`Snapshot`]s. Dropping it takes the bar away.
+pub struct Progress(Mode);
+
+enum Mode {
+    Bar {
+        multi: MultiProgress,
+        bar: ProgressBar,
+        /// Held only while a message is made.
+        pace: Mutex<Pace>,
+    },
+    /// Held only while one line is written.
+    Lines(Mutex<Lines>),
+    Silent,
+}
+
+struct Lines {
+    out: Box<dyn Write + Send>,
+    pace: Pace,
+    /// When the next line is due.
+    due: Duration,
+    /// Whether there is a last line.
+    last: bool,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Mode::Bar { .. } => "Progress(bar)",
+            Mode::Lines(_) => "Progress(lines)",
+            Mode::Silent => "Progress(silent)",
+        })
+    }
+}
+
+impl Progress {
+    /// Progress on stderr.
+    pub fn new(when: When) -> Self {
+        let smart = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match when {
+            When::Never => Self(Mode::Silent),
+            When::Auto | When::Always if smart && io::stderr().is_terminal() => {
+                Self::bar(ProgressDrawTarget::stderr_with_hz(10))
+            }
+            When::Auto => Self::lines(Box::new(io::stderr()), LINE_EVERY, false),
+            When::Always => Self::lines(Box::new(io::stderr()), Duration::ZERO, true),
+        }
+    }
+
+    fn bar(target: ProgressDrawTarget) -> Self {
+        let multi = MultiProgress::with_draw_target(target);
+        let bar = multi.add(ProgressBar::no_length());
+        bar.set_style(style("{spinner} {msg}"));
+        Self(Mode::Bar {
+            multi,
+            bar,
+            pace: Mutex::default(),
+        })
+    }
+
+    fn lines(out: Box<dyn Write + Send>, due: Duration, last: bool) -> Self {
+        Self(Mode::Lines(Mutex::new(Lines {
+            out,
+            pace: Pace::default(),
+            due,
+            last,
+        })))
+    }
+
+    /// What draws on the terminal, so that log lines can be written through its
+    /// [`suspend`](MultiProgress::suspend); `None` when there is no bar.
+    pub fn multi(&self) -> Option<&MultiProgress> {
+        match &self.0 {
+            Mode::Bar { multi, .. } => Some(multi),
+            Mode::Lines(_) | Mode::Silent => None,
+        }
+    }
+
+    /// Shows `now`. May be called as often as one likes: drawing is limited to ten times a second,
+    /// lines to one in five seconds.
+    pub fn tick(&self, now: Snapshot) {
+        match &self.0 {
+            Mode::Bar { bar, pace, .. } => {
+                let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+                pace.measure(&now);
+                if let Some(total) = now.total
+                    && bar.length().is_none()
+                {
+                    bar.set_style(style("{bar:24} {percent:>3}% {msg}"));
+                    bar.set_length(total);
+                }
+                bar.set_position(now.counts.targets);
+                bar.set_message(pace.text(&now));
+                bar.tick();
+            }
+            Mode::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                if now.elapsed >= lines.due {
+                    lines.due = now.elapsed + LINE_EVERY;
+                    lines.print(&now);
+                }
+            }
+            Mode::Silent => {}
+        }
+    }
+
+    /// Takes the bar away, or writes the last line.
+    pub fn finish(&self, now: Snapshot) {
+        match &self.0 {
+            Mode::Bar { bar, .. } => bar.finish_and_clear(),
+            Mode::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.last {
+                    lines.print(&now);
+                }
+            }
+            Mode::Silent => {}
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Mode::Bar { bar, .. } = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    fn print(&mut self, now: &Snapshot) {
+        self.pace.measure(now);
+        // A closed stderr is no reason to stop a job.
+        let _ = writeln!(self.out, "progress: {}", self.pace.text(now));
+    }
+}
+
+/// The style of `template`, which is one of the two above.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Rates that follow what happens, without jumping.
+#[derive(Debug, Default)]
+struct Pace {
+    at: Duration,
+    targets: u64,
+    bytes: u64,
+    /// Targets and bytes a second; `None` before the first measurement.
+    rates: Option<(f64, f64)>,
+}
+
+impl Pace {
+    fn measure(&mut self, now: &Snapshot) {
+        let passed = now.elapsed.saturating_sub(self.at);
+        if passed < MEASURE_OVER {
+            return;
+        }
+        let seconds = passed.as_secs_f64();
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let measured = (
+            rate(now.counts.targets, self.targets),
+            rate(now.bytes, self.bytes),
+        );
+        let weight = 1.0 - (-seconds / MEMORY).exp();
+        let follow = |old: f64, new: f64| old + weight * (new - old);
+        self.rates = Some(self.rates.map_or(measured, |(targets, bytes)| {
+            (follow(targets, measured.0), follow(bytes, measured.1))
+        }));
+        (self.at, self.targets, self.bytes) = (now.elapsed, now.counts.targets, now.bytes);
+    }
+
+    fn text(&self, now: &Snapshot) -> String {
+        let done = now.counts.targets;
+        let mut parts = vec![match now.total {
+            Some(total) => format!("{} of {}", HumanCount(done), HumanCount(total)),
+            None => format!("{} so far", HumanCount(done)),
+        }];
+        if let Some((targets, bytes)) = self.rates {
+            parts.push(format!("{targets:.1} files/s"));
+            parts.push(format!("{:.1} MB/s", bytes / 1e6));
+        } else {
+            parts.push(HumanBytes(now.bytes).to_string());
+        }
+        let bad = now.counts.rejected + now.counts.failed;
+        if bad > 0 {
+            parts.push(format!("{} rejected or failed", HumanCount(bad)));
+        }
+        parts.push(format!("{} in flight", now.in_flight));
+        if let (Some(total), Some((rate, _))) = (now.total, self.rates)
+            && rate > 0.0
+            && total > done
+        {
+            // Beyond a hundred days the number says nothing.
+            let seconds = ((total - done) as f64 / rate).min(8_640_000.0);
+            parts.push(format!("{} left", span(Duration::from_secs_f64(seconds))));
+        }
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Outcome;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn at(seconds: f64, stored: u64, total: Option<u64>) -> Snapshot {
+        let mut counts = Counts::default();
+        for _ in 0..stored {
+            counts.add(Outcome::Stored);
+        }
+        Snapshot {
+            counts,
+            total,
+            bytes: stored * 1_000_000,
+            in_flight: 3,
+            elapsed: Duration::from_secs_f64(seconds),
+        }
+    }
+
+    #[test]
+    fn lines_come_every_five_seconds_and_a_short_job_prints_none() {
+        let sink = Sink::default();
+        let progress = Progress::lines(Box::new(sink.clone()), LINE_EVERY, false);
+        for tenths in 0..50 {
+            progress.tick(at(f64::from(tenths) / 10.0, 1, None));
+        }
+        assert_eq!(sink.text(), "");
+        for tenths in 50..=120 {
+            progress.tick(at(f64::from(tenths) / 10.0, 10, Some(100)));
+        }
+        progress.finish(at(12.0, 10, None));
+        assert_eq!(
+            sink.text(),
+            "progress: 10 of 100, 2.0 files/s, 2.0 MB/s, 3 in flight, 45.0 s left\n\
+             progress: 10 of 100, 0.7 files/s, 0.7 MB/s, 3 in flight, 2m 2s left\n"
+        );
+    }
+
+    #[test]
+    fn always_means_a_first_and_a_last_line_too() {
+        let sink = Sink::default();
+        let progress = Progress::lines(Box::new(sink.clone()), Duration::ZERO, true);
+        progress.tick(at(0.0, 0, None));
+        let mut last = at(0.1, 2, Some(3));
+        last.counts.add(Outcome::Failed);
+        progress.finish(last);
+        assert_eq!(
+            sink.text(),
+            "progress: 0 so far, 0 B, 3 in flight\n\
+             progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 3 in flight\n"
+        );
+    }
+
+    #[test]
+    fn a_bar_gets_a_length_once_the_list_is_read() {
+        let progress = Progress::bar(ProgressDrawTarget::hidden());
+        let Mode::Bar { bar, .. } = &progress.0 else {
+            panic!("it is a bar");
+        };
+        progress.tick(at(1.0, 5, None));
+        assert_eq!((bar.position(), bar.length()), (5, None));
+        progress.tick(at(2.0, 7, Some(10)));
+        assert_eq!((bar.position(), bar.length()), (7, Some(10)));
+        assert_eq!(
+            bar.message(),
+            "7 of 10, 4.5 files/s, 4.5 MB/s, 3 in flight, 0.7 s left"
+        );
+        progress.finish(at(3.0, 10, Some(10)));
+        assert!(bar.is_finished());
+        assert!(progress.multi().is_some());
+    }
+}

@@ -1,0 +1,352 @@
+//! One job, from its list to its summary.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::item::{Counts, Item, State, Summary};
+use super::plan::{Planned, Planner};
+use super::progress::Snapshot;
+use super::report::Head;
+use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec};
+use crate::target::{Outcome, Reason};
+
+/// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
+const ANNOUNCEMENTS: usize = 4;
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Hears of a job while it runs.
+pub trait Observer: Send {
+    /// The job begins.
+    ///
+    /// # Errors
+    ///
+    /// An error here or below ends the job: what cannot be reported must not be done silently.
+    fn begin(&mut self, head: &Head) -> anyhow::Result<()>;
+
+    /// Targets have their outcome; whatever is stored is visible.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin`](Self::begin).
+    fn items(&mut self, items: &[Item]) -> anyhow::Result<()>;
+
+    /// Told a few times a second.
+    fn tick(&mut self, snapshot: &Snapshot);
+
+    /// The job has ended.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin`](Self::begin).
+    fn end(&mut self, summary: &Summary) -> anyhow::Result<()>;
+}
+
+/// A job's figures while it runs: the one place from which every figure is derived.
+#[derive(Debug)]
+struct Tally {
+    counts: Counts,
+    reasons: super::Reasons,
+    bytes: u64,
+    /// Targets that count against `max_failures`.
+    failures: u64,
+}
+
+impl Tally {
+    fn add(&mut self, item: &Item) {
+        self.counts.add(item.outcome);
+        if let Some(reason) = item.reason {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+        if matches!(item.outcome, Outcome::Stored | Outcome::Changed) {
+            self.bytes += item.bytes.unwrap_or(0);
+        }
+        // A target that was wanted and could not be had is a failure, also where its host or the time
+        // ran out before it was tried. Robots and a stopped group are as the user wants them.
+        self.failures += u64::from(match item.outcome {
+            Outcome::Rejected | Outcome::Failed => true,
+            Outcome::Skipped => matches!(item.reason, Some(Reason::HostDown | Reason::Deadline)),
+            _ => false,
+        });
+    }
+}
+
+impl Engine {
+    /// Runs one job. It ends early when `stop` is cancelled, keeping what it has.
+    ///
+    /// # Errors
+    ///
+    /// When it could not begin: an unknown kind, an unreadable list, a catalog that fails, an observer that
+    /// cannot begin. What goes wrong later is in the summary.
+    pub async fn run(
+        &self,
+        spec: Spec,
+        observer: &mut dyn Observer,
+        stop: CancellationToken,
+    ) -> Result<Summary, JobError> {
+        let downloader = self
+            .registry
+            .get(&spec.kind)
+            .ok_or_else(|| JobError::UnknownKind {
+                kind: spec.kind.clone(),
+                known: self
+                    .registry
+                    .kinds()
+                    .map(|kind| format!("`{kind}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })?;
+        let id = Uuid::now_v7();
+        let started = Utc::now();
+        let head = Head {
+            job: id,
+            source: spec.source.to_string(),
+            album: spec.album.clone(),
+            started,
+        };
+        let album = spec.album.as_ref().map_or("", |album| album.as_str());
+        self.catalog
+            .begin_job(id, &head.source, &spec.kind, album, started)
+            .await?;
+        let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
+        let job = Arc::new(Job {
+            id,
+            number: id.as_u128() as u64,
+            album: spec.album.clone(),
+            downloader,
+            refresh: spec.refresh,
+            dedupe: match spec.dedupe {
+                Dedupe::Auto => spec.count.is_some(),
+                Dedupe::Off => false,
+                Dedupe::Album => true,
+            },
+            window: Semaphore::new(self.settings.window.get() as usize),
+            wanted: spec.count.map(|count| {
+                Semaphore::new(
+                    usize::try_from(count)
+                        .unwrap_or(Semaphore::MAX_PERMITS)
+                        .min(Semaphore::MAX_PERMITS),
+                )
+            }),
+            under_way: Mutex::new(HashSet::new()),
+            announce,
+            stop: stop.child_token(),
+            stopped_by: OnceLock::new(),
+        });
+        tracing::info!(job.id = %id, "job {id} begins: {} from {}", spec.kind, head.source);
+        let mut running = Running {
+            engine: self,
+            job: job.clone(),
+            observer,
+            tally: Tally {
+                counts: Counts::default(),
+                reasons: super::Reasons::new(),
+                bytes: 0,
+                failures: 0,
+            },
+            began: Instant::now(),
+            count: spec.count,
+            planned: None,
+        };
+        let error = match running.observer.begin(&head) {
+            Ok(()) => running.see_through(&spec, announced, stop).await.err(),
+            Err(error) => Some(JobError::Observer(error)),
+        };
+        running.end(head, spec.max_failures, error).await
+    }
+}
+
+struct Running<'a> {
+    engine: &'a Engine,
+    job: Arc<Job>,
+    observer: &'a mut dyn Observer,
+    tally: Tally,
+    began: Instant,
+    count: Option<u64>,
+    /// How reading the list ended, once it did.
+    planned: Option<Planned>,
+}
+
+impl Running<'_> {
+    /// Runs the job until every target that was read has its outcome.
+    async fn see_through(
+        &mut self,
+        spec: &Spec,
+        mut announced: mpsc::Receiver<Vec<Item>>,
+        stop: CancellationToken,
+    ) -> Result<(), JobError> {
+        let deadline = spec.deadline.map(|limit| self.began + limit);
+        if self.count == Some(0) {
+            self.planned = Some(Planned::default());
+            return Ok(());
+        }
+        let list = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                self.job.stop(Reason::Cancelled, None);
+                self.planned = Some(Planned::default());
+                return Ok(());
+            }
+            list = spec.source.open() => list?,
+        };
+        let planner = Planner {
+            shared: self.engine.shared.clone(),
+            catalog: self.engine.catalog.clone(),
+            store: self.engine.store.clone(),
+            job: self.job.clone(),
+            shard: spec.shard,
+            refresh_after: self.engine.refresh_after,
+        };
+        let mut plan: JoinHandle<Planned> = tokio::spawn(planner.run(list));
+        let mut ticks = tokio::time::interval(TICK);
+        // What waits in the lanes of a stopped job is answered beside this loop: the keeper takes it only
+        // as fast as this loop hears of it.
+        let mut skipping: JoinSet<()> = JoinSet::new();
+        let mut stopping = false;
+        loop {
+            if let Some(planned) = &self.planned
+                && self.tally.counts.targets >= planned.targets
+            {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.job.stop_reason().is_none() => self.job.stop(Reason::Cancelled, None),
+                () = at(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),
+                () = self.job.stop.cancelled(), if !stopping && self.planned.is_some() => {
+                    stopping = true;
+                    let waiting = self.engine.shared.frontier.drain(self.job.number);
+                    let shared = self.engine.shared.clone();
+                    skipping.spawn(async move { shared.skip_all(waiting).await });
+                }
+                Some(_) = skipping.join_next() => {}
+                planned = &mut plan, if self.planned.is_none() => {
+                    self.planned = Some(planned.map_err(|_| JobError::Task("plan"))?);
+                }
+                items = announced.recv() => match items {
+                    Some(items) => self.note(&items),
+                    None => return Err(JobError::Task("keeper")),
+                },
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn note(&mut self, items: &[Item]) {
+        let stored_before = self.tally.counts.stored;
+        for item in items {
+            self.tally.add(item);
+        }
+        self.job.window.add_permits(items.len());
+        if let (Some(wanted), Some(count)) = (&self.job.wanted, self.count) {
+            let stored = usize::try_from(self.tally.counts.stored - stored_before).unwrap_or(0);
+            wanted.add_permits(items.len() - stored);
+            if self.tally.counts.stored >= count {
+                wanted.close();
+            }
+        }
+        if let Err(error) = self.observer.items(items) {
+            self.job
+                .stop(Reason::Cancelled, Some(JobError::Observer(error)));
+        }
+    }
+
+    fn tick(&mut self) {
+        let total = self.planned.as_ref().map(|planned| planned.targets);
+        let under_way = self
+            .job
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        self.observer.tick(&Snapshot {
+            counts: self.tally.counts,
+            total,
+            bytes: self.tally.bytes,
+            in_flight: under_way,
+            elapsed: self.began.elapsed(),
+        });
+    }
+
+    /// Makes the summary and tells everyone.
+    async fn end(
+        mut self,
+        head: Head,
+        max_failures: MaxFailures,
+        error: Option<JobError>,
+    ) -> Result<Summary, JobError> {
+        self.tick();
+        let planned = self.planned.take().unwrap_or_default();
+        let stopped = self.job.stopped_by.get();
+        let stop_error = stopped.and_then(|stop| stop.error.as_ref());
+        let too_few = self
+            .count
+            .filter(|count| stopped.is_none() && self.tally.counts.stored < *count)
+            .map(|count| JobError::TooFew {
+                stored: self.tally.counts.stored,
+                count,
+            });
+        let own_error = error.or(planned.error).or(too_few);
+        let error = own_error.as_ref().or(stop_error);
+        let cancelled =
+            stopped.is_some_and(|stop| stop.reason == Reason::Cancelled && stop.error.is_none());
+        let ending = match error {
+            Some(JobError::TooFew { .. }) => Ending::Failures,
+            Some(_) => Ending::Broken,
+            None if cancelled => Ending::Stopped,
+            None if max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets) => {
+                Ending::Failures
+            }
+            None => Ending::Fine,
+        };
+        let state = match ending {
+            Ending::Fine => State::Completed,
+            Ending::Failures | Ending::Broken => State::Failed,
+            Ending::Stopped => State::Cancelled,
+        };
+        let summary = Summary {
+            version: super::report::VERSION,
+            job: head.job,
+            source: head.source,
+            album: head.album,
+            state,
+            started: head.started,
+            finished: Utc::now(),
+            counts: self.tally.counts,
+            repeats: planned.repeats,
+            bytes: self.tally.bytes,
+            reasons: self.tally.reasons,
+            error: error.map(|error| super::worker::describe(error)),
+            ending,
+        };
+        let told = summary.error.as_deref();
+        self.engine
+            .catalog
+            .end_job(head.job, state, summary.repeats, told, summary.finished)
+            .await?;
+        self.observer.end(&summary).map_err(JobError::Observer)?;
+        tracing::info!(
+            job.id = %summary.job, job.state = %state,
+            "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped",
+            summary.job, summary.counts.targets, summary.counts.stored, summary.counts.changed, summary.counts.unchanged,
+            summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped,
+        );
+        Ok(summary)
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

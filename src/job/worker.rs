@@ -1,0 +1,458 @@
+//! Takes targets from the frontier and sees each through to an outcome, or back for another attempt.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use url::Url;
+
+use super::Job;
+use super::item::Item;
+use super::keeper::{Brought, Finished};
+use crate::catalog::{Known, TargetKey};
+use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
+use crate::fetch::{self, Robots, Trail, Validators};
+use crate::frontier::{Frontier, Health, Permit};
+use crate::target::{Outcome, Reason, SafeUrl, Target};
+
+/// A target on its way from plan to keeper.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) job: Arc<Job>,
+    /// Order within the job.
+    pub(super) seq: u64,
+    pub(super) target: Target,
+    pub(super) key: TargetKey,
+    pub(super) known: Option<Known>,
+    /// Where redirects led.
+    pub(super) moved_to: Option<Url>,
+    /// The redirects of this attempt.
+    pub(super) trail: Option<Trail>,
+    pub(super) attempts: u32,
+    pub(super) begun: Option<Instant>,
+    pub(super) status: Option<u16>,
+    pub(super) partial: Option<Partial>,
+}
+
+impl Ticket {
+    fn url(&self) -> &Url {
+        self.moved_to.as_ref().unwrap_or(&self.target.url)
+    }
+
+    /// What the report says of the target, as far as it is known here.
+    fn item(&mut self, outcome: Outcome) -> Item {
+        let mut item = Item::new(SafeUrl::new(&self.target.url).to_string(), outcome);
+        item.status = self.status;
+        item.attempts = self.attempts;
+        item.elapsed_ms = self
+            .begun
+            .map(|begun| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        item.final_url = self
+            .moved_to
+            .as_ref()
+            .map(|url| SafeUrl::new(url).to_string());
+        item.line = self.target.line;
+        item.group = self.target.group.clone();
+        item.metadata = self.target.metadata.take();
+        item
+    }
+
+    /// Ends the ticket without a file.
+    pub(super) fn fail(
+        mut self: Box<Self>,
+        outcome: Outcome,
+        reason: Reason,
+        detail: impl Into<String>,
+    ) -> Finished {
+        let mut item = self.item(outcome);
+        item.reason = Some(reason);
+        item.detail = Some(detail.into());
+        self.finish(item, None, Brought::Nothing)
+    }
+
+    /// Ends the ticket with what is known already.
+    pub(super) fn confirm(mut self: Box<Self>, meta: Option<Meta>) -> Finished {
+        let item = self.item(Outcome::Unchanged);
+        let file = self.known.take().and_then(|known| known.file);
+        self.finish(item, meta, file.map_or(Brought::Nothing, Brought::Known))
+    }
+
+    fn finish(self: Box<Self>, item: Item, meta: Option<Meta>, brought: Brought) -> Finished {
+        Finished {
+            seq: self.seq,
+            key: Some(self.key),
+            target: Some(self.target),
+            job: self.job,
+            item,
+            meta,
+            brought,
+        }
+    }
+
+    /// What stopping the job makes of a ticket that nobody has taken.
+    pub(super) fn skip(self: Box<Self>) -> Finished {
+        let reason = self.job.stop_reason().unwrap_or(Reason::Cancelled);
+        self.fail(Outcome::Skipped, reason, stop_detail(reason))
+    }
+}
+
+fn stop_detail(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Deadline => "the job's deadline passed before it was asked for",
+        Reason::StoreFull => "the store ran full before it was asked for",
+        Reason::StoreError => "the store or the catalog failed before it was asked for",
+        _ => "the job was stopped before it was asked for",
+    }
+}
+
+/// What workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cx: Context,
+    pub(super) fetch: fetch::Settings,
+    pub(super) hosts: fetch::Hosts,
+    pub(super) robots: Robots,
+    pub(super) frontier: Frontier<Box<Ticket>>,
+    pub(super) keeper: mpsc::Sender<Finished>,
+    /// Tickets, and plans that may bring more, that have not reached the keeper. At zero the keeper need
+    /// not wait for others.
+    pub(super) on_the_way: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    /// Hands a target that has its outcome to the keeper.
+    pub(super) async fn settle(&self, finished: Finished) {
+        self.on_the_way.fetch_sub(1, Ordering::Relaxed);
+        // The keeper outlives the workers; when it is gone, the run that waits for it says so.
+        let _ = self.keeper.send(finished).await;
+    }
+
+    #[expect(clippy::vec_box, reason = "tickets are moved about by their boxes")]
+    pub(super) async fn skip_all(&self, tickets: Vec<Box<Ticket>>) {
+        for ticket in tickets {
+            self.settle(ticket.skip()).await;
+        }
+    }
+
+    pub(super) async fn settle_host_down(&self, ticket: Box<Ticket>) {
+        let detail = format!(
+            "`{}` was given up after repeated faults; `fetch.host_down_after` and `fetch.host_down_for` say when",
+            ticket.url().host_str().unwrap_or_default(),
+        );
+        self.settle(ticket.fail(Outcome::Skipped, Reason::HostDown, detail))
+            .await;
+    }
+}
+
+/// Works until the frontier is closed.
+pub(super) async fn work(shared: Arc<Shared>) {
+    while let Some(permit) = shared.frontier.next().await {
+        serve(&shared, permit).await;
+    }
+}
+
+/// How one attempt ended.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
+enum Attempt {
+    Answer(Answer),
+    /// A redirect leads to another host, whose lane has to be asked.
+    Moved,
+    Disallowed,
+    Failed(Failure),
+}
+
+/// Makes one attempt and decides what follows.
+async fn serve(shared: &Shared, permit: Permit<Box<Ticket>>) {
+    let (mut ticket, started) = permit.split();
+    let job = ticket.job.clone();
+    let ended = {
+        let attempt = AssertUnwindSafe(attempt(shared, &mut ticket, started.lane())).catch_unwind();
+        tokio::select! {
+            biased;
+            // Dropping an attempt drops its connection and what it staged.
+            () = job.stop.cancelled() => None,
+            ended = attempt => Some(ended),
+        }
+    };
+    let health = match &ended {
+        Some(Ok(Attempt::Failed(failure))) => shared.health(failure, ticket.attempts),
+        Some(Ok(_)) => Health::Good,
+        None | Some(Err(_)) => Health::Unknown,
+    };
+    let given_up = shared.frontier.done(&started, health);
+    match ended {
+        None => shared.settle(cut_short(ticket)).await,
+        Some(Err(_)) => {
+            tracing::error!(
+                "fetching `{}` panicked; please report it",
+                SafeUrl::new(ticket.url())
+            );
+            let detail = "internal error: the code that fetches or checks this file panicked";
+            shared
+                .settle(ticket.fail(Outcome::Failed, Reason::BadResponse, detail))
+                .await;
+        }
+        Some(Ok(attempt)) => shared.conclude(ticket, attempt, health).await,
+    }
+    for ticket in given_up {
+        shared.settle_host_down(ticket).await;
+    }
+}
+
+/// What stopping the job makes of a ticket that was being fetched.
+fn cut_short(ticket: Box<Ticket>) -> Finished {
+    match ticket.job.stop_reason() {
+        Some(Reason::Deadline) => ticket.fail(
+            Outcome::Failed,
+            Reason::Deadline,
+            "the job's deadline passed while it was fetched",
+        ),
+        Some(reason) => ticket.fail(
+            Outcome::Skipped,
+            reason,
+            "the job was stopped while it was fetched",
+        ),
+        None => ticket.fail(
+            Outcome::Skipped,
+            Reason::Cancelled,
+            "the job was stopped while it was fetched",
+        ),
+    }
+}
+
+async fn attempt(shared: &Shared, ticket: &mut Ticket, lane: &str) -> Attempt {
+    ticket.begun.get_or_insert_with(Instant::now);
+    if ticket.moved_to.is_none() {
+        ticket.attempts += 1;
+    }
+    let robots = shared.robots_of(ticket.url());
+    loop {
+        if robots && !shared.robots.allows(&shared.cx.client, ticket.url()).await {
+            return Attempt::Disallowed;
+        }
+        let partial = ticket.partial.take();
+        let known = ticket.known.as_ref().filter(|known| known.file.is_some());
+        let validators = known.map(|known| Validators {
+            etag: known.etag.clone(),
+            last_modified: known.last_modified.clone(),
+        });
+        let ask = Ask {
+            url: ticket.url(),
+            origin: &ticket.target.url,
+            validators: validators.as_ref(),
+            partial,
+            name: ticket.target.name.as_deref(),
+            robots,
+        };
+        let location = match ticket
+            .job
+            .downloader
+            .clone()
+            .download(&shared.cx, ask)
+            .await
+        {
+            Ok(Answer::Redirect(location)) => location,
+            Ok(answer) => return Attempt::Answer(answer),
+            Err(failure) => return Attempt::Failed(failure),
+        };
+        let trail = ticket
+            .trail
+            .get_or_insert_with(|| Trail::new(shared.fetch.redirects));
+        let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
+        if let Err(error) = trail.follow(from, &location) {
+            return Attempt::Failed(Failure {
+                error: error.into(),
+                status: None,
+                partial: None,
+            });
+        }
+        let moved = lane_of(&location) != lane;
+        ticket.moved_to = Some(location);
+        if moved {
+            return Attempt::Moved;
+        }
+    }
+}
+
+impl Shared {
+    fn robots_of(&self, url: &Url) -> bool {
+        let host = self.hosts.get(url.host_str().unwrap_or_default());
+        host.and_then(|host| host.robots)
+            .unwrap_or(self.fetch.robots)
+    }
+
+    fn retries_of(&self, url: &Url) -> u32 {
+        let host = self.hosts.get(url.host_str().unwrap_or_default());
+        host.and_then(|host| host.retries)
+            .unwrap_or(self.fetch.retries)
+    }
+
+    /// What a failure says about the host.
+    fn health(&self, failure: &Failure, attempts: u32) -> Health {
+        let DownloadError::Fetch(error) = &failure.error else {
+            return Health::Good;
+        };
+        let wait = || {
+            error
+                .retry_after()
+                .unwrap_or_else(|| fetch::backoff(&self.fetch, attempts))
+        };
+        match failure.status {
+            Some(429) => self.throttled(wait()),
+            Some(503) if error.retry_after().is_some() => self.throttled(wait()),
+            Some(_) => Health::Good,
+            None if error.is_connect() => {
+                Health::Unreachable(fetch::backoff(&self.fetch, attempts))
+            }
+            None => Health::Unknown,
+        }
+    }
+
+    fn throttled(&self, wait: Duration) -> Health {
+        if wait > self.fetch.retry_after_max {
+            Health::Closed(wait)
+        } else {
+            Health::Throttled(wait)
+        }
+    }
+
+    async fn conclude(&self, mut ticket: Box<Ticket>, attempt: Attempt, health: Health) {
+        let failure = match attempt {
+            Attempt::Answer(Answer::File(download)) => {
+                ticket.status = Some(download.meta.status);
+                let item = ticket.item(Outcome::Stored);
+                let (meta, replaces) = (
+                    download.meta.clone(),
+                    ticket.known.take().and_then(|known| known.file),
+                );
+                let brought = Brought::New { download, replaces };
+                return self.settle(ticket.finish(item, Some(meta), brought)).await;
+            }
+            Attempt::Answer(Answer::NotModified(meta))
+                if ticket.known.as_ref().is_some_and(|k| k.file.is_some()) =>
+            {
+                ticket.status = Some(meta.status);
+                return self.settle(ticket.confirm(Some(meta))).await;
+            }
+            Attempt::Answer(_) => {
+                ticket.status = Some(304);
+                let detail = "the origin answered 304 although nothing of it is known here";
+                return self
+                    .settle(ticket.fail(Outcome::Failed, Reason::BadResponse, detail))
+                    .await;
+            }
+            Attempt::Moved => return self.requeue(ticket, Duration::ZERO, None).await,
+            Attempt::Disallowed => {
+                let detail = "robots.txt asks not to fetch it; `fetch.robots = false` ignores that";
+                return self
+                    .settle(ticket.fail(Outcome::Skipped, Reason::Robots, detail))
+                    .await;
+            }
+            Attempt::Failed(failure) => failure,
+        };
+        ticket.status = failure.status;
+        let (outcome, reason) = match &failure.error {
+            DownloadError::Fetch(error) if error.reason() == Reason::TooLarge => {
+                (Outcome::Rejected, Reason::TooLarge)
+            }
+            DownloadError::Fetch(error) => (Outcome::Failed, error.reason()),
+            DownloadError::Rejected(rejection) => (Outcome::Rejected, rejection.reason),
+            DownloadError::Store(error) if error.is_full() => (Outcome::Failed, Reason::StoreFull),
+            DownloadError::Store(_) => (Outcome::Failed, Reason::StoreError),
+            DownloadError::Robots => (Outcome::Skipped, Reason::Robots),
+        };
+        let retriable =
+            matches!(&failure.error, DownloadError::Fetch(error) if error.is_retriable());
+        let mut detail = describe(&failure.error);
+        if ticket.attempts > 1 {
+            let elapsed = ticket.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+            detail = format!(
+                "{detail} (after {} attempts in {:.1} s)",
+                ticket.attempts,
+                elapsed.as_secs_f64()
+            );
+        }
+        if retriable && ticket.attempts <= self.retries_of(&ticket.target.url) {
+            tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
+            ticket.partial = failure.partial;
+            ticket.moved_to = None;
+            ticket.trail = None;
+            // The lane itself waits when the host is to be left alone.
+            let delay = match health {
+                Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
+                _ => fetch::backoff(&self.fetch, ticket.attempts),
+            };
+            return self
+                .requeue(ticket, delay, Some((outcome, reason, detail)))
+                .await;
+        }
+        let job = ticket.job.clone();
+        self.settle(ticket.fail(outcome, reason, detail)).await;
+        if let DownloadError::Store(error) = failure.error {
+            job.stop(reason, Some(error.into()));
+        }
+    }
+
+    /// Queues a ticket again. When its host is given up it ends with `failed`, or as `host-down`.
+    async fn requeue(
+        &self,
+        ticket: Box<Ticket>,
+        delay: Duration,
+        failed: Option<(Outcome, Reason, String)>,
+    ) {
+        let job = ticket.job.clone();
+        let lane = lane_of(ticket.url()).into_owned();
+        if let Err(crate::frontier::HostDown(ticket)) =
+            self.frontier.push_delayed(&lane, job.number, ticket, delay)
+        {
+            match failed {
+                Some((outcome, reason, detail)) => {
+                    let detail = format!("{detail}; the host is given up");
+                    self.settle(ticket.fail(outcome, reason, detail)).await;
+                }
+                None => self.settle_host_down(ticket).await,
+            }
+        }
+        // A job that was stopped in between has been drained already.
+        if job.stop.is_cancelled() {
+            self.skip_all(self.frontier.drain(job.number)).await;
+        }
+    }
+}
+
+/// The lane of a URL: its host, and its port where that is not the scheme's own.
+pub(super) fn lane_of(url: &Url) -> std::borrow::Cow<'_, str> {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}").into(),
+        None => host.into(),
+    }
+}
+
+/// An error and its sources in one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their source in their own text.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Now, plus how long an answer stays fresh.
+pub(super) fn fresh_until(meta: &Meta) -> Option<chrono::DateTime<Utc>> {
+    let fresh_for = chrono::Duration::from_std(meta.fresh_for?).ok()?;
+    Utc::now().checked_add_signed(fresh_for)
+}
