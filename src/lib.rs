@@ -9,3 +9,4 @@ pub mod naming;
 pub mod source;
 pub mod store;
 pub mod target;
+pub mod telemetry;
