@@ -1,6 +1,7 @@
 //! gannet keeps a folder in step with lists of URLs.
 
 pub mod catalog;
+pub mod config;
 pub mod downloader;
 pub mod fetch;
 pub mod frontier;

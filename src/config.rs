@@ -1,0 +1,203 @@
+//! The settings as types, and the layers that they come from.
+//!
+//! [`Config`] composes the sections, each of which is a type of the room that it steers. [`Config::load`]
+//! lays the sources over one another (later ones win): `config/default.toml`, which is compiled in and the one
+//! place of defaults; a file; environment variables `GANNET_SECTION__KEY`; `--set KEY=VALUE` and flags. What
+//! cannot be used is a [`ConfigError`] that names the source, the key and what is allowed.
+//!
+//! This room reads one file and nothing else: the environment is handed to it.
+
+mod error;
+mod layer;
+mod masked;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::downloader::image;
+use crate::{catalog, fetch, job, naming, store, telemetry};
+use layer::{Layer, Origin};
+
+pub use error::ConfigError;
+
+/// The built-in settings, as TOML.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// Where a configuration file is looked for when none is named; the first that exists counts.
+pub const DEFAULT_FILES: [&str; 2] = ["gannet.toml", "/etc/gannet/gannet.toml"];
+
+/// Every setting, a field for each section. A value that is here is usable.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[storage]`
+    pub storage: store::Settings,
+    /// `[catalog]`
+    pub catalog: catalog::Settings,
+    /// `[job]`
+    pub job: job::Settings,
+    /// `[fetch]`
+    pub fetch: fetch::Settings,
+    /// `[hosts]`
+    pub hosts: fetch::Hosts,
+    /// `[image]`
+    pub image: image::Settings,
+    /// `[naming]`
+    pub naming: naming::Settings,
+    /// `[log]`
+    pub log: telemetry::Settings,
+    /// What the fields were read from, with the secrets masked.
+    #[serde(skip)]
+    masked: toml::Table,
+}
+
+/// A configuration, and the file that it came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The file that was read; `None` when there was none.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// What the engine needs of it.
+    pub fn setup(&self) -> job::Setup<'_> {
+        job::Setup {
+            storage: &self.storage,
+            catalog: &self.catalog,
+            job: &self.job,
+            fetch: &self.fetch,
+            hosts: &self.hosts,
+            naming: &self.naming,
+        }
+    }
+
+    /// Reads and merges all layers, and checks the result.
+    ///
+    /// `file` has to exist; `None` means the first of [`DEFAULT_FILES`] that does. Of `env`, variables
+    /// `GANNET_SECTION__KEY` count. `sets` are pairs of a dotted key (`fetch.retries`,
+    /// `hosts."example.org".rate`) and a value; of one key, the last counts. A value from `env` and `sets` is read as
+    /// TOML, or as it stands where it is none or a text is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When a layer cannot be read, or does not make a usable configuration.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        sets: &[(String, String)],
+    ) -> Result<Loaded, ConfigError> {
+        let candidates = DEFAULT_FILES.map(Path::new);
+        let (layer, file) = match file {
+            Some(path) => (Some(read(path)?), Some(path.to_owned())),
+            None => first_of(&candidates)?,
+        };
+
+        let mut layers = vec![Layer::from_text(Origin::Default, DEFAULT)?];
+        layers.extend(layer);
+        // In alphabetical order, so that the same environment always gives the same result.
+        let mut env: Vec<_> = env
+            .filter_map(|(name, value)| Some((key_of(&name)?, name, value)))
+            .collect();
+        env.sort();
+        for (key, name, value) in env {
+            layers.push(Layer::from_pair(Origin::Variable(name), &key, &value)?);
+        }
+        for (key, value) in sets {
+            layers.push(Layer::from_pair(Origin::Set, key, value)?);
+        }
+
+        let mut config = layer::merge(&mut layers)?;
+        config.0.masked = masked::masked(config.1);
+        let config = config.0;
+        if let Err((keys, problem)) = config.check() {
+            return Err(layer::blame(&layers, &keys, problem));
+        }
+        Ok(Loaded { config, file })
+    }
+
+    /// The settings in force, as TOML, with every secret replaced by `***`.
+    pub fn effective_toml(&self) -> String {
+        toml::to_string(&self.masked).expect("a table of plain values can always be written")
+    }
+
+    /// The rules that span keys. An error has the paths to the keys, and what is wrong with them.
+    fn check(&self) -> Result<(), (Vec<Vec<String>>, String)> {
+        let wrong = |section: &str, keys: &[&str], problem: &str| {
+            let path = |key: &&str| vec![section.to_owned(), (*key).to_owned()];
+            Err((keys.iter().map(path).collect(), problem.to_owned()))
+        };
+        let (fetch, image) = (&self.fetch, &self.image);
+        if fetch.backoff > fetch.backoff_max {
+            return wrong(
+                "fetch",
+                &["backoff", "backoff_max"],
+                "`backoff` is longer than `backoff_max`",
+            );
+        }
+        if fetch.max_header_bytes.as_u64() == 0 {
+            return wrong("fetch", &["max_header_bytes"], "leaves no room for headers");
+        }
+        if fetch.max_bytes.as_u64() == 0 {
+            return wrong("fetch", &["max_bytes"], "leaves no room for a file");
+        }
+        if image.max_bytes < image.min_bytes {
+            return wrong(
+                "image",
+                &["max_bytes", "min_bytes"],
+                "`max_bytes` is less than `min_bytes`",
+            );
+        }
+        let url = self.catalog.url.as_str();
+        if !url.is_empty() && url.strip_prefix("sqlite:").is_none_or(str::is_empty) {
+            return wrong("catalog", &["url"], "expected `sqlite:PATH`, or nothing");
+        }
+        for (name, host) in self.hosts.iter() {
+            let (key, problem) = if host.password.is_some() && host.user.is_none() {
+                ("password", "needs `user` beside it")
+            } else if host.token.is_some() && host.user.is_some() {
+                ("token", "cannot be combined with `user`")
+            } else {
+                continue;
+            };
+            let path = ["hosts", name, key].map(str::to_owned);
+            // A name may be written otherwise than it is used: `EXAMPLE.org`.
+            let section = vec!["hosts".to_owned()];
+            return Err((vec![path.into(), section], problem.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// `fetch.per_host` for `GANNET_FETCH__PER_HOST`; `None` for variables that mean no setting.
+fn key_of(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix("GANNET_")?;
+    name.contains("__")
+        .then(|| name.to_ascii_lowercase().replace("__", "."))
+}
+
+fn read(path: &Path) -> Result<Layer, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Layer::from_text(Origin::File(path.to_owned()), &text),
+        Err(source) => Err(ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn first_of(candidates: &[&Path]) -> Result<(Option<Layer>, Option<PathBuf>), ConfigError> {
+    for path in candidates {
+        match read(path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            layer => return Ok((Some(layer?), Some(path.to_path_buf()))),
+        }
+    }
+    Ok((None, None))
+}
+
+#[cfg(test)]
+mod tests;

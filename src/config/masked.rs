@@ -1,0 +1,54 @@
+//! Hides secrets in a tree of settings.
+
+use toml::{Table, Value};
+use url::Url;
+
+use crate::target::SafeUrl;
+
+/// `tree` with the value of every secret key, and the credentials of every URL, replaced by `***`.
+pub(super) fn masked(mut tree: Table) -> Table {
+    for (key, value) in &mut tree {
+        mask(key, value);
+    }
+    tree
+}
+
+fn mask(key: &str, value: &mut Value) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                mask(key, value);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(key, item)),
+        Value::String(text) if text.is_empty() => {}
+        _ if is_secret(key) => *value = Value::from("***"),
+        Value::String(text) => {
+            if let Some(masked) = mask_url(text) {
+                *text = masked;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a key, or a header, of this name holds a credential.
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    [
+        "password", "token", "secret", "auth", "cookie", "session", "api-key", "api_key", "apikey",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+}
+
+/// `text` without the credentials of the URL that it is; `None` when it holds none.
+pub(super) fn mask_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let (credentials, _) = rest.split('/').next()?.rsplit_once('@')?;
+    let masked = match Url::parse(text) {
+        Ok(url) => SafeUrl::new(&url).to_string(),
+        Err(_) => format!("{scheme}://***{}", &rest[credentials.len()..]),
+    };
+    Some(masked)
+}
