@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod demo;
 pub mod downloader;
 pub mod fetch;
 pub mod frontier;
