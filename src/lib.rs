@@ -1,6 +1,32 @@
-//! gannet keeps a folder in step with lists of URLs.
+//! gannet keeps a folder in step with lists of URLs: it fetches what is new, checks that every file is
+//! what it claims, names it, keeps it so that no crash leaves half of it, and records it.
+//!
+//! The way of a URL, forward only, every hop a bounded channel:
+//!
+//! ```text
+//! source ─► plan ─► frontier ─► downloader ─► stage ─► record ─► publish ─► announce
+//! ```
+//!
+//! The rooms, from the ground up; each knows only rooms above it in this list:
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`target`] | the words that every room speaks |
+//! | [`naming`] | names for files, from headers and lists, made safe |
+//! | [`fetch`] | the one HTTP client, behind the egress guard |
+//! | [`store`] | keeps bytes under names: stage, sync, publish |
+//! | [`catalog`] | what is known: URLs, files, jobs, outcomes |
+//! | [`source`] | reads lists |
+//! | [`frontier`] | who is asked next: a polite lane per host |
+//! | [`downloader`] | kinds of files, and how to tell that what arrived is one |
+//! | [`job`] | the engine that runs a job down the way |
+//! | [`telemetry`] | logs |
+//! | [`config`] | the settings, and the layers they come from |
+//! | [`demo`] | an origin for the demo, offline |
+//! | [`cli`] | the subcommands |
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod downloader;

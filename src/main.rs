@@ -1,3 +1,27 @@
 //! gannet's command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use gannet::cli::{self, args::Cli};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("gannet: cannot start its threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(cli::run(cli));
+    // A thread that reads standard input cannot be told to stop.
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,283 @@
+//! What can be typed.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::job::Shard;
+use crate::job::progress::When;
+use crate::source::ListFormat;
+
+/// Keeps a folder in step with lists of URLs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gannet",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 every target is fine · 1 could not run · 2 wrong usage · 3 ran, but more targets \
+failed than --max-failures · 4 another run holds the store · 130/143 stopped by a signal, work so far kept."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings and logs.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Settings file [default: ./gannet.toml, else /etc/gannet/gannet.toml]
+    #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Any setting, such as fetch.retries=5; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Global options")]
+    pub set: Vec<(String, String)>,
+    /// Tell more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+    /// Tell less: warnings only; twice: errors only
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: u8,
+    /// Form of the log on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORM",
+        help_heading = "Global options"
+    )]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch what is new on a list: one pass
+    Fetch(Box<Fetch>),
+    /// Show the whole thing offline: a built-in origin, good and bad files, a contact sheet
+    Demo(Demo),
+    /// List jobs, or what became of one job's targets
+    Jobs(Jobs),
+    /// Say what is wrong with the configuration, or print the effective one
+    Check,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// `gannet fetch`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gannet fetch list.txt -o pictures\n  gannet fetch https://example.org/sitemap.xml -a site --report site.html\n  \
+gannet fetch -u https://example.org/cat.jpg\n  zcat urls.gz | gannet fetch - --max-failures 5%"
+)]
+pub struct Fetch {
+    /// Lists of URLs: a path, `-` for standard input, or the http(s) URL of a list
+    #[arg(value_name = "SOURCE", required_unless_present = "url")]
+    pub sources: Vec<String>,
+    /// Fetch these URLs themselves
+    #[arg(short, long, value_name = "URL", num_args = 1..)]
+    pub url: Vec<String>,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Album (a folder below the output folder) for files whose list names none [job.album]
+    #[arg(short, long, value_name = "NAME")]
+    pub album: Option<String>,
+    /// Kind of file: image, document, any [job.kind]
+    #[arg(short, long, value_name = "NAME")]
+    pub kind: Option<String>,
+    /// Store exactly N files, no two alike
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Requests in flight, over all hosts [fetch.concurrency]
+    #[arg(short = 'j', long, value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// Requests in flight to one host [fetch.per_host]
+    #[arg(long, value_name = "N")]
+    pub per_host: Option<usize>,
+    /// Requests a second to one host; may be a fraction [fetch.rate]
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Form of the list, when it shall not be detected
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub list_format: Option<ListFormat>,
+    /// Take only the I-th of N shares of the list, cut by host
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Limit for the whole job, such as 10m [job.deadline]
+    #[arg(long, value_name = "DURATION")]
+    pub deadline: Option<String>,
+    /// Write a report: .json, .jsonl, .xml (JUnit) or .html (contact sheet); may be repeated
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Vec<PathBuf>,
+    /// Failures that are tolerated: a number, or a share such as 5% [job.max_failures]
+    #[arg(long, value_name = "N|P%")]
+    pub max_failures: Option<String>,
+    /// Ask about every known URL, also when its record is fresh
+    #[arg(long)]
+    pub refresh: bool,
+    /// Allow addresses that are not on the public Internet [fetch.private_networks]
+    #[arg(long)]
+    pub allow_private: bool,
+    /// Allow one such network; may be repeated [fetch.allow_networks]
+    #[arg(long, value_name = "CIDR")]
+    pub allow_net: Vec<String>,
+    /// Trust the certificate authorities of this file too; may be repeated [fetch.ca_files]
+    #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath)]
+    pub ca_file: Vec<PathBuf>,
+    /// Send this header with every request; may be repeated [fetch.headers]
+    #[arg(long, value_name = "K: V")]
+    pub header: Vec<String>,
+    /// Send all requests through this proxy; `direct`: through none [fetch.proxy]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Say what would be done with each target, and fetch nothing but the list
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Whether to show how far the job is
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub progress: When,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with this code when every target is fine and nothing was new
+    #[arg(long, value_name = "CODE")]
+    pub exit_unchanged: Option<u8>,
+}
+
+/// `gannet demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for the files and the contact sheet [default: gannet-demo, or the next free name]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Whether to show how far the job is
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub progress: When,
+}
+
+/// `gannet jobs`.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// A job's id, the beginning of one, or `last`
+    pub id: Option<String>,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Print only the URLs that failed, one a line, as `gannet fetch -` takes them
+    #[arg(long, requires = "id")]
+    pub failed: bool,
+    /// Print JSON: an array of jobs, or one job's outcomes a line
+    #[arg(long)]
+    pub json: bool,
+    /// Most jobs to list
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("write KEY=VALUE, such as fetch.retries=5".to_owned()),
+    }
+}
+
+impl Fetch {
+    /// The flags as settings.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let mut set = Vec::new();
+        let mut put = |key: &str, value: String| set.push((key.to_owned(), value));
+        if let Some(output) = &self.output {
+            put("storage.root", path(output)?);
+        }
+        if let Some(album) = &self.album {
+            put("job.album", quoted(album));
+        }
+        if let Some(kind) = &self.kind {
+            put("job.kind", quoted(kind));
+        }
+        if let Some(concurrency) = self.concurrency {
+            put("fetch.concurrency", concurrency.to_string());
+        }
+        if let Some(per_host) = self.per_host {
+            put("fetch.per_host", per_host.to_string());
+        }
+        if let Some(rate) = self.rate {
+            put("fetch.rate", rate.to_string());
+        }
+        if let Some(deadline) = &self.deadline {
+            put("job.deadline", quoted(deadline));
+        }
+        if let Some(max_failures) = &self.max_failures {
+            put("job.max_failures", quoted(max_failures));
+        }
+        if self.allow_private {
+            put("fetch.private_networks", "true".to_owned());
+        }
+        if !self.allow_net.is_empty() {
+            put(
+                "fetch.allow_networks",
+                array(self.allow_net.iter().map(|net| quoted(net))),
+            );
+        }
+        if !self.ca_file.is_empty() {
+            let files: Vec<String> = self
+                .ca_file
+                .iter()
+                .map(|file| path(file))
+                .collect::<Result<_, _>>()?;
+            put("fetch.ca_files", array(files.into_iter()));
+        }
+        for header in &self.header {
+            let (name, value) = header
+                .split_once(':')
+                .ok_or_else(|| format!("`--header {header}`: write `Name: value`"))?;
+            put(
+                &format!("fetch.headers.{}", quoted(name.trim())),
+                quoted(value.trim()),
+            );
+        }
+        if let Some(proxy) = &self.proxy {
+            put("fetch.proxy", quoted(proxy));
+        }
+        Ok(set)
+    }
+}
+
+/// A TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A path as a TOML string.
+pub(super) fn path(path: &Path) -> Result<String, String> {
+    path.to_str()
+        .map(quoted)
+        .ok_or_else(|| format!("the path `{}` is not UTF-8", path.display()))
+}
+
+fn array(values: impl Iterator<Item = String>) -> String {
+    format!("[{}]", values.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,103 @@
+//! `gannet fetch`: one pass over a list.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::args::{Fetch, Global};
+use super::watch::{Signals, Watch};
+use super::{Usage, exit, load, start_log};
+use crate::config::Config;
+use crate::downloader;
+use crate::fetch::Client;
+use crate::job::progress::Progress;
+use crate::job::report::Reports;
+use crate::job::{Ending, Engine, Spec, Summary, rehearse};
+use crate::source::{ChainSource, InlineSource, Source, parse_source};
+
+pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
+    let flags = args.settings().map_err(Usage)?;
+    let loaded = load(global, flags)?;
+    let config = loaded.config;
+    let progress = Progress::new(args.progress);
+    let _log = start_log(global, &config, progress.multi())?;
+    if args.dry_run {
+        return dry_run(args, &config).await;
+    }
+    let signals = Signals::listen()?;
+    let registry = downloader::builtin(&config.image);
+    let engine = Engine::start(config.setup(), registry).await?;
+    let spec = spec(args, &config, engine.client())?;
+    let reports = Reports::create(&args.report, &config.storage.root)?;
+    let mut watch = Watch::new(reports, progress);
+    let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
+    engine.shut_down().await;
+    let summary = result?;
+    if args.json {
+        writeln!(
+            std::io::stdout().lock(),
+            "{}",
+            serde_json::to_string(&summary)?
+        )?;
+    } else {
+        watch.print(&summary, &config.storage.root, &args.report)?;
+    }
+    if summary.ending == Ending::Broken
+        && let Some(error) = &summary.error
+    {
+        eprintln!("gannet: {error}");
+    }
+    Ok(exit_code(
+        &summary,
+        signals.exit_code(),
+        args.exit_unchanged,
+    ))
+}
+
+pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option<u8>) -> u8 {
+    match summary.ending {
+        Ending::Stopped => signal.unwrap_or(130),
+        Ending::Broken => exit::COULD_NOT_RUN,
+        Ending::Failures => exit::FAILURES,
+        Ending::Fine => match unchanged {
+            Some(code) if summary.counts.stored + summary.counts.changed == 0 => code,
+            _ => 0,
+        },
+    }
+}
+
+/// All that was named, as one source: the lists first, then the URLs themselves.
+fn sources(args: &Fetch, client: &Arc<Client>) -> anyhow::Result<Arc<dyn Source>> {
+    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+    for text in &args.sources {
+        sources.push(parse_source(text, args.list_format)?.into_source(client.clone()));
+    }
+    if !args.url.is_empty() {
+        sources.push(Arc::new(InlineSource::new(args.url.iter().cloned())));
+    }
+    Ok(match <[_; 1]>::try_from(sources) {
+        Ok([source]) => source,
+        Err(sources) => Arc::new(ChainSource::new(sources)),
+    })
+}
+
+fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<Spec> {
+    Ok(Spec {
+        source: sources(args, client)?,
+        kind: config.job.kind.clone(),
+        album: config.job.album.clone(),
+        count: args.count,
+        shard: args.shard,
+        refresh: args.refresh,
+        dedupe: config.job.dedupe,
+        deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
+        max_failures: config.job.max_failures,
+    })
+}
+
+async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
+    let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
+    let spec = spec(args, config, &client)?;
+    let stdout = std::io::stdout();
+    rehearse(&spec, config.setup(), &mut stdout.lock()).await?;
+    Ok(0)
+}

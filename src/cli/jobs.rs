@@ -1,0 +1,174 @@
+//! `gannet jobs`: the history, and one job's outcomes.
+
+use std::io::Write;
+
+use anyhow::bail;
+use uuid::Uuid;
+
+use super::args::{Global, Jobs};
+use super::{load, start_log};
+use crate::catalog::{Catalog, JobRow, OutcomeFilter};
+
+/// Outcomes that are read at a time.
+const PAGE: u32 = 1000;
+
+/// Jobs among which the beginning of an id is looked up.
+const RECENT: u32 = 10_000;
+
+pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
+    let mut flags = Vec::new();
+    if let Some(output) = &args.output {
+        flags.push((
+            "storage.root".to_owned(),
+            super::args::path(output).map_err(super::Usage)?,
+        ));
+    }
+    let config = load(global, flags)?.config;
+    let _log = start_log(global, &config, None)?;
+    let path = Catalog::path(&config.catalog, &config.storage.root)?;
+    if !path.exists() {
+        bail!(
+            "there is no catalog at `{}`; `-o DIR` or `storage.root` names the folder of the files",
+            path.display()
+        );
+    }
+    let catalog = Catalog::open(&config.catalog, &config.storage.root).await?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match &args.id {
+        None => list(&catalog, args, &mut out).await?,
+        Some(id) => {
+            let job = find(&catalog, id).await?;
+            show(&catalog, &job, args, &mut out).await?;
+        }
+    }
+    out.flush()?;
+    catalog.close().await;
+    Ok(0)
+}
+
+async fn list(catalog: &Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::Result<()> {
+    let jobs = catalog.jobs(None, args.limit).await?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
+        return Ok(());
+    }
+    if jobs.is_empty() {
+        writeln!(out, "no jobs yet")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:36}  {:9}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  SOURCE",
+        "JOB", "STATE", "STARTED (UTC)", "DURATION", "TARGETS", "NEW", "FAILED"
+    )?;
+    for job in &jobs {
+        let new = job.counts.stored + job.counts.changed;
+        let failed = job.counts.rejected + job.counts.failed + job.counts.skipped;
+        writeln!(
+            out,
+            "{}  {:9}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  {}",
+            job.id,
+            job.state,
+            job.started.format("%Y-%m-%d %H:%M:%S"),
+            duration(job),
+            job.counts.targets,
+            new,
+            failed,
+            job.source,
+        )?;
+    }
+    Ok(())
+}
+
+fn duration(job: &JobRow) -> String {
+    let Some(finished) = job.finished else {
+        return "-".to_owned();
+    };
+    let elapsed = (finished - job.started).to_std().unwrap_or_default();
+    match elapsed.as_secs() {
+        0..60 => format!("{:.1}s", elapsed.as_secs_f64()),
+        secs => humantime::format_duration(std::time::Duration::from_secs(secs))
+            .to_string()
+            .replace(' ', ""),
+    }
+}
+
+async fn find(catalog: &Catalog, id: &str) -> anyhow::Result<JobRow> {
+    if let Ok(id) = Uuid::parse_str(id) {
+        return catalog
+            .job(id)
+            .await?
+            .ok_or_else(|| anyhow::anyhow!("there is no job `{id}`; `gannet jobs` lists them"));
+    }
+    let recent = catalog
+        .jobs(None, if id == "last" { 1 } else { RECENT })
+        .await?;
+    let wanted = id.to_lowercase();
+    let mut found = recent
+        .into_iter()
+        .filter(|job| id == "last" || job.id.to_string().starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(job), None) => Ok(job),
+        (Some(_), Some(_)) => bail!("more than one job begins with `{id}`; write more of its id"),
+        (None, _) => bail!("there is no job `{id}`; `gannet jobs` lists them"),
+    }
+}
+
+async fn show(
+    catalog: &Catalog,
+    job: &JobRow,
+    args: &Jobs,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if !args.failed && !args.json {
+        writeln!(
+            out,
+            "job {} {}: {} from {}",
+            job.id, job.state, job.kind, job.source
+        )?;
+        writeln!(
+            out,
+            "{} targets, {} bytes kept, {}",
+            job.counts.targets,
+            job.bytes,
+            duration(job)
+        )?;
+        if let Some(error) = &job.error {
+            writeln!(out, "{error}")?;
+        }
+        if job.counts.unchanged > 0 {
+            writeln!(
+                out,
+                "{} unchanged targets are counted, not listed",
+                job.counts.unchanged
+            )?;
+        }
+        writeln!(out)?;
+    }
+    let filter = if args.failed {
+        OutcomeFilter::Failed
+    } else {
+        OutcomeFilter::All
+    };
+    let mut after = None;
+    loop {
+        let page = catalog.outcomes(job.id, filter, after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(last.seq);
+        for row in &page {
+            if args.json {
+                writeln!(out, "{}", serde_json::to_string(row)?)?;
+            } else if args.failed {
+                writeln!(out, "{}", row.url)?;
+            } else {
+                let what = row.reason.map_or_else(
+                    || row.path.clone().unwrap_or_default(),
+                    |reason| reason.to_string(),
+                );
+                writeln!(out, "{:9}  {:24}  {}", row.outcome, what, row.url)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A file per subcommand: thin, no logic of the domain.
+
+pub mod args;
+mod check;
+mod demo;
+mod fetch;
+mod jobs;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::config::{Config, Loaded};
+use crate::store::StoreError;
+use crate::telemetry;
+use args::{Cli, Command, Global, LogFormat};
+
+/// Exit codes, as the README lists them.
+mod exit {
+    pub(super) const COULD_NOT_RUN: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const FAILURES: u8 = 3;
+    pub(super) const LOCKED: u8 = 4;
+}
+
+/// Does what was typed and answers with the exit code.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Fetch(args) => fetch::run(&args, &cli.global).await,
+        Command::Demo(args) => demo::run(&args, &cli.global).await,
+        Command::Jobs(args) => jobs::run(&args, &cli.global).await,
+        Command::Check => check::run(&cli.global),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "gannet", &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map(|()| 0)
+            .context("cannot print the manual page"),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) if is_broken_pipe(&error) => 0.into(),
+        Err(error) => {
+            eprintln!("gannet: {error:#}");
+            exit_code(&error).into()
+        }
+    }
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let locked = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(crate::job::EngineError::Store(StoreError::Locked { .. }))
+            )
+    };
+    if error.chain().any(locked) {
+        exit::LOCKED
+    } else if error.is::<Usage>() {
+        exit::USAGE
+    } else {
+        exit::COULD_NOT_RUN
+    }
+}
+
+/// Something that clap could not see is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Loads the settings: built-in, file, environment, `--set`, and `flags` last.
+fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded> {
+    let mut sets = global.set.clone();
+    sets.extend(flags);
+    if let Some(format) = global.log_format {
+        let format = match format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        sets.push(("log.format".to_owned(), format.to_owned()));
+    }
+    Ok(Config::load(
+        global.config.as_deref(),
+        std::env::vars(),
+        &sets,
+    )?)
+}
+
+fn start_log(
+    global: &Global,
+    config: &Config,
+    progress: Option<&indicatif::MultiProgress>,
+) -> anyhow::Result<telemetry::Guard> {
+    let verbosity = i8::try_from(global.verbose).unwrap_or(i8::MAX)
+        - i8::try_from(global.quiet).unwrap_or(i8::MAX);
+    Ok(telemetry::init(&config.log, verbosity, progress.cloned())?)
+}

@@ -1,0 +1,126 @@
+//! Watches a job for somebody at a terminal: reports, progress, and what the summary needs.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::job::progress::{Progress, Snapshot};
+use crate::job::report::{Head, Reports};
+use crate::job::summary::{Failures, Text};
+use crate::job::{Item, Observer, Summary};
+
+/// An observer that writes reports and shows progress.
+#[derive(Debug)]
+pub(super) struct Watch {
+    reports: Reports,
+    progress: Progress,
+    failures: Failures,
+    last: Option<Snapshot>,
+}
+
+impl Watch {
+    pub(super) fn new(reports: Reports, progress: Progress) -> Self {
+        Self {
+            reports,
+            progress,
+            failures: Failures::default(),
+            last: None,
+        }
+    }
+
+    /// Prints the summary to stdout.
+    pub(super) fn print(
+        &self,
+        summary: &Summary,
+        root: &Path,
+        reports: &[PathBuf],
+    ) -> std::io::Result<()> {
+        let color = std::io::IsTerminal::is_terminal(&std::io::stdout())
+            && std::env::var_os("NO_COLOR").is_none();
+        let text = Text {
+            summary,
+            failures: &self.failures,
+            files: root,
+            reports,
+            color,
+        };
+        write!(std::io::stdout().lock(), "{text}")
+    }
+}
+
+impl Observer for Watch {
+    fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
+        Ok(self.reports.begin(head)?)
+    }
+
+    fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        for item in items {
+            self.failures.note(item);
+            self.reports.item(item)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, snapshot: &Snapshot) {
+        self.progress.tick(*snapshot);
+        self.last = Some(*snapshot);
+    }
+
+    fn end(&mut self, summary: &Summary) -> anyhow::Result<()> {
+        if let Some(last) = self.last {
+            self.progress.finish(last);
+        }
+        Ok(self.reports.end(summary)?)
+    }
+}
+
+/// Stops a job at SIGINT or SIGTERM; a second one ends the process at once.
+#[derive(Debug)]
+pub(super) struct Signals {
+    /// Cancelled by the first signal.
+    pub(super) stop: CancellationToken,
+    caught: watch::Receiver<Option<u8>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = CancellationToken::new();
+        let (tell, caught) = watch::channel(None);
+        let task = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                loop {
+                    let code = tokio::select! {
+                        _ = interrupt.recv() => 130,
+                        _ = terminate.recv() => 143,
+                    };
+                    if stop.is_cancelled() {
+                        // What is recorded stays; what is half done is cleared up at the next start.
+                        std::process::exit(i32::from(code));
+                    }
+                    tracing::warn!("stopping; what has arrived is kept (once more: at once)");
+                    let _ = tell.send(Some(code));
+                    stop.cancel();
+                }
+            }
+        });
+        Ok(Self { stop, caught, task })
+    }
+
+    /// The exit code of the signal that came.
+    pub(super) fn exit_code(&self) -> Option<u8> {
+        *self.caught.borrow()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
