@@ -16,6 +16,7 @@
 pub mod dns;
 mod reply;
 mod serve;
+pub mod tls;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +26,6 @@ use std::thread::JoinHandle;
 
 use gannet::fetch::{Client, Hosts, Settings};
 use tokio::sync::Notify;
-use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 pub use reply::Reply;
@@ -124,7 +124,11 @@ impl Builder {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (tls, ca_pem) = self.tls.then(authority).unzip();
+        let (tls, ca_pem) = self
+            .tls
+            .then(tls::Identity::new)
+            .map(|id| (id.acceptor(), id.ca_pem))
+            .unzip();
         let shared = Arc::new(self.shared);
         let thread = std::thread::spawn({
             let shared = shared.clone();
@@ -151,29 +155,6 @@ impl Builder {
             thread: Some(thread),
         }
     }
-}
-
-fn authority() -> (TlsAcceptor, String) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let leaf = CertificateParams::new(names).unwrap();
-    let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), ca_pem)
 }
 
 /// A running origin.
