@@ -35,7 +35,8 @@ pub(crate) fn judge(head: &[u8]) -> Markup {
     }
     let encoding = encoding(head);
     let text: Cow<'_, [u8]> = if encoding == UTF_16LE || encoding == UTF_16BE {
-        let (text, _) = encoding.decode_with_bom_removal(head);
+        // Half a character at the end is not yet damage.
+        let (text, _) = encoding.decode_with_bom_removal(&head[..head.len() & !1]);
         Cow::Owned(text.into_owned().into_bytes())
     } else {
         Cow::Borrowed(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head))
@@ -114,6 +115,13 @@ fn named(tag: &[u8], xml: bool) -> Markup {
 
 fn tag_name(tag: &[u8], from: usize) -> &[u8] {
     let tag = tag.get(from..).unwrap_or_default();
+    // Names do not begin with a digit or a mark (XML 1.0, section 2.3).
+    if tag
+        .first()
+        .is_some_and(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+    {
+        return &[];
+    }
     let end = tag.iter().position(|b| {
         !(b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_' | b'.') || *b >= 0x80)
     });

@@ -55,9 +55,11 @@ fn entry(
     // The height counts the colours and the mask below them.
     let height = bitmap.height / 2;
     let dimensions = limits.admit(bitmap.width, height)?;
-    // The stated size is wrong in many an icon: what counts is that the colours are there. The mask may
-    // be missing where there is an alpha channel.
+    // The stated size is wrong in many an icon, and the mask may be missing where there is an alpha
+    // channel: the colours have to be there, and of the mask what the size promises.
     let above = bitmap.header + bitmap.palette_bytes(0);
-    window.require(offset, above.saturating_add(bitmap.pixel_bytes(height)))?;
+    let colors = above.saturating_add(bitmap.pixel_bytes(height));
+    let mask = u64::from(bitmap.width).div_ceil(32) * 4 * u64::from(height);
+    window.require(offset, size.clamp(colors, colors.saturating_add(mask)))?;
     Ok(dimensions)
 }

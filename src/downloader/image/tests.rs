@@ -1,1 +1,566 @@
+//! Every format: whole files pass, cut ones do not, and no bytes at all bring a check down.
 
+use std::io::{Cursor, Write as _};
+use std::sync::{Arc, LazyLock};
+
+use ::image::{DynamicImage, RgbImage, RgbaImage};
+use proptest::prelude::*;
+
+use super::*;
+
+const ALL: &str = r#"["bmp","gif","jpg","svg","tif","ico","sgi","png","webp","avif","heic","jxl","jp2","psd","cur"]"#;
+
+fn settings(formats: &str, check: &str) -> Settings {
+    toml::from_str(&format!(
+        "formats = {formats}\ncheck = \"{check}\"\nmax_pixels = 1000000\nmax_side = 20000\nmin_bytes = 0\nmax_bytes = \"1MiB\""
+    ))
+    .unwrap()
+}
+
+/// What becomes of `bytes`, which have to fare the same in memory and in a file.
+fn judge(image: &Image, bytes: &[u8]) -> Result<Facts, Rejection> {
+    let complete = Hints {
+        complete: true,
+        ..Hints::default()
+    };
+    let format = match image.sniff(bytes, &complete) {
+        Verdict::Accept(format) => format,
+        Verdict::Reject(rejection) => return Err(rejection),
+        Verdict::More => panic!("a complete head has to be judged"),
+    };
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    let memory = image.inspect(&Body::Memory(bytes.to_vec().into()), format);
+    let stored = image.inspect(&Body::File(Arc::new(file), bytes.len() as u64), format);
+    match (&memory, &stored) {
+        (Err(one), Err(other)) => assert_eq!(one.reason, other.reason),
+        (one, other) => assert_eq!(one, other),
+    }
+    memory
+}
+
+fn reason(image: &Image, bytes: &[u8]) -> Result<&'static str, Reason> {
+    judge(image, bytes)
+        .map(|facts| facts.format.name)
+        .map_err(|rejection| rejection.reason)
+}
+
+static HEADER: LazyLock<Image> = LazyLock::new(|| Image::new(&settings(ALL, "header")));
+static DECODE: LazyLock<Image> = LazyLock::new(|| Image::new(&settings(ALL, "decode")));
+
+/// A picture of 23×17 pixels, not so smooth that it becomes tiny.
+fn encode(format: ::image::ImageFormat) -> Vec<u8> {
+    let rgba = RgbaImage::from_fn(23, 17, |x, y| {
+        ::image::Rgba([x as u8 * 11, y as u8 * 15, (x * y) as u8, 255])
+    });
+    let picture = match format {
+        ::image::ImageFormat::Jpeg | ::image::ImageFormat::Bmp => {
+            DynamicImage::ImageRgb8(RgbImage::from_fn(23, 17, |x, y| {
+                ::image::Rgb([x as u8 * 11, y as u8 * 15, (x * y) as u8])
+            }))
+        }
+        _ => DynamicImage::ImageRgba8(rgba),
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn icon_of(bitmap: &[u8], kind: u8) -> Vec<u8> {
+    let mut file = vec![0, 0, kind, 0, 1, 0, 23, 17, 0, 0, 1, 0, 32, 0];
+    file.extend((bitmap.len() as u32).to_le_bytes());
+    file.extend(22_u32.to_le_bytes());
+    file.extend(bitmap);
+    file
+}
+
+/// A bitmap of 32 bits as icons hold it: twice as high, a mask below.
+fn icon_bitmap() -> Vec<u8> {
+    let mut bitmap = Vec::new();
+    for field in [40, 23, 34, 1 | 32 << 16, 0, 0, 0, 0, 0, 0_u32] {
+        bitmap.extend(field.to_le_bytes());
+    }
+    bitmap.extend([7; 23 * 17 * 4 + 4 * 17]);
+    bitmap
+}
+
+fn sgi(runs: bool) -> Vec<u8> {
+    let mut file = vec![1, 0xda, runs.into(), 1, 0, 3, 0, 23, 0, 17, 0, 3];
+    file.resize(512, 0);
+    if !runs {
+        file.extend([9; 23 * 17 * 3]);
+        return file;
+    }
+    let rows = 17 * 3_u32;
+    file.extend((0..rows).flat_map(|n| (512 + 8 * rows + 9 * n).to_be_bytes()));
+    file.extend((0..rows).flat_map(|_| 9_u32.to_be_bytes()));
+    // Twenty times one value, then three literal ones, and the end of the row.
+    file.extend((0..rows).flat_map(|_| [20, 7, 0x83, 1, 2, 3, 0, 0, 0]));
+    file
+}
+
+fn atom(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [
+        &(content.len() as u32 + 8).to_be_bytes(),
+        &kind[..],
+        content,
+    ]
+    .concat()
+}
+
+fn heif(brand: &[u8; 4]) -> Vec<u8> {
+    let size = [&[0; 4][..], &23_u32.to_be_bytes(), &17_u32.to_be_bytes()].concat();
+    let properties = atom(b"iprp", &atom(b"ipco", &atom(b"ispe", &size)));
+    [
+        atom(
+            b"ftyp",
+            &[&brand[..], &[0; 4], b"mif1", &brand[..]].concat(),
+        ),
+        atom(b"meta", &[&[0; 4][..], &properties].concat()),
+        atom(b"mdat", &[5; 40]),
+    ]
+    .concat()
+}
+
+fn jp2() -> Vec<u8> {
+    let mut stream = vec![0xff, 0x4f, 0xff, 0x51, 0, 41, 0, 0];
+    for field in [23, 17, 0, 0, 23, 17, 0, 0_u32] {
+        stream.extend(field.to_be_bytes());
+    }
+    stream.extend([0, 1, 7, 1, 1]);
+    stream.extend([0xff, 0x90, 0, 10, 0, 0, 0, 0, 0, 30, 0, 1, 0xff, 0x93]);
+    stream.extend([4; 16]);
+    stream.extend([0xff, 0xd9]);
+    [
+        jp2::CONTAINER.to_vec(),
+        atom(b"ftyp", b"jp2 \0\0\0\0jp2 "),
+        atom(b"jp2c", &stream),
+    ]
+    .concat()
+}
+
+fn jxl(container: bool) -> Vec<u8> {
+    // Not small; height 17 in nine bits; no ratio; width 23 in nine bits.
+    let size: u32 = 16 << 3 | 22 << 17;
+    let stream = [&[0xff, 0x0a][..], &size.to_le_bytes(), &[3; 40]].concat();
+    if !container {
+        return stream;
+    }
+    [
+        jxl::CONTAINER.to_vec(),
+        atom(b"ftyp", b"jxl \0\0\0\0jxl "),
+        atom(b"jxlc", &stream),
+    ]
+    .concat()
+}
+
+fn psd() -> Vec<u8> {
+    let mut file = b"8BPS\0\x01\0\0\0\0\0\0\0\x03".to_vec();
+    file.extend(17_u32.to_be_bytes());
+    file.extend(23_u32.to_be_bytes());
+    file.extend([0, 8, 0, 3]);
+    file.extend([0; 12]);
+    file.extend([0, 0]);
+    file.extend([6; 23 * 17 * 3]);
+    file
+}
+
+fn svg() -> Vec<u8> {
+    "<?xml version=\"1.0\"?>\n<!-- p --><svg xmlns='http://www.w3.org/2000/svg' width='23' height='17px'><g><path d='M0 0'/>&#65;&amp;</g></svg>"
+        .into()
+}
+
+fn utf16_svg() -> Vec<u8> {
+    let text = String::from_utf8(svg()).unwrap();
+    [0xfeff]
+        .into_iter()
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect()
+}
+
+/// A lossy WebP of one whole chunk; its pixels are noise.
+fn lossy_webp() -> Vec<u8> {
+    let frame = [&[0x10, 0, 0, 0x9d, 1, 0x2a, 23, 0, 17, 0][..], &[1; 30]].concat();
+    let chunk = [&b"VP8 "[..], &(frame.len() as u32).to_le_bytes(), &frame].concat();
+    [
+        &b"RIFF"[..],
+        &(chunk.len() as u32 + 4).to_le_bytes(),
+        b"WEBP",
+        &chunk,
+    ]
+    .concat()
+}
+
+/// Whole files of 23×17 pixels: the format, the file, and how many bytes at its end a decoder can do without.
+fn samples() -> Vec<(&'static str, Vec<u8>, usize)> {
+    use ::image::ImageFormat as F;
+    vec![
+        ("bmp", encode(F::Bmp), 3),
+        // The trailer, and nothing else.
+        ("gif", encode(F::Gif), 1),
+        ("jpeg", encode(F::Jpeg), 0),
+        ("png", encode(F::Png), 0),
+        ("tiff", encode(F::Tiff), 4),
+        ("webp", encode(F::WebP), 1),
+        ("webp", lossy_webp(), 1),
+        ("ico", encode(F::Ico), 0),
+        ("ico", icon_of(&icon_bitmap(), 1), 0),
+        ("cur", icon_of(&icon_bitmap(), 2), 0),
+        ("rgb", sgi(false), 0),
+        ("rgb", sgi(true), 0),
+        ("svg", svg(), 0),
+        ("svg", utf16_svg(), 0),
+        ("avif", heif(b"avif"), 0),
+        ("heic", heif(b"heic"), 0),
+        ("jp2", jp2(), 0),
+        ("jxl", jxl(true), 0),
+        // A bare codestream has no end.
+        ("jxl", jxl(false), 34),
+        ("psd", psd(), 0),
+    ]
+}
+
+#[test]
+fn whole_pictures_pass_with_their_size() {
+    for (name, file, _) in samples() {
+        let facts = judge(&HEADER, &file).unwrap_or_else(|r| panic!("{name}: {r}"));
+        assert_eq!(
+            (facts.format.name, facts.dimensions),
+            (name, Some((23, 17)))
+        );
+        assert!(!facts.active);
+    }
+}
+
+#[test]
+fn whole_pictures_decode() {
+    for (name, file, _) in samples()
+        .into_iter()
+        .filter(|(_, file, _)| *file != lossy_webp())
+    {
+        assert_eq!(reason(&DECODE, &file), Ok(name));
+    }
+}
+
+#[test]
+fn cut_pictures_are_rejected_at_every_length() {
+    for (name, file, spare) in samples() {
+        for n in 1..file.len() - spare {
+            assert!(
+                reason(&HEADER, &file[..n]).is_err(),
+                "{name} of {} bytes cut to {n}",
+                file.len()
+            );
+        }
+        assert_eq!(
+            reason(&HEADER, &file[..file.len() / 2]),
+            Err(Reason::Corrupt),
+            "{name}"
+        );
+        let zeros = [&file[..file.len() * 2 / 3], &vec![0; file.len() / 3 + 1]].concat();
+        if matches!(name, "jpeg" | "png" | "svg") {
+            assert_eq!(
+                reason(&HEADER, &zeros),
+                Err(Reason::Corrupt),
+                "{name} with zeros"
+            );
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_a_whole_picture_are_left_alone() {
+    for (name, file, _) in samples() {
+        if matches!(name, "svg" | "jxl") {
+            continue;
+        }
+        let padded = [&file[..], &[0; 100], b"trailing"].concat();
+        assert_eq!(reason(&HEADER, &padded), Ok(name));
+    }
+}
+
+#[test]
+fn a_growing_head_comes_to_the_same_verdict() {
+    for (name, file, _) in samples() {
+        let first = (1..file.len())
+            .map(|n| HEADER.sniff(&file[..n], &Hints::default()))
+            .find(|verdict| *verdict != Verdict::More);
+        match first {
+            Some(Verdict::Accept(format)) => assert_eq!(format.name, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_html_page_is_hung_up_on_at_its_first_bytes() {
+    for page in [
+        "<!DOCTYPE html>",
+        "\r\n <html lang=\"en\">",
+        "<HTML><HEAD>",
+        "<script>x",
+        "\u{feff}<!doctype HTML ",
+    ] {
+        match HEADER.sniff(
+            page.as_bytes(),
+            &Hints {
+                media_type: Some("image/jpeg"),
+                ..Hints::default()
+            },
+        ) {
+            Verdict::Reject(rejection) => {
+                assert_eq!(rejection.reason, Reason::WrongKind);
+                assert!(
+                    rejection.detail.contains("an HTML page"),
+                    "{}",
+                    rejection.detail
+                );
+            }
+            other => panic!("{page}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn other_kinds_are_named() {
+    for (bytes, word) in [
+        (&b"%PDF-1.7\n"[..], "a PDF"),
+        (b"PK\x03\x04\x14\0\0\0\0\0", "a ZIP archive"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "gzip"),
+        (b"{\"error\": \"not found\"}", "plain text"),
+        (b"BMW is a car maker, and this is a text", "plain text"),
+        (b"GIF is a format, and this is a text", "plain text"),
+        (b"<?xml version='1.0'?><Error/>", "an XML document"),
+        (b"\0\x01\x02\x03\x04\x05", "of no known format"),
+        (b"\0\0\x01\0\0\0", "of no known format"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video"),
+    ] {
+        let rejection = judge(&HEADER, bytes).unwrap_err();
+        assert_eq!(rejection.reason, Reason::WrongKind);
+        assert!(rejection.detail.contains(word), "{}", rejection.detail);
+    }
+    assert_eq!(reason(&HEADER, b""), Err(Reason::Empty));
+}
+
+#[test]
+fn a_format_that_is_not_enabled_is_named_with_the_way_to_enable_it() {
+    let image = Image::new(&settings(r#"["jpg"]"#, "header"));
+    let rejection = judge(&image, &heif(b"avif")).unwrap_err();
+    assert_eq!(rejection.reason, Reason::WrongKind);
+    assert_eq!(
+        rejection.detail,
+        "the body is an AVIF image; add \"avif\" to `image.formats` to accept it"
+    );
+    assert_eq!(image.accept(), "image/jpeg,*/*;q=0.1");
+}
+
+#[test]
+fn settings_take_the_known_names_and_list_them_for_others() {
+    let some = settings(r#"["jpg", "tif", "sgi", "jpeg"]"#, "decode");
+    assert_eq!(
+        some.formats,
+        [
+            ImageFormat::Jpeg,
+            ImageFormat::Tiff,
+            ImageFormat::Rgb,
+            ImageFormat::Jpeg
+        ]
+    );
+    let parse = |formats: &str| {
+        toml::from_str::<Settings>(&format!(
+            "formats = {formats}\ncheck = \"header\"\nmax_pixels = 1\nmax_side = 1\nmin_bytes = 0\nmax_bytes = 1"
+        ))
+        .unwrap_err()
+        .to_string()
+    };
+    let unknown = parse(r#"["jpeg", "tga"]"#);
+    for format in ImageFormat::ALL {
+        assert!(unknown.contains(&format!("`{format}`")), "{unknown}");
+    }
+    assert!(parse("[]").contains("at least one format"));
+}
+
+#[test]
+fn limits_come_before_everything_else() {
+    let mut png = encode(::image::ImageFormat::Png);
+    png[16..24].copy_from_slice(&[0, 0, 0x4e, 0x21, 0, 0, 0, 1]);
+    let sum = crc32fast::hash(&png[12..29]);
+    png[29..33].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(reason(&HEADER, &png), Err(Reason::TooManyPixels));
+    let mut bmp = encode(::image::ImageFormat::Bmp);
+    bmp[18..22].copy_from_slice(&2000_u32.to_le_bytes());
+    bmp[22..26].copy_from_slice(&2000_u32.to_le_bytes());
+    assert_eq!(reason(&HEADER, &bmp), Err(Reason::TooManyPixels));
+    bmp[18..22].fill(0);
+    assert_eq!(reason(&HEADER, &bmp), Err(Reason::Corrupt));
+    let large = [
+        &encode(::image::ImageFormat::Jpeg)[..],
+        &vec![0; 1024 * 1024],
+    ]
+    .concat();
+    assert_eq!(reason(&HEADER, &large), Err(Reason::TooLarge));
+    let mut least = settings(ALL, "header");
+    least.min_bytes = bytesize::ByteSize(100_000);
+    assert_eq!(
+        reason(&Image::new(&least), &encode(::image::ImageFormat::Jpeg)),
+        Err(Reason::Corrupt)
+    );
+}
+
+#[test]
+fn the_end_marker_of_a_thumbnail_does_not_stand_for_the_pictures_own() {
+    let picture = encode(::image::ImageFormat::Jpeg);
+    let thumbnail = [
+        &[0xff, 0xe1, 0, 14][..],
+        b"Exif\0\0",
+        &[0xff, 0xd8, 0xff, 0xd9],
+        &[0, 0],
+    ]
+    .concat();
+    let whole = [&picture[..2], &thumbnail, &picture[2..]].concat();
+    assert_eq!(reason(&HEADER, &whole), Ok("jpeg"));
+    assert_eq!(
+        reason(&HEADER, &whole[..whole.len() - 2]),
+        Err(Reason::Corrupt)
+    );
+}
+
+#[test]
+fn a_damaged_png_chunk_is_found_by_its_checksum() {
+    let mut png = encode(::image::ImageFormat::Png);
+    let middle = png.len() / 2;
+    png[middle] ^= 1;
+    assert_eq!(reason(&HEADER, &png), Err(Reason::Corrupt));
+}
+
+#[test]
+fn a_tiff_whose_directories_form_a_loop_ends() {
+    let mut tiff = encode(::image::ImageFormat::Tiff);
+    let first = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
+    let entries = usize::from(u16::from_le_bytes(
+        tiff[first..first + 2].try_into().unwrap(),
+    ));
+    let link = first + 2 + 12 * entries;
+    tiff[link..link + 4].copy_from_slice(&(first as u32).to_le_bytes());
+    assert_eq!(reason(&HEADER, &tiff), Ok("tiff"));
+}
+
+#[test]
+fn an_svg_that_runs_code_is_active() {
+    let around = |inner: &str| format!("<svg xmlns='x' xmlns:xlink='y'>{inner}</svg>");
+    for active in [
+        "<script/>",
+        "<g onclick='x()'/>",
+        "<a href=' java\tscript:x()'/>",
+        "<a xlink:href='&#106;avascript:x()'/>",
+        "<foreignObject/>",
+        "<set attributeName='href' to='javascript:x()'/>",
+        "<x:script xmlns:x='http://www.w3.org/2000/svg'/>",
+    ] {
+        assert!(
+            judge(&HEADER, around(active).as_bytes()).unwrap().active,
+            "{active}"
+        );
+    }
+    for still in [
+        "<a href='https://example.org/'/>",
+        "<image href='data:image/png;base64,AAAA'/>",
+        "<text>javascript:</text>",
+        "<one/>",
+    ] {
+        assert!(
+            !judge(&HEADER, around(still).as_bytes()).unwrap().active,
+            "{still}"
+        );
+    }
+}
+
+#[test]
+fn an_svg_has_to_be_well_formed() {
+    let deep = format!("<svg>{}", "<g>".repeat(5000));
+    for damaged in [
+        "<svg><g></svg>",
+        "<svg>",
+        "<svg/><svg/>",
+        "<svg/>text",
+        "<svg>&nbsp;</svg>",
+        "<svg>a & b</svg>",
+        "<svg a=1/>",
+        "<svg a='1' a='2'/>",
+        "<svg a='<'/>",
+        "<svg>\u{1}</svg>",
+        "<svg><!-- </svg>",
+        "<!DOCTYPE svg [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><svg>&a;</svg>",
+        "<!DOCTYPE svg [<!ENTITY a 'x'><!ENTITY b '&a;&a;'>]><svg>&b;</svg>",
+        &deep,
+    ] {
+        assert_eq!(
+            reason(&HEADER, damaged.as_bytes()),
+            Err(Reason::Corrupt),
+            "{damaged:.80}"
+        );
+    }
+    let exported =
+        "<!DOCTYPE svg [<!ENTITY ns 'http://www.w3.org/2000/svg'>]><svg xmlns='&ns;'>&ns;</svg>";
+    assert_eq!(reason(&HEADER, exported.as_bytes()), Ok("svg"));
+    let latin1 = b"<?xml version='1.0' encoding='iso-8859-1'?><svg><text>caf\xe9</text></svg>";
+    assert_eq!(reason(&HEADER, latin1), Ok("svg"));
+    let unlabelled = b"<svg><text>caf\xe9</text></svg>";
+    assert_eq!(reason(&HEADER, unlabelled), Err(Reason::Corrupt));
+}
+
+#[test]
+fn sniffing_alone_looks_at_nothing_else() {
+    let image = Image::new(&settings(ALL, "sniff"));
+    let file = encode(::image::ImageFormat::Jpeg);
+    assert_eq!(judge(&image, &file[..20]).unwrap().dimensions, None);
+    assert!(!image.is_heavy() && DECODE.is_heavy());
+}
+
+#[test]
+fn a_comment_longer_than_the_head_is_settled_by_the_hints() {
+    let head = [&b"<!-- "[..], &vec![b'x'; HEAD_BYTES]].concat();
+    let hints = Hints {
+        name: Some("Map.SVG"),
+        ..Hints::default()
+    };
+    assert_eq!(
+        HEADER.sniff(&head, &hints),
+        Verdict::Accept(ImageFormat::Svg.format())
+    );
+    assert!(matches!(
+        HEADER.sniff(&head, &Hints::default()),
+        Verdict::Reject(_)
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_damage_brings_a_check_down(
+        sample in 0..20_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (_, mut file, _) = samples().swap_remove(sample);
+        for (at, byte) in changes {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        let _ = judge(&HEADER, &file);
+        let _ = judge(&DECODE, &file);
+        file.truncate(cut.index(file.len()));
+        let _ = judge(&HEADER, &file);
+    }
+
+    #[test]
+    fn no_bytes_bring_a_check_down(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = judge(&HEADER, &bytes);
+        for format in ImageFormat::ALL {
+            // Straight into every check, whatever the first bytes.
+            let _ = DECODE.inspect(&Body::Memory(bytes.clone().into()), format.format());
+        }
+    }
+}

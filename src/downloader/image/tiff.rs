@@ -62,6 +62,14 @@ struct Values {
     width: u8,
     count: u64,
     at: u64,
+    /// Whether they are unsigned whole numbers.
+    whole: bool,
+}
+
+impl Values {
+    const fn bytes(&self) -> u64 {
+        self.count.saturating_mul(self.width as u64)
+    }
 }
 
 /// What a directory says of where its picture is.
@@ -125,15 +133,14 @@ impl Tiff {
         for entry in 0..count {
             let at = entries + entry * size;
             let tag = self.u16(window, at)?;
-            if !matches!(
-                tag,
-                256 | 257 | 258 | 259 | 273 | 277 | 279 | 284 | 324 | 325 | 513
-            ) {
-                continue;
-            }
             let Some(values) = self.values(window, at)? else {
                 continue;
             };
+            // Writers put long values at the end of the file, where a cut takes them away.
+            window.require(values.at, values.bytes())?;
+            if !values.whole {
+                continue;
+            }
             let first = self.first(window, values);
             match tag {
                 256 => found.width = Some(first?),
@@ -147,7 +154,8 @@ impl Tiff {
                     found.tiled = tag == 324;
                 }
                 279 | 325 => found.counts = Some(values),
-                _ => found.jpeg = Some(first?),
+                513 => found.jpeg = Some(first?),
+                _ => {}
             }
         }
         let link = entries + count * size;
@@ -171,13 +179,17 @@ impl Tiff {
         Ok(found)
     }
 
-    /// The array of the entry at `at`; `None` for one that holds no whole numbers.
+    /// The array of the entry at `at`; `None` for an empty one, and for a type that does not exist.
     fn values(&self, window: &mut Window<'_>, at: u64) -> Result<Option<Values>, Rejection> {
-        let width = match self.u16(window, at + 2)? {
-            1 => 1,
-            3 => 2,
-            4 | 13 => 4,
-            16 | 18 => 8,
+        let (width, whole) = match self.u16(window, at + 2)? {
+            1 => (1, true),
+            3 => (2, true),
+            4 | 13 => (4, true),
+            16 | 18 => (8, true),
+            2 | 6 | 7 => (1, false),
+            8 => (2, false),
+            9 | 11 => (4, false),
+            5 | 10 | 12 | 17 => (8, false),
             _ => return Ok(None),
         };
         let (count, slot, room) = if self.big {
@@ -185,21 +197,19 @@ impl Tiff {
         } else {
             (self.u32(window, at + 4)?.into(), at + 8, 4)
         };
-        let bytes = count
-            .checked_mul(width)
-            .ok_or_else(|| corrupt("has a damaged directory"))?;
         if count == 0 {
             return Ok(None);
         }
-        let at = match (bytes <= room, self.big) {
+        let at = match (count.saturating_mul(width.into()) <= room, self.big) {
             (true, _) => slot,
             (false, true) => self.u64(window, slot)?,
             (false, false) => self.u32(window, slot)?.into(),
         };
         Ok(Some(Values {
-            width: width as u8,
+            width,
             count,
             at,
+            whole,
         }))
     }
 
@@ -238,10 +248,7 @@ impl Directory {
             }
             // Without counts, as old writers leave them, every piece has to begin inside at least.
             (Some(offsets), None) => {
-                window.require(
-                    offsets.at,
-                    offsets.count.saturating_mul(offsets.width.into()),
-                )?;
+                window.require(offsets.at, offsets.bytes())?;
                 for n in 0..spend(budget, offsets.count) {
                     let at = tiff.value(window, offsets, n)?;
                     window.require(at, 1)?;
@@ -270,7 +277,7 @@ impl Directory {
     ) -> Result<(), Rejection> {
         for values in [offsets, counts] {
             // Bounds the walk below by the length of the file.
-            window.require(values.at, values.count.saturating_mul(values.width.into()))?;
+            window.require(values.at, values.bytes())?;
         }
         if offsets.count == 1 && !self.tiled {
             let (at, bytes) = (
