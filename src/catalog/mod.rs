@@ -183,3 +183,6 @@ fn reason(word: Option<&str>) -> Result<Option<Reason>, CatalogError> {
     })
     .transpose()
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,7 +163,11 @@ fn limits(config: &Setup<'_>) -> impl Fn(&str) -> Limits + Send + Sync + 'static
                 Duration::ZERO
             },
             // Zero stands for never.
-            down_after: if fetch.host_down_after == 0 { u32::MAX } else { fetch.host_down_after },
+            down_after: if fetch.host_down_after == 0 {
+                u32::MAX
+            } else {
+                fetch.host_down_after
+            },
             down_for: fetch.host_down_for,
         }
     }

@@ -196,6 +196,11 @@ impl Running<'_> {
                 self.planned = Some(Planned::default());
                 return Ok(());
             }
+            () = at(deadline) => {
+                self.job.stop(Reason::Deadline, None);
+                self.planned = Some(Planned::default());
+                return Ok(());
+            }
             list = spec.source.open() => list?,
         };
         let planner = Planner {

@@ -101,3 +101,6 @@ impl StoreError {
         matches!(self, Self::Full { .. })
     }
 }
+
+#[cfg(test)]
+mod tests;

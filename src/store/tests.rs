@@ -1,0 +1,132 @@
+use super::*;
+use crate::naming::StorePath;
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        root: folder.path().to_owned(),
+        sync: true,
+        commit_interval: Duration::from_millis(1),
+        commit_files: NonZeroUsize::MIN,
+    };
+    let store = Store::open(&settings).await.unwrap();
+    (folder, store)
+}
+
+fn path(text: &str) -> StorePath {
+    StorePath::new(text).unwrap()
+}
+
+async fn stage(store: &Store, body: &'static [u8]) -> StageId {
+    let id = StageId::new();
+    let staged = store
+        .stage(vec![(id, bytes::Bytes::from_static(body))])
+        .await;
+    assert!(staged.iter().all(Result::is_ok), "{staged:?}");
+    id
+}
+
+#[tokio::test]
+async fn a_file_is_visible_from_publish_on_and_not_before() {
+    let (folder, store) = store().await;
+    let id = stage(&store, b"whole").await;
+    store.sync(&[id]).await.unwrap();
+    let visible = folder.path().join("cats/a.jpg");
+    assert_eq!(
+        store.prepare(vec![path("cats/a.jpg")]).await.unwrap(),
+        [false]
+    );
+    assert!(!visible.exists());
+    store.publish(vec![(id, path("cats/a.jpg"))]).await.unwrap();
+    assert_eq!(std::fs::read(visible).unwrap(), b"whole");
+    assert_eq!(
+        store.prepare(vec![path("cats/a.jpg")]).await.unwrap(),
+        [true]
+    );
+    assert!(store.staged().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn publishing_again_changes_nothing() {
+    let (folder, store) = store().await;
+    let id = stage(&store, b"whole").await;
+    for _ in 0..2 {
+        store
+            .publish(vec![(id, path("new/folder/a.jpg"))])
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        std::fs::read(folder.path().join("new/folder/a.jpg")).unwrap(),
+        b"whole"
+    );
+}
+
+#[tokio::test]
+async fn publishing_survives_a_folder_that_somebody_removed() {
+    let (folder, store) = store().await;
+    let id = stage(&store, b"whole").await;
+    store.prepare(vec![path("cats/a.jpg")]).await.unwrap();
+    std::fs::remove_dir(folder.path().join("cats")).unwrap();
+    store.publish(vec![(id, path("cats/a.jpg"))]).await.unwrap();
+    assert!(folder.path().join("cats/a.jpg").exists());
+}
+
+#[tokio::test]
+async fn a_large_batch_is_synced_in_one_pass() {
+    let (_folder, store) = store().await;
+    let mut batch = Vec::new();
+    for _ in 0..40 {
+        batch.push(stage(&store, b"x").await);
+    }
+    store.sync(&batch).await.unwrap();
+    assert_eq!(store.staged().await.unwrap().len(), 40);
+    store.discard(batch).await;
+    assert!(store.staged().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_spool_that_is_dropped_leaves_nothing_and_one_that_is_kept_stays() {
+    let (_folder, store) = store().await;
+    let body = bytes::Bytes::from(vec![7; 300 * 1024]);
+    let mut spool = store.spool().await.unwrap();
+    spool.write(&body).await.unwrap();
+    assert_eq!(store.staged().await.unwrap().len(), 1);
+    drop(spool);
+    assert!(store.staged().await.unwrap().is_empty());
+
+    let mut spool = store.spool().await.unwrap();
+    spool.write(&body).await.unwrap();
+    spool.write(&body).await.unwrap();
+    let spooled = spool.finish().await.unwrap();
+    assert_eq!(spooled.len(), 600 * 1024);
+    assert_eq!(spooled.file().metadata().unwrap().len(), 600 * 1024);
+    let id = spooled.keep();
+    assert_eq!(store.staged().await.unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn lengths_tell_files_from_all_else() {
+    let (folder, store) = store().await;
+    std::fs::write(folder.path().join("a"), b"four").unwrap();
+    std::fs::create_dir(folder.path().join("b")).unwrap();
+    std::os::unix::fs::symlink("a", folder.path().join("c")).unwrap();
+    let paths = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    assert_eq!(
+        store.lengths(paths).await.unwrap(),
+        [Some(4), None, None, None]
+    );
+}
+
+#[tokio::test]
+async fn a_second_holder_learns_who_the_first_is() {
+    let (folder, _store) = store().await;
+    let held = StoreLock::take(folder.path()).unwrap();
+    let refused = StoreLock::take(folder.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains(&format!("process {}", std::process::id())),
+        "{refused}"
+    );
+    drop(held);
+    StoreLock::take(folder.path()).unwrap();
+}
