@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::progress::{Progress, Snapshot};
-use crate::job::report::{Head, Reports};
+use crate::job::report::{Head, ReportError, Reports};
 use crate::job::summary::{Failures, Text};
 use crate::job::{Item, Observer, Summary};
 
@@ -19,6 +19,8 @@ pub(super) struct Watch {
     progress: Progress,
     failures: Failures,
     last: Option<Snapshot>,
+    /// What went wrong while nobody could be told.
+    broken: Option<ReportError>,
 }
 
 impl Watch {
@@ -28,6 +30,7 @@ impl Watch {
             progress,
             failures: Failures::default(),
             last: None,
+            broken: None,
         }
     }
 
@@ -57,6 +60,9 @@ impl Observer for Watch {
     }
 
     fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error.into());
+        }
         for item in items {
             self.failures.note(item);
             self.reports.item(item)?;
@@ -65,6 +71,10 @@ impl Observer for Watch {
     }
 
     fn tick(&mut self, snapshot: &Snapshot) {
+        // Whoever reads a report meanwhile sees how far the job is.
+        if let Err(error) = self.reports.flush() {
+            self.broken.get_or_insert(error);
+        }
         self.progress.tick(*snapshot);
         self.last = Some(*snapshot);
     }
@@ -73,7 +83,8 @@ impl Observer for Watch {
         if let Some(last) = self.last {
             self.progress.finish(last);
         }
-        Ok(self.reports.end(summary)?)
+        self.reports.end(summary)?;
+        self.broken.take().map_or(Ok(()), |error| Err(error.into()))
     }
 }
 

@@ -20,6 +20,10 @@ use crate::target::{Reason, Sha256};
 /// Largest body that is held in memory. Beyond it, writing as it arrives costs little beside its bytes.
 const MEMORY_BODY: u64 = 1024 * 1024;
 
+/// Largest body that is inspected where it arrived: header checks take a few microseconds for most formats
+/// and some milliseconds a megabyte for the slowest, SVG.
+const INSPECT_IN_PLACE: usize = 128 * 1024;
+
 /// Unit of the memory budget: one permit stands for this many bytes.
 const UNIT: u64 = 1024;
 
@@ -428,7 +432,11 @@ async fn inspect<D: Downloader + ?Sized>(
     body: Body,
     format: Format,
 ) -> Result<Facts, Rejection> {
-    if body.as_slice().is_some() && !downloader.is_heavy() {
+    if body
+        .as_slice()
+        .is_some_and(|bytes| bytes.len() <= INSPECT_IN_PLACE)
+        && !downloader.is_heavy()
+    {
         return downloader.inspect(&body, format);
     }
     let inspected = tokio::task::spawn_blocking(move || downloader.inspect(&body, format)).await;

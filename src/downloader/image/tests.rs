@@ -253,11 +253,13 @@ fn cut_pictures_are_rejected_at_every_length() {
                 file.len()
             );
         }
-        assert_eq!(
-            reason(&HEADER, &file[..file.len() / 2]),
-            Err(Reason::Corrupt),
-            "{name}"
-        );
+        if spare < file.len() / 2 {
+            assert_eq!(
+                reason(&HEADER, &file[..file.len() / 2]),
+                Err(Reason::Corrupt),
+                "{name}"
+            );
+        }
         let zeros = [&file[..file.len() * 2 / 3], &vec![0; file.len() / 3 + 1]].concat();
         if matches!(name, "jpeg" | "png" | "svg") {
             assert_eq!(
@@ -536,7 +538,7 @@ fn a_comment_longer_than_the_head_is_settled_by_the_hints() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn no_damage_brings_a_check_down(
