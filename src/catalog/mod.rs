@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use serde::Deserialize;
-use sha2::Digest as _;
 use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Outcome, Reason, Sha256};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher};
 
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
 pub use record::{FileRow, Record};
@@ -42,15 +41,14 @@ pub struct TargetKey([u8; 16]);
 impl TargetKey {
     /// The key of a URL with its credentials; the digest does not show them.
     pub fn of(url: &Url, album: Option<&AlbumName>, name: Option<&str>) -> Self {
-        let mut digest = sha2::Sha256::new();
-        digest.update(url.as_str());
-        digest.update([0]);
-        digest.update(album.map_or("", AlbumName::as_str));
-        digest.update([0]);
-        digest.update(name.unwrap_or(""));
-        let digest = digest.finalize();
+        let mut hasher = Sha256Hasher::default();
+        hasher.update(url.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(album.map_or("", AlbumName::as_str).as_bytes());
+        hasher.update(&[0]);
+        hasher.update(name.unwrap_or("").as_bytes());
         let mut key = [0; 16];
-        key.copy_from_slice(&digest[..16]);
+        key.copy_from_slice(&hasher.finish().0[..16]);
         Self(key)
     }
 }

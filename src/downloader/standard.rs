@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use sha2::Digest as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
 use crate::fetch::{Client, FetchError, Request, Response, Resume, Validators};
 use crate::store::{Spool, Spooled, Store, StoreError};
-use crate::target::{Reason, Sha256};
+use crate::target::{Reason, Sha256, Sha256Hasher};
 
 /// Largest body that is held in memory. Beyond it, writing as it arrives costs little beside its bytes.
 const MEMORY_BODY: u64 = 1024 * 1024;
@@ -182,7 +181,7 @@ pub struct Partial {
 #[derive(Debug)]
 struct Gathered {
     bytes: Gathering,
-    digest: sha2::Sha256,
+    digest: Sha256Hasher,
     /// What the head showed, once it showed something.
     format: Option<Format>,
 }
@@ -300,7 +299,7 @@ impl Gathered {
     fn new() -> Self {
         Self {
             bytes: Gathering::Memory(BytesMut::new(), None),
-            digest: sha2::Sha256::new(),
+            digest: Sha256Hasher::default(),
             format: None,
         }
     }
@@ -400,7 +399,7 @@ impl Gathered {
                 Rejection::new(Reason::WrongKind, "the first bytes show no known format").into(),
             );
         };
-        let sha256 = Sha256(self.digest.finalize().into());
+        let sha256 = self.digest.finish();
         let arrived = match self.bytes {
             Gathering::Memory(bytes, permit) => {
                 let permit = permit.or_else(|| cx.reserve(bytes.len() as u64));

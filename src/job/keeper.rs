@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use sha2::Digest as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -628,7 +627,7 @@ pub(super) async fn recover(
 
 /// 64 hexadecimal digits that depend on the URL alone.
 fn url_digest(target: &Target) -> String {
-    Sha256(sha2::Sha256::digest(target.url.as_str()).into()).to_string()
+    Sha256::of(target.url.as_str().as_bytes()).to_string()
 }
 
 async fn sleep_until(at: Option<Instant>) {

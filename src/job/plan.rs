@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
-use sha2::Digest as _;
 use url::Url;
 
 use super::item::Item;
@@ -17,7 +16,7 @@ use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, TargetKey};
 use crate::source::{Entry, Invalid, List};
 use crate::store::Store;
-use crate::target::{Outcome, Target};
+use crate::target::{Outcome, Sha256, Target};
 
 /// One of N shares of a list, cut by host: `2/4` is the second of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub struct Shard {
 impl Shard {
     /// Whether a URL belongs to this share. All URLs of a lane belong to one.
     pub(super) fn has(self, url: &Url) -> bool {
-        let digest = sha2::Sha256::digest(lane_of(url).as_bytes());
+        let digest = Sha256::of(lane_of(url).as_bytes()).0;
         let number = digest[..8]
             .iter()
             .fold(0, |number: u64, byte| number << 8 | u64::from(*byte));

@@ -21,7 +21,7 @@ impl StoreLock {
     ///
     /// [`StoreError::Locked`] with what the holder wrote about itself, or the system's refusal.
     pub fn take(root: &Path) -> Result<Self, StoreError> {
-        let path = root.join(".gannet").join("lock");
+        let path = root.join(".gannet").join(".lock");
         let io = |action| {
             let path = path.clone();
             move |source| StoreError::Io {
