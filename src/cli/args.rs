@@ -2,11 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::job::Shard;
 use crate::job::progress::When;
 use crate::source::ListFormat;
+
+const GLOBAL: &str = "Global options";
+const LISTS: &str = "What to fetch";
+const FILES: &str = "What to keep";
+const PACE: &str = "How fast";
+const NETWORK: &str = "Network";
+const RESULT: &str = "What comes out";
 
 /// Keeps a folder in step with lists of URLs.
 #[derive(Debug, Parser)]
@@ -32,25 +40,26 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Settings file [default: ./gannet.toml, else /etc/gannet/gannet.toml]
-    #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Global options")]
+    /// Settings file [default: ./gannet.toml, else /etc/gannet/gannet.toml, if there]
+    #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
-    /// Any setting, such as fetch.retries=5; may be repeated
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Global options")]
+    /// Change any setting, such as fetch.retries=5; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = GLOBAL)]
     pub set: Vec<(String, String)>,
-    /// Tell more; twice: everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    /// Log more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
-    /// Tell less: warnings only; twice: errors only
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose", help_heading = "Global options")]
+    /// Log warnings and errors only; twice: errors only
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: u8,
-    /// Form of the log on stderr
+    /// Format of the log on stderr: text or json
     #[arg(
         long,
         global = true,
         value_enum,
-        value_name = "FORM",
-        help_heading = "Global options"
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = GLOBAL
     )]
     pub log_format: Option<LogFormat>,
 }
@@ -69,117 +78,129 @@ pub enum LogFormat {
 pub enum Command {
     /// Fetch what is new on a list: one pass
     Fetch(Box<Fetch>),
-    /// Show the whole thing offline: a built-in origin, good and bad files, a contact sheet
+    /// Show it all offline: a built-in origin, good and bad files, a contact sheet
     Demo(Demo),
     /// List jobs, or what became of one job's targets
     Jobs(Jobs),
-    /// Say what is wrong with the configuration, or print the effective one
+    /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the manual page, for `man -l -`
     Man,
 }
 
 /// `gannet fetch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  gannet fetch list.txt -o pictures\n  gannet fetch https://example.org/sitemap.xml -a site --report site.html\n  \
-gannet fetch -u https://example.org/cat.jpg\n  zcat urls.gz | gannet fetch - --max-failures 5%"
+    override_usage = "gannet fetch [OPTIONS] <SOURCE>...\n       gannet fetch [OPTIONS] --url <URL>...",
+    after_help = "Names in [brackets] are the settings that an option overrides; `gannet check` prints their values.\n\n\
+Examples:\n  gannet fetch list.txt -o pictures\n  \
+gannet fetch https://example.org/sitemap.xml -a site --report site.html\n  \
+gannet fetch -u https://example.org/cat.jpg\n  zcat urls.gz | gannet fetch - --max-failures 5%\n  \
+gannet jobs last --failed | gannet fetch -\n\n\
+Exit codes: 0 every target is fine · 1 could not run · 2 wrong usage · 3 more targets failed than \
+--max-failures · 4 another run holds the store · 130/143 stopped by a signal, work so far kept."
 )]
 pub struct Fetch {
     /// Lists of URLs: a path, `-` for standard input, or the http(s) URL of a list
-    #[arg(value_name = "SOURCE", required_unless_present = "url")]
+    #[arg(value_name = "SOURCE", required_unless_present = "url", value_hint = ValueHint::FilePath)]
     pub sources: Vec<String>,
-    /// Fetch these URLs themselves
-    #[arg(short, long, value_name = "URL", num_args = 1..)]
+    /// Fetch these URLs themselves; every word up to the next option is one
+    #[arg(short, long, value_name = "URL", num_args = 1.., value_hint = ValueHint::Url, help_heading = LISTS)]
     pub url: Vec<String>,
-    /// Folder that holds the files [storage.root]
-    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
-    /// Album (a folder below the output folder) for files whose list names none [job.album]
-    #[arg(short, long, value_name = "NAME")]
-    pub album: Option<String>,
-    /// Kind of file: image, document, any [job.kind]
-    #[arg(short, long, value_name = "NAME")]
-    pub kind: Option<String>,
-    /// Store exactly N files, no two alike
-    #[arg(short = 'n', long, value_name = "N")]
-    pub count: Option<u64>,
-    /// Requests in flight, over all hosts [fetch.concurrency]
-    #[arg(short = 'j', long, value_name = "N")]
-    pub concurrency: Option<usize>,
-    /// Requests in flight to one host [fetch.per_host]
-    #[arg(long, value_name = "N")]
-    pub per_host: Option<usize>,
-    /// Requests a second to one host; may be a fraction [fetch.rate]
-    #[arg(long, value_name = "N")]
-    pub rate: Option<f64>,
-    /// Form of the list, when it shall not be detected
-    #[arg(long, value_enum, value_name = "FORM")]
+    /// Format of the lists, where it is not to be detected
+    #[arg(long, value_name = "FORMAT", value_parser = list_format(), help_heading = LISTS)]
     pub list_format: Option<ListFormat>,
-    /// Take only the I-th of N shares of the list, cut by host
-    #[arg(long, value_name = "I/N")]
+    /// Take only the I-th of N shares of the list, divided by host
+    #[arg(long, value_name = "I/N", help_heading = LISTS)]
     pub shard: Option<Shard>,
-    /// Limit for the whole job, such as 10m [job.deadline]
-    #[arg(long, value_name = "DURATION")]
-    pub deadline: Option<String>,
-    /// Write a report: .json, .jsonl, .xml (JUnit) or .html (contact sheet); may be repeated
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub report: Vec<PathBuf>,
-    /// Failures that are tolerated: a number, or a share such as 5% [job.max_failures]
-    #[arg(long, value_name = "N|P%")]
-    pub max_failures: Option<String>,
-    /// Ask about every known URL, also when its record is fresh
-    #[arg(long)]
+    /// Say what would be done with each target; fetch nothing but the list
+    #[arg(long, help_heading = LISTS)]
+    pub dry_run: bool,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
+    pub output: Option<PathBuf>,
+    /// Album, a folder below the output folder, of files whose list names none [job.album]
+    #[arg(short, long, value_name = "NAME", help_heading = FILES)]
+    pub album: Option<String>,
+    /// Kind of file: image, document or any [job.kind]
+    #[arg(short, long, value_name = "NAME", help_heading = FILES)]
+    pub kind: Option<String>,
+    /// Store exactly N files, no two alike, then stop
+    #[arg(short = 'n', long, value_name = "N", help_heading = FILES)]
+    pub count: Option<u64>,
+    /// Ask the origin about every known URL, also where its record is fresh
+    #[arg(long, help_heading = FILES)]
     pub refresh: bool,
+    /// Requests at a time, over all hosts [fetch.concurrency]
+    #[arg(short = 'j', long, value_name = "N", help_heading = PACE)]
+    pub concurrency: Option<usize>,
+    /// Requests at a time to one host [fetch.per_host]
+    #[arg(long, value_name = "N", help_heading = PACE)]
+    pub per_host: Option<usize>,
+    /// Requests a second to one host, may be a fraction; 0: no limit [fetch.rate]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = PACE)]
+    pub rate: Option<f64>,
+    /// Time limit for the whole job, such as 10m [job.deadline]
+    #[arg(long, value_name = "DURATION", help_heading = PACE)]
+    pub deadline: Option<String>,
     /// Allow addresses that are not on the public Internet [fetch.private_networks]
-    #[arg(long)]
+    #[arg(long, help_heading = NETWORK)]
     pub allow_private: bool,
     /// Allow one such network; may be repeated [fetch.allow_networks]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", help_heading = NETWORK)]
     pub allow_net: Vec<String>,
-    /// Trust the certificate authorities of this file too; may be repeated [fetch.ca_files]
-    #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath)]
+    /// Trust the certificate authorities in this file too; may be repeated [fetch.ca_files]
+    #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
     pub ca_file: Vec<PathBuf>,
     /// Send this header with every request; may be repeated [fetch.headers]
-    #[arg(long, value_name = "K: V")]
+    #[arg(long, value_name = "NAME: VALUE", help_heading = NETWORK)]
     pub header: Vec<String>,
     /// Send all requests through this proxy; `direct`: through none [fetch.proxy]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = NETWORK)]
     pub proxy: Option<String>,
-    /// Say what would be done with each target, and fetch nothing but the list
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Whether to show how far the job is
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub progress: When,
+    /// Write a report: .json, .jsonl, .xml (JUnit) or .html (contact sheet); may be repeated
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = RESULT)]
+    pub report: Vec<PathBuf>,
     /// Print the summary as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = RESULT)]
     pub json: bool,
-    /// Exit with this code when every target is fine and nothing was new
-    #[arg(long, value_name = "CODE")]
+    /// Show how far the job is: auto, always or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", hide_possible_values = true, help_heading = RESULT)]
+    pub progress: When,
+    /// Failures that are tolerated: a number, or a share such as 5% [job.max_failures]
+    #[arg(long, value_name = "N|P%", help_heading = RESULT)]
+    pub max_failures: Option<String>,
+    /// Exit with this code, not 0, when every target is fine and nothing was new
+    #[arg(long, value_name = "CODE", help_heading = RESULT)]
     pub exit_unchanged: Option<u8>,
 }
 
 /// `gannet demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Folder for the files and the contact sheet [default: gannet-demo, or the next free name]
+    /// Folder for the files and the reports [default: gannet-demo, or the next free name]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: Option<PathBuf>,
-    /// Whether to show how far the job is
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// Show how far the job is: auto, always or never
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub progress: When,
 }
 
 /// `gannet jobs`.
 #[derive(Debug, Args)]
 pub struct Jobs {
-    /// A job's id, the beginning of one, or `last`
+    /// Show this job: its id, the beginning of it, or `last`
     pub id: Option<String>,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -195,6 +216,12 @@ pub struct Jobs {
     pub limit: u32,
 }
 
+/// Reads a list format, and names all of them in help and errors.
+fn list_format() -> impl TypedValueParser<Value = ListFormat> {
+    PossibleValuesParser::new(ListFormat::ALL.map(ListFormat::as_str))
+        .try_map(|word| word.parse::<ListFormat>())
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
@@ -202,6 +229,32 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write KEY=VALUE, such as fetch.retries=5".to_owned()),
     }
+}
+
+/// Settings that a flag overrides, and the flag as typed.
+const FLAGS: [(&str, &str); 14] = [
+    ("storage.root", "--output"),
+    ("job.album", "--album"),
+    ("job.kind", "--kind"),
+    ("job.deadline", "--deadline"),
+    ("job.max_failures", "--max-failures"),
+    ("fetch.concurrency", "--concurrency"),
+    ("fetch.per_host", "--per-host"),
+    ("fetch.rate", "--rate"),
+    ("fetch.private_networks", "--allow-private"),
+    ("fetch.allow_networks", "--allow-net"),
+    ("fetch.ca_files", "--ca-file"),
+    ("fetch.headers", "--header"),
+    ("fetch.proxy", "--proxy"),
+    ("log.format", "--log-format"),
+];
+
+/// The flag that overrides the setting `key`, or the table that it stands in.
+pub(super) fn flag_of(key: &str) -> Option<&'static str> {
+    FLAGS.iter().find_map(|(setting, flag)| {
+        let rest = key.strip_prefix(setting)?;
+        (rest.is_empty() || rest.starts_with('.')).then_some(*flag)
+    })
 }
 
 impl Fetch {

@@ -5,14 +5,14 @@ mod check;
 mod demo;
 mod fetch;
 mod jobs;
+mod man;
 mod watch;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::config::{Config, Loaded};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::store::StoreError;
 use crate::telemetry;
 use args::{Cli, Command, Global, LogFormat};
@@ -36,10 +36,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "gannet", &mut std::io::stdout());
             Ok(0)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command())
-            .render(&mut std::io::stdout())
-            .map(|()| 0)
-            .context("cannot print the manual page"),
+        Command::Man => man::run(),
     };
     match result {
         Ok(code) => code.into(),
@@ -84,6 +81,7 @@ struct Usage(String);
 /// Loads the settings: built-in, file, environment, `--set`, and `flags` last.
 fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded> {
     let mut sets = global.set.clone();
+    let typed = sets.len();
     sets.extend(flags);
     if let Some(format) = global.log_format {
         let format = match format {
@@ -92,11 +90,33 @@ fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded>
         };
         sets.push(("log.format".to_owned(), format.to_owned()));
     }
-    Ok(Config::load(
-        global.config.as_deref(),
-        std::env::vars(),
-        &sets,
-    )?)
+    Config::load(global.config.as_deref(), std::env::vars(), &sets).map_err(|error| {
+        let (typed, flags) = sets.split_at(typed);
+        flag_at_fault(error, typed, flags)
+    })
+}
+
+/// Names the flag where the value of one is at fault: it came in as a setting, but nobody wrote `--set`.
+fn flag_at_fault(
+    error: ConfigError,
+    typed: &[(String, String)],
+    flags: &[(String, String)],
+) -> anyhow::Error {
+    let ConfigError::Value {
+        place,
+        key,
+        problem,
+    } = &error
+    else {
+        return error.into();
+    };
+    let sets = |pairs: &[(String, String)]| pairs.iter().any(|(set, _)| set == key);
+    match args::flag_of(key) {
+        Some(flag) if place == "`--set`" && sets(flags) && !sets(typed) => {
+            Usage(format!("`{flag}`: {problem}")).into()
+        }
+        _ => error.into(),
+    }
 }
 
 fn start_log(
