@@ -20,9 +20,10 @@ pub mod tls;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use gannet::fetch::{Client, Hosts, Settings};
 use tokio::sync::Notify;
@@ -34,6 +35,8 @@ pub use reply::Reply;
 #[derive(Debug, Clone)]
 pub struct Recorded {
     pub path: String,
+    /// When its head was complete.
+    pub at: Instant,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
 }
@@ -84,6 +87,10 @@ struct Shared {
     hits: Mutex<HashMap<String, usize>>,
     connections: Gauge,
     requests: Gauge,
+    /// Bytes of bodies that the system took.
+    sent: AtomicU64,
+    /// Whether requests are counted only, and not kept.
+    forgetful: bool,
     stop: Notify,
 }
 
@@ -92,6 +99,7 @@ struct Shared {
 pub struct Builder {
     shared: Shared,
     tls: bool,
+    any_address: bool,
 }
 
 impl Builder {
@@ -120,8 +128,25 @@ impl Builder {
         self
     }
 
+    /// Listens on every address of loopback, so that one origin can play many hosts: 127.0.0.2 and so on.
+    pub fn on_any_address(mut self) -> Self {
+        self.any_address = true;
+        self
+    }
+
+    /// Keeps no record of what it is asked, for tests that ask very often.
+    pub fn forgetful(mut self) -> Self {
+        self.shared.forgetful = true;
+        self
+    }
+
     pub fn start(self) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = if self.any_address {
+            "0.0.0.0:0"
+        } else {
+            "127.0.0.1:0"
+        };
+        let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, ca_pem) = self
@@ -215,6 +240,16 @@ impl Origin {
     /// All requests.
     pub fn total(&self) -> usize {
         self.shared.asked.lock().unwrap().len()
+    }
+
+    /// All requests, in the order in which they came.
+    pub fn log(&self) -> Vec<Recorded> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// Bytes of bodies that were sent, as far as the system took them.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::SeqCst)
     }
 
     /// Connections that were made.

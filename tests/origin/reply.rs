@@ -27,6 +27,8 @@ pub(super) enum Framing {
     Close,
     /// Chunked, the body again and again.
     Endless,
+    /// `Content-Length`, the body so many times.
+    Repeated(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +167,12 @@ impl Reply {
     /// The body again and again, without end.
     pub fn endless(mut self) -> Self {
         self.framing = Framing::Endless;
+        self
+    }
+
+    /// The body so many times over, with the right `Content-Length`.
+    pub fn repeated(mut self, times: u64) -> Self {
+        self.framing = Framing::Repeated(times);
         self
     }
 

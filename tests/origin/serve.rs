@@ -2,6 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,8 +55,10 @@ async fn connection(mut stream: impl Wire, shared: &Shared) -> io::Result<()> {
     while let Some(request) = read_request(&mut stream, &mut buffer).await? {
         let _in_flight = shared.requests.enter();
         let reply = choose(shared, &request);
-        shared.asked.lock().unwrap().push(request.clone());
-        if !answer(&mut stream, &reply, &request).await? {
+        if !shared.forgetful {
+            shared.asked.lock().unwrap().push(request.clone());
+        }
+        if !answer(&mut stream, &reply, &request, &shared.sent).await? {
             break;
         }
     }
@@ -89,6 +93,7 @@ async fn read_request(
             buffer.clear();
             return Ok(Some(Recorded {
                 path: "(TLS)".to_owned(),
+                at: Instant::now(),
                 headers: Vec::new(),
             }));
         }
@@ -106,12 +111,18 @@ async fn read_request(
         .collect();
     Ok(Some(Recorded {
         path: path.to_owned(),
+        at: Instant::now(),
         headers,
     }))
 }
 
 /// Sends `reply`; whether the connection stays open.
-async fn answer(stream: &mut impl Wire, reply: &Reply, request: &Recorded) -> io::Result<bool> {
+async fn answer(
+    stream: &mut impl Wire,
+    reply: &Reply,
+    request: &Recorded,
+    sent: &AtomicU64,
+) -> io::Result<bool> {
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }
@@ -150,6 +161,12 @@ async fn answer(stream: &mut impl Wire, reply: &Reply, request: &Recorded) -> io
     match reply.framing {
         _ if status == 304 => {}
         Framing::Length => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
+        Framing::Repeated(times) => {
+            head.push_str(&format!(
+                "Content-Length: {}\r\n",
+                body.len() as u64 * times
+            ));
+        }
         Framing::LengthOf(claimed) => head.push_str(&format!("Content-Length: {claimed}\r\n")),
         Framing::Chunked | Framing::Endless => head.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::Close => head.push_str("Connection: close\r\n"),
@@ -160,19 +177,26 @@ async fn answer(stream: &mut impl Wire, reply: &Reply, request: &Recorded) -> io
         // In one write, as a fast origin does.
         whole.extend_from_slice(body);
         stream.write_all(&whole).await?;
+        sent.fetch_add(body.len() as u64, Ordering::SeqCst);
         return Ok(true);
     }
     stream.write_all(&whole).await?;
-    send_body(stream, reply, body).await
+    send_body(stream, reply, body, sent).await
 }
 
-async fn send_body(stream: &mut impl Wire, reply: &Reply, body: &[u8]) -> io::Result<bool> {
+async fn send_body(
+    stream: &mut impl Wire,
+    reply: &Reply,
+    body: &[u8],
+    counter: &AtomicU64,
+) -> io::Result<bool> {
     let is_chunked = matches!(reply.framing, Framing::Chunked | Framing::Endless);
     let sent = match reply.end {
         End::CutAfter(n) | End::ResetAfter(n) | End::HangAfter(n) => &body[..n.min(body.len())],
         _ => body,
     };
     let (piece, pause) = reply.drip.unwrap_or((64 * 1024, std::time::Duration::ZERO));
+    let mut rounds = 0;
     loop {
         for piece in sent.chunks(piece) {
             if is_chunked {
@@ -183,12 +207,21 @@ async fn send_body(stream: &mut impl Wire, reply: &Reply, body: &[u8]) -> io::Re
             } else {
                 stream.write_all(piece).await?;
             }
+            counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
             if !pause.is_zero() {
                 stream.flush().await?;
                 tokio::time::sleep(pause).await;
             }
         }
-        if reply.framing != Framing::Endless {
+        let is_again = match reply.framing {
+            Framing::Endless => true,
+            Framing::Repeated(times) => {
+                rounds += 1;
+                rounds < times
+            }
+            _ => false,
+        };
+        if !is_again {
             break;
         }
     }
@@ -205,7 +238,10 @@ async fn send_body(stream: &mut impl Wire, reply: &Reply, body: &[u8]) -> io::Re
             stream.write_all(b"0\r\n\r\n").await?;
             Ok(true)
         }
-        _ => Ok(reply.framing == Framing::Length),
+        _ => Ok(matches!(
+            reply.framing,
+            Framing::Length | Framing::Repeated(_)
+        )),
     }
 }
 
