@@ -55,6 +55,8 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 pub struct Resume {
     offset: u64,
     validator: HeaderValue,
+    /// Length of the whole body, if the origin said it.
+    length: Option<u64>,
 }
 
 impl Resume {
@@ -63,13 +65,14 @@ impl Resume {
         self.offset
     }
 
-    /// A way to continue after `offset` bytes of the body that came with `headers`.
+    /// A way to continue after `offset` bytes of the body that came with `headers`, and that has `length`
+    /// bytes in all.
     ///
     /// `None` when the origin gave nothing that tells the body's bytes apart from those of another version:
     /// a strong `ETag`, or a `Last-Modified` that lies so far before `Date` that the body cannot have
     /// changed twice within that second (RFC 9110, section 8.8.2.2). A weak `ETag` rules out the date too,
     /// since it says that bytes may differ.
-    pub(super) fn new(headers: &HeaderMap, offset: u64) -> Option<Self> {
+    pub(super) fn new(headers: &HeaderMap, offset: u64, length: Option<u64>) -> Option<Self> {
         let validator = match headers.get(ETAG) {
             Some(etag) if etag.as_bytes().starts_with(b"\"") => etag,
             Some(_) => return None,
@@ -90,7 +93,24 @@ impl Resume {
         (offset > 0 && !refuses).then(|| Self {
             offset,
             validator: validator.clone(),
+            length,
         })
+    }
+
+    /// Whether `range`, which came with `headers`, is the rest of this body.
+    ///
+    /// An origin that keeps to `If-Range` sends no part of another version. Some do not keep to it, and two
+    /// halves of two versions must never become one file.
+    pub(super) fn fits(&self, headers: &HeaderMap, range: &ContentRange) -> bool {
+        let name = if self.validator.as_bytes().starts_with(b"\"") {
+            ETAG
+        } else {
+            LAST_MODIFIED
+        };
+        let is_same = |known: u64| range.length.is_none_or(|length| length == known);
+        range.first == self.offset
+            && self.length.is_none_or(is_same)
+            && headers.get(name).is_none_or(|it| *it == self.validator)
     }
 
     /// Adds `Range` and `If-Range`, RFC 9110 sections 14.2 and 13.1.5.
@@ -305,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_body_is_continued_only_by_a_validator_that_tells_bytes_apart() {
-        let resume = |lines: &[_]| Resume::new(&headers(lines), 10).is_some();
+        let resume = |lines: &[_]| Resume::new(&headers(lines), 10, None).is_some();
         assert!(resume(&[("etag", "\"a\"")]));
         assert!(!resume(&[("etag", "W/\"a\"")]));
         assert!(!resume(&[
@@ -318,7 +338,30 @@ mod tests {
         assert!(!resume(&[("last-modified", NOON)]));
         assert!(!resume(&[]));
         assert!(!resume(&[("etag", "\"a\""), ("accept-ranges", "none")]));
-        assert!(Resume::new(&headers(&[("etag", "\"a\"")]), 0).is_none());
+        assert!(Resume::new(&headers(&[("etag", "\"a\"")]), 0, None).is_none());
+    }
+
+    #[test]
+    fn a_part_of_another_version_does_not_fit() {
+        const ETAGS: &[(&str, &str)] = &[("etag", "\"a\"")];
+        const DATES: &[(&str, &str)] = &[("last-modified", NOON), ("date", LATER)];
+        let fits = |begun: &[_], length, part: &[_], range: &str| {
+            let resume = Resume::new(&headers(begun), 10, length).unwrap();
+            let range = ContentRange::parse(&range.parse().unwrap()).unwrap();
+            resume.fits(&headers(part), &range)
+        };
+        assert!(fits(ETAGS, Some(20), ETAGS, "bytes 10-19/20"));
+        assert!(fits(ETAGS, Some(20), &[], "bytes 10-19/*"));
+        assert!(fits(ETAGS, None, ETAGS, "bytes 10-19/20"));
+        assert!(fits(DATES, Some(20), DATES, "bytes 10-19/20"));
+        assert!(!fits(ETAGS, Some(20), ETAGS, "bytes 9-19/20"));
+        assert!(!fits(ETAGS, Some(20), ETAGS, "bytes 10-19/21"));
+        let others: [&[_]; 2] = [&[("etag", "\"b\"")], &[("etag", "W/\"a\"")]];
+        for other in others {
+            assert!(!fits(ETAGS, Some(20), other, "bytes 10-19/20"));
+        }
+        let later = [("last-modified", LATER)];
+        assert!(!fits(DATES, Some(20), &later, "bytes 10-19/20"));
     }
 
     #[test]

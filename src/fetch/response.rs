@@ -32,6 +32,8 @@ pub struct Response {
     content_length: Option<u64>,
     is_encoded: bool,
     resumed_at: u64,
+    /// Length of the file, the part before included; `None`: the origin did not say.
+    whole_length: Option<u64>,
     body: Body,
 }
 
@@ -62,14 +64,15 @@ impl Response {
             .response
             .content_length()
             .filter(|_| has_body && !is_encoded);
-        let (resumed_at, expected) = match place(status, &headers, request)? {
-            _ if is_encoded => (0, None),
+        let (resumed_at, expected, whole_length) = match place(status, &headers, request)? {
+            _ if is_encoded => (0, None, None),
             // A part that ends early is a body cut off, to be continued once more.
             Some(range) => (
                 range.first,
                 Some(range.length.unwrap_or(range.last.saturating_add(1))),
+                range.length,
             ),
-            None => (0, content_length),
+            None => (0, content_length, content_length),
         };
         if expected.is_some_and(|length| length > limits.max_bytes) {
             return Err(FetchError::TooLarge {
@@ -94,6 +97,7 @@ impl Response {
             content_length,
             is_encoded,
             resumed_at,
+            whole_length,
             body,
         })
     }
@@ -147,7 +151,7 @@ impl Response {
         if self.is_encoded || !self.has_body() {
             return None;
         }
-        Resume::new(&self.headers, offset)
+        Resume::new(&self.headers, offset, self.whole_length)
     }
 
     /// How long from `now` on the origin lets this answer pass as fresh (RFC 9111); zero when it wants to be
@@ -229,7 +233,7 @@ fn place(
             .get(CONTENT_RANGE)
             .and_then(ContentRange::parse)
             // What came before was asked for, and came, without encoding.
-            .filter(|range| range.first == resume.offset() && !body::is_encoded(headers))
+            .filter(|range| resume.fits(headers, range) && !body::is_encoded(headers))
             .map(Some)
             .ok_or_else(|| FetchError::NotResumed {
                 url: url.into(),
