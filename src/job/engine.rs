@@ -162,11 +162,10 @@ fn limits(config: &Setup<'_>) -> impl Fn(&str) -> Limits + Send + Sync + 'static
             } else {
                 Duration::ZERO
             },
-            // Zero stands for never.
-            down_after: if fetch.host_down_after == 0 {
-                u32::MAX
-            } else {
-                fetch.host_down_after
+            // No host lives to see so many rounds of faults.
+            down_after: match fetch.host_down_after {
+                0 => u32::MAX,
+                rounds => rounds,
             },
             down_for: fetch.host_down_for,
         }
