@@ -840,10 +840,16 @@ fn what_is_no_whole_picture_is_rejected() {
             ("three-quarters", bytes.len() * 3 / 4),
             ("all-but-one", bytes.len() - 1),
         ] {
+            // The last byte of these is the trailer, or of a pointer that says that there is no more:
+            // every decoder does without.
+            let expected = match (format, name) {
+                ("gif" | "tiff", "all-but-one") => Either(&["stored", "rejected/corrupt"]),
+                _ => corrupt,
+            };
             table.case(
                 &format!("{format}-{name}"),
                 picture(&bytes[..length]),
-                corrupt,
+                expected,
             );
         }
         table.case(&format!("{format}-whole"), picture(&bytes), Stored(1));
@@ -884,7 +890,7 @@ fn what_is_no_whole_picture_is_rejected() {
         picture(&pictures::png_that_claims(0, 0)),
         corrupt,
     );
-    let (origin, run) = table.hold(&faulty().arg("--kind=image"));
+    let (origin, run) = table.hold(&faulty().set("job.kind=image"));
     for (format, bytes) in pictures::all() {
         let url = origin.url(&format!("/{format}-whole"));
         let item = run.item(&url);
@@ -946,43 +952,32 @@ fn what_headers_and_names_say_of_a_picture_does_not_count() {
 }
 
 #[test]
-fn silence_and_slowness_run_into_their_limits() {
+fn silence_runs_into_the_idle_limit() {
+    let body = noise(10_000);
+    let mut table = Table::default();
+    let silent = Bad("failed/timeout", 1);
+    table.case("silent", Reply::silent(), silent);
+    table.case("after-0", Reply::ok(body.clone()).hang_after(0), silent);
+    table.case("within", Reply::ok(body.clone()).hang_after(5_000), silent);
+    table.case(
+        "chunked",
+        Reply::ok(body).chunked().hang_after(5_000),
+        silent,
+    );
+    let gannet = faulty().set("fetch.retries=0").set("fetch.idle_timeout=1s");
+    table.hold(&gannet);
+}
+
+#[test]
+fn a_slow_drip_is_too_slow() {
     let body = noise(10_000);
     let drip = Duration::from_millis(20);
     let mut table = Table::default();
-    table.case("silent", Reply::silent(), Bad("failed/timeout", 1));
-    table.case(
-        "hangs-after-0",
-        Reply::ok(body.clone()).hang_after(0),
-        Bad("failed/timeout", 1),
-    );
-    table.case(
-        "hangs",
-        Reply::ok(body.clone()).hang_after(5_000),
-        Bad("failed/timeout", 1),
-    );
-    table.case(
-        "chunked-hangs",
-        Reply::ok(body.clone()).chunked().hang_after(5_000),
-        Bad("failed/timeout", 1),
-    );
-    table.case(
-        "slow",
-        Reply::ok(body.clone()).drip(1, drip),
-        Bad("failed/too-slow", 1),
-    );
-    table.case(
-        "slow-chunked",
-        Reply::ok(body.clone()).chunked().drip(1, drip),
-        Bad("failed/too-slow", 1),
-    );
-    table.hold(
-        &faulty()
-            .set("fetch.retries=0")
-            .set("fetch.idle_timeout=1s")
-            .set("fetch.min_speed=1000")
-            .set("fetch.min_speed_window=700ms"),
-    );
+    let slow = Bad("failed/too-slow", 1);
+    table.case("slow", Reply::ok(body.clone()).drip(1, drip), slow);
+    table.case("chunked", Reply::ok(body).chunked().drip(1, drip), slow);
+    let gannet = faulty().set("fetch.retries=0").set("fetch.min_speed=1000");
+    table.hold(&gannet.set("fetch.min_speed_window=700ms"));
 }
 
 #[test]
@@ -1109,6 +1104,7 @@ fn a_body_cut_off_is_continued_where_it_was() {
     let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
     let dated = Reply::ok(body.clone())
         .last_modified("Fri, 20 Nov 2020 12:00:00 GMT")
+        .header("Date", "Fri, 20 Nov 2020 13:00:00 GMT")
         .ranges();
     let bare = Reply::ok(body.clone()).ranges();
     let weak = Reply::ok(body.clone()).etag("W/\"v1\"").ranges();
@@ -1203,7 +1199,7 @@ fn a_body_cut_off_is_continued_where_it_was() {
                 .etag("\"v2\""),
             whole.clone(),
         ],
-        Either(&["stored"]),
+        Stored(3),
     );
     table.sequence(
         "another-length",
@@ -1212,7 +1208,7 @@ fn a_body_cut_off_is_continued_where_it_was() {
             part("bytes 50000-59999/60000", &body[50_000..60_000]),
             whole,
         ],
-        Either(&["stored"]),
+        Stored(3),
     );
     let (origin, run) = table.hold(&faulty().set("fetch.retries=3"));
     let digest = common::sha256(&body);
@@ -1395,13 +1391,9 @@ fn a_proxy_is_used_unless_it_is_not_wanted() {
     let direct = Origin::with("/file", Reply::ok("direct"));
     let at = format!("http://ann:s3cret@{}", proxy.address);
     let outside = "http://8.8.8.8/file";
-    let run = Gannet::any().arg(format!("--proxy={at}")).fetch([outside]);
-    // The later of two flags would be a usage error; the helper gives one already.
-    assert_eq!(run.code, Some(2), "{}", run.stderr);
-
     let base = || {
         Gannet::guarded()
-            .arg("--kind=any")
+            .set("job.kind=any")
             .arg("--allow-private")
             .set("fetch.retries=0")
     };
@@ -1438,7 +1430,7 @@ fn a_proxy_is_used_unless_it_is_not_wanted() {
 fn a_proxy_that_fails_is_told_from_an_origin_that_does() {
     let base = || {
         Gannet::guarded()
-            .arg("--kind=any")
+            .set("job.kind=any")
             .arg("--allow-private")
             .set("fetch.retries=0")
     };
