@@ -18,7 +18,7 @@ pub mod pictures;
 pub mod sandbox;
 pub mod site;
 
-pub use sandbox::{Run, Running, Sandbox};
+pub use sandbox::{Report, Run, Running, Sandbox};
 pub use site::{Answer, Asked, Site};
 
 /// Hexadecimal SHA-256.
