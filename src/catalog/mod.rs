@@ -80,6 +80,14 @@ impl Known {
         let age = (now - checked).to_std().unwrap_or_default();
         self.fresh_until.is_some_and(|until| now < until) || age < refresh_after
     }
+
+    /// Has the origin asked for the bytes, whatever it said about those that were there.
+    pub fn forget_validators(&mut self) {
+        self.etag = None;
+        self.last_modified = None;
+        self.fresh_until = None;
+        self.checked = None;
+    }
 }
 
 /// A file as the catalog has it.

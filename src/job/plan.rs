@@ -155,7 +155,13 @@ impl Planner {
         let now = Utc::now();
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
-            let known = known.remove(&key);
+            let mut known = known.remove(&key);
+            if let (Some(known), Some(promised)) = (&mut known, target.sha256)
+                && known.file.as_ref().is_some_and(|file| file.sha256 != promised)
+            {
+                // The list promises other bytes than those at hand: neither a fresh record nor a 304 will do.
+                known.forget_validators();
+            }
             if known.as_ref().is_some_and(|known| known.job == self.job.id) {
                 planned.repeats += 1;
                 self.forget([key]);
@@ -245,10 +251,7 @@ impl Planner {
                 .as_ref()
                 .is_some_and(|file| length != Some(file.bytes))
             {
-                known.etag = None;
-                known.last_modified = None;
-                known.fresh_until = None;
-                known.checked = None;
+                known.forget_validators();
                 if let Some(file) = &mut known.file {
                     file.is_present = false;
                 }

@@ -326,6 +326,17 @@ impl Shared {
         let failure = match attempt {
             Attempt::Answer(Answer::File(download)) => {
                 ticket.status = Some(download.meta.status);
+                if let Some(promised) = ticket.target.sha256
+                    && promised != download.sha256
+                {
+                    let detail = format!(
+                        "its sha256 is {}, and the list promises {promised}",
+                        download.sha256
+                    );
+                    return self
+                        .settle(ticket.fail(Outcome::Rejected, Reason::Checksum, detail))
+                        .await;
+                }
                 let item = ticket.item(Outcome::Stored);
                 let (meta, replaces) = (
                     download.meta.clone(),
