@@ -472,7 +472,6 @@ fn lists_that_are_something_else_end_with_1() {
         ("random", (0..4000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
         ("other.xml", b"<?xml version=\"1.0\"?><catalog><book/></catalog>".to_vec()),
         ("cut.txt.gz", gzip(b"http://a.example/1\n")[..12].to_vec()),
-        ("wrong.gz", b"http://a.example/1\n".to_vec()),
         ("no-columns.csv", b"a,b,c\n1,2,3\n".to_vec()),
     ] {
         sandbox.write(name, bytes);
@@ -585,4 +584,26 @@ fn entities_of_a_list_are_neither_expanded_without_end_nor_fetched() {
     sandbox.write("sitemap.xml", bomb);
     let run = sandbox.fetch(&["sitemap.xml", "--set", "fetch.retries=0"]);
     assert!(matches!(run.code(), 1 | 3), "{run}");
+}
+
+#[test]
+fn a_checksum_that_a_list_adds_later_holds_for_known_files_too() {
+    let (sandbox, site) = (
+        Sandbox::new(),
+        Site::start(|asked| {
+            pictures(asked)
+                .header("ETag", "\"1\"")
+                .header("Cache-Control", "max-age=1000")
+                .unless_known(asked)
+        }),
+    );
+    let url = site.url("/1");
+    sandbox.fetch_list(format!("{url}\n"), 0, &[]);
+    let before = sandbox.files();
+    let good = format!("{url}\n  checksum=sha-256={}\n", sha256(&png(1)));
+    assert_eq!(sandbox.fetch_list(good, 0, &[]).count("unchanged"), 1);
+    let wrong = format!("{url}\n  checksum=sha-256={}\n", sha256(&png(2)));
+    let report = sandbox.fetch_list(wrong, 3, &[]);
+    assert_eq!(report.only()["reason"], "checksum");
+    assert_eq!(sandbox.files(), before);
 }
