@@ -14,6 +14,7 @@ use super::redirect::Trail;
 use super::response::Response;
 use super::settings::{Hosts, Settings};
 use super::wire::{Deadline, Wire};
+use crate::target::SafeUrl;
 
 /// The process's one HTTP client: its connections, its names, its limits. Shared behind an `Arc`.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Client {
     total: Duration,
     min_speed: u64,
     window: Duration,
+    settings: Settings,
 }
 
 /// What to ask for.
@@ -64,6 +66,7 @@ impl Client {
             total: settings.total_timeout,
             min_speed: settings.min_speed.as_u64(),
             window: settings.min_speed_window,
+            settings: settings.clone(),
         })
     }
 
@@ -124,6 +127,39 @@ impl Client {
         max_bytes: u64,
     ) -> Result<Response, FetchError> {
         self.follow(url, accept, max_bytes, self.redirects).await
+    }
+
+    /// The same with further attempts, as targets get them: a list that is out of reach for a moment
+    /// must not cost a whole job.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), for the last attempt.
+    pub async fn get_patiently(
+        &self,
+        url: &Url,
+        accept: &str,
+        max_bytes: u64,
+    ) -> Result<Response, FetchError> {
+        let mut failures = 0;
+        loop {
+            let error = match self.get(url, accept, max_bytes).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = error
+                .retry_after()
+                .unwrap_or_else(|| super::backoff(&self.settings, failures));
+            if !error.is_retriable()
+                || failures > self.settings.retries
+                || wait > self.settings.retry_after_max
+            {
+                return Err(error);
+            }
+            tracing::debug!(url = %SafeUrl::new(url), attempts = failures, "another attempt follows: {error}");
+            tokio::time::sleep(wait).await;
+        }
     }
 
     pub(super) async fn follow(

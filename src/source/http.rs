@@ -15,7 +15,7 @@ const ACCEPT: &str = "text/plain, text/csv, text/tab-separated-values, applicati
 impl Fetch for Client {
     async fn open(&self, url: &Url) -> Result<RemoteBody, FetchFailure> {
         // A list streams, so its length costs no memory.
-        let response = self.get(url, ACCEPT, u64::MAX).await?;
+        let response = self.get_patiently(url, ACCEPT, u64::MAX).await?;
         Ok(RemoteBody {
             media_type: response.media_type().map(str::to_owned),
             final_url: response.url.clone(),
