@@ -8,6 +8,7 @@ mod jobs;
 mod man;
 mod watch;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
@@ -33,8 +34,13 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "gannet", &mut std::io::stdout());
-            Ok(0)
+            // Written in one go at the end: the generator itself panics when its output is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gannet", &mut script);
+            std::io::stdout()
+                .write_all(&script)
+                .map(|()| 0)
+                .context("cannot print the completion script")
         }
         Command::Man => man::run(),
     };
