@@ -8,15 +8,7 @@ use crate::downloader;
 
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let loaded = load(global, Vec::new())?;
-    let kinds = downloader::builtin(&loaded.config.image);
-    if kinds.get(&loaded.config.job.kind).is_none() {
-        let known: Vec<&str> = kinds.kinds().collect();
-        anyhow::bail!(
-            "`job.kind` is `{}`; there are {}",
-            loaded.config.job.kind,
-            known.join(", ")
-        );
-    }
+    downloader::builtin(&loaded.config.image).find(&loaded.config.job.kind)?;
     let mut stdout = std::io::stdout().lock();
     match &loaded.file {
         Some(file) => writeln!(

@@ -97,6 +97,7 @@ fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<S
 async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
     let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
     let spec = spec(args, config, &client)?;
+    downloader::builtin(&config.image).find(&spec.kind)?;
     let stdout = std::io::stdout();
     rehearse(&spec, config.setup(), &mut stdout.lock()).await?;
     Ok(0)

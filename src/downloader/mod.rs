@@ -132,6 +132,15 @@ impl Rejection {
     }
 }
 
+/// A kind that nobody registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no downloader for the kind `{kind}`; `job.kind` and `--kind` know {known}")]
+pub struct UnknownKind {
+    kind: String,
+    /// All kinds, in words.
+    known: String,
+}
+
 /// The kinds that gannet itself knows: `any`, `document` and `image`.
 pub fn builtin(image: &image::Settings) -> Registry {
     let mut registry = Registry::default();
@@ -154,6 +163,22 @@ impl Registry {
     /// The downloader of a kind.
     pub fn get(&self, kind: &str) -> Option<Arc<dyn Downloader>> {
         self.0.get(kind).cloned()
+    }
+
+    /// The downloader of a kind, or an error that names all there are.
+    ///
+    /// # Errors
+    ///
+    /// When nobody registered the kind.
+    pub fn find(&self, kind: &str) -> Result<Arc<dyn Downloader>, UnknownKind> {
+        self.get(kind).ok_or_else(|| UnknownKind {
+            kind: kind.to_owned(),
+            known: self
+                .kinds()
+                .map(|kind| format!("`{kind}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
     }
 
     /// The names of all kinds, in alphabetical order.

@@ -195,13 +195,8 @@ pub enum JobError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// The settings name a kind that nobody registered.
-    #[error("there is no downloader for the kind `{kind}`; `job.kind` and `--kind` know {known}")]
-    UnknownKind {
-        /// The kind.
-        kind: String,
-        /// All kinds, in words.
-        known: String,
-    },
+    #[error(transparent)]
+    UnknownKind(#[from] crate::downloader::UnknownKind),
     /// A report cannot be written.
     #[error(transparent)]
     Observer(anyhow::Error),

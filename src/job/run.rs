@@ -93,18 +93,7 @@ impl Engine {
         observer: &mut dyn Observer,
         stop: CancellationToken,
     ) -> Result<Summary, JobError> {
-        let downloader = self
-            .registry
-            .get(&spec.kind)
-            .ok_or_else(|| JobError::UnknownKind {
-                kind: spec.kind.clone(),
-                known: self
-                    .registry
-                    .kinds()
-                    .map(|kind| format!("`{kind}`"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })?;
+        let downloader = self.registry.find(&spec.kind)?;
         let id = Uuid::now_v7();
         let started = Utc::now();
         let head = Head {
@@ -250,6 +239,15 @@ impl Running<'_> {
         let stored_before = self.tally.counts.stored;
         for item in items {
             self.tally.add(item);
+            if let Some(reason) = item.reason {
+                tracing::debug!(
+                    job.id = %self.job.id,
+                    "{} `{}`: {reason}: {}",
+                    item.outcome,
+                    item.url,
+                    item.detail.as_deref().unwrap_or_default(),
+                );
+            }
         }
         self.job.window.add_permits(items.len());
         if let (Some(wanted), Some(count)) = (&self.job.wanted, self.count) {
