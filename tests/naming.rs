@@ -1,0 +1,515 @@
+//! Names of files: where they come from, what is made of hostile ones, and that nothing is ever written
+//! outside the store or over what was there.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use support::pictures::{every_format, jpeg, png};
+use support::{Answer, Asked, Sandbox, Site};
+
+/// `Content-Disposition` as bytes, and the name that the file gets; `None`: a random one.
+const HEADERS: &[(&[u8], Option<&str>)] = &[
+    (b"attachment; filename=\"cat.png\"", Some("cat.png")),
+    (b"attachment; filename=cat.png", Some("cat.png")),
+    (b"ATTACHMENT;FILENAME = \"cat.png\"", Some("cat.png")),
+    (b"inline; filename=\"cat.png\"; size=12", Some("cat.png")),
+    (b"attachment; filename=\"a \\\"b\\\" c.png\"", Some("a _b_ c.png")),
+    (b"attachment; filename=\"old.png\"; filename*=UTF-8''caf%C3%A9.png", Some("caf\u{e9}.png")),
+    (b"attachment; filename*=UTF-8'en'%e2%82%ac%20rates.png; filename=x.png", Some("\u{20ac} rates.png")),
+    (b"attachment; filename*=iso-8859-1''caf%E9.png", Some("caf\u{e9}.png")),
+    (b"attachment; filename*=UTF-8''%; filename=\"plain.png\"", Some("plain.png")),
+    (b"attachment; filename=\"caf\xc3\xa9.png\"", Some("caf\u{e9}.png")),
+    (b"attachment; filename=\"caf\xe9.png\"", Some("caf\u{e9}.png")),
+    (b"attachment; filename=\"cafe\xcc\x81.png\"", Some("caf\u{e9}.png")),
+    (b"attachment; filename=\"../../etc/passwd\"", Some("passwd.png")),
+    (b"attachment; filename=\"C:\\\\Temp\\\\cat.png\"", Some("cat.png")),
+    (b"attachment; filename=\"/etc/cat.png\"", Some("cat.png")),
+    (b"attachment; filename*=UTF-8''..%2F..%2Fcat.png", Some("cat.png")),
+    (b"attachment; filename=\"cat.jpg\"", Some("cat.png")),
+    (b"attachment; filename=\"cat\"", Some("cat.png")),
+    (b"attachment; filename=\"cat.v2\"", Some("cat.v2.png")),
+    (b"attachment", None),
+    (b"attachment; filename=\"\"", None),
+    (b"attachment; filename=\"..\"", None),
+    (b"attachment; filename=\"../\"", None),
+    (b"", None),
+];
+
+#[test]
+fn the_header_names_the_file() {
+    for (header, name) in HEADERS {
+        let header = header.to_vec();
+        let shown = String::from_utf8_lossy(&header).into_owned();
+        let sandbox = Sandbox::new();
+        let site =
+            Site::start(move |_| Answer::ok(png(1)).header("Content-Disposition", &header));
+        let report = sandbox.fetch_list(site.list(["/from-url.png"]), 0, &[]);
+        let path = report.only()["path"].as_str().unwrap();
+        match name {
+            Some(name) => {
+                assert_eq!(path, *name, "{shown}");
+                assert_eq!(report.only()["name_from"], "header", "{shown}");
+            }
+            None => {
+                assert_eq!(report.only()["name_from"], "random", "{shown}: {path}");
+                assert!(path.ends_with(".png") && path.len() > 8, "{shown}: {path}");
+            }
+        }
+        assert_eq!(sandbox.names(), [path], "{shown}");
+    }
+}
+
+fn named(asked: &Asked) -> Answer {
+    let n = asked.path.rsplit('/').next().unwrap_or_default().bytes();
+    let n = n.fold(7_u32, |n, b| n.wrapping_mul(31).wrapping_add(u32::from(b)));
+    Answer::ok(png(n)).header("Content-Disposition", "attachment; filename=\"header.png\"")
+}
+
+#[test]
+fn the_order_of_places_is_a_setting() {
+    let site = Site::start(named);
+    let list = format!("{}\n  out=listed.png\n", site.url("/in-url.png?x=1"));
+    for (order, name) in [
+        (None, "listed.png"),
+        (Some("[\"list\", \"header\"]"), "listed.png"),
+        (Some("[\"header\", \"list\"]"), "header.png"),
+        (Some("[\"url\", \"header\"]"), "in-url.png"),
+    ] {
+        let sandbox = Sandbox::new();
+        let set = format!("naming.order={}", order.unwrap_or_default());
+        let args = ["--set", &set];
+        sandbox.fetch_list(&list, 0, if order.is_some() { &args } else { &[] });
+        assert_eq!(sandbox.names(), [name], "{order:?}");
+    }
+    let sandbox = Sandbox::new();
+    let report = sandbox.fetch_list(&list, 0, &["--set", "naming.order=[\"random\"]"]);
+    assert_eq!(report.only()["name_from"], "random");
+}
+
+#[test]
+fn two_random_names_differ() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(|_| Answer::ok(png(1))));
+    let paths: Vec<String> = (0..100).map(|n| format!("/{n}")).collect();
+    sandbox.fetch_list(site.list(paths), 0, &[]);
+    assert_eq!(sandbox.files().len(), 100);
+}
+
+/// Names that lead elsewhere, hide, or cannot be created.
+const HOSTILE: &[&str] = &[
+    "../up.png",
+    "../../up.png",
+    "..\\up.png",
+    "..\\..\\up.png",
+    "/tmp/gannet-absolute.png",
+    "C:\\gannet.png",
+    "c:gannet.png",
+    "\\\\server\\share\\gannet.png",
+    "....//up.png",
+    "..%2fup.png",
+    "%2e%2e%2fup.png",
+    "..\u{2215}up.png",
+    "..\u{ff0f}up.png",
+    "a/../../../up.png",
+    ".hidden.png",
+    ".gannet",
+    ".gannet/catalog.db",
+    ".gannet/stage/x",
+    "..",
+    ".",
+    "",
+    " ",
+    "...",
+    "~root",
+    "con.png",
+    "NUL",
+    "aux.txt.png",
+    "COM1",
+    "a\u{0}b.png",
+    "a\u{7}b\u{1b}[31m.png",
+    "a\u{202e}gnp.exe",
+    "a\u{200b}b.png",
+    "tab\there.png",
+    "a:b*c?d\"e<f>g|h.png",
+    "trailing. . .",
+    "x.png\u{0}.sh",
+    "name.sh",
+    "cafe\u{301}.png",
+];
+
+/// Every visible file is a safe name below the store, and nothing is elsewhere.
+#[track_caller]
+fn assert_contained(sandbox: &Sandbox, allowed: &[&str], what: &str) {
+    for path in sandbox.everything() {
+        let path = path.strip_prefix(sandbox.path("")).unwrap();
+        let inside = path.starts_with("out");
+        let listed = allowed.iter().any(|name| path == std::path::Path::new(name));
+        assert!(inside || listed, "{what}: {} is outside", path.display());
+    }
+    assert!(!std::path::Path::new("/tmp/gannet-absolute.png").exists());
+    for name in sandbox.names() {
+        for part in name.split('/') {
+            let why = format!("{what}: {name:?}");
+            assert!(!part.is_empty() && !part.starts_with('.'), "{why}");
+            assert!(!part.ends_with(['.', ' ']), "{why}");
+            assert!(part.len() <= 255, "{why}");
+            assert!(
+                !part.chars().any(|c| c.is_control()
+                    || "\\:*?\"<>|".contains(c)
+                    || ('\u{202a}'..='\u{202e}').contains(&c)
+                    || ('\u{200b}'..='\u{200f}').contains(&c)),
+                "{why}"
+            );
+        }
+        let last = name.rsplit('/').next().unwrap();
+        let stem = last.split('.').next().unwrap().to_ascii_uppercase();
+        assert!(!["CON", "NUL", "AUX", "PRN", "COM1"].contains(&&*stem), "{what}: {name:?}");
+        assert!(last.ends_with(".png"), "{what}: {name:?} is a PNG");
+    }
+}
+
+const OWN: &[&str] = &["list.txt", "list.csv", "list.jsonl", "report.json"];
+
+#[test]
+fn no_name_of_a_list_leaves_the_store() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let mut list = String::new();
+    for (n, name) in HOSTILE.iter().enumerate() {
+        let row = serde_json::json!({ "url": site.url(&format!("/{n}")), "name": name });
+        list += &format!("{row}\n");
+    }
+    sandbox.write("list.jsonl", &list);
+    let report = sandbox.fetch_report(0, &["list.jsonl"]);
+    assert_eq!(report.count("stored") as usize, HOSTILE.len());
+    assert_eq!(sandbox.files().len(), HOSTILE.len());
+    assert_contained(&sandbox, OWN, "list");
+
+    let sandbox = Sandbox::new();
+    let mut list = String::new();
+    for (n, name) in HOSTILE.iter().enumerate() {
+        list += &format!("{}\n  out={name}\n", site.url(&format!("/{n}")));
+    }
+    let report = sandbox.fetch_list(list, 0, &[]);
+    assert_eq!(report.count("stored") as usize, HOSTILE.len());
+    assert_contained(&sandbox, OWN, "out=");
+}
+
+#[test]
+fn no_header_leaves_the_store() {
+    for form in 0..3 {
+        let site = Site::start(move |asked| {
+            let n: usize = asked.path[1..].parse().unwrap();
+            let name = HOSTILE[n];
+            let encoded: String = name.bytes().map(|b| format!("%{b:02X}")).collect();
+            // What cannot stand in a header at all would only break the answer.
+            let raw = name.replace(|c: char| c.is_control() && c != '\t', "");
+            let header = match form {
+                0 => format!("attachment; filename=\"{raw}\""),
+                1 => format!("attachment; filename={raw}"),
+                _ => format!("attachment; filename*=UTF-8''{encoded}"),
+            };
+            named(asked);
+            Answer::ok(png(n as u32)).header("Content-Disposition", header)
+        });
+        let sandbox = Sandbox::new();
+        let paths: Vec<String> = (0..HOSTILE.len()).map(|n| format!("/{n}")).collect();
+        let report = sandbox.fetch_list(site.list(paths), 0, &[]);
+        assert_eq!(report.count("stored") as usize, HOSTILE.len());
+        assert_contained(&sandbox, OWN, "header");
+    }
+}
+
+#[test]
+fn no_url_leaves_the_store() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(|asked: &Asked| {
+        Answer::ok(png(asked.path.len() as u32))
+    }));
+    let mut list = String::new();
+    for name in HOSTILE {
+        let encoded: String = name.bytes().map(|b| format!("%{b:02X}")).collect();
+        list += &format!("{}\n", site.url(&format!("/a/{encoded}")));
+    }
+    let args = [
+        "--set",
+        "naming.order=[\"url\"]",
+        "--set",
+        "naming.template={album}/{host}/{date}/{name}",
+        "--max-failures",
+        "100%",
+    ];
+    sandbox.fetch_list(list, 0, &args);
+    assert!(sandbox.files().len() > HOSTILE.len() / 2);
+    assert_contained(&sandbox, OWN, "url");
+}
+
+#[test]
+fn no_album_leaves_the_store() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let mut rows = String::new();
+    let mut options = String::new();
+    for (n, album) in HOSTILE.iter().enumerate() {
+        let row = serde_json::json!({ "url": site.url(&format!("/{n}")), "album": album });
+        rows += &format!("{row}\n");
+        options += &format!("{}\n  dir={album}\n", site.url(&format!("/dir/{n}")));
+    }
+    sandbox.write("list.jsonl", rows);
+    sandbox.fetch_report(3, &["list.jsonl"]);
+    assert_contained(&sandbox, OWN, "album");
+    sandbox.fetch_list(options, 0, &[]);
+    assert_contained(&sandbox, OWN, "dir=");
+    for album in ["..", "../x", "/tmp/x", "a/../../x", ".gannet", "a/.gannet", "a\\..\\..\\x"] {
+        let url = site.url("/1");
+        let run = sandbox.fetch(&["-u", &url, "--album", album]);
+        assert_eq!(run.code(), 1, "{album}: {run}");
+        assert_contained(&sandbox, OWN, album);
+    }
+}
+
+#[test]
+fn no_template_leaves_the_store() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let url = site.url("/1");
+    for template in [
+        "../{name}",
+        "/{name}",
+        "/tmp/{name}",
+        "a/../../{name}",
+        "./{name}",
+        ".gannet/{name}",
+        ".{name}",
+        "a//{name}/",
+        "a\\..\\{name}",
+        "{name}/..",
+        "{album}/",
+        "",
+    ] {
+        let set = format!("naming.template={template}");
+        let run = sandbox.fetch(&["-u", &url, "--set", &set]);
+        assert!(matches!(run.code(), 0 | 1), "{template}: {run}");
+        if run.code() == 1 {
+            assert!(run.stderr.contains("naming.template"), "{template}: {run}");
+        }
+        assert_contained(&sandbox, OWN, template);
+    }
+}
+
+#[test]
+fn links_in_the_store_do_not_lead_out_of_it() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    std::fs::create_dir_all(sandbox.path("elsewhere")).unwrap();
+    std::fs::create_dir_all(sandbox.store()).unwrap();
+    sandbox.write("precious", "mine");
+    std::os::unix::fs::symlink("../precious", sandbox.path("out/header.png")).unwrap();
+    std::os::unix::fs::symlink("/nonexistent", sandbox.path("out/dangling.png")).unwrap();
+    let list = format!("{}\n{}\n  out=dangling.png\n", site.url("/1"), site.url("/2"));
+    sandbox.fetch_list(list, 0, &[]);
+    assert_eq!(sandbox.read("precious"), b"mine");
+    let link = |name: &str| std::fs::read_link(sandbox.path("out").join(name)).unwrap();
+    assert_eq!(link("header.png"), std::path::Path::new("../precious"));
+    assert_eq!(link("dangling.png"), std::path::Path::new("/nonexistent"));
+    // A linked album is the owner's own doing, but no list can make one.
+    assert!(support::sandbox::walk(&sandbox.path("elsewhere")).is_empty());
+}
+
+#[test]
+fn two_urls_that_want_one_name_both_get_a_file_whoever_comes_first() {
+    let site = Site::start(named);
+    let names = |paths: &[&str]| {
+        let sandbox = Sandbox::new();
+        let report = sandbox.fetch_list(site.list(paths), 0, &["--concurrency", "1"]);
+        assert_eq!(sandbox.files().len(), paths.len());
+        let names = report.items().iter().map(|item| {
+            let text = |key: &str| item[key].as_str().unwrap().to_owned();
+            (text("url"), text("path"))
+        });
+        names.collect::<BTreeMap<_, _>>()
+    };
+    let found = names(&["/a", "/b", "/c"]);
+    let plain = found.values().filter(|name| *name == "header.png").count();
+    assert_eq!(plain, 1, "{found:?}");
+    for name in found.values().filter(|name| *name != "header.png") {
+        let digits = name
+            .strip_prefix("header-")
+            .and_then(|rest| rest.strip_suffix(".png"))
+            .unwrap_or_else(|| panic!("{name}"));
+        assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+    }
+    // A URL's digits depend on the URL alone.
+    let reversed = names(&["/c", "/b", "/a"]);
+    for (url, name) in &found {
+        let other = &reversed[url];
+        assert!(name == other || name == "header.png" || other == "header.png");
+    }
+}
+
+#[test]
+fn a_hundred_urls_that_want_one_name_get_a_hundred_files() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let paths: Vec<String> = (0..100).map(|n| format!("/{n}")).collect();
+    sandbox.fetch_list(site.list(&paths), 0, &[]);
+    assert_eq!(sandbox.files().len(), 100);
+    // Also in letters that some file systems take for the same.
+    let sandbox = Sandbox::new();
+    let list = format!(
+        "{}\n  out=Same.png\n{}\n  out=same.png\n{}\n  out=SAME.PNG\n",
+        site.url("/1"),
+        site.url("/2"),
+        site.url("/3")
+    );
+    sandbox.fetch_list(list, 0, &[]);
+    assert_eq!(sandbox.files().len(), 3);
+}
+
+#[test]
+fn a_file_that_is_not_gannets_is_never_written_over() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    sandbox.write("out/header.png", "mine");
+    std::fs::create_dir_all(sandbox.path("out/folder.png")).unwrap();
+    let list = format!("{}\n{}\n  out=folder.png\n", site.url("/1"), site.url("/2"));
+    let report = sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(report.count("stored"), 2);
+    assert_eq!(sandbox.read("out/header.png"), b"mine");
+    assert!(sandbox.path("out/folder.png").is_dir());
+    assert_eq!(sandbox.files().len(), 3);
+    // Nor by a later run that brings its file again.
+    let own = report.of(&site.url("/1"))["path"].as_str().unwrap().to_owned();
+    std::fs::remove_file(sandbox.path("out").join(&own)).unwrap();
+    sandbox.fetch_list(&list, 0, &["--refresh"]);
+    assert_eq!(sandbox.read("out/header.png"), b"mine");
+    assert!(sandbox.path("out").join(&own).exists());
+}
+
+#[test]
+fn the_extension_agrees_with_the_bytes() {
+    for (extension, bytes) in every_format(3) {
+        let site = Site::start({
+            let bytes = bytes.clone();
+            move |asked| {
+                Answer::ok(bytes.clone())
+                    .header("Content-Type", "image/x-lie")
+                    .header("Content-Disposition", format!("attachment; filename=\"{}\"", &asked.path[1..]))
+            }
+        });
+        let sandbox = Sandbox::new();
+        sandbox.fetch_list(
+            site.list([&format!("/right.{extension}"), "/bare", "/wrong.pdf", "/wrong.exe", "/wrong.html"].map(|p| p.to_owned())),
+            0,
+            &[],
+        );
+        for name in sandbox.names() {
+            assert!(name.ends_with(&format!(".{extension}")), "{extension}: {name}");
+        }
+        assert!(sandbox.names().contains(&format!("right.{extension}")));
+    }
+    // Other spellings of the right extension stay as they are.
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked: &Asked| {
+        Answer::ok(jpeg(1))
+            .header("Content-Disposition", format!("attachment; filename=\"{}\"", &asked.path[1..]))
+    });
+    sandbox.fetch_list(site.list(["/a.jpg", "/b.jpeg"]), 0, &[]);
+    assert_eq!(sandbox.names(), ["a.jpg", "b.jpeg"]);
+}
+
+#[test]
+fn long_names_are_cut_between_characters() {
+    let site = Site::start(|asked: &Asked| {
+        let n: u32 = asked.path[1..].parse().unwrap();
+        Answer::ok(png(n))
+    });
+    let names = [
+        "x".repeat(5000),
+        "\u{e9}".repeat(400),
+        "\u{6c49}".repeat(200),
+        "\u{1f600}".repeat(100),
+        format!("{}.png", "y".repeat(300)),
+        "same".repeat(100) + "1",
+        "same".repeat(100) + "2",
+    ];
+    let mut list = String::new();
+    for (n, name) in names.iter().enumerate() {
+        let row = serde_json::json!({ "url": site.url(&format!("/{n}")), "name": name });
+        list += &format!("{row}\n");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("list.jsonl", list);
+    sandbox.fetch_report(0, &["list.jsonl"]);
+    assert_eq!(sandbox.files().len(), names.len());
+    for name in sandbox.names() {
+        assert!(name.len() <= 255 && name.len() > 200 && name.ends_with(".png"), "{name}");
+        assert!(!name.contains('\u{fffd}'));
+    }
+}
+
+#[test]
+fn a_template_lays_out_folders() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let list = format!("{}\n  out=a.png\n", site.url("/1"));
+    let args = [
+        "--album",
+        "Trees/Oaks",
+        "--set",
+        "naming.template={album}/{date}/{host}/{name}",
+    ];
+    let report = sandbox.fetch_list(list, 0, &args);
+    let parts: Vec<&str> = report.only()["path"].as_str().unwrap().split('/').collect();
+    let day = report.whole["started"].as_str().unwrap()[..10].to_owned();
+    assert_eq!(parts[..2], ["Trees", "Oaks"]);
+    // A run over midnight may name the next day.
+    assert!(parts[2] == day || *parts[2] == report.whole["finished"].as_str().unwrap()[..10]);
+    assert_eq!(parts[3..], ["127.0.0.1", "a.png"]);
+    assert!(sandbox.path("out").join(parts.join("/")).exists());
+}
+
+#[test]
+fn a_known_url_keeps_its_name_for_ever() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let version = std::sync::Arc::new(AtomicU32::new(0));
+    let site = Site::start({
+        let version = version.clone();
+        move |_| {
+            let version = version.load(Ordering::SeqCst);
+            Answer::ok(png(version)).header(
+                "Content-Disposition",
+                format!("attachment; filename=\"v{version}.png\""),
+            )
+        }
+    });
+    let sandbox = Sandbox::new();
+    let list = site.list(["/1"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(sandbox.names(), ["v0.png"]);
+    for next in 1..4 {
+        version.store(next, Ordering::SeqCst);
+        let order = if next == 3 { "naming.order=[\"random\"]" } else { "naming.order=[\"header\"]" };
+        let report = sandbox.fetch_list(&list, 0, &["--set", order]);
+        assert_eq!(report.count("changed"), 1);
+        assert_eq!(report.only()["path"], "v0.png");
+        let files = sandbox.files();
+        assert_eq!(files.len(), 1);
+        assert_eq!(files["v0.png"], png(next));
+    }
+}
+
+#[test]
+fn a_known_url_whose_format_changes_does_not_lie_about_it() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let second = std::sync::Arc::new(AtomicBool::new(false));
+    let site = Site::start({
+        let second = second.clone();
+        move |_| {
+            let body = if second.load(Ordering::SeqCst) { jpeg(1) } else { png(1) };
+            Answer::ok(body).header("Content-Disposition", "attachment; filename=\"a.png\"")
+        }
+    });
+    let sandbox = Sandbox::new();
+    let list = site.list(["/1"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    second.store(true, Ordering::SeqCst);
+    let report = sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(report.count("changed"), 1);
+    // "Keeps its name for ever" and "the extension agrees with the bytes" cannot both hold: the name stays,
+    // and the record tells the format.
+    assert_eq!(report.only()["format"], "jpeg");
+    assert_eq!(sandbox.files().len(), 1);
+}
