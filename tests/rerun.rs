@@ -1,0 +1,512 @@
+//! The second run and all later ones: nothing is brought twice, what changed or was lost is brought again,
+//! and no end of a run, however sudden, leaves the store in disorder.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use support::pictures::{png, png_of};
+use support::site::Gate;
+use support::{Answer, Asked, Sandbox, Site, catalog, sha256};
+
+const DATE: &str = "Tue, 01 Oct 2024 10:00:00 GMT";
+
+fn number(asked: &Asked) -> u32 {
+    asked.path[1..].parse().unwrap_or(0)
+}
+
+fn paths(n: u32) -> Vec<String> {
+    (0..n).map(|n| format!("/{n}")).collect()
+}
+
+/// Inode and time of every visible file.
+fn identities(sandbox: &Sandbox) -> BTreeMap<String, (u64, i64, i64)> {
+    let names = sandbox.names().into_iter().map(|name| {
+        let stat = std::fs::metadata(sandbox.store().join(&name)).unwrap();
+        (name, (stat.ino(), stat.mtime(), stat.mtime_nsec()))
+    });
+    names.collect()
+}
+
+/// What is visible is recorded with its sha256; with `complete`, what is recorded is visible too.
+#[track_caller]
+fn assert_in_order(sandbox: &Sandbox, complete: bool) {
+    let recorded = catalog::files(&sandbox.store());
+    let visible = sandbox.files();
+    for (name, bytes) in &visible {
+        let record = recorded
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is visible and not recorded"));
+        assert_eq!(record.sha256, sha256(bytes), "{name}");
+        assert_eq!(record.bytes, bytes.len() as i64, "{name}");
+    }
+    if complete {
+        for name in recorded.keys() {
+            assert!(visible.contains_key(name), "{name} is recorded and missing");
+        }
+        assert_eq!(sandbox.staged(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+// ---- Unchanged
+
+/// Two runs of twenty targets on a site that answers with these headers; the second gets `answer`.
+fn second_run(headers: &'static [(&str, &str)], args: &[&str]) -> (Sandbox, Site, u64) {
+    let sandbox = Sandbox::new();
+    let site = Site::start(move |asked| {
+        let answer = Answer::ok(png(number(asked)));
+        let answer = headers
+            .iter()
+            .fold(answer, |answer, (name, value)| answer.header(name, value));
+        answer.unless_known(asked)
+    });
+    let list = site.list(paths(20));
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("stored"), 20);
+    assert_in_order(&sandbox, true);
+    let before = identities(&sandbox);
+    site.forget();
+    let report = sandbox.fetch_list(&list, 0, args);
+    assert_eq!(report.count("unchanged"), 20, "{}", report.whole);
+    assert_eq!(report.items().len(), 20);
+    assert_eq!(identities(&sandbox), before, "something was written again");
+    assert_in_order(&sandbox, true);
+    for item in report.items() {
+        assert!(item["path"].is_string() && item["sha256"].is_string(), "{item}");
+    }
+    let bodies = site.body_bytes();
+    (sandbox, site, bodies)
+}
+
+#[test]
+fn an_etag_costs_one_conditional_request_and_no_body() {
+    let (_, site, bodies) = second_run(&[("ETag", "\"v1\"")], &[]);
+    assert_eq!((site.total(), bodies), (20, 0));
+    for asked in site.asked() {
+        assert_eq!(asked.header("if-none-match"), Some("\"v1\""));
+    }
+}
+
+#[test]
+fn a_weak_etag_will_do() {
+    let (_, site, bodies) = second_run(&[("ETag", "W/\"v1\"")], &[]);
+    assert_eq!((site.total(), bodies), (20, 0));
+}
+
+#[test]
+fn a_date_alone_costs_one_conditional_request_and_no_body() {
+    let (_, site, bodies) = second_run(&[("Last-Modified", DATE)], &[]);
+    assert_eq!((site.total(), bodies), (20, 0));
+    for asked in site.asked() {
+        assert_eq!(asked.header("if-modified-since"), Some(DATE));
+    }
+}
+
+#[test]
+fn the_same_bytes_without_any_validator_are_unchanged_and_not_written_again() {
+    let (_, site, bodies) = second_run(&[], &[]);
+    assert_eq!(site.total(), 20);
+    assert!(bodies > 0);
+}
+
+#[test]
+fn a_fresh_record_costs_no_request() {
+    let headers = &[("Cache-Control", "max-age=3600"), ("ETag", "\"v1\"")];
+    assert_eq!(second_run(headers, &[]).1.total(), 0);
+}
+
+#[test]
+fn expires_counts_as_freshness() {
+    let headers = &[("Expires", "Tue, 01 Oct 2097 12:00:00 GMT")];
+    assert_eq!(second_run(headers, &[]).1.total(), 0);
+    // The age counts from `Date` (RFC 9111, section 4.2.3): this answer was stale when it came.
+    let headers = &[("Date", DATE), ("Cache-Control", "max-age=3600")];
+    assert_eq!(second_run(headers, &[]).1.total(), 20);
+}
+
+#[test]
+fn what_may_not_be_reused_is_asked_again() {
+    for headers in [
+        &[("Cache-Control", "max-age=0"), ("ETag", "\"v1\"")][..],
+        &[("Cache-Control", "no-cache, max-age=3600"), ("ETag", "\"v1\"")],
+        &[("Cache-Control", "max-age=10"), ("Age", "11"), ("ETag", "\"v1\"")],
+    ] {
+        let (_, site, bodies) = second_run(headers, &[]);
+        assert_eq!((site.total(), bodies), (20, 0), "{headers:?}");
+    }
+}
+
+#[test]
+fn refresh_after_costs_no_request_until_then() {
+    let args = ["--set", "fetch.refresh_after=1h"];
+    assert_eq!(second_run(&[], &args).1.total(), 0);
+}
+
+#[test]
+fn refresh_asks_about_fresh_records_too() {
+    let headers = &[("Cache-Control", "max-age=3600"), ("ETag", "\"v1\"")];
+    let (_, site, bodies) = second_run(headers, &["--refresh"]);
+    assert_eq!((site.total(), bodies), (20, 0));
+    let args = ["--refresh", "--set", "fetch.refresh_after=1h"];
+    assert_eq!(second_run(&[], &args).1.total(), 20);
+}
+
+// ---- Changed, lost, mended
+
+/// A site of one picture whose version a test sets; version 1,000 and above are statuses less 1,000.
+fn versions() -> (Site, Arc<AtomicU32>) {
+    let version = Arc::new(AtomicU32::new(1));
+    let site = Site::start({
+        let version = version.clone();
+        move |asked| match version.load(Ordering::SeqCst) {
+            status @ 1000.. => Answer::status((status - 1000) as u16),
+            version => Answer::ok(png(version))
+                .header("ETag", format!("\"{version}\""))
+                .unless_known(asked),
+        }
+    });
+    (site, version)
+}
+
+#[test]
+fn changed_bytes_take_the_old_ones_place() {
+    let ((site, version), sandbox) = (versions(), Sandbox::new());
+    let list = site.list(["/a"]);
+    let first = sandbox.fetch_list(&list, 0, &[]);
+    version.store(2, Ordering::SeqCst);
+    let second = sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(second.count("changed"), 1);
+    assert_eq!(second.only()["path"], first.only()["path"]);
+    assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [png(2)]);
+    assert_in_order(&sandbox, true);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
+}
+
+#[test]
+fn a_failure_keeps_what_is_there_and_a_later_run_mends_it() {
+    let ((site, version), sandbox) = (versions(), Sandbox::new());
+    let list = site.list(["/a"]);
+    for status in [1404, 1500, 1200] {
+        version.store(status, Ordering::SeqCst);
+        sandbox.fetch_list(&list, 3, &["--set", "fetch.retries=1"]);
+        assert!(sandbox.files().is_empty());
+    }
+    version.store(1, Ordering::SeqCst);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("stored"), 1);
+    for status in [1404, 1503, 1200] {
+        version.store(status, Ordering::SeqCst);
+        sandbox.fetch_list(&list, 3, &["--set", "fetch.retries=0"]);
+        assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [png(1)], "{status}");
+        assert_in_order(&sandbox, true);
+    }
+    version.store(1, Ordering::SeqCst);
+    site.forget();
+    let report = sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(report.count("unchanged"), 1);
+    assert_eq!(site.body_bytes(), 0, "the ETag was forgotten over a failure");
+}
+
+#[test]
+fn a_lost_or_damaged_file_is_brought_again_to_its_place() {
+    let (sandbox, site) = (
+        Sandbox::new(),
+        Site::start(|asked| {
+            Answer::ok(png(number(asked)))
+                .header("ETag", "\"1\"")
+                .header("Cache-Control", "max-age=3600")
+                .unless_known(asked)
+        }),
+    );
+    let list = site.list(paths(6));
+    sandbox.fetch_list(&list, 0, &["--album", "a/b"]);
+    let whole = sandbox.files();
+    let names: Vec<&String> = whole.keys().collect();
+    let at = |n: usize| sandbox.store().join(names[n]);
+    std::fs::remove_file(at(0)).unwrap();
+    std::fs::write(at(1), &whole[names[1]][..10]).unwrap();
+    std::fs::write(at(2), "").unwrap();
+    std::fs::write(at(3), [&whole[names[3]][..], b"x"].concat()).unwrap();
+    site.forget();
+    let report = sandbox.fetch_list(&list, 0, &["--album", "a/b"]);
+    assert_eq!(site.total(), 4);
+    assert_eq!(report.count("unchanged"), 2);
+    assert_eq!(sandbox.files(), whole);
+    assert_in_order(&sandbox, true);
+
+    std::fs::remove_dir_all(sandbox.store().join("a")).unwrap();
+    sandbox.fetch_list(&list, 0, &["--album", "a/b"]);
+    assert_eq!(sandbox.files(), whole);
+}
+
+#[test]
+fn a_known_file_of_another_name_or_album_is_a_target_of_its_own() {
+    let ((site, _), sandbox) = (versions(), Sandbox::new());
+    let list = site.list(["/a"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    sandbox.fetch_list(&list, 0, &["--album", "x"]);
+    assert_eq!(sandbox.files().len(), 2);
+    assert_eq!(sandbox.fetch_list(&list, 0, &["--album", "x"]).count("unchanged"), 1);
+}
+
+#[test]
+fn a_lost_catalog_costs_the_bytes_again_and_no_file() {
+    let ((site, _), sandbox) = (versions(), Sandbox::new());
+    let list = format!("{}\n  out=a.png\n", site.url("/a"));
+    sandbox.fetch_list(&list, 0, &[]);
+    std::fs::remove_dir_all(sandbox.store().join(".gannet")).unwrap();
+    sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(sandbox.files()["a.png"], png(1));
+}
+
+#[test]
+fn a_damaged_catalog_ends_with_1_and_is_named() {
+    let ((site, _), sandbox) = (versions(), Sandbox::new());
+    let list = site.list(["/a"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    let before = sandbox.files();
+    let db = sandbox.store().join(".gannet/catalog.db");
+    for name in ["catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(sandbox.store().join(".gannet").join(name));
+    }
+    std::fs::write(&db, vec![b'x'; 8192]).unwrap();
+    sandbox.fetch(&["list.txt"]).expect(1).says(&["catalog.db"]);
+    assert_eq!(sandbox.files(), before);
+}
+
+#[test]
+fn a_store_may_be_moved() {
+    let ((site, _), sandbox) = (versions(), Sandbox::new());
+    sandbox.write("list.txt", site.list(["/a"]));
+    sandbox.fetch(&["list.txt"]).expect(0);
+    std::fs::rename(sandbox.store(), sandbox.path("moved")).unwrap();
+    let run = sandbox
+        .run(["fetch", "list.txt", "-o", "moved", "--allow-private", "--json"])
+        .expect(0);
+    assert_eq!(run.count("unchanged"), 1);
+}
+
+// ---- Stopped
+
+#[test]
+fn a_stopped_run_leaves_whole_reports_and_the_next_run_goes_on() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let (sandbox, gate) = (Sandbox::new(), Gate::new());
+        let site = Site::start({
+            let gate = gate.clone();
+            move |asked| {
+                if number(asked) >= 30 {
+                    gate.pass();
+                }
+                Answer::ok(png(number(asked)))
+            }
+        });
+        sandbox.write("list.txt", site.list(paths(500)));
+        let reports = ["r.json", "r.jsonl", "r.xml", "r.html"];
+        let mut args = vec!["list.txt"];
+        for report in reports {
+            args.extend(["--report", report]);
+        }
+        let run = sandbox.start(sandbox.fetch_args(&args));
+        // All thirty that are answered, and the eight that wait.
+        site.wait_for(38);
+        run.signal(signal);
+        let run = run.end_within(Duration::from_secs(20)).expect(code);
+        gate.open();
+        let report = sandbox.json("r.json");
+        assert_eq!(report["state"], "cancelled");
+        assert_eq!(report["counts"], run.json()["counts"]);
+        assert_eq!(report["counts"]["stored"], 30, "what had arrived is kept");
+        let items = report["items"].as_array().unwrap();
+        assert_eq!(Some(items.len() as u64), report["counts"]["targets"].as_u64());
+        for item in items {
+            assert!(
+                item["outcome"] == "stored"
+                    || item["outcome"] == "skipped" && item["reason"] == "cancelled",
+                "{item}"
+            );
+        }
+        let lines = String::from_utf8(sandbox.read("r.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), items.len() + 1);
+        assert_eq!(lines.last().unwrap()["state"], "cancelled");
+        let xml = String::from_utf8(sandbox.read("r.xml")).unwrap();
+        roxmltree::Document::parse(&xml).unwrap();
+        assert!(sandbox.read("r.html").trim_ascii_end().ends_with(b"</html>"));
+        assert_in_order(&sandbox, true);
+        assert_eq!(catalog::job_states(&sandbox.store()), ["cancelled"]);
+
+        let again = sandbox.fetch(&["list.txt"]).expect(0);
+        assert_eq!(again.count("unchanged"), 30);
+        assert_eq!(again.count("stored"), 470);
+        assert_in_order(&sandbox, true);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |_| {
+            gate.pass();
+            Answer::ok(png(1))
+        }
+    });
+    sandbox.write("list.txt", site.list(paths(20)));
+    let run = sandbox.start(sandbox.fetch_args(&["list.txt"]));
+    site.wait_for(8);
+    run.signal("TERM");
+    run.signal("TERM");
+    run.end_within(Duration::from_secs(20)).expect(143);
+    gate.open();
+}
+
+#[test]
+fn a_signal_while_the_list_is_awaited_ends_the_run() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |_| {
+            gate.pass();
+            Answer::ok("")
+        }
+    });
+    let url = site.url("/list.txt");
+    let run = sandbox.start(sandbox.fetch_args(&[&url]));
+    site.wait_for(1);
+    run.signal("TERM");
+    run.end_within(Duration::from_secs(20)).expect(143);
+    gate.open();
+}
+
+/// Numbers from a seed (xorshift64*), the same on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+}
+
+#[test]
+fn no_kill_at_any_instant_leaves_disorder() {
+    const TARGETS: u32 = 400;
+    const KILLS: u64 = 15;
+    let seed = std::env::var("GANNET_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(0x6761_6e6e_6574);
+    println!("GANNET_TEST_SEED={seed}");
+    let mut numbers = Numbers(seed);
+    let round = Arc::new(AtomicU32::new(0));
+    let site = Site::start({
+        let round = round.clone();
+        move |asked| {
+            let n = number(asked);
+            // A quarter of the files changes from round to round, so that kills hit replaced bytes too.
+            let version = if n.is_multiple_of(4) { round.load(Ordering::SeqCst) } else { 0 };
+            let side = 3 + (n % 40);
+            Answer::ok(png_of(n + 1000 * version, side))
+        }
+    });
+    let sandbox = Sandbox::new();
+    sandbox.write("list.txt", site.list(paths(TARGETS)));
+    let mut cut = 0;
+    for kill in 0..KILLS {
+        round.store(kill as u32, Ordering::SeqCst);
+        site.forget();
+        let args = ["list.txt", "--set", "storage.commit_files=16", "--report", "r.jsonl"];
+        let run = sandbox.start(sandbox.fetch_args(&args));
+        // The instant is counted in requests, and a little later so that it hits every step after them.
+        let requests = 1 + numbers.below(u64::from(TARGETS));
+        site.wait_for(requests as usize);
+        for _ in 0..numbers.below(4) {
+            std::fs::read_dir(sandbox.store()).into_iter().flatten().count();
+        }
+        let run = run.kill();
+        cut += u32::from(run.code() == 128 + 9);
+        assert_in_order_after_kill(&sandbox, &format!("seed {seed}, kill {kill} after {requests}"));
+    }
+    assert!(cut >= 5, "only {cut} runs of {KILLS} were cut off");
+    let last = sandbox.fetch(&["list.txt"]).expect(0);
+    assert_eq!(last.count("targets"), u64::from(TARGETS));
+    assert_in_order(&sandbox, true);
+    assert_eq!(sandbox.files().len(), TARGETS as usize, "no file came twice");
+    let last = sandbox.fetch(&["list.txt"]).expect(0);
+    assert_eq!(last.count("unchanged"), u64::from(TARGETS));
+}
+
+/// Between a crash and the next start a recorded file may still wait in the stage, and where it replaces
+/// another the older one is still whole.
+#[track_caller]
+fn assert_in_order_after_kill(sandbox: &Sandbox, what: &str) {
+    if !Path::new(&sandbox.store().join(".gannet/catalog.db")).exists() {
+        assert!(sandbox.files().is_empty(), "{what}");
+        return;
+    }
+    let recorded = catalog::files(&sandbox.store());
+    let staged: Vec<String> = sandbox
+        .staged()
+        .iter()
+        .map(|path| sha256(&std::fs::read(path).unwrap()))
+        .collect();
+    let visible = sandbox.files();
+    for (name, bytes) in &visible {
+        let record = recorded
+            .get(name)
+            .unwrap_or_else(|| panic!("{what}: {name} is visible and not recorded"));
+        let is_whole = image::load_from_memory(bytes).is_ok();
+        assert!(is_whole, "{what}: {name} is not whole");
+        assert!(
+            record.sha256 == sha256(bytes) || staged.contains(&record.sha256),
+            "{what}: {name} is neither what is recorded nor about to be replaced by it"
+        );
+    }
+    for (name, record) in &recorded {
+        assert!(
+            visible.contains_key(name) || staged.contains(&record.sha256),
+            "{what}: {name} is recorded and lost"
+        );
+    }
+}
+
+#[test]
+fn what_a_crash_left_staged_is_cleared_and_nothing_else() {
+    let ((site, _), sandbox) = (versions(), Sandbox::new());
+    let list = site.list(["/a"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    sandbox.write("out/.gannet/stage/0192a000000070008000000000000001", "half a file");
+    sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(sandbox.staged(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(sandbox.files().len(), 1);
+}
+
+#[test]
+fn a_job_that_was_killed_is_not_shown_as_ongoing_for_ever() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            Answer::ok(png(number(asked)))
+        }
+    });
+    sandbox.write("list.txt", site.list(paths(3)));
+    let run = sandbox.start(sandbox.fetch_args(&["list.txt"]));
+    site.wait_for(3);
+    run.kill();
+    gate.open();
+    sandbox.fetch(&["list.txt"]).expect(0);
+    let states = catalog::job_states(&sandbox.store());
+    assert_eq!(states.len(), 2);
+    assert_ne!(states[0], "ongoing");
+    assert_eq!(states[1], "completed");
+}
