@@ -11,6 +11,7 @@ mod watch;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::config::{Config, ConfigError, Loaded};
