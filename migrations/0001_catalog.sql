@@ -45,7 +45,7 @@ CREATE TABLE files (
     stored      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-CREATE INDEX files_by_content ON files (album, sha256);
+-- An index on (album, sha256) is made by the first job that drops duplicates: no other needs it.
 -- A new file is staged under its own id, so only replaced bytes need a look-up of their own.
 CREATE INDEX files_restaged ON files (stage) WHERE stage <> id;
 

@@ -351,7 +351,12 @@ impl Sha256Hasher {
     /// The digest of all bytes.
     pub fn finish(self) -> Sha256 {
         let digest = self.0.finish();
-        Sha256(digest.as_ref().try_into().expect("SHA-256 digests have 32 bytes"))
+        Sha256(
+            digest
+                .as_ref()
+                .try_into()
+                .expect("SHA-256 digests have 32 bytes"),
+        )
     }
 }
 

@@ -44,7 +44,10 @@ fn a_run_in_which_every_target_is_fine_ends_with_0() {
 fn a_run_that_cannot_begin_ends_with_1() {
     let sandbox = Sandbox::new();
     sandbox.write("list.txt", "http://127.0.0.1:9/a\n");
-    sandbox.fetch(&["absent.txt"]).expect(1).says(&["absent.txt"]);
+    sandbox
+        .fetch(&["absent.txt"])
+        .expect(1)
+        .says(&["absent.txt"]);
     sandbox
         .fetch(&["list.txt", "--set", "fetch.retries=many"])
         .expect(1)
@@ -214,7 +217,10 @@ fn signals_end_a_run_with_130_and_143() {
         run.signal(signal);
         let run = run.end_within(Duration::from_secs(20)).expect(code);
         assert_eq!(run.json()["state"], "cancelled");
-        assert_eq!(run.count("skipped") + run.count("failed"), run.count("targets"));
+        assert_eq!(
+            run.count("skipped") + run.count("failed"),
+            run.count("targets")
+        );
         gate.open();
     }
 }
@@ -227,7 +233,11 @@ fn exit_unchanged_tells_a_run_that_brought_nothing() {
     sandbox.fetch_list(&list, 99, &["--exit-unchanged", "99"]);
     // One new file is news; a failure is no "unchanged".
     sandbox.fetch_list(site.list(["/1", "/3"]), 0, &["--exit-unchanged", "99"]);
-    sandbox.fetch_list(site.list(["/1", "/missing"]), 3, &["--exit-unchanged", "99"]);
+    sandbox.fetch_list(
+        site.list(["/1", "/missing"]),
+        3,
+        &["--exit-unchanged", "99"],
+    );
     sandbox.fetch_list("", 99, &["--exit-unchanged", "99"]);
 }
 
@@ -311,10 +321,16 @@ fn what_is_allowed_is_said() {
     for (set, allowed) in [
         ("image.check=hard", &["sniff", "header", "decode"][..]),
         ("image.formats=[\"pcx\"]", &["png", "jpeg", "avif"]),
-        ("naming.order=[\"dice\"]", &["list", "header", "url", "random"]),
+        (
+            "naming.order=[\"dice\"]",
+            &["list", "header", "url", "random"],
+        ),
         ("log.format=xml", &["text", "json"]),
         ("job.dedupe=perhaps", &["auto", "off", "album"]),
-        ("naming.template={nome}", &["{album}", "{name}", "{host}", "{date}"]),
+        (
+            "naming.template={nome}",
+            &["{album}", "{name}", "{host}", "{date}"],
+        ),
         ("job.kind=music", &["image", "document", "any"]),
     ] {
         sandbox.run(["check", "--set", set]).expect(1).says(allowed);
@@ -450,7 +466,10 @@ fn completions_and_the_manual_page_come_out() {
         assert!(run.stderr.is_empty(), "{run}");
     }
     let man = sandbox.run(["man"]).expect(0);
-    assert!(man.out().starts_with(".ie") || man.out().contains(".TH"), "{man}");
+    assert!(
+        man.out().starts_with(".ie") || man.out().contains(".TH"),
+        "{man}"
+    );
     assert!(man.out().contains("gannet"));
 }
 
@@ -467,7 +486,9 @@ fn stdout_carries_results_only_and_logs_go_to_stderr() {
     assert_eq!(run.out().trim_end().lines().count(), 1, "{run}");
     assert!(run.stderr.contains("/missing"), "{run}");
 
-    let quiet = sandbox.fetch(&["list.txt", "-qq", "--progress", "never"]).expect(3);
+    let quiet = sandbox
+        .fetch(&["list.txt", "-qq", "--progress", "never"])
+        .expect(3);
     assert_eq!(quiet.stderr, "", "{quiet}");
 }
 
@@ -476,7 +497,14 @@ fn a_json_log_is_json_line_by_line() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     sandbox.write("list.txt", site.list(["/1", "/missing"]));
     let run = sandbox
-        .fetch(&["list.txt", "-v", "--log-format", "json", "--progress", "never"])
+        .fetch(&[
+            "list.txt",
+            "-v",
+            "--log-format",
+            "json",
+            "--progress",
+            "never",
+        ])
         .expect(3);
     assert!(!run.stderr.is_empty());
     for line in run.stderr.lines() {
@@ -507,7 +535,15 @@ fn the_text_summary_says_where_files_and_failures_are() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     sandbox.write("list.txt", site.list(["/1", "/2", "/missing"]));
     let run = sandbox
-        .run(["fetch", "-o", "out", "--allow-private", "list.txt", "--progress", "never"])
+        .run([
+            "fetch",
+            "-o",
+            "out",
+            "--allow-private",
+            "list.txt",
+            "--progress",
+            "never",
+        ])
         .expect(3);
     for word in ["3", "2  stored", "1  failed", "404", "127.0.0.1", "out"] {
         assert!(run.out().contains(word), "no `{word}`: {run}");
@@ -520,7 +556,10 @@ fn with_closed_stdout(sandbox: &Sandbox, args: &[&str]) -> support::Run {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = sandbox.command(args);
-    command.stdout(writer).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdout(writer)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
     let output = command.output().unwrap();
     support::Run {
         status: output.status,
@@ -548,7 +587,14 @@ fn a_reader_that_has_seen_enough_is_no_panic() {
         &["--version"],
         &["fetch", "list.txt", "-o", "out", "--dry-run"],
         &["fetch", "list.txt", "-o", "out", "--allow-private"],
-        &["fetch", "list.txt", "-o", "out", "--allow-private", "--json"],
+        &[
+            "fetch",
+            "list.txt",
+            "-o",
+            "out",
+            "--allow-private",
+            "--json",
+        ],
     ] {
         let run = with_closed_stdout(&sandbox, args);
         assert!(!run.stderr.contains("panicked"), "{args:?}: {run}");
@@ -565,14 +611,23 @@ fn results_that_cannot_be_written_are_no_success() {
     };
     sandbox.write("list.txt", site.list(numbers(0..3)));
     for args in [
-        &["fetch", "list.txt", "-o", "out", "--allow-private", "--json"][..],
+        &[
+            "fetch",
+            "list.txt",
+            "-o",
+            "out",
+            "--allow-private",
+            "--json",
+        ][..],
         &["jobs", "-o", "out"],
         &["check"],
         &["man"],
         &["completions", "bash"],
     ] {
         let mut command = sandbox.command(args);
-        command.stdout(full.try_clone().unwrap()).stderr(Stdio::piped());
+        command
+            .stdout(full.try_clone().unwrap())
+            .stderr(Stdio::piped());
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
@@ -651,7 +706,10 @@ fn shards_are_a_partition_by_host() {
             }
             assert_eq!(item["outcome"], "stored", "{item}");
             let url = item["url"].as_str().unwrap();
-            assert!(owners.insert(url.to_owned(), shard).is_none(), "{url} twice");
+            assert!(
+                owners.insert(url.to_owned(), shard).is_none(),
+                "{url} twice"
+            );
         }
     }
     assert_eq!(owners.len(), 29 * 3);
@@ -761,7 +819,14 @@ fn headers_are_sent() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     let url = site.url("/1");
     sandbox
-        .fetch(&["-u", &url, "--header", "X-One: 1", "--header", "X-Two: a: b"])
+        .fetch(&[
+            "-u",
+            &url,
+            "--header",
+            "X-One: 1",
+            "--header",
+            "X-Two: a: b",
+        ])
         .expect(0);
     let asked = site.asked();
     assert_eq!(asked[0].header("x-one"), Some("1"));
@@ -854,9 +919,15 @@ fn a_full_disk_ends_the_job_and_leaves_whole_files_only() {
         return;
     };
     let run = run.expect(1);
-    assert!(run.stderr.to_lowercase().contains("no space") || run.stderr.contains("full"), "{run}");
+    assert!(
+        run.stderr.to_lowercase().contains("no space") || run.stderr.contains("full"),
+        "{run}"
+    );
     let report = sandbox.json("report.json");
-    assert!(report["reasons"]["store-full"].as_u64().unwrap() > 0, "{report}");
+    assert!(
+        report["reasons"]["store-full"].as_u64().unwrap() > 0,
+        "{report}"
+    );
     assert_adds_up(&report);
     let files = sandbox.files();
     for (name, bytes) in &files {
@@ -904,7 +975,9 @@ fn reports_that_cannot_be_written_are_found_before_anything_is_fetched() {
 #[test]
 fn the_demo_ends_as_expected_without_network() {
     let sandbox = Sandbox::new();
-    let run = sandbox.run(["demo", "-o", "demo", "--progress", "never"]).expect(0);
+    let run = sandbox
+        .run(["demo", "-o", "demo", "--progress", "never"])
+        .expect(0);
     assert!(run.out().contains("as expected"), "{run}");
     assert!(!run.out().contains("NOT"), "{run}");
     assert!(sandbox.path("demo/report.html").exists());

@@ -31,7 +31,12 @@ fn every_format_of_the_default_set_is_known_by_its_bytes_alone() {
     ];
     for (extension, body) in every_format(1) {
         let word = words.iter().find(|(e, _)| *e == extension).unwrap().1;
-        for media_type in ["image/jpeg", "text/html", "application/octet-stream", "nonsense"] {
+        for media_type in [
+            "image/jpeg",
+            "text/html",
+            "application/octet-stream",
+            "nonsense",
+        ] {
             let (site, sandbox) = (of(body.clone(), media_type), Sandbox::new());
             let report = sandbox.fetch_list(site.list(["/wrong.gif"]), 0, &[]);
             assert_eq!(report.only()["format"], word, "{extension} as {media_type}");
@@ -48,7 +53,11 @@ fn every_format_of_the_default_set_is_known_by_its_bytes_alone() {
 #[test]
 fn formats_that_are_not_asked_for_are_rejected_and_named() {
     for (extension, body) in every_format(2) {
-        let others = if extension == "png" { "[\"gif\"]" } else { "[\"png\"]" };
+        let others = if extension == "png" {
+            "[\"gif\"]"
+        } else {
+            "[\"png\"]"
+        };
         let set = format!("image.formats={others}");
         let report = fetch(body, 3, &["--set", &set]);
         assert_eq!(report.only()["outcome"], "rejected", "{extension}");
@@ -98,7 +107,12 @@ fn a_truncated_picture_is_corrupt_by_the_default_check() {
         let cut = body[..body.len() * 2 / 3].to_vec();
         let report = fetch(cut, 3, &[]);
         assert_eq!(report.only()["outcome"], "rejected", "{extension}");
-        assert_eq!(report.only()["reason"], "corrupt", "{extension}: {}", report.only());
+        assert_eq!(
+            report.only()["reason"],
+            "corrupt",
+            "{extension}: {}",
+            report.only()
+        );
     }
 }
 
@@ -158,7 +172,12 @@ fn web_pages_are_told_from_pictures_and_svg() {
     ] {
         let report = fetch(page.as_bytes().to_vec(), 3, &[]);
         assert_eq!(report.only()["outcome"], "rejected", "{page}");
-        assert_eq!(report.only()["reason"], "wrong-kind", "{page}: {}", report.only());
+        assert_eq!(
+            report.only()["reason"],
+            "wrong-kind",
+            "{page}: {}",
+            report.only()
+        );
     }
 }
 
@@ -167,17 +186,38 @@ fn svg_must_be_well_formed_and_without_entities_that_grow_or_fetch() {
     let head = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"5\" height=\"5\">";
     for (body, code) in [
         (format!("{head}</svg>"), 0),
-        (format!("<?xml version=\"1.0\"?>\n<!-- c -->\n{head}<g/></svg>\n"), 0),
+        (
+            format!("<?xml version=\"1.0\"?>\n<!-- c -->\n{head}<g/></svg>\n"),
+            0,
+        ),
         (format!("{head}<g></svg>"), 3),
         (head.to_owned(), 3),
         // Exports of well-known programs declare their namespaces like this.
-        (format!("<!DOCTYPE svg [<!ENTITY a \"b\">]>{head}<text>&a;</text></svg>"), 0),
-        (format!("<!DOCTYPE svg [<!ENTITY a \"b\"><!ENTITY c \"&a;&a;\">]>{head}<text>&c;</text></svg>"), 3),
-        (format!("<!DOCTYPE svg [<!ENTITY a SYSTEM \"file:///etc/hostname\">]>{head}<text>&a;</text></svg>"), 3),
-        (format!("<!DOCTYPE svg [<!ENTITY % a \"b\">%a;]>{head}</svg>"), 3),
+        (
+            format!("<!DOCTYPE svg [<!ENTITY a \"b\">]>{head}<text>&a;</text></svg>"),
+            0,
+        ),
+        (
+            format!(
+                "<!DOCTYPE svg [<!ENTITY a \"b\"><!ENTITY c \"&a;&a;\">]>{head}<text>&c;</text></svg>"
+            ),
+            3,
+        ),
+        (
+            format!(
+                "<!DOCTYPE svg [<!ENTITY a SYSTEM \"file:///etc/hostname\">]>{head}<text>&a;</text></svg>"
+            ),
+            3,
+        ),
+        (
+            format!("<!DOCTYPE svg [<!ENTITY % a \"b\">%a;]>{head}</svg>"),
+            3,
+        ),
         (format!("{head}<text>&undeclared;</text></svg>"), 3),
         (
-            format!("<!DOCTYPE svg PUBLIC \"-//W3C//DTD SVG 1.1//EN\" \"http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd\">{head}</svg>"),
+            format!(
+                "<!DOCTYPE svg PUBLIC \"-//W3C//DTD SVG 1.1//EN\" \"http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd\">{head}</svg>"
+            ),
             0,
         ),
     ] {
@@ -206,7 +246,10 @@ fn documents_are_a_kind_of_their_own() {
     let list = site.list(["/paper", "/picture", "/page"]);
     let report = sandbox.fetch_list(list, 3, &["--kind", "document"]);
     let paper = report.of(&site.url("/paper"));
-    assert_eq!((&paper["outcome"], &paper["format"]), (&"stored".into(), &"pdf".into()));
+    assert_eq!(
+        (&paper["outcome"], &paper["format"]),
+        (&"stored".into(), &"pdf".into())
+    );
     assert_eq!(paper["media_type"], "application/pdf");
     assert!(paper["path"].as_str().unwrap().ends_with(".pdf"));
     assert_eq!(report.of(&site.url("/picture"))["reason"], "wrong-kind");
@@ -232,7 +275,10 @@ fn any_takes_everything_that_is_whole() {
     let report = sandbox.fetch_list(list, 0, &["--kind", "any"]);
     assert_eq!(report.count("stored"), 5);
     for (path, ending) in [("/paper", ".pdf"), ("/picture", ".png")] {
-        let path = report.of(&site.url(path))["path"].as_str().unwrap().to_owned();
+        let path = report.of(&site.url(path))["path"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(path.ends_with(ending), "{path}");
     }
 }

@@ -31,7 +31,11 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn utf16(text: &str, big: bool) -> Vec<u8> {
-    let mut bytes = if big { vec![0xfe, 0xff] } else { vec![0xff, 0xfe] };
+    let mut bytes = if big {
+        vec![0xfe, 0xff]
+    } else {
+        vec![0xff, 0xfe]
+    };
     for unit in text.encode_utf16() {
         bytes.extend(if big {
             unit.to_be_bytes()
@@ -58,11 +62,19 @@ fn forms(site: &Site) -> Vec<(&'static str, String)> {
     let [a, b, c] = [1, 2, 3].map(|n| site.url(&format!("/{n}")));
     vec![
         ("list.txt", format!("{a}\n{b}\n{c}\n")),
-        ("list.csv", format!("name,url\none,{a}\ntwo,\"{b}\"\n,{c}\n")),
-        ("list.tsv", format!("url\tname\n{a}\tone\n{b}\ttwo\n{c}\t\n")),
+        (
+            "list.csv",
+            format!("name,url\none,{a}\ntwo,\"{b}\"\n,{c}\n"),
+        ),
+        (
+            "list.tsv",
+            format!("url\tname\n{a}\tone\n{b}\ttwo\n{c}\t\n"),
+        ),
         (
             "list.jsonl",
-            format!("\"{a}\"\n{{\"url\":\"{b}\",\"name\":\"two\"}}\n\n{{\"url\":\"{c}\",\"extra\":{{\"deep\":[1]}}}}\n"),
+            format!(
+                "\"{a}\"\n{{\"url\":\"{b}\",\"name\":\"two\"}}\n\n{{\"url\":\"{c}\",\"extra\":{{\"deep\":[1]}}}}\n"
+            ),
         ),
         (
             "sitemap.xml",
@@ -110,7 +122,11 @@ fn every_form_is_known_by_its_first_bytes() {
         let sandbox = Sandbox::new();
         sandbox.write("list", &text);
         sandbox.fetch_report(0, &["list"]);
-        assert_eq!(stored(&sandbox), [1, 2, 3], "{name} from a file without ending");
+        assert_eq!(
+            stored(&sandbox),
+            [1, 2, 3],
+            "{name} from a file without ending"
+        );
 
         let sandbox = Sandbox::new();
         let run = sandbox.run_fed(text, &sandbox.fetch_args(&["-"])).expect(0);
@@ -122,7 +138,10 @@ fn every_form_is_known_by_its_first_bytes() {
 fn every_form_is_read_compressed() {
     let site = site();
     for (name, text) in forms(&site) {
-        for (ending, bytes) in [("gz", gzip(text.as_bytes())), ("zst", zstd(text.as_bytes()))] {
+        for (ending, bytes) in [
+            ("gz", gzip(text.as_bytes())),
+            ("zst", zstd(text.as_bytes())),
+        ] {
             let sandbox = Sandbox::new();
             let name = format!("{name}.{ending}");
             sandbox.write(&name, &bytes);
@@ -130,7 +149,9 @@ fn every_form_is_read_compressed() {
             assert_eq!(stored(&sandbox), [1, 2, 3], "{name}");
 
             let sandbox = Sandbox::new();
-            let run = sandbox.run_fed(bytes, &sandbox.fetch_args(&["-"])).expect(0);
+            let run = sandbox
+                .run_fed(bytes, &sandbox.fetch_args(&["-"]))
+                .expect(0);
             assert_eq!(run.count("stored"), 3, "{name} from stdin");
         }
     }
@@ -140,7 +161,10 @@ fn every_form_is_read_compressed() {
 fn every_form_is_read_over_http() {
     let files = site();
     for (name, text) in forms(&files) {
-        for (compressed, body) in [(false, text.clone().into_bytes()), (true, gzip(text.as_bytes()))] {
+        for (compressed, body) in [
+            (false, text.clone().into_bytes()),
+            (true, gzip(text.as_bytes())),
+        ] {
             let lists = Site::start(move |_| Answer::ok(body.clone()));
             let sandbox = Sandbox::new();
             let ending = if compressed { ".gz" } else { "" };
@@ -172,14 +196,26 @@ fn encodings_and_line_ends_make_no_difference() {
         ("last newline", (plain.clone() + "\n").into_bytes()),
         ("CRLF", crlf.clone().into_bytes()),
         ("CR", plain.replace('\n', "\r").into_bytes()),
-        ("byte order mark", [b"\xef\xbb\xbf", plain.as_bytes()].concat()),
+        (
+            "byte order mark",
+            [b"\xef\xbb\xbf", plain.as_bytes()].concat(),
+        ),
         ("UTF-16 LE", utf16(&plain, false)),
         ("UTF-16 BE", utf16(&plain, true)),
         ("UTF-16 LE with CRLF", utf16(&crlf, false)),
         ("UTF-16 in gzip", gzip(&utf16(&crlf, true))),
-        ("Latin-1 in a comment", [b"# caf\xe9\n", plain.as_bytes()].concat()),
-        ("marks inside", format!("\u{feff}{a}\n\u{feff}{b}\n\u{feff}{c}").into_bytes()),
-        ("spaces around", format!("  {a}  \n\t{b}\t\n {c} # comment").into_bytes()),
+        (
+            "Latin-1 in a comment",
+            [b"# caf\xe9\n", plain.as_bytes()].concat(),
+        ),
+        (
+            "marks inside",
+            format!("\u{feff}{a}\n\u{feff}{b}\n\u{feff}{c}").into_bytes(),
+        ),
+        (
+            "spaces around",
+            format!("  {a}  \n\t{b}\t\n {c} # comment").into_bytes(),
+        ),
     ] {
         let sandbox = Sandbox::new();
         sandbox.fetch_list(bytes, 0, &[]);
@@ -187,9 +223,18 @@ fn encodings_and_line_ends_make_no_difference() {
     }
     // Tables and JSON too.
     for (what, bytes) in [
-        ("CSV in UTF-16", utf16(&format!("name,url\r\n\u{e9},{a}\r\n"), false)),
-        ("CSV with a mark", format!("\u{feff}url,name\n{a},\u{e9}\n").into_bytes()),
-        ("JSON in UTF-16", utf16(&format!("{{\"url\":\"{a}\"}}\n"), true)),
+        (
+            "CSV in UTF-16",
+            utf16(&format!("name,url\r\n\u{e9},{a}\r\n"), false),
+        ),
+        (
+            "CSV with a mark",
+            format!("\u{feff}url,name\n{a},\u{e9}\n").into_bytes(),
+        ),
+        (
+            "JSON in UTF-16",
+            utf16(&format!("{{\"url\":\"{a}\"}}\n"), true),
+        ),
     ] {
         let sandbox = Sandbox::new();
         sandbox.fetch_list(bytes, 0, &[]);
@@ -213,7 +258,10 @@ fn urls_are_asked_as_the_url_standard_writes_them() {
         ("/a%2Fb/9", "/a%2Fb/9"),
         ("/\\back\\10", "//back/10"),
     ];
-    let list: String = lines.iter().map(|(raw, _)| format!("{base}{raw}\n")).collect();
+    let list: String = lines
+        .iter()
+        .map(|(raw, _)| format!("{base}{raw}\n"))
+        .collect();
     sandbox.fetch_list(list, 0, &[]);
     let mut asked: Vec<String> = site.asked().into_iter().map(|asked| asked.path).collect();
     asked.sort();
@@ -361,7 +409,11 @@ fn rows_and_objects_without_a_url_are_items_with_their_line() {
     let (sandbox, site) = (Sandbox::new(), site());
     sandbox.write(
         "list.csv",
-        format!("url,sha256\n{},\n,\nnone,\n{},zz\n", site.url("/1"), site.url("/2")),
+        format!(
+            "url,sha256\n{},\n,\nnone,\n{},zz\n",
+            site.url("/1"),
+            site.url("/2")
+        ),
     );
     let report = sandbox.fetch_report(3, &["list.csv"]);
     assert_eq!(report.count("stored"), 1);
@@ -469,8 +521,16 @@ fn lists_that_are_something_else_end_with_1() {
     for (name, bytes) in [
         ("picture.txt", png(1)),
         ("paper.txt", pdf),
-        ("random", (0..4000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
-        ("other.xml", b"<?xml version=\"1.0\"?><catalog><book/></catalog>".to_vec()),
+        (
+            "random",
+            (0..4000_u32)
+                .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+                .collect(),
+        ),
+        (
+            "other.xml",
+            b"<?xml version=\"1.0\"?><catalog><book/></catalog>".to_vec(),
+        ),
         ("cut.txt.gz", gzip(b"http://a.example/1\n")[..12].to_vec()),
         ("no-columns.csv", b"a,b,c\n1,2,3\n".to_vec()),
     ] {
@@ -483,17 +543,35 @@ fn lists_that_are_something_else_end_with_1() {
 fn a_list_that_cannot_be_read_ends_with_1_and_says_why() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("folder")).unwrap();
-    sandbox.fetch(&["absent.txt"]).expect(1).says(&["absent.txt"]);
-    sandbox.fetch(&["folder"]).expect(1).says(&["folder", "directory"]);
+    sandbox
+        .fetch(&["absent.txt"])
+        .expect(1)
+        .says(&["absent.txt"]);
+    sandbox
+        .fetch(&["folder"])
+        .expect(1)
+        .says(&["folder", "directory"]);
     sandbox.fetch(&[""]).expect(1);
-    sandbox.fetch(&["ftp://a.example/list"]).expect(1).says(&["ftp"]);
-    sandbox.fetch(&["search:nobody?q=x"]).expect(1).says(&["search"]);
+    sandbox
+        .fetch(&["ftp://a.example/list"])
+        .expect(1)
+        .says(&["ftp"]);
+    sandbox
+        .fetch(&["search:nobody?q=x"])
+        .expect(1)
+        .says(&["search"]);
     let lists = Site::start(|asked| match asked.path.as_str() {
         "/gone" => Answer::status(410),
         _ => Answer::status(503),
     });
-    sandbox.fetch(&[&lists.url("/gone")]).expect(1).says(&["410"]);
-    sandbox.fetch(&[&lists.url("/busy")]).expect(1).says(&["503"]);
+    sandbox
+        .fetch(&[&lists.url("/gone")])
+        .expect(1)
+        .says(&["410"]);
+    sandbox
+        .fetch(&[&lists.url("/busy")])
+        .expect(1)
+        .says(&["503"]);
     assert_eq!(lists.total(), 1 + 4, "503 is tried again, 410 is not");
     drop(lists);
 }
@@ -502,7 +580,10 @@ fn a_list_that_cannot_be_read_ends_with_1_and_says_why() {
 fn one_unreadable_list_of_several_ends_with_1_and_keeps_the_rest() {
     let (sandbox, site) = (Sandbox::new(), site());
     sandbox.write("list.txt", site.list(["/1"]));
-    sandbox.fetch(&["list.txt", "absent.txt"]).expect(1).says(&["absent.txt"]);
+    sandbox
+        .fetch(&["list.txt", "absent.txt"])
+        .expect(1)
+        .says(&["absent.txt"]);
 }
 
 #[test]
@@ -516,7 +597,10 @@ fn a_list_that_breaks_off_ends_with_1_and_keeps_what_it_named() {
     text += &site.list(["/2"]);
     let whole = gzip(text.as_bytes());
     sandbox.write("list.txt.gz", &whole[..whole.len() - 40]);
-    let run = sandbox.fetch(&["list.txt.gz"]).expect(1).says(&["list.txt.gz"]);
+    let run = sandbox
+        .fetch(&["list.txt.gz"])
+        .expect(1)
+        .says(&["list.txt.gz"]);
     assert_eq!(run.json()["state"], "failed");
     assert_eq!(stored(&sandbox).first(), Some(&1));
 }
@@ -530,7 +614,10 @@ fn an_empty_list_is_a_job_of_no_targets() {
         ("list.csv", b"url,name\n"),
         ("list.csv", b""),
         ("list.jsonl", b""),
-        ("sitemap.xml", b"<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\"/>"),
+        (
+            "sitemap.xml",
+            b"<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\"/>",
+        ),
         ("feed.xml", b"<rss version=\"2.0\"><channel/></rss>"),
     ] {
         let sandbox = Sandbox::new();
@@ -542,7 +629,10 @@ fn an_empty_list_is_a_job_of_no_targets() {
     }
     let sandbox = Sandbox::new();
     sandbox.write("list.txt.gz", gzip(b""));
-    assert_eq!(sandbox.fetch_report(0, &["list.txt.gz"]).count("targets"), 0);
+    assert_eq!(
+        sandbox.fetch_report(0, &["list.txt.gz"]).count("targets"),
+        0
+    );
     let run = sandbox.run_fed("", &sandbox.fetch_args(&["-"])).expect(0);
     assert_eq!(run.count("targets"), 0);
 }
@@ -559,8 +649,13 @@ fn a_sitemap_index_leads_to_its_sitemaps() {
                  <sitemap><loc>http://{host}/a.xml</loc></sitemap></sitemapindex>"
             ),
             _ => {
-                let urls: String = urls.lines().map(|url| format!("<url><loc>{url}</loc></url>")).collect();
-                format!("<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">{urls}</urlset>")
+                let urls: String = urls
+                    .lines()
+                    .map(|url| format!("<url><loc>{url}</loc></url>"))
+                    .collect();
+                format!(
+                    "<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">{urls}</urlset>"
+                )
             }
         })
     });

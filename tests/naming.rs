@@ -14,18 +14,51 @@ const HEADERS: &[(&[u8], Option<&str>)] = &[
     (b"attachment; filename=cat.png", Some("cat.png")),
     (b"ATTACHMENT;FILENAME = \"cat.png\"", Some("cat.png")),
     (b"inline; filename=\"cat.png\"; size=12", Some("cat.png")),
-    (b"attachment; filename=\"a \\\"b\\\" c.png\"", Some("a _b_ c.png")),
-    (b"attachment; filename=\"old.png\"; filename*=UTF-8''caf%C3%A9.png", Some("caf\u{e9}.png")),
-    (b"attachment; filename*=UTF-8'en'%e2%82%ac%20rates.png; filename=x.png", Some("\u{20ac} rates.png")),
-    (b"attachment; filename*=iso-8859-1''caf%E9.png", Some("caf\u{e9}.png")),
-    (b"attachment; filename*=UTF-8''%; filename=\"plain.png\"", Some("plain.png")),
-    (b"attachment; filename=\"caf\xc3\xa9.png\"", Some("caf\u{e9}.png")),
-    (b"attachment; filename=\"caf\xe9.png\"", Some("caf\u{e9}.png")),
-    (b"attachment; filename=\"cafe\xcc\x81.png\"", Some("caf\u{e9}.png")),
-    (b"attachment; filename=\"../../etc/passwd\"", Some("passwd.png")),
-    (b"attachment; filename=\"C:\\\\Temp\\\\cat.png\"", Some("cat.png")),
+    (
+        b"attachment; filename=\"a \\\"b\\\" c.png\"",
+        Some("a _b_ c.png"),
+    ),
+    (
+        b"attachment; filename=\"old.png\"; filename*=UTF-8''caf%C3%A9.png",
+        Some("caf\u{e9}.png"),
+    ),
+    (
+        b"attachment; filename*=UTF-8'en'%e2%82%ac%20rates.png; filename=x.png",
+        Some("\u{20ac} rates.png"),
+    ),
+    (
+        b"attachment; filename*=iso-8859-1''caf%E9.png",
+        Some("caf\u{e9}.png"),
+    ),
+    (
+        b"attachment; filename*=UTF-8''%; filename=\"plain.png\"",
+        Some("plain.png"),
+    ),
+    (
+        b"attachment; filename=\"caf\xc3\xa9.png\"",
+        Some("caf\u{e9}.png"),
+    ),
+    (
+        b"attachment; filename=\"caf\xe9.png\"",
+        Some("caf\u{e9}.png"),
+    ),
+    (
+        b"attachment; filename=\"cafe\xcc\x81.png\"",
+        Some("caf\u{e9}.png"),
+    ),
+    (
+        b"attachment; filename=\"../../etc/passwd\"",
+        Some("passwd.png"),
+    ),
+    (
+        b"attachment; filename=\"C:\\\\Temp\\\\cat.png\"",
+        Some("cat.png"),
+    ),
     (b"attachment; filename=\"/etc/cat.png\"", Some("cat.png")),
-    (b"attachment; filename*=UTF-8''..%2F..%2Fcat.png", Some("cat.png")),
+    (
+        b"attachment; filename*=UTF-8''..%2F..%2Fcat.png",
+        Some("cat.png"),
+    ),
     (b"attachment; filename=\"cat.jpg\"", Some("cat.png")),
     (b"attachment; filename=\"cat\"", Some("cat.png")),
     (b"attachment; filename=\"cat.v2\"", Some("cat.v2.png")),
@@ -42,8 +75,7 @@ fn the_header_names_the_file() {
         let header = header.to_vec();
         let shown = String::from_utf8_lossy(&header).into_owned();
         let sandbox = Sandbox::new();
-        let site =
-            Site::start(move |_| Answer::ok(png(1)).header("Content-Disposition", &header));
+        let site = Site::start(move |_| Answer::ok(png(1)).header("Content-Disposition", &header));
         let report = sandbox.fetch_list(site.list(["/from-url.png"]), 0, &[]);
         let path = report.only()["path"].as_str().unwrap();
         match name {
@@ -143,7 +175,9 @@ fn assert_contained(sandbox: &Sandbox, allowed: &[&str], what: &str) {
     for path in sandbox.everything() {
         let path = path.strip_prefix(sandbox.path("")).unwrap();
         let inside = path.starts_with("out");
-        let listed = allowed.iter().any(|name| path == std::path::Path::new(name));
+        let listed = allowed
+            .iter()
+            .any(|name| path == std::path::Path::new(name));
         assert!(inside || listed, "{what}: {} is outside", path.display());
     }
     assert!(!std::path::Path::new("/tmp/gannet-absolute.png").exists());
@@ -163,7 +197,10 @@ fn assert_contained(sandbox: &Sandbox, allowed: &[&str], what: &str) {
         }
         let last = name.rsplit('/').next().unwrap();
         let stem = last.split('.').next().unwrap().to_ascii_uppercase();
-        assert!(!["CON", "NUL", "AUX", "PRN", "COM1"].contains(&&*stem), "{what}: {name:?}");
+        assert!(
+            !["CON", "NUL", "AUX", "PRN", "COM1"].contains(&&*stem),
+            "{what}: {name:?}"
+        );
         assert!(last.ends_with(".png"), "{what}: {name:?} is a PNG");
     }
 }
@@ -221,9 +258,10 @@ fn no_header_leaves_the_store() {
 
 #[test]
 fn no_url_leaves_the_store() {
-    let (sandbox, site) = (Sandbox::new(), Site::start(|asked: &Asked| {
-        Answer::ok(png(asked.path.len() as u32))
-    }));
+    let (sandbox, site) = (
+        Sandbox::new(),
+        Site::start(|asked: &Asked| Answer::ok(png(asked.path.len() as u32))),
+    );
     let mut list = String::new();
     for name in HOSTILE {
         let encoded: String = name.bytes().map(|b| format!("%{b:02X}")).collect();
@@ -257,7 +295,15 @@ fn no_album_leaves_the_store() {
     assert_contained(&sandbox, OWN, "album");
     sandbox.fetch_list(options, 0, &[]);
     assert_contained(&sandbox, OWN, "dir=");
-    for album in ["..", "../x", "/tmp/x", "a/../../x", ".gannet", "a/.gannet", "a\\..\\..\\x"] {
+    for album in [
+        "..",
+        "../x",
+        "/tmp/x",
+        "a/../../x",
+        ".gannet",
+        "a/.gannet",
+        "a\\..\\..\\x",
+    ] {
         let url = site.url("/1");
         let run = sandbox.fetch(&["-u", &url, "--album", album]);
         assert_eq!(run.code(), 1, "{album}: {run}");
@@ -301,7 +347,11 @@ fn links_in_the_store_do_not_lead_out_of_it() {
     sandbox.write("precious", "mine");
     std::os::unix::fs::symlink("../precious", sandbox.path("out/header.png")).unwrap();
     std::os::unix::fs::symlink("/nonexistent", sandbox.path("out/dangling.png")).unwrap();
-    let list = format!("{}\n{}\n  out=dangling.png\n", site.url("/1"), site.url("/2"));
+    let list = format!(
+        "{}\n{}\n  out=dangling.png\n",
+        site.url("/1"),
+        site.url("/2")
+    );
     sandbox.fetch_list(list, 0, &[]);
     assert_eq!(sandbox.read("precious"), b"mine");
     let link = |name: &str| std::fs::read_link(sandbox.path("out").join(name)).unwrap();
@@ -332,7 +382,10 @@ fn two_urls_that_want_one_name_both_get_a_file_whoever_comes_first() {
             .strip_prefix("header-")
             .and_then(|rest| rest.strip_suffix(".png"))
             .unwrap_or_else(|| panic!("{name}"));
-        assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+        assert!(
+            digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{name}"
+        );
     }
     // A URL's digits depend on the URL alone.
     let reversed = names(&["/c", "/b", "/a"]);
@@ -372,7 +425,10 @@ fn a_file_that_is_not_gannets_is_never_written_over() {
     assert!(sandbox.path("out/folder.png").is_dir());
     assert_eq!(sandbox.files().len(), 3);
     // Nor by a later run that brings its file again.
-    let own = report.of(&site.url("/1"))["path"].as_str().unwrap().to_owned();
+    let own = report.of(&site.url("/1"))["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     std::fs::remove_file(sandbox.path("out").join(&own)).unwrap();
     sandbox.fetch_list(&list, 0, &["--refresh"]);
     assert_eq!(sandbox.read("out/header.png"), b"mine");
@@ -387,25 +443,42 @@ fn the_extension_agrees_with_the_bytes() {
             move |asked| {
                 Answer::ok(bytes.clone())
                     .header("Content-Type", "image/x-lie")
-                    .header("Content-Disposition", format!("attachment; filename=\"{}\"", &asked.path[1..]))
+                    .header(
+                        "Content-Disposition",
+                        format!("attachment; filename=\"{}\"", &asked.path[1..]),
+                    )
             }
         });
         let sandbox = Sandbox::new();
         sandbox.fetch_list(
-            site.list([&format!("/right.{extension}"), "/bare", "/wrong.pdf", "/wrong.exe", "/wrong.html"].map(|p| p.to_owned())),
+            site.list(
+                [
+                    &format!("/right.{extension}"),
+                    "/bare",
+                    "/wrong.pdf",
+                    "/wrong.exe",
+                    "/wrong.html",
+                ]
+                .map(|p| p.to_owned()),
+            ),
             0,
             &[],
         );
         for name in sandbox.names() {
-            assert!(name.ends_with(&format!(".{extension}")), "{extension}: {name}");
+            assert!(
+                name.ends_with(&format!(".{extension}")),
+                "{extension}: {name}"
+            );
         }
         assert!(sandbox.names().contains(&format!("right.{extension}")));
     }
     // Other spellings of the right extension stay as they are.
     let sandbox = Sandbox::new();
     let site = Site::start(|asked: &Asked| {
-        Answer::ok(jpeg(1))
-            .header("Content-Disposition", format!("attachment; filename=\"{}\"", &asked.path[1..]))
+        Answer::ok(jpeg(1)).header(
+            "Content-Disposition",
+            format!("attachment; filename=\"{}\"", &asked.path[1..]),
+        )
     });
     sandbox.fetch_list(site.list(["/a.jpg", "/b.jpeg"]), 0, &[]);
     assert_eq!(sandbox.names(), ["a.jpg", "b.jpeg"]);
@@ -436,7 +509,10 @@ fn long_names_are_cut_between_characters() {
     sandbox.fetch_report(0, &["list.jsonl"]);
     assert_eq!(sandbox.files().len(), names.len());
     for name in sandbox.names() {
-        assert!(name.len() <= 255 && name.len() > 200 && name.ends_with(".png"), "{name}");
+        assert!(
+            name.len() <= 255 && name.len() > 200 && name.ends_with(".png"),
+            "{name}"
+        );
         assert!(!name.contains('\u{fffd}'));
     }
 }
@@ -481,7 +557,11 @@ fn a_known_url_keeps_its_name_for_ever() {
     assert_eq!(sandbox.names(), ["v0.png"]);
     for next in 1..4 {
         version.store(next, Ordering::SeqCst);
-        let order = if next == 3 { "naming.order=[\"random\"]" } else { "naming.order=[\"header\"]" };
+        let order = if next == 3 {
+            "naming.order=[\"random\"]"
+        } else {
+            "naming.order=[\"header\"]"
+        };
         let report = sandbox.fetch_list(&list, 0, &["--set", order]);
         assert_eq!(report.count("changed"), 1);
         assert_eq!(report.only()["path"], "v0.png");
@@ -498,7 +578,11 @@ fn a_known_url_whose_format_changes_does_not_lie_about_it() {
     let site = Site::start({
         let second = second.clone();
         move |_| {
-            let body = if second.load(Ordering::SeqCst) { jpeg(1) } else { png(1) };
+            let body = if second.load(Ordering::SeqCst) {
+                jpeg(1)
+            } else {
+                png(1)
+            };
             Answer::ok(body).header("Content-Disposition", "attachment; filename=\"a.png\"")
         }
     });

@@ -22,7 +22,9 @@ const OUTCOMES: [&str; 7] = [
 fn answers(asked: &Asked) -> Answer {
     match asked.path.as_str() {
         "/404" => Answer::status(404),
-        "/page" => Answer::ok("<!doctype html><title>no</title>").header("Content-Type", "image/png"),
+        "/page" => {
+            Answer::ok("<!doctype html><title>no</title>").header("Content-Type", "image/png")
+        }
         "/cut" => {
             let whole = png(9);
             Answer::ok(&whole[..whole.len() - 8])
@@ -32,8 +34,10 @@ fn answers(asked: &Asked) -> Answer {
         "/active" => Answer::ok(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"><script>alert(1)</script></svg>",
         ),
-        path => Answer::ok(png(path[1..].parse().unwrap_or(77)))
-            .header("Content-Disposition", "attachment; filename=\"from-header.png\""),
+        path => Answer::ok(png(path[1..].parse().unwrap_or(77))).header(
+            "Content-Disposition",
+            "attachment; filename=\"from-header.png\"",
+        ),
     }
 }
 
@@ -58,7 +62,9 @@ fn mixed(sandbox: &Sandbox, site: &Site) -> support::Run {
         site.url("/2"),
     );
     sandbox.write("list.txt", list);
-    sandbox.fetch(&with_reports(&["list.txt", "--album", "mix"])).expect(3)
+    sandbox
+        .fetch(&with_reports(&["list.txt", "--album", "mix"]))
+        .expect(3)
 }
 
 #[test]
@@ -67,7 +73,8 @@ fn the_json_report_has_the_keys_of_the_contract_and_adds_up() {
     let run = mixed(&sandbox, &site);
     let report = sandbox.json("r.json");
     for key in [
-        "version", "job", "source", "album", "state", "started", "finished", "counts", "bytes", "reasons", "items",
+        "version", "job", "source", "album", "state", "started", "finished", "counts", "bytes",
+        "reasons", "items",
     ] {
         assert!(!report[key].is_null(), "no {key}: {report}");
     }
@@ -78,28 +85,44 @@ fn the_json_report_has_the_keys_of_the_contract_and_adds_up() {
         chrono::DateTime::parse_from_rfc3339(report[key].as_str().unwrap()).unwrap();
     }
     let items = report["items"].as_array().unwrap();
-    let known: BTreeSet<&str> = "url outcome path format media_type bytes width height sha256 reason detail status \
+    let known: BTreeSet<&str> =
+        "url outcome path format media_type bytes width height sha256 reason detail status \
          attempts elapsed_ms final_url name_from line active group steps metadata"
-        .split_whitespace()
-        .collect();
+            .split_whitespace()
+            .collect();
     for item in items {
         for key in item.as_object().unwrap().keys() {
-            assert!(known.contains(key.as_str()), "{key} is not in the contract: {item}");
+            assert!(
+                known.contains(key.as_str()),
+                "{key} is not in the contract: {item}"
+            );
         }
     }
     // Every figure comes from the same counters.
     assert_eq!(sandbox::count(&report, "targets"), items.len() as u64);
     for outcome in OUTCOMES {
-        let found = items.iter().filter(|item| item["outcome"] == outcome).count() as u64;
+        let found = items
+            .iter()
+            .filter(|item| item["outcome"] == outcome)
+            .count() as u64;
         assert_eq!(sandbox::count(&report, outcome), found, "{outcome}");
     }
     for (reason, count) in report["reasons"].as_object().unwrap() {
-        let found = items.iter().filter(|item| item["reason"] == **reason).count();
+        let found = items
+            .iter()
+            .filter(|item| item["reason"] == **reason)
+            .count();
         assert_eq!(count.as_u64(), Some(found as u64), "{reason}");
     }
-    let with_reason = items.iter().filter(|item| !item["reason"].is_null()).count() as u64;
+    let with_reason = items
+        .iter()
+        .filter(|item| !item["reason"].is_null())
+        .count() as u64;
     let reasons = report["reasons"].as_object().unwrap().values();
-    assert_eq!(reasons.map(|count| count.as_u64().unwrap()).sum::<u64>(), with_reason);
+    assert_eq!(
+        reasons.map(|count| count.as_u64().unwrap()).sum::<u64>(),
+        with_reason
+    );
     let bytes: u64 = items
         .iter()
         .filter(|item| item["outcome"] == "stored")
@@ -119,32 +142,59 @@ fn an_item_says_what_became_of_its_target() {
     let report = sandbox.json("r.json");
     let of = |line: u64| {
         let items = report["items"].as_array().unwrap();
-        items.iter().find(|item| item["line"] == line).unwrap().clone()
+        items
+            .iter()
+            .find(|item| item["line"] == line)
+            .unwrap()
+            .clone()
     };
     let stored = of(1);
     assert_eq!(stored["url"], site.url("/1"));
     assert_eq!(stored["outcome"], "stored");
     assert_eq!(stored["format"], "png");
     assert_eq!(stored["media_type"], "image/png");
-    assert_eq!((&stored["width"], &stored["height"]), (&3.into(), &3.into()));
+    assert_eq!(
+        (&stored["width"], &stored["height"]),
+        (&3.into(), &3.into())
+    );
     assert_eq!(stored["bytes"], png(1).len());
     assert_eq!(stored["sha256"], sha256(&png(1)));
     assert_eq!(stored["attempts"], 1);
     assert_eq!(stored["name_from"], "header");
     assert!(stored["elapsed_ms"].is_u64());
-    assert!(stored["path"].as_str().unwrap().starts_with("mix/from-header"));
+    assert!(
+        stored["path"]
+            .as_str()
+            .unwrap()
+            .starts_with("mix/from-header")
+    );
     let path = sandbox.store().join(stored["path"].as_str().unwrap());
     assert_eq!(std::fs::read(path).unwrap(), png(1));
 
-    assert_eq!((&of(2)["reason"], &of(2)["status"]), (&"status".into(), &404.into()));
+    assert_eq!(
+        (&of(2)["reason"], &of(2)["status"]),
+        (&"status".into(), &404.into())
+    );
     assert_eq!(of(2)["outcome"], "failed");
-    assert_eq!((&of(3)["reason"], &of(3)["outcome"]), (&"wrong-kind".into(), &"rejected".into()));
-    assert_eq!((&of(4)["reason"], &of(4)["outcome"]), (&"corrupt".into(), &"rejected".into()));
+    assert_eq!(
+        (&of(3)["reason"], &of(3)["outcome"]),
+        (&"wrong-kind".into(), &"rejected".into())
+    );
+    assert_eq!(
+        (&of(4)["reason"], &of(4)["outcome"]),
+        (&"corrupt".into(), &"rejected".into())
+    );
     assert_eq!(of(5)["final_url"], site.url("/1"));
-    assert_eq!((&of(6)["format"], &of(6)["active"]), (&"svg".into(), &true.into()));
+    assert_eq!(
+        (&of(6)["format"], &of(6)["active"]),
+        (&"svg".into(), &true.into())
+    );
     assert_eq!(of(7)["reason"], "invalid-url");
     assert_eq!(of(8)["reason"], "unsupported-scheme");
-    assert_eq!((&of(9)["path"], &of(9)["name_from"]), (&"mix/named.png".into(), &"list".into()));
+    assert_eq!(
+        (&of(9)["path"], &of(9)["name_from"]),
+        (&"mix/named.png".into(), &"list".into())
+    );
     for line in [2, 3, 4, 7, 8] {
         assert!(of(line)["detail"].is_string(), "{}", of(line));
         assert!(of(line)["path"].is_null(), "{}", of(line));
@@ -171,7 +221,12 @@ fn the_junit_report_has_a_case_for_each_target() {
     mixed(&sandbox, &site);
     let xml = text(&sandbox, "r.xml");
     let document = roxmltree::Document::parse(&xml).unwrap();
-    let all = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
+    let all = |name: &str| {
+        document
+            .descendants()
+            .filter(|node| node.has_tag_name(name))
+            .count()
+    };
     assert_eq!(all("testcase"), 9);
     assert_eq!(all("failure") + all("error"), 5);
     let suite = document
@@ -179,7 +234,11 @@ fn the_junit_report_has_a_case_for_each_target() {
         .find(|node| node.has_tag_name("testsuite"))
         .unwrap();
     assert_eq!(suite.attribute("tests"), Some("9"));
-    let number = |name: &str| suite.attribute(name).map_or(0, |n| n.parse::<usize>().unwrap());
+    let number = |name: &str| {
+        suite
+            .attribute(name)
+            .map_or(0, |n| n.parse::<usize>().unwrap())
+    };
     assert_eq!(number("failures"), all("failure"));
     assert_eq!(number("errors"), all("error"));
 }
@@ -194,7 +253,12 @@ fn reports_of_an_empty_list_are_whole_and_the_junit_one_is_not_empty() {
     let xml = text(&sandbox, "r.xml");
     let document = roxmltree::Document::parse(&xml).unwrap();
     // Build servers take a report without cases for a broken one.
-    assert!(document.descendants().any(|node| node.has_tag_name("testcase")), "{xml}");
+    assert!(
+        document
+            .descendants()
+            .any(|node| node.has_tag_name("testcase")),
+        "{xml}"
+    );
     assert!(text(&sandbox, "r.html").contains("</html>"));
 }
 
@@ -204,17 +268,22 @@ fn a_job_that_could_not_read_its_list_says_so_in_every_report() {
     sandbox.fetch(&with_reports(&["absent.txt"])).expect(1);
     let report = sandbox.json("r.json");
     assert_eq!(report["state"], "failed");
-    assert!(report["error"].as_str().unwrap().contains("absent.txt"), "{report}");
+    assert!(
+        report["error"].as_str().unwrap().contains("absent.txt"),
+        "{report}"
+    );
     for name in &REPORTS[1..] {
         assert!(text(&sandbox, name).contains("absent.txt"), "{name}");
     }
     let xml = text(&sandbox, "r.xml");
     let document = roxmltree::Document::parse(&xml).unwrap();
-    let is_bad = |node: roxmltree::Node<'_, '_>| node.has_tag_name("error") || node.has_tag_name("failure");
+    let is_bad =
+        |node: roxmltree::Node<'_, '_>| node.has_tag_name("error") || node.has_tag_name("failure");
     assert!(document.descendants().any(is_bad), "{xml}");
 }
 
-const HOSTILE: &str = "\"><script>alert('x')</script><img src=x onerror=alert(1)>&amp;]]>\u{1b}[31m\u{0}\u{202e}";
+const HOSTILE: &str =
+    "\"><script>alert('x')</script><img src=x onerror=alert(1)>&amp;]]>\u{1b}[31m\u{0}\u{202e}";
 
 #[test]
 fn hostile_text_breaks_no_report() {
@@ -242,7 +311,15 @@ fn hostile_text_breaks_no_report() {
     let run = sandbox.fetch(&with_reports(&["<b>&list.jsonl"])).expect(3);
     assert_eq!(run.count("targets"), 7);
     let html = text(&sandbox, "r.html");
-    for hostile in ["<script>alert", "<img src=x", "<b>", "href=\"javascript", "href='javascript", "\u{1b}", "\u{0}"] {
+    for hostile in [
+        "<script>alert",
+        "<img src=x",
+        "<b>",
+        "href=\"javascript",
+        "href='javascript",
+        "\u{1b}",
+        "\u{0}",
+    ] {
         assert!(!html.contains(hostile), "the page holds {hostile:?}");
     }
     // Not one tag in it but its own, and none that runs something.
@@ -250,12 +327,21 @@ fn hostile_text_breaks_no_report() {
     assert!(!html.contains("onerror=") || !html.contains("<img src=x"));
     let xml = text(&sandbox, "r.xml");
     let document = roxmltree::Document::parse(&xml).unwrap();
-    let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
+    let cases = document
+        .descendants()
+        .filter(|node| node.has_tag_name("testcase"));
     assert_eq!(cases.count(), 7);
     assert_eq!(sandbox.json("r.json")["items"].as_array().unwrap().len(), 7);
     assert_eq!(text(&sandbox, "r.jsonl").lines().count(), 8);
     // Nor does it reach a terminal as it is.
-    let run = sandbox.run(["fetch", "-o", "out", "--allow-private", "<b>&list.jsonl", "-vv"]);
+    let run = sandbox.run([
+        "fetch",
+        "-o",
+        "out",
+        "--allow-private",
+        "<b>&list.jsonl",
+        "-vv",
+    ]);
     for (what, out) in [("stdout", run.out()), ("stderr", &run.stderr)] {
         assert!(!out.contains("\u{1b}[31m"), "{what}: {run}");
         assert!(!out.contains('\u{202e}'), "{what}: {run}");
@@ -265,7 +351,10 @@ fn hostile_text_breaks_no_report() {
 #[test]
 fn pictures_of_the_contact_sheet_are_where_it_says() {
     let (sandbox, site) = (Sandbox::new(), Site::start(answers));
-    let list = format!("{}\n  out=a b#c%d?.png\n  dir=caf\u{e9}/x\n", site.url("/1"));
+    let list = format!(
+        "{}\n  out=a b#c%d?.png\n  dir=caf\u{e9}/x\n",
+        site.url("/1")
+    );
     sandbox.write("list.txt", list);
     std::fs::create_dir(sandbox.path("reports")).unwrap();
     sandbox
@@ -275,11 +364,22 @@ fn pictures_of_the_contact_sheet_are_where_it_says() {
     let names = sandbox.names();
     let wanted: String = names[0]
         .split('/')
-        .map(|part| percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC).to_string())
+        .map(|part| {
+            percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC)
+                .to_string()
+        })
         .collect::<Vec<_>>()
         .join("/");
-    let simple = |text: &str| text.replace("%2E", ".").replace("%5F", "_").replace("%2D", "-").to_lowercase();
-    assert!(simple(&html).contains(&format!("../out/{}", simple(&wanted))), "{wanted}: {html}");
+    let simple = |text: &str| {
+        text.replace("%2E", ".")
+            .replace("%5F", "_")
+            .replace("%2D", "-")
+            .to_lowercase()
+    };
+    assert!(
+        simple(&html).contains(&format!("../out/{}", simple(&wanted))),
+        "{wanted}: {html}"
+    );
 }
 
 /// Everything that a run wrote or said, by name.
@@ -321,13 +421,22 @@ fn credentials_are_nowhere_in_the_clear() {
     // The list itself is the user's own; it comes by a pipe so that no file of the sandbox holds it.
     let first: Vec<&str> = with_reports(&["-", "-vv", "--header", "Authorization: HE4DER"]);
     let mut first = sandbox.fetch_args(&first);
-    first.extend(["--set", "log.dir=logs", "--set", "log.level=trace", "--set", "fetch.retries=1"]);
+    first.extend([
+        "--set",
+        "log.dir=logs",
+        "--set",
+        "log.level=trace",
+        "--set",
+        "fetch.retries=1",
+    ]);
     let mut runs = vec![sandbox.run_fed(list.clone(), &first).expect(3)];
     assert_eq!(runs[0].count("targets"), 14, "{}", runs[0]);
     assert_eq!(runs[0].count("stored"), 3, "{}", runs[0]);
     // They were sent, of course.
     assert!(site.asked().iter().any(|asked| {
-        asked.header("authorization").is_some_and(|value| value.starts_with("Basic"))
+        asked
+            .header("authorization")
+            .is_some_and(|value| value.starts_with("Basic"))
     }));
 
     // As sources, as URLs, in proxies, and in what is wrong with them.
@@ -359,15 +468,23 @@ fn credentials_are_nowhere_in_the_clear() {
     }
     for (name, bytes) in traces(&sandbox, &runs) {
         for secret in SECRETS {
-            let found = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
+            let found = bytes
+                .windows(secret.len())
+                .position(|window| window == secret.as_bytes());
             if let Some(at) = found {
                 let around = &bytes[at.saturating_sub(120)..(at + 40).min(bytes.len())];
-                panic!("{name} holds {secret}: …{}…", String::from_utf8_lossy(around));
+                panic!(
+                    "{name} holds {secret}: …{}…",
+                    String::from_utf8_lossy(around)
+                );
             }
         }
         // Nor encoded, as `Authorization: Basic` has them.
         let encoded = b"YW5uOlMzQ1JFV";
-        assert!(!bytes.windows(encoded.len()).any(|window| window == encoded), "{name}");
+        assert!(
+            !bytes.windows(encoded.len()).any(|window| window == encoded),
+            "{name}"
+        );
     }
 }
 
@@ -382,11 +499,17 @@ fn jobs_lists_what_was_run() {
     let listed = sandbox.run(["jobs", "-o", "out"]).expect(0);
     assert_eq!(listed.out().matches("list.txt").count(), 2, "{listed}");
     assert!(listed.out().contains("completed") && listed.out().contains("failed"));
-    let jobs = sandbox.run(["jobs", "-o", "out", "--json"]).expect(0).json();
+    let jobs = sandbox
+        .run(["jobs", "-o", "out", "--json"])
+        .expect(0)
+        .json();
     assert_eq!(jobs[0]["counts"]["unchanged"], 1, "the newest is first");
     assert_eq!(jobs[0]["counts"]["failed"], 1);
     assert_eq!(jobs[1]["counts"]["stored"], 2);
-    let only = sandbox.run(["jobs", "-o", "out", "--json", "--limit", "1"]).expect(0).json();
+    let only = sandbox
+        .run(["jobs", "-o", "out", "--json", "--limit", "1"])
+        .expect(0)
+        .json();
     assert_eq!(only.as_array().unwrap().len(), 1);
     assert_eq!(only[0], jobs[0]);
 }
@@ -406,9 +529,18 @@ fn one_job_is_found_by_its_id_its_beginning_and_as_the_last() {
         shown.insert(run.stdout);
     }
     assert_eq!(shown.len(), 1);
-    sandbox.run(["jobs", "-o", "out", "ffffffff"]).expect(1).says(&["ffffffff"]);
-    let rows = sandbox.run(["jobs", "-o", "out", "last", "--json"]).expect(0);
-    let rows: Vec<Value> = rows.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    sandbox
+        .run(["jobs", "-o", "out", "ffffffff"])
+        .expect(1)
+        .says(&["ffffffff"]);
+    let rows = sandbox
+        .run(["jobs", "-o", "out", "last", "--json"])
+        .expect(0);
+    let rows: Vec<Value> = rows
+        .out()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(rows.len(), 9);
     let report = sandbox.json("r.json");
     for item in report["items"].as_array().unwrap() {
@@ -432,12 +564,18 @@ fn failed_targets_can_be_fetched_again_by_a_pipe() {
     });
     let sandbox = Sandbox::new();
     sandbox.fetch_list(site.list(["/1", "/2", "/3", "/4"]), 3, &[]);
-    let failed = sandbox.run(["jobs", "-o", "out", "last", "--failed"]).expect(0);
+    let failed = sandbox
+        .run(["jobs", "-o", "out", "last", "--failed"])
+        .expect(0);
     assert_eq!(failed.out(), site.list(["/3", "/4"]));
     mended.store(true, Ordering::SeqCst);
-    let again = sandbox.run_fed(failed.stdout, &sandbox.fetch_args(&["-"])).expect(0);
+    let again = sandbox
+        .run_fed(failed.stdout, &sandbox.fetch_args(&["-"]))
+        .expect(0);
     assert_eq!(again.count("stored"), 2);
-    let failed = sandbox.run(["jobs", "-o", "out", "last", "--failed"]).expect(0);
+    let failed = sandbox
+        .run(["jobs", "-o", "out", "last", "--failed"])
+        .expect(0);
     assert_eq!(failed.out(), "");
 }
 
@@ -454,7 +592,10 @@ fn the_history_can_be_read_while_a_job_runs() {
     sandbox.write("list.txt", site.list(["/1"]));
     let run = sandbox.start(sandbox.fetch_args(&["list.txt"]));
     site.wait_for(1);
-    let jobs = sandbox.run(["jobs", "-o", "out", "--json"]).expect(0).json();
+    let jobs = sandbox
+        .run(["jobs", "-o", "out", "--json"])
+        .expect(0)
+        .json();
     assert_eq!(jobs[0]["state"], "ongoing");
     gate.open();
     run.end().expect(0);

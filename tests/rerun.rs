@@ -76,7 +76,10 @@ fn second_run(headers: &'static [(&str, &str)], args: &[&str]) -> (Sandbox, Site
     assert_eq!(identities(&sandbox), before, "something was written again");
     assert_in_order(&sandbox, true);
     for item in report.items() {
-        assert!(item["path"].is_string() && item["sha256"].is_string(), "{item}");
+        assert!(
+            item["path"].is_string() && item["sha256"].is_string(),
+            "{item}"
+        );
     }
     let bodies = site.body_bytes();
     (sandbox, site, bodies)
@@ -132,8 +135,15 @@ fn expires_counts_as_freshness() {
 fn what_may_not_be_reused_is_asked_again() {
     for headers in [
         &[("Cache-Control", "max-age=0"), ("ETag", "\"v1\"")][..],
-        &[("Cache-Control", "no-cache, max-age=3600"), ("ETag", "\"v1\"")],
-        &[("Cache-Control", "max-age=10"), ("Age", "11"), ("ETag", "\"v1\"")],
+        &[
+            ("Cache-Control", "no-cache, max-age=3600"),
+            ("ETag", "\"v1\""),
+        ],
+        &[
+            ("Cache-Control", "max-age=10"),
+            ("Age", "11"),
+            ("ETag", "\"v1\""),
+        ],
     ] {
         let (_, site, bodies) = second_run(headers, &[]);
         assert_eq!((site.total(), bodies), (20, 0), "{headers:?}");
@@ -200,14 +210,22 @@ fn a_failure_keeps_what_is_there_and_a_later_run_mends_it() {
     for status in [1404, 1503, 1200] {
         version.store(status, Ordering::SeqCst);
         sandbox.fetch_list(&list, 3, &["--set", "fetch.retries=0"]);
-        assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [png(1)], "{status}");
+        assert_eq!(
+            sandbox.files().into_values().collect::<Vec<_>>(),
+            [png(1)],
+            "{status}"
+        );
         assert_in_order(&sandbox, true);
     }
     version.store(1, Ordering::SeqCst);
     site.forget();
     let report = sandbox.fetch_list(&list, 0, &[]);
     assert_eq!(report.count("unchanged"), 1);
-    assert_eq!(site.body_bytes(), 0, "the ETag was forgotten over a failure");
+    assert_eq!(
+        site.body_bytes(),
+        0,
+        "the ETag was forgotten over a failure"
+    );
 }
 
 #[test]
@@ -249,7 +267,12 @@ fn a_known_file_of_another_name_or_album_is_a_target_of_its_own() {
     sandbox.fetch_list(&list, 0, &[]);
     sandbox.fetch_list(&list, 0, &["--album", "x"]);
     assert_eq!(sandbox.files().len(), 2);
-    assert_eq!(sandbox.fetch_list(&list, 0, &["--album", "x"]).count("unchanged"), 1);
+    assert_eq!(
+        sandbox
+            .fetch_list(&list, 0, &["--album", "x"])
+            .count("unchanged"),
+        1
+    );
 }
 
 #[test]
@@ -284,7 +307,14 @@ fn a_store_may_be_moved() {
     sandbox.fetch(&["list.txt"]).expect(0);
     std::fs::rename(sandbox.store(), sandbox.path("moved")).unwrap();
     let run = sandbox
-        .run(["fetch", "list.txt", "-o", "moved", "--allow-private", "--json"])
+        .run([
+            "fetch",
+            "list.txt",
+            "-o",
+            "moved",
+            "--allow-private",
+            "--json",
+        ])
         .expect(0);
     assert_eq!(run.count("unchanged"), 1);
 }
@@ -321,7 +351,10 @@ fn a_stopped_run_leaves_whole_reports_and_the_next_run_goes_on() {
         assert_eq!(report["counts"], run.json()["counts"]);
         assert_eq!(report["counts"]["stored"], 30, "what had arrived is kept");
         let items = report["items"].as_array().unwrap();
-        assert_eq!(Some(items.len() as u64), report["counts"]["targets"].as_u64());
+        assert_eq!(
+            Some(items.len() as u64),
+            report["counts"]["targets"].as_u64()
+        );
         for item in items {
             assert!(
                 item["outcome"] == "stored"
@@ -330,13 +363,20 @@ fn a_stopped_run_leaves_whole_reports_and_the_next_run_goes_on() {
             );
         }
         let lines = String::from_utf8(sandbox.read("r.jsonl")).unwrap();
-        let lines: Vec<serde_json::Value> =
-            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(lines.len(), items.len() + 1);
         assert_eq!(lines.last().unwrap()["state"], "cancelled");
         let xml = String::from_utf8(sandbox.read("r.xml")).unwrap();
         roxmltree::Document::parse(&xml).unwrap();
-        assert!(sandbox.read("r.html").trim_ascii_end().ends_with(b"</html>"));
+        assert!(
+            sandbox
+                .read("r.html")
+                .trim_ascii_end()
+                .ends_with(b"</html>")
+        );
         assert_in_order(&sandbox, true);
         assert_eq!(catalog::job_states(&sandbox.store()), ["cancelled"]);
 
@@ -412,7 +452,11 @@ fn no_kill_at_any_instant_leaves_disorder() {
         move |asked| {
             let n = number(asked);
             // A quarter of the files changes from round to round, so that kills hit replaced bytes too.
-            let version = if n.is_multiple_of(4) { round.load(Ordering::SeqCst) } else { 0 };
+            let version = if n.is_multiple_of(4) {
+                round.load(Ordering::SeqCst)
+            } else {
+                0
+            };
             let side = 3 + (n % 40);
             Answer::ok(png_of(n + 1000 * version, side))
         }
@@ -423,23 +467,39 @@ fn no_kill_at_any_instant_leaves_disorder() {
     for kill in 0..KILLS {
         round.store(kill as u32, Ordering::SeqCst);
         site.forget();
-        let args = ["list.txt", "--set", "storage.commit_files=16", "--report", "r.jsonl"];
+        let args = [
+            "list.txt",
+            "--set",
+            "storage.commit_files=16",
+            "--report",
+            "r.jsonl",
+        ];
         let run = sandbox.start(sandbox.fetch_args(&args));
         // The instant is counted in requests, and a little later so that it hits every step after them.
         let requests = 1 + numbers.below(u64::from(TARGETS));
         site.wait_for(requests as usize);
         for _ in 0..numbers.below(4) {
-            std::fs::read_dir(sandbox.store()).into_iter().flatten().count();
+            std::fs::read_dir(sandbox.store())
+                .into_iter()
+                .flatten()
+                .count();
         }
         let run = run.kill();
         cut += u32::from(run.code() == 128 + 9);
-        assert_in_order_after_kill(&sandbox, &format!("seed {seed}, kill {kill} after {requests}"));
+        assert_in_order_after_kill(
+            &sandbox,
+            &format!("seed {seed}, kill {kill} after {requests}"),
+        );
     }
     assert!(cut >= 5, "only {cut} runs of {KILLS} were cut off");
     let last = sandbox.fetch(&["list.txt"]).expect(0);
     assert_eq!(last.count("targets"), u64::from(TARGETS));
     assert_in_order(&sandbox, true);
-    assert_eq!(sandbox.files().len(), TARGETS as usize, "no file came twice");
+    assert_eq!(
+        sandbox.files().len(),
+        TARGETS as usize,
+        "no file came twice"
+    );
     let last = sandbox.fetch(&["list.txt"]).expect(0);
     assert_eq!(last.count("unchanged"), u64::from(TARGETS));
 }
@@ -483,7 +543,10 @@ fn what_a_crash_left_staged_is_cleared_and_nothing_else() {
     let ((site, _), sandbox) = (versions(), Sandbox::new());
     let list = site.list(["/a"]);
     sandbox.fetch_list(&list, 0, &[]);
-    sandbox.write("out/.gannet/stage/0192a000000070008000000000000001", "half a file");
+    sandbox.write(
+        "out/.gannet/stage/0192a000000070008000000000000001",
+        "half a file",
+    );
     sandbox.fetch_list(&list, 0, &[]);
     assert_eq!(sandbox.staged(), Vec::<std::path::PathBuf>::new());
     assert_eq!(sandbox.files().len(), 1);

@@ -10,8 +10,8 @@ use super::{CatalogError, TargetKey, millis};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Counts, Outcome, Reason, Sha256};
 
-/// Rows of one `INSERT`: 15 columns stay far below SQLite's 32,766 parameters.
-const ROWS: usize = 500;
+/// Rows of one `INSERT`. Full ones all have one text, so SQLite parses it once a connection.
+const ROWS: usize = 64;
 
 /// What became of one target.
 #[derive(Debug, Clone)]

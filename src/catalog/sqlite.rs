@@ -118,6 +118,20 @@ impl Catalog {
         Ok(rows.into_iter().collect())
     }
 
+    /// Makes [`with_content`](Self::with_content) fast. Once made, the index costs every later job a little,
+    /// so only jobs that drop duplicates ask for it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn index_contents(&self) -> Result<(), CatalogError> {
+        sqlx::query("CREATE INDEX IF NOT EXISTS files_by_content ON files (album, sha256)")
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(CatalogError::query("index contents"))
+    }
+
     /// The files of `album` that have these contents, by content.
     ///
     /// # Errors

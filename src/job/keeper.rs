@@ -323,30 +323,57 @@ impl Keeper {
     ) -> Result<Vec<Option<Place>>, CommitError> {
         let now = Utc::now();
         let mut places: Vec<Option<Place>> = Vec::with_capacity(entries.len());
-        let mut open = Vec::new();
-        for (index, (finished, staged)) in entries.iter().enumerate() {
+        for (finished, staged) in entries.iter() {
             places.push(match (staged, &finished.target) {
-                (Some(staged), Some(target)) => {
-                    let replaced = staged.replaces.as_ref().filter(|_| !finished.job.dedupe);
-                    Some(
-                        match replaced
-                            .and_then(|file| Some((file, StorePath::new(&file.path).ok()?)))
-                        {
-                            Some((file, path)) => Place {
-                                path,
-                                name_from: file.name_from,
-                                id: file.id,
-                            },
-                            None => {
-                                open.push(index);
-                                self.first_choice(finished, staged, target, now)
-                            }
-                        },
-                    )
-                }
+                (Some(staged), Some(target)) => Some(
+                    Place::of_known(finished, staged)
+                        .unwrap_or_else(|| self.first_choice(finished, staged, target, now)),
+                ),
                 _ => None,
             });
         }
+        // A random name is nobody else's; it only needs its folder.
+        let random = places
+            .iter()
+            .flatten()
+            .filter(|place| place.name_from == NameFrom::Random);
+        let in_folders: Vec<StorePath> = random
+            .filter(|place| place.path.folder().is_some())
+            .map(|place| place.path.clone())
+            .collect();
+        if !in_folders.is_empty() {
+            self.store.make_folders(in_folders).await?;
+        }
+        self.settle_conflicts(entries, &mut places).await?;
+        for ((finished, staged), place) in entries.iter_mut().zip(&places) {
+            if let (Some(staged), Some(place)) = (staged, place) {
+                if staged.replaces.as_ref().is_some_and(|file| file.is_present) {
+                    finished.item.outcome = Outcome::Changed;
+                }
+                finished.describe(&staged.as_known(place));
+            }
+        }
+        Ok(places)
+    }
+
+    /// Gives other paths to new files whose first choice is taken: by a record, by a file that somebody
+    /// else put there, or by an earlier file of the batch.
+    async fn settle_conflicts(
+        &self,
+        entries: &[(Finished, Option<Staged>)],
+        places: &mut [Option<Place>],
+    ) -> Result<(), CommitError> {
+        let may_conflict = |place: &Place| place.is_new && place.name_from != NameFrom::Random;
+        let mut open: Vec<usize> = places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| place.as_ref().is_some_and(may_conflict))
+            .map(|(index, _)| index)
+            .collect();
+        let first_choices: HashMap<usize, StorePath> = open
+            .iter()
+            .filter_map(|index| Some((*index, places[*index].as_ref()?.path.clone())))
+            .collect();
         let mut chosen: HashSet<StorePath> = HashSet::new();
         for attempt in 0.. {
             let candidates: Vec<StorePath> = open
@@ -366,31 +393,21 @@ impl Keeper {
                 }
             }
             for index in &conflicts {
-                let (finished, staged) = &entries[*index];
-                if let (Some(place), Some(staged), Some(target)) =
-                    (&mut places[*index], staged, &finished.target)
+                let target = entries[*index].0.target.as_ref();
+                let first = first_choices.get(index);
+                if let (Some(place), Some(target), Some(first)) =
+                    (&mut places[*index], target, first)
                 {
-                    let first = self.first_choice(finished, staged, target, now);
-                    place.path = match (place.name_from, attempt) {
-                        // A random name that is taken says nothing: draw another.
-                        (NameFrom::Random, _) => first.path,
-                        (_, 0) => first.path.with_suffix(&url_digest(target)[..8]),
-                        (_, 1) => first.path.with_suffix(&url_digest(target)[..32]),
-                        _ => first.path.with_suffix(&Uuid::new_v4().simple().to_string()),
+                    place.path = match attempt {
+                        0 => first.with_suffix(&url_digest(target)[..8]),
+                        1 => first.with_suffix(&url_digest(target)[..32]),
+                        _ => first.with_suffix(&Uuid::new_v4().simple().to_string()),
                     };
                 }
             }
             open = conflicts;
         }
-        for ((finished, staged), place) in entries.iter_mut().zip(&places) {
-            if let (Some(staged), Some(place)) = (staged, place) {
-                if staged.replaces.as_ref().is_some_and(|file| file.is_present) {
-                    finished.item.outcome = Outcome::Changed;
-                }
-                finished.describe(&staged.as_known(place));
-            }
-        }
-        Ok(places)
+        Ok(())
     }
 
     fn first_choice(
@@ -415,6 +432,7 @@ impl Keeper {
             path,
             name_from,
             id: staged.stage.0,
+            is_new: true,
         }
     }
 }
@@ -425,6 +443,22 @@ struct Place {
     path: StorePath,
     name_from: NameFrom,
     id: Uuid,
+    /// Whether no file is recorded there yet.
+    is_new: bool,
+}
+
+impl Place {
+    /// Where the file is whose bytes `staged` replaces. Where contents are kept once, other URLs may stand
+    /// for that file too, so changed bytes become a file of their own.
+    fn of_known(finished: &Finished, staged: &Staged) -> Option<Self> {
+        let file = staged.replaces.as_ref().filter(|_| !finished.job.dedupe)?;
+        Some(Self {
+            path: StorePath::new(&file.path).ok()?,
+            name_from: file.name_from,
+            id: file.id,
+            is_new: false,
+        })
+    }
 }
 
 impl Finished {

@@ -157,7 +157,10 @@ impl Planner {
         while let Some((key, target)) = targets.next() {
             let mut known = known.remove(&key);
             if let (Some(known), Some(promised)) = (&mut known, target.sha256)
-                && known.file.as_ref().is_some_and(|file| file.sha256 != promised)
+                && known
+                    .file
+                    .as_ref()
+                    .is_some_and(|file| file.sha256 != promised)
             {
                 // The list promises other bytes than those at hand: neither a fresh record nor a 304 will do.
                 known.forget_validators();

@@ -106,6 +106,14 @@ impl Engine {
         self.catalog
             .begin_job(id, &head.source, &spec.kind, album, started)
             .await?;
+        let dedupe = match spec.dedupe {
+            Dedupe::Auto => spec.count.is_some(),
+            Dedupe::Off => false,
+            Dedupe::Album => true,
+        };
+        if dedupe {
+            self.catalog.index_contents().await?;
+        }
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
         let job = Arc::new(Job {
             id,
@@ -113,11 +121,7 @@ impl Engine {
             album: spec.album.clone(),
             downloader,
             refresh: spec.refresh,
-            dedupe: match spec.dedupe {
-                Dedupe::Auto => spec.count.is_some(),
-                Dedupe::Off => false,
-                Dedupe::Album => true,
-            },
+            dedupe,
             window: Semaphore::new(self.settings.window.get() as usize),
             wanted: spec.count.map(|count| {
                 Semaphore::new(

@@ -33,7 +33,7 @@ pub(super) struct Local {
     stage_dir: File,
     sync: bool,
     /// Folders that this process made or saw. Locked for a look-up only.
-    folders: Mutex<HashSet<PathBuf>>,
+    folders: Mutex<HashSet<String>>,
 }
 
 impl Store {
@@ -101,6 +101,16 @@ impl Store {
     pub async fn prepare(&self, paths: Vec<StorePath>) -> Result<Vec<bool>, StoreError> {
         let local = self.0.clone();
         blocking(move || paths.iter().map(|path| local.prepare(path)).collect()).await
+    }
+
+    /// Makes the folders in which `paths` are to appear.
+    ///
+    /// # Errors
+    ///
+    /// When a folder cannot be made.
+    pub async fn make_folders(&self, paths: Vec<StorePath>) -> Result<(), StoreError> {
+        let local = self.0.clone();
+        blocking(move || paths.iter().try_for_each(|path| local.make_folder(path))).await
     }
 
     /// Gives staged files their names, in place of what had them. Idempotent: a file that is not staged
@@ -259,19 +269,25 @@ impl Local {
         unreachable!("asked for on Linux only")
     }
 
-    fn prepare(&self, path: &StorePath) -> Result<bool, StoreError> {
-        let path = Path::new(path.as_str());
-        if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
-            let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-            if !folders.contains(folder) {
-                let full = self.root.join(folder);
-                fs::create_dir_all(&full)
-                    .map_err(|error| self.error("create the folder", full, error))?;
-                if folders.len() < FOLDERS_REMEMBERED {
-                    folders.insert(folder.to_owned());
-                }
+    fn make_folder(&self, path: &StorePath) -> Result<(), StoreError> {
+        let Some(folder) = path.folder() else {
+            return Ok(());
+        };
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !folders.contains(folder) {
+            let full = self.root.join(folder);
+            fs::create_dir_all(&full)
+                .map_err(|error| self.error("create the folder", full, error))?;
+            if folders.len() < FOLDERS_REMEMBERED {
+                folders.insert(folder.to_owned());
             }
         }
+        Ok(())
+    }
+
+    fn prepare(&self, path: &StorePath) -> Result<bool, StoreError> {
+        self.make_folder(path)?;
+        let path = Path::new(path.as_str());
         match rustix::fs::statat(&self.root_dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(rustix::io::Errno::NOENT) => Ok(false),
@@ -301,7 +317,7 @@ impl Local {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        self.prepare(path)?;
+        self.make_folder(path)?;
         rename().map_err(|error| self.error("publish", self.root.join(path.as_str()), error.into()))
     }
 

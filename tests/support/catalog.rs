@@ -22,7 +22,8 @@ fn rows(root: &Path, query: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
             std::fs::copy(from, copy.path().join(name)).unwrap();
         }
     }
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(copy.path().join("catalog.db"));
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(copy.path().join("catalog.db"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

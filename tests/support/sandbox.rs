@@ -134,7 +134,9 @@ impl Running {
             (stdout, stderr) => {
                 let _ = self.child.kill();
                 let rest = |pipe: Result<Vec<u8>, RecvTimeoutError>, late: &Receiver<Vec<u8>>| {
-                    let bytes = pipe.or_else(|_| late.recv_timeout(limit)).unwrap_or_default();
+                    let bytes = pipe
+                        .or_else(|_| late.recv_timeout(limit))
+                        .unwrap_or_default();
                     String::from_utf8_lossy(&bytes).into_owned()
                 };
                 panic!(
@@ -228,9 +230,8 @@ impl Sandbox {
     #[track_caller]
     pub fn json(&self, name: &str) -> Value {
         let bytes = self.read(name);
-        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            panic!("{name}: {error}\n{}", String::from_utf8_lossy(&bytes))
-        })
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{name}: {error}\n{}", String::from_utf8_lossy(&bytes)))
     }
 
     /// The program with nothing of this process's environment but `PATH`.
