@@ -1,7 +1,7 @@
 //! Who is asked next: one lane per host, fair and polite.
 //!
 //! [`Frontier`] holds what waits to be fetched, for all jobs of the process. Workers take from it with
-//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A [`Lane`](lane::Lane) is a host's
+//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A lane is a host's
 //! queue with its limits: requests at a time, requests a second, waits that the host asked for, and a
 //! breaker that gives a host up which keeps failing to connect.
 //!
