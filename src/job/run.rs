@@ -244,12 +244,13 @@ impl Running<'_> {
         for item in items {
             self.tally.add(item);
             if let Some(reason) = item.reason {
+                // Escaped: lines of a list may hold what turns a terminal's text around.
                 tracing::debug!(
                     job.id = %self.job.id,
                     "{} `{}`: {reason}: {}",
                     item.outcome,
-                    item.url,
-                    item.detail.as_deref().unwrap_or_default(),
+                    item.url.escape_debug(),
+                    item.detail.as_deref().unwrap_or_default().escape_debug(),
                 );
             }
         }
