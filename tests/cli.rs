@@ -1,6 +1,8 @@
 //! The command line's contract: exit codes, settings and their errors, what goes to stdout, and the flags
 //! of `gannet fetch` that decide what a run does.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;

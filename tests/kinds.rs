@@ -1,5 +1,7 @@
 //! What is accepted as which kind, by its bytes and by settings.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use support::pictures::{every_format, png, png_of};
@@ -193,11 +195,6 @@ fn svg_must_be_well_formed_and_without_entities_that_grow_or_fetch() {
         (format!("{head}<g></svg>"), 3),
         (head.to_owned(), 3),
         // Exports of well-known programs declare their namespaces like this.
-        (format!("<!DOCTYPE svg [<!ENTITY a \"b\">]>{head}<text>&a;</text></svg>"), 0),
-        (format!("<!DOCTYPE svg [<!ENTITY a \"b\"><!ENTITY c \"&a;&a;\">]>{head}<text>&c;</text></svg>"), 3),
-        (format!("<!DOCTYPE svg [<!ENTITY a SYSTEM \"file:///etc/hostname\">]>{head}<text>&a;</text></svg>"), 3),
-        (format!("<!DOCTYPE svg [<!ENTITY % a \"b\">%a;]>{head}</svg>"), 3),
-        (format!("{head}<text>&undeclared;</text></svg>"), 3),
         (
             format!("<!DOCTYPE svg [<!ENTITY a \"b\">]>{head}<text>&a;</text></svg>"),
             0,

@@ -1,5 +1,7 @@
 //! Lists of every form and every kind of damage, end to end.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::io::Write as _;

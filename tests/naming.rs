@@ -1,6 +1,8 @@
 //! Names of files: where they come from, what is made of hostile ones, and that nothing is ever written
 //! outside the store or over what was there.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;

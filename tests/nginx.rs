@@ -2,6 +2,8 @@
 //!
 //! Skipped where there is no `nginx`, unless `GANNET_REQUIRE_SERVICES=1` says that there has to be one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -36,7 +38,10 @@ impl Nginx {
     fn start() -> Option<Self> {
         if Command::new("nginx").arg("-v").output().is_err() {
             let required = std::env::var_os("GANNET_REQUIRE_SERVICES").is_some_and(|v| v == "1");
-            assert!(!required, "GANNET_REQUIRE_SERVICES=1, and there is no nginx");
+            assert!(
+                !required,
+                "GANNET_REQUIRE_SERVICES=1, and there is no nginx"
+            );
             eprintln!("skipped: there is no nginx");
             return None;
         }
@@ -54,7 +59,10 @@ impl Nginx {
                 return Some(Self { folder, port });
             }
             let said = String::from_utf8_lossy(&started.stderr).into_owned();
-            assert!(said.contains("Address already in use"), "nginx does not start: {said}");
+            assert!(
+                said.contains("Address already in use"),
+                "nginx does not start: {said}"
+            );
         }
         panic!("no free port in twenty attempts");
     }
@@ -131,7 +139,10 @@ fn three_hundred_pictures_are_stored_whole_and_the_second_run_brings_nothing() {
         assert_eq!(item["attempts"], 1);
     }
     let times = |sandbox: &Sandbox| -> Vec<(PathBuf, std::time::SystemTime)> {
-        let files = sandbox.names().into_iter().map(|name| sandbox.store().join(name));
+        let files = sandbox
+            .names()
+            .into_iter()
+            .map(|name| sandbox.store().join(name));
         let times = files.map(|path| {
             let time = std::fs::metadata(&path).unwrap().modified().unwrap();
             (path, time)
@@ -145,7 +156,10 @@ fn three_hundred_pictures_are_stored_whole_and_the_second_run_brings_nothing() {
     let log = nginx.log();
     assert_eq!(log.len(), 2 * pictures.len());
     let second = &log[pictures.len()..];
-    assert!(second.iter().all(|line| line.starts_with("304 0 ")), "{second:#?}");
+    assert!(
+        second.iter().all(|line| line.starts_with("304 0 ")),
+        "{second:#?}"
+    );
 }
 
 #[test]
@@ -173,7 +187,10 @@ fn files_that_change_on_the_server_change_here() {
     // Of another length, so that the ETag differs within one second too.
     nginx.put("a.png", &png_of(2, 30));
     assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("changed"), 1);
-    assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [png_of(2, 30)]);
+    assert_eq!(
+        sandbox.files().into_values().collect::<Vec<_>>(),
+        [png_of(2, 30)]
+    );
 }
 
 /// Passes connections on, and cuts the first `cuts` of them after so many bytes from the server.
@@ -211,7 +228,10 @@ impl Cutter {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test's own proxy, on loopback")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test's own proxy, on loopback"
+)]
 fn connect(address: impl std::net::ToSocketAddrs) -> io::Result<TcpStream> {
     TcpStream::connect(address)
 }
@@ -254,6 +274,13 @@ fn a_body_that_is_cut_off_is_continued_where_it_broke() {
     assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [picture]);
     let log = nginx.log();
     // nginx writes a line when a request ends: the cut ones may still be on their way to the log.
-    assert!(log.iter().any(|line| line.starts_with("206 ") && line.contains("bytes=")), "{log:#?}");
-    assert!(log.iter().filter(|line| line.starts_with("200 ")).count() <= 1, "{log:#?}");
+    assert!(
+        log.iter()
+            .any(|line| line.starts_with("206 ") && line.contains("bytes=")),
+        "{log:#?}"
+    );
+    assert!(
+        log.iter().filter(|line| line.starts_with("200 ")).count() <= 1,
+        "{log:#?}"
+    );
 }

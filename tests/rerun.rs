@@ -1,6 +1,8 @@
 //! The second run and all later ones: nothing is brought twice, what changed or was lost is brought again,
 //! and no end of a run, however sudden, leaves the store in disorder.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;
