@@ -558,7 +558,7 @@ async fn robots_txt_is_asked_once_and_respected() {
         ("/yes?/no", true),
     ] {
         assert_eq!(
-            robots.allows(&client, &origin.url(path)).await,
+            robots.allows(&client, &origin.url(path)).await.unwrap(),
             allowed,
             "{path}"
         );
@@ -587,7 +587,8 @@ async fn without_rules_all_is_allowed_and_without_an_answer_nothing() {
         let origin = Origin::with("/robots.txt", reply.clone());
         let allows = Robots::default()
             .allows(&client(""), &origin.url("/file"))
-            .await;
+            .await
+            .unwrap();
         assert_eq!(allows, allowed, "{:?}", reply.clone().body(""));
     }
 }

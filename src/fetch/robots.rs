@@ -61,30 +61,35 @@ impl fmt::Debug for Rules {
 impl Robots {
     /// Whether the origin of `url` lets this client ask for it.
     ///
-    /// An origin without a robots.txt (any 4xx) allows all; one that cannot be reached, or answers 5xx or
-    /// 429, allows nothing for a while.
-    pub async fn allows(&self, client: &Client, url: &Url) -> bool {
+    /// An origin without a robots.txt (any 4xx) allows all; one that answers 5xx or 429, or breaks off,
+    /// allows nothing for a while.
+    ///
+    /// # Errors
+    ///
+    /// When no connection came about, or none is permitted: that says nothing about rules, and is what the
+    /// request for `url` would have met as well.
+    pub async fn allows(&self, client: &Client, url: &Url) -> Result<bool, FetchError> {
         let slot = self.slot(&url.origin().ascii_serialization());
         let (rules, _) = slot
             .rules
-            .get_or_init(|| async {
-                let rules = ask(client, url).await;
+            .get_or_try_init(|| async {
+                let rules = ask(client, url).await?;
                 let keep = if matches!(rules, Rules::Nothing) {
                     KEEP_UNREACHABLE
                 } else {
                     KEEP
                 };
-                (rules, Instant::now() + keep)
+                Ok((rules, Instant::now() + keep))
             })
-            .await;
-        match rules {
+            .await?;
+        Ok(match rules {
             Rules::All => true,
             Rules::Nothing => false,
             // The path and query are what rules speak of.
             Rules::Some(robot) => {
                 robot.allowed(&url[url::Position::BeforePath..url::Position::AfterQuery])
             }
-        }
+        })
     }
 
     fn slot(&self, origin: &str) -> Slot {
@@ -113,12 +118,12 @@ impl Robots {
     }
 }
 
-async fn ask(client: &Client, url: &Url) -> Rules {
+async fn ask(client: &Client, url: &Url) -> Result<Rules, FetchError> {
     let mut robots = url.clone();
     robots.set_path("/robots.txt");
     robots.set_query(None);
     robots.set_fragment(None);
-    match read(client, &robots).await {
+    let rules = match read(client, &robots).await {
         Ok(text) => match Robot::new(client.agent(), &text) {
             Ok(robot) => Rules::Some(Box::new(robot)),
             // What cannot be read has no rules, RFC 9309 section 2.3.1.5.
@@ -130,6 +135,9 @@ async fn ask(client: &Client, url: &Url) -> Rules {
         }) => Rules::All,
         // More redirects than are followed: as if there were none, RFC 9309 section 2.3.1.2.
         Err(FetchError::Redirects { .. }) => Rules::All,
+        Err(error) if error.is_connect() || matches!(error, FetchError::Denied { .. }) => {
+            return Err(error);
+        }
         Err(error) => {
             tracing::debug!(
                 url.host = url.host_str(),
@@ -137,7 +145,8 @@ async fn ask(client: &Client, url: &Url) -> Rules {
             );
             Rules::Nothing
         }
-    }
+    };
+    Ok(rules)
 }
 
 async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {

@@ -157,17 +157,39 @@ fn limits(config: &Setup<'_>) -> impl Fn(&str) -> Limits + Send + Sync + 'static
             concurrency: host
                 .and_then(|host| host.concurrency)
                 .map_or(fetch.per_host.get(), NonZeroUsize::get),
-            interval: if rate > 0.0 {
-                Duration::from_secs_f64(1.0 / rate)
-            } else {
-                Duration::ZERO
-            },
+            interval: interval(rate),
             // No host lives to see so many rounds of faults.
             down_after: match fetch.host_down_after {
                 0 => u32::MAX,
                 rounds => rounds,
             },
             down_for: fetch.host_down_for,
+        }
+    }
+}
+
+/// Time between the starts of two requests at `rate` a second; 0 is no limit.
+fn interval(rate: f64) -> Duration {
+    /// Longer is as good as for ever, and too long overflows the clock.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+    if rate > 0.0 {
+        Duration::try_from_secs_f64(1.0 / rate).map_or(LONGEST, |time| time.min(LONGEST))
+    } else {
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_beyond_all_measure_is_a_long_wait_and_no_panic() {
+        assert_eq!(interval(0.0), Duration::ZERO);
+        assert_eq!(interval(0.5), Duration::from_secs(2));
+        assert_eq!(interval(f64::MAX), Duration::ZERO);
+        for rate in [1e-9, 1e-30, f64::MIN_POSITIVE] {
+            assert_eq!(interval(rate), Duration::from_secs(366 * 24 * 3600));
         }
     }
 }

@@ -16,7 +16,7 @@ use super::item::Item;
 use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
 use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
-use crate::fetch::{self, Robots, Trail, Validators};
+use crate::fetch::{self, FetchError, Robots, Trail, Validators};
 use crate::frontier::{Frontier, Health, Permit};
 use crate::target::{Outcome, Reason, SafeUrl, Target};
 
@@ -36,7 +36,8 @@ pub(super) struct Ticket {
     pub(super) attempts: u32,
     pub(super) begun: Option<Instant>,
     pub(super) status: Option<u16>,
-    pub(super) partial: Option<Partial>,
+    /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
+    pub(super) partial: Option<(Url, Partial)>,
 }
 
 impl Ticket {
@@ -161,7 +162,7 @@ pub(super) async fn work(shared: Arc<Shared>) {
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Attempt {
     Answer(Answer),
-    /// A redirect leads to another host, whose lane has to be asked.
+    /// A redirect leads on. It is one more request, so the lane it leads to has to be asked, be it the same.
     Moved,
     Disallowed,
     Failed(Failure),
@@ -172,7 +173,7 @@ async fn serve(shared: &Shared, permit: Permit<Box<Ticket>>) {
     let (mut ticket, started) = permit.split();
     let job = ticket.job.clone();
     let ended = {
-        let attempt = AssertUnwindSafe(attempt(shared, &mut ticket, started.lane())).catch_unwind();
+        let attempt = AssertUnwindSafe(attempt(shared, &mut ticket)).catch_unwind();
         tokio::select! {
             biased;
             // Dropping an attempt drops its connection and what it staged.
@@ -226,57 +227,56 @@ fn cut_short(ticket: Box<Ticket>) -> Finished {
     }
 }
 
-async fn attempt(shared: &Shared, ticket: &mut Ticket, lane: &str) -> Attempt {
+async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     ticket.begun.get_or_insert_with(Instant::now);
     if ticket.moved_to.is_none() {
         ticket.attempts += 1;
     }
     let robots = shared.robots_of(ticket.url());
-    loop {
-        if robots && !shared.robots.allows(&shared.cx.client, ticket.url()).await {
-            return Attempt::Disallowed;
+    if robots {
+        match shared.robots.allows(&shared.cx.client, ticket.url()).await {
+            Ok(true) => {}
+            Ok(false) => return Attempt::Disallowed,
+            Err(error) => return Attempt::Failed(no_answer(error)),
         }
-        let partial = ticket.partial.take();
-        let known = ticket.known.as_ref().filter(|known| known.file.is_some());
-        let validators = known.map(|known| Validators {
-            etag: known.etag.clone(),
-            last_modified: known.last_modified.clone(),
-        });
-        let ask = Ask {
-            url: ticket.url(),
-            origin: &ticket.target.url,
-            validators: validators.as_ref(),
-            partial,
-            name: ticket.target.name.as_deref(),
-            robots,
-        };
-        let location = match ticket
-            .job
-            .downloader
-            .clone()
-            .download(&shared.cx, ask)
-            .await
-        {
-            Ok(Answer::Redirect(location)) => location,
-            Ok(answer) => return Attempt::Answer(answer),
-            Err(failure) => return Attempt::Failed(failure),
-        };
-        let trail = ticket
-            .trail
-            .get_or_insert_with(|| Trail::new(shared.fetch.redirects));
-        let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
-        if let Err(error) = trail.follow(from, &location) {
-            return Attempt::Failed(Failure {
-                error: error.into(),
-                status: None,
-                partial: None,
-            });
-        }
-        let moved = lane_of(&location) != lane;
-        ticket.moved_to = Some(location);
-        if moved {
-            return Attempt::Moved;
-        }
+    }
+    let url = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
+    let partial = ticket.partial.take_if(|(from, _)| from == url);
+    let known = ticket.known.as_ref().filter(|known| known.file.is_some());
+    let validators = known.map(|known| Validators {
+        etag: known.etag.clone(),
+        last_modified: known.last_modified.clone(),
+    });
+    let ask = Ask {
+        url: ticket.url(),
+        origin: &ticket.target.url,
+        validators: validators.as_ref(),
+        partial: partial.map(|(_, partial)| partial),
+        name: ticket.target.name.as_deref(),
+        robots,
+    };
+    let downloader = ticket.job.downloader.clone();
+    let location = match downloader.download(&shared.cx, ask).await {
+        Ok(Answer::Redirect(location)) => location,
+        Ok(answer) => return Attempt::Answer(answer),
+        Err(failure) => return Attempt::Failed(failure),
+    };
+    let trail = ticket
+        .trail
+        .get_or_insert_with(|| Trail::new(shared.fetch.redirects));
+    let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
+    if let Err(error) = trail.follow(from, &location) {
+        return Attempt::Failed(no_answer(error));
+    }
+    ticket.moved_to = Some(location);
+    Attempt::Moved
+}
+
+fn no_answer(error: FetchError) -> Failure {
+    Failure {
+        error: error.into(),
+        status: None,
+        partial: None,
     }
 }
 
@@ -391,7 +391,8 @@ impl Shared {
         }
         if retriable && ticket.attempts <= self.retries_of(&ticket.target.url) {
             tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
-            ticket.partial = failure.partial;
+            let from = ticket.url().clone();
+            ticket.partial = failure.partial.map(|partial| (from, partial));
             ticket.moved_to = None;
             ticket.trail = None;
             // The lane itself waits when the host is to be left alone.
