@@ -1257,6 +1257,30 @@ fn a_body_cut_off_is_continued_where_it_was() {
 }
 
 #[test]
+fn a_body_behind_a_redirect_is_continued_too() {
+    let body = noise(100_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let origin = Origin::builder()
+        .route("/file", Reply::redirect(302, "/on"))
+        .route("/on", Reply::redirect(307, "/cdn"))
+        .sequence("/cdn", [whole.clone().cut_after(60_000), whole])
+        .start();
+    let url = origin.url("/file");
+    let run = faulty().fetch([&url]).settled();
+    assert!(run.file(&url) == body);
+    assert_eq!(run.item(&url)["attempts"], 2);
+    for path in ["/file", "/on"] {
+        for asked in origin.asked(path) {
+            assert_eq!(asked.header("range"), None, "{path}");
+        }
+    }
+    assert_eq!(
+        origin.asked("/cdn")[1].header("range"),
+        Some("bytes=60000-")
+    );
+}
+
+#[test]
 fn a_second_run_asks_with_a_condition_and_takes_no_body() {
     const DATE: &str = "Fri, 20 Nov 2020 12:00:00 GMT";
     let origin = Origin::builder()
@@ -1599,6 +1623,20 @@ fn robots_rules_that_do_not_come_forbid_all() {
             .settled();
         assert_eq!(run.verdict(&url), expected);
     }
+}
+
+#[test]
+fn a_host_without_robots_rules_because_it_is_down_is_told_as_down() {
+    let tls = Origin::builder().tls().otherwise(Reply::ok("a")).start();
+    let down = format!("http://127.0.0.1:{}/file", closed_port());
+    let untrusted = tls.url("/file").to_string();
+    let run = faulty()
+        .set("fetch.robots=true")
+        .fetch([&down, &untrusted])
+        .settled();
+    assert_eq!(run.verdict(&down), "failed/connect");
+    assert_eq!(run.item(&down)["attempts"], 2);
+    assert_eq!(run.verdict(&untrusted), "failed/tls");
 }
 
 #[test]
