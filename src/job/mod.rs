@@ -208,6 +208,9 @@ pub enum JobError {
         /// Files that were asked for.
         count: u64,
     },
+    /// Its deadline passed while its list was read, so nobody knows what else there was.
+    #[error("the deadline passed before the list was read to its end")]
+    Deadline,
     /// One of the engine's tasks ended early.
     #[error("internal error: the {0} task ended early")]
     Task(&'static str),

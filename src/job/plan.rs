@@ -62,6 +62,8 @@ pub(super) struct Planned {
     pub(super) targets: u64,
     /// Entries that repeat an earlier one of this job.
     pub(super) repeats: u64,
+    /// Whether the list was read to its end, or as far as the job wanted.
+    pub(super) is_whole: bool,
     /// Why not all of the list was read.
     pub(super) error: Option<JobError>,
 }
@@ -90,12 +92,18 @@ impl Planner {
             };
             let result = match chunk {
                 Ok(Some(chunk)) => self.plan(chunk, &mut planned).await,
-                Ok(None) => break,
+                Ok(None) => {
+                    planned.is_whole = true;
+                    break;
+                }
                 Err(error) => Err(error.into()),
             };
             match result {
                 Ok(true) => {}
-                Ok(false) => break,
+                Ok(false) => {
+                    planned.is_whole = !self.job.stop.is_cancelled();
+                    break;
+                }
                 Err(error) => {
                     planned.error = Some(error);
                     break;

@@ -303,12 +303,15 @@ impl Running<'_> {
                 stored: self.tally.counts.stored,
                 count,
             });
-        let own_error = error.or(planned.error).or(too_few);
+        let cut_short = stopped
+            .filter(|stop| stop.reason == Reason::Deadline && !planned.is_whole)
+            .map(|_| JobError::Deadline);
+        let own_error = error.or(planned.error).or(too_few).or(cut_short);
         let error = own_error.as_ref().or(stop_error);
         let cancelled =
             stopped.is_some_and(|stop| stop.reason == Reason::Cancelled && stop.error.is_none());
         let ending = match error {
-            Some(JobError::TooFew { .. }) => Ending::Failures,
+            Some(JobError::TooFew { .. } | JobError::Deadline) => Ending::Failures,
             Some(_) => Ending::Broken,
             None if cancelled => Ending::Stopped,
             None if max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets) => {
