@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod origin;
 mod support;
 
 use std::collections::BTreeMap;
@@ -200,6 +201,34 @@ fn a_held_store_is_held_by_whatever_way_it_is_named() {
     first.end().expect(0);
     // Whoever held it has let go.
     sandbox.fetch(&["list.txt"]).expect(0);
+}
+
+#[test]
+fn of_many_runs_that_start_at_once_on_a_new_store_one_goes_on() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            pictures(asked)
+        }
+    });
+    sandbox.write("list.txt", site.list(["/1"]));
+    let runs: Vec<_> = (0..6)
+        .map(|_| sandbox.start(sandbox.fetch_args(&["list.txt"])))
+        .collect();
+    site.wait_for(1);
+    // The one that asked waits for the gate, which opens only once the others had their answer or asked too.
+    let (tell, told) = std::sync::mpsc::channel();
+    for run in runs {
+        let tell = tell.clone();
+        std::thread::spawn(move || tell.send(run.end().code()));
+    }
+    let mut codes: Vec<i32> = (0..5).map(|_| told.recv().unwrap()).collect();
+    gate.open();
+    codes.push(told.recv().unwrap());
+    assert_eq!(codes, [4, 4, 4, 4, 4, 0]);
+    assert_eq!(site.total(), 1);
 }
 
 #[test]
@@ -804,6 +833,25 @@ fn a_deadline_ends_the_job_and_names_what_it_cost() {
     assert_eq!(report.count("targets"), 39);
     assert_eq!(report.whole["reasons"]["deadline"], 38, "{}", report.whole);
     assert_adds_up(&report.whole);
+}
+
+#[test]
+fn a_deadline_that_cuts_the_list_short_is_no_success() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
+    let first = site.list(["/1"]);
+    let whole = first.clone() + &site.list(["/2"]);
+    for (reply, stored) in [
+        (origin::Reply::silent(), 0),
+        (origin::Reply::ok(whole).hang_after(first.len()), 1),
+    ] {
+        let lists = origin::Origin::with("/list.txt", reply);
+        let url = lists.url("/list.txt").to_string();
+        let report = sandbox.fetch_report(3, &[&url, "--deadline", "700ms"]);
+        assert_eq!(report.count("stored"), stored);
+        assert_eq!(report.whole["state"], "failed");
+        let said = report.whole["error"].as_str().unwrap();
+        assert!(said.contains("deadline"), "{said}");
+    }
 }
 
 #[test]

@@ -189,15 +189,12 @@ fn assert_contained(sandbox: &Sandbox, allowed: &[&str], what: &str) {
             assert!(!part.is_empty() && !part.starts_with('.'), "{why}");
             assert!(!part.ends_with(['.', ' ']), "{why}");
             assert!(part.len() <= 255, "{why}");
-            assert!(
-                !part.chars().any(|c| c.is_control()
-                    || "\\:*?\"<>|".contains(c)
-                    || ('\u{202a}'..='\u{202e}').contains(&c)
-                    || ('\u{200b}'..='\u{200f}').contains(&c)),
-                "{why}"
-            );
+            let is_reserved = |c: char| c.is_control() || "\\:*?\"<>|".contains(c);
+            assert!(!part.contains(is_reserved), "{why}");
         }
         let last = name.rsplit('/').next().unwrap();
+        let is_invisible = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{200b}'..='\u{200f}');
+        assert!(!last.contains(is_invisible), "{what}: {name:?}");
         let stem = last.split('.').next().unwrap().to_ascii_uppercase();
         assert!(
             !["CON", "NUL", "AUX", "PRN", "COM1"].contains(&&*stem),
