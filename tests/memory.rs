@@ -3,6 +3,8 @@
 //! With `GANNET_LONG_TESTS` set, the lists have a million URLs and the files 2 GiB; otherwise as much as an
 //! unoptimised build gets through in a while.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 mod origin;
 

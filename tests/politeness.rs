@@ -1,6 +1,8 @@
 //! Politeness, as an origin sees it: how many requests at a time, how far apart, whose turn it is, and what
 //! a host that is down or wants rest costs everybody else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 mod origin;
 
