@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 use url::Url;
 
 /// One URL to fetch, with what the list says of it.
@@ -434,7 +435,7 @@ impl AlbumName {
     /// # Errors
     ///
     /// When a segment is empty, `.`, `..`, begins with a dot, ends with a dot or space, or holds a
-    /// control character or one of `\ : * ? " < > |`; when there are over eight segments or
+    /// control or format character or one of `\ : * ? " < > |`; when there are over eight segments or
     /// [`MAX_BYTES`](Self::MAX_BYTES) bytes.
     pub fn new(name: &str) -> Result<Self, InvalidAlbumName> {
         let bad = |why| {
@@ -462,8 +463,8 @@ impl AlbumName {
             if segment.ends_with(['.', ' ']) || segment.starts_with(' ') {
                 return bad("a segment ends with a dot, or begins or ends with a space");
             }
-            if segment.contains(|c: char| c.is_control() || "\\:*?\"<>|".contains(c)) {
-                return bad("it holds a control character or one of \\ : * ? \" < > |");
+            if segment.contains(|c: char| is_invisible(c) || "\\:*?\"<>|".contains(c)) {
+                return bad("it holds a control or format character or one of \\ : * ? \" < > |");
             }
         }
         Ok(Self(name.into()))
@@ -494,6 +495,11 @@ impl<'de> Deserialize<'de> for AlbumName {
         let name = String::deserialize(deserializer)?;
         Self::new(&name).map_err(serde::de::Error::custom)
     }
+}
+
+/// Control characters, and format characters, which turn or hide the text around them.
+fn is_invisible(c: char) -> bool {
+    c.is_control() || c.general_category() == GeneralCategory::Format
 }
 
 /// A text that cannot name an album.

@@ -50,7 +50,13 @@ impl Nginx {
         let process = match process {
             Ok(process) => process,
             Err(error) => {
-                eprintln!("skipped: no nginx: {error}");
+                let required =
+                    std::env::var_os("GANNET_REQUIRE_SERVICES").is_some_and(|v| v == "1");
+                assert!(
+                    !required,
+                    "GANNET_REQUIRE_SERVICES=1, and there is no nginx: {error}"
+                );
+                eprintln!("skipped: there is no nginx: {error}");
                 return None;
             }
         };

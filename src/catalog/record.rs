@@ -10,7 +10,8 @@ use super::{CatalogError, TargetKey, millis};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Counts, Outcome, Reason, Sha256};
 
-/// Rows of one `INSERT`. Full ones all have one text, so SQLite parses it once a connection.
+/// Rows of one `INSERT`. All full ones have one text, which SQLite parses once a connection; the text of a
+/// shorter one is not kept, since a hundred of them would fill the connection's memory.
 const ROWS: usize = 64;
 
 /// What became of one target.
@@ -140,6 +141,7 @@ async fn write_files(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
          active, name_from, source_url, metadata, stored) ",
     );
+    let count = rows.len();
     let rows = rows
         .iter()
         .filter_map(|record| Some((record, record.new_file.as_ref()?)));
@@ -166,7 +168,7 @@ async fn write_files(
          width = excluded.width, height = excluded.height, active = excluded.active, \
          source_url = excluded.source_url, metadata = excluded.metadata, stored = excluded.stored",
     );
-    execute(db, sql, "record files").await
+    execute(db, sql, count == ROWS, "record files").await
 }
 
 async fn write_urls(
@@ -203,7 +205,7 @@ async fn write_urls(
                          WHEN excluded.failures > 0 THEN failures + 1 ELSE 0 END, \
          outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
     );
-    execute(db, sql, "record URLs").await
+    execute(db, sql, rows.len() == ROWS, "record URLs").await
 }
 
 async fn write_outcomes(db: &mut SqliteConnection, rows: &[&Record]) -> Result<(), CatalogError> {
@@ -228,7 +230,7 @@ async fn write_outcomes(db: &mut SqliteConnection, rows: &[&Record]) -> Result<(
     });
     // Recording is idempotent: the same record twice is one.
     sql.push(" ON CONFLICT DO NOTHING");
-    execute(db, sql, "record outcomes").await
+    execute(db, sql, rows.len() == ROWS, "record outcomes").await
 }
 
 async fn write_counts(db: &mut SqliteConnection, batch: &[Record]) -> Result<(), CatalogError> {
@@ -247,7 +249,7 @@ async fn write_counts(db: &mut SqliteConnection, batch: &[Record]) -> Result<(),
         }
         sql.push(", bytes = bytes + ").push_bind(integer(bytes));
         sql.push(" WHERE id = ").push_bind(job);
-        execute(db, sql, "record a job's counters").await?;
+        execute(db, sql, true, "record a job's counters").await?;
     }
     Ok(())
 }
@@ -255,9 +257,11 @@ async fn write_counts(db: &mut SqliteConnection, batch: &[Record]) -> Result<(),
 async fn execute(
     db: &mut SqliteConnection,
     mut sql: QueryBuilder<Sqlite>,
+    keep: bool,
     action: &'static str,
 ) -> Result<(), CatalogError> {
     sql.build()
+        .persistent(keep)
         .execute(db)
         .await
         .map(drop)

@@ -328,12 +328,13 @@ impl Local {
         for entry in fs::read_dir(&stage).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             // Anything else in there is not ours to delete.
-            if let Some(id) = entry
-                .file_name()
+            let name = entry.file_name();
+            let id = name
                 .to_str()
                 .and_then(|name| Uuid::try_parse(name).ok())
-            {
-                ids.push(StageId(id));
+                .map(StageId);
+            if let Some(id) = id.filter(|id| name == *id.file_name()) {
+                ids.push(id);
             }
         }
         Ok(ids)
