@@ -324,9 +324,7 @@ fn a_dead_host_costs_seconds_and_nobody_else_anything() {
 }
 
 #[test]
-fn a_host_that_comes_back_is_asked_again() {
-    // The first connections are refused, as the port is closed; then the origin starts there. It cannot be
-    // told to gannet, so the breaker has to find out by itself.
+fn a_host_that_stays_down_ends_the_job_however_short_it_is_given_up() {
     let port = closed_port();
     let urls: Vec<_> = (0..20)
         .map(|n| format!("http://127.0.0.1:{port}/{n}"))
