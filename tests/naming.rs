@@ -305,7 +305,7 @@ fn no_album_leaves_the_store() {
     ] {
         let url = site.url("/1");
         let run = sandbox.fetch(&["-u", &url, "--album", album]);
-        assert_eq!(run.code(), 1, "{album}: {run}");
+        assert_eq!(run.code(), 2, "{album}: {run}");
         assert_contained(&sandbox, OWN, album);
     }
 }
