@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use gannet::cli::{self, args::Cli};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::item::Item;
@@ -218,6 +219,18 @@ impl Planner {
     /// Waits for a place in the job's window and, where files are counted, for one more to be wanted.
     /// Returns whether the job goes on. The run gives both back.
     async fn place(&self) -> bool {
+        let is_free = |places: &Semaphore| places.available_permits() > 0;
+        if !is_free(&self.job.window) || !self.job.wanted.as_ref().is_none_or(is_free) {
+            // Until others have come through nothing more can come from here, so nobody need wait for it.
+            self.shared.on_the_way.fetch_sub(1, Ordering::Relaxed);
+            let go_on = self.wait_for_place().await;
+            self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
+            return go_on;
+        }
+        self.wait_for_place().await
+    }
+
+    async fn wait_for_place(&self) -> bool {
         let places = async {
             let window = self.job.window.acquire().await.ok()?;
             if let Some(wanted) = &self.job.wanted {
