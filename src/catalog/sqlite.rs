@@ -45,7 +45,7 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(30))
             .foreign_keys(false)
-            .pragma("cache_size", "-8000")
+            .pragma("cache_size", "-4000")
             .pragma("temp_store", "memory");
         let pool = SqlitePoolOptions::new()
             .max_connections(3)
