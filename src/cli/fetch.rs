@@ -32,14 +32,17 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
     engine.shut_down().await;
     let summary = result?;
-    if args.json {
-        writeln!(
-            std::io::stdout().lock(),
-            "{}",
-            serde_json::to_string(&summary)?
-        )?;
+    let printed = if args.json {
+        let json = serde_json::to_string(&summary)?;
+        writeln!(std::io::stdout().lock(), "{json}")
     } else {
-        watch.print(&summary, &config.storage.root, &args.report)?;
+        watch.print(&summary, &config.storage.root, &args.report)
+    };
+    // Whoever read the summary may have seen enough; the exit code tells the truth all the same.
+    if let Err(error) = printed
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(error.into());
     }
     if summary.ending == Ending::Broken
         && let Some(error) = &summary.error

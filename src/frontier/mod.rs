@@ -205,7 +205,8 @@ impl<T> Frontier<T> {
                 let now = Instant::now();
                 inner.ring(now);
                 if let Some(permit) = inner.take(now) {
-                    let more = !inner.turns.is_empty();
+                    // Somebody else has to mind the turns, and the clock for lanes that wait for a time.
+                    let more = !inner.turns.is_empty() || !inner.alarms.is_empty();
                     drop(inner);
                     if more {
                         self.ready.notify_one();
@@ -281,7 +282,8 @@ impl<T> fmt::Debug for Frontier<T> {
 }
 
 impl<T> Inner<T> {
-    /// Gives a lane its turn, or sets its alarm. Returns whether it got a turn that it did not have.
+    /// Gives a lane its turn, or sets its alarm. Returns whether a waiter has to look: for a turn that the lane
+    /// did not have, or an alarm before all others.
     fn consider(&mut self, name: &Arc<str>, now: Instant) -> bool {
         let Some(lane) = self.lanes.get_mut(name) else {
             return false;
@@ -298,7 +300,12 @@ impl<T> Inner<T> {
             Turn::At(at) => {
                 if lane.alarm.is_none_or(|alarm| at < alarm) {
                     lane.alarm = Some(at);
+                    let is_earliest = self
+                        .alarms
+                        .peek()
+                        .is_none_or(|Reverse((first, _))| at < *first);
                     self.alarms.push(Reverse((at, name.clone())));
+                    return is_earliest;
                 }
                 false
             }

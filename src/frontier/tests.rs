@@ -83,6 +83,31 @@ async fn a_rate_spaces_the_starts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_request_does_not_hold_up_the_next_of_its_lane() {
+    let frontier = Arc::new(frontier(Limits {
+        interval: Duration::from_secs(1),
+        ..limits()
+    }));
+    let begun = Instant::now();
+    let waiters: Vec<_> = (0..2)
+        .map(|_| {
+            let frontier = frontier.clone();
+            // The permit is not given back: its request is still under way.
+            tokio::spawn(async move { (frontier.next().await.unwrap().item, begun.elapsed()) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    frontier.push("a", 1, 1).unwrap();
+    frontier.push("a", 1, 2).unwrap();
+    let mut taken = Vec::new();
+    for waiter in waiters {
+        taken.push(waiter.await.unwrap());
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, [(1, Duration::ZERO), (2, Duration::from_secs(1))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_after_holds_back_the_whole_lane_and_no_other() {
     let frontier = frontier(limits());
     frontier.push("a", 1, 1).unwrap();

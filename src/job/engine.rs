@@ -93,7 +93,11 @@ impl Engine {
             store: store.clone(),
             catalog: catalog.clone(),
             naming: config.naming.clone(),
-            commit_interval: config.storage.commit_interval,
+            // The clock has an end, and nobody waits longer.
+            commit_interval: config
+                .storage
+                .commit_interval
+                .min(Duration::from_secs(3600)),
             commit_files: config.storage.commit_files.get(),
         };
         tasks.spawn(keeper.run(finished));

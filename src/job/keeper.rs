@@ -219,8 +219,9 @@ impl Keeper {
                     .iter()
                     .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
                     .collect();
-                if !matches!(error, CommitError::Publish(_)) {
-                    // What is recorded but not published stays staged: the next start publishes it.
+                // What is recorded but not published stays staged, and a catalog that failed may have recorded
+                // the batch all the same: the next start finds out.
+                if matches!(error, CommitError::Store(_)) {
                     self.store.discard(stages).await;
                 }
                 error.tell(&mut entries);
@@ -286,9 +287,16 @@ impl Keeper {
         let mut there: HashMap<(String, Sha256), KnownFile> = HashMap::new();
         for (album, contents) in wanted {
             let files = self.catalog.with_content(&album, &contents).await?;
+            // Nothing is a duplicate of a file that somebody removed.
+            let files: Vec<(Sha256, KnownFile)> = files.into_iter().collect();
+            let paths = files.iter().map(|(_, file)| file.path.clone()).collect();
+            let lengths = self.store.lengths(paths).await?;
             there.extend(
                 files
                     .into_iter()
+                    .zip(lengths)
+                    .filter(|((_, file), length)| *length == Some(file.bytes))
+                    .map(|(file, _)| file)
                     .map(|(sha256, file)| ((album.clone(), sha256), file)),
             );
         }
@@ -451,7 +459,11 @@ impl Place {
     /// Where the file is whose bytes `staged` replaces. Where contents are kept once, other URLs may stand
     /// for that file too, so changed bytes become a file of their own.
     fn of_known(finished: &Finished, staged: &Staged) -> Option<Self> {
-        let file = staged.replaces.as_ref().filter(|_| !finished.job.dedupe)?;
+        // A missing file is brought back under its own name: nobody can stand for what is not there.
+        let file = staged
+            .replaces
+            .as_ref()
+            .filter(|file| !finished.job.dedupe || !file.is_present)?;
         Some(Self {
             path: StorePath::new(&file.path).ok()?,
             name_from: file.name_from,

@@ -235,6 +235,8 @@ struct Job {
     /// Told of what was recorded, in batches. Bounded: a slow observer makes the keeper wait.
     announce: mpsc::Sender<Vec<Item>>,
     stop: CancellationToken,
+    /// Cancelled once as many files are stored as were wanted: the rest of the list is not read.
+    enough: CancellationToken,
     stopped_by: OnceLock<Stop>,
 }
 

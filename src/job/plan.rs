@@ -89,6 +89,10 @@ impl Planner {
             let chunk = tokio::select! {
                 biased;
                 () = self.job.stop.cancelled() => break,
+                () = self.job.enough.cancelled() => {
+                    planned.is_whole = true;
+                    break;
+                }
                 chunk = list.next_chunk() => chunk,
             };
             let result = match chunk {

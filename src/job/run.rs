@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -133,6 +133,7 @@ impl Engine {
             under_way: Mutex::new(HashSet::new()),
             announce,
             stop: stop.child_token(),
+            enough: CancellationToken::new(),
             stopped_by: OnceLock::new(),
         });
         tracing::info!(job.id = %id, "job {id} begins: {} from {}", spec.kind, head.source);
@@ -154,6 +155,11 @@ impl Engine {
             Ok(()) => running.see_through(&spec, announced, stop).await.err(),
             Err(error) => Some(JobError::Observer(error)),
         };
+        if error.is_some() {
+            // Whatever of the job is still on its way stops here; there is nobody left to count it.
+            job.stop(Reason::StoreError, None);
+            drop(self.shared.frontier.drain(job.number));
+        }
         running.end(head, spec.max_failures, error).await
     }
 }
@@ -177,7 +183,10 @@ impl Running<'_> {
         mut announced: mpsc::Receiver<Vec<Item>>,
         stop: CancellationToken,
     ) -> Result<(), JobError> {
-        let deadline = spec.deadline.map(|limit| self.began + limit);
+        // One beyond the clock's end is none.
+        let deadline = spec
+            .deadline
+            .and_then(|limit| self.began.checked_add(limit));
         if self.count == Some(0) {
             self.planned = Some(Planned::default());
             return Ok(());
@@ -204,7 +213,9 @@ impl Running<'_> {
             shard: spec.shard,
             refresh_after: self.engine.refresh_after,
         };
-        let mut plan: JoinHandle<Planned> = tokio::spawn(planner.run(list));
+        // Dropping the set, on whatever way out, ends the plan.
+        let mut plan: JoinSet<Planned> = JoinSet::new();
+        plan.spawn(planner.run(list));
         let mut ticks = tokio::time::interval(TICK);
         // What waits in the lanes of a stopped job is answered beside this loop: the keeper takes it only
         // as fast as this loop hears of it.
@@ -227,13 +238,12 @@ impl Running<'_> {
                     skipping.spawn(async move { shared.skip_all(waiting).await });
                 }
                 Some(_) = skipping.join_next() => {}
-                planned = &mut plan, if self.planned.is_none() => {
+                Some(planned) = plan.join_next(), if self.planned.is_none() => {
                     self.planned = Some(planned.map_err(|_| JobError::Task("plan"))?);
                 }
-                items = announced.recv() => match items {
-                    Some(items) => self.note(&items),
-                    None => return Err(JobError::Task("keeper")),
-                },
+                Some(items) = announced.recv() => self.note(&items),
+                // Nobody would ever hear of what is on its way.
+                () = self.engine.shared.keeper.closed() => return Err(JobError::Task("keeper")),
                 _ = ticks.tick() => self.tick(),
             }
         }
@@ -260,6 +270,7 @@ impl Running<'_> {
             wanted.add_permits(items.len() - stored);
             if self.tally.counts.stored >= count {
                 wanted.close();
+                self.job.enough.cancel();
             }
         }
         if let Err(error) = self.observer.items(items) {

@@ -208,6 +208,9 @@ async fn serve(shared: &Shared, permit: Permit<Box<Ticket>>) {
 
 /// What stopping the job makes of a ticket that was being fetched.
 fn cut_short(ticket: Box<Ticket>) -> Finished {
+    if ticket.begun.is_none() {
+        return ticket.skip();
+    }
     match ticket.job.stop_reason() {
         Some(Reason::Deadline) => ticket.fail(
             Outcome::Failed,
@@ -345,9 +348,17 @@ impl Shared {
                 let brought = Brought::New { download, replaces };
                 return self.settle(ticket.finish(item, Some(meta), brought)).await;
             }
-            Attempt::Answer(Answer::NotModified(meta))
+            Attempt::Answer(Answer::NotModified(mut meta))
                 if ticket.known.as_ref().is_some_and(|k| k.file.is_some()) =>
             {
+                // What a 304 leaves out stays as it was (RFC 9111, section 4.3.4).
+                if let Some(known) = &ticket.known {
+                    let validators = &mut meta.validators;
+                    validators.etag = validators.etag.take().or_else(|| known.etag.clone());
+                    let last_modified = validators.last_modified.take();
+                    validators.last_modified =
+                        last_modified.or_else(|| known.last_modified.clone());
+                }
                 ticket.status = Some(meta.status);
                 return self.settle(ticket.confirm(Some(meta))).await;
             }

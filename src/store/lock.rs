@@ -54,17 +54,10 @@ impl StoreLock {
             }
             Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
         }
-        let command = std::env::args().nth(1).unwrap_or_default();
         let since = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         file.set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| {
-                writeln!(
-                    file,
-                    "gannet {command}, process {}, since {since}",
-                    std::process::id()
-                )
-            })
+            .and_then(|()| writeln!(file, "process {} since {since}", std::process::id()))
             .map_err(io("write"))?;
         Ok(Self { _file: file })
     }
