@@ -153,6 +153,9 @@ fn daily_files(dir: &Path, keep: usize) -> Result<RollingFileAppender, Error> {
     if keep > 0 {
         files = files.max_log_files(keep);
     }
+    // The appender makes it too, but only after it has complained on stderr that it is missing.
+    // Where that fails, its own error says why.
+    let _ = std::fs::create_dir_all(dir);
     files.build(dir).map_err(|source| Error::Folder {
         dir: dir.to_owned(),
         source,

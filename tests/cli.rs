@@ -169,7 +169,7 @@ fn a_second_run_on_a_held_store_ends_with_4_and_says_who_holds_it() {
     let second = sandbox
         .fetch(&["list.txt", "--report", "report.json"])
         .expect(4)
-        .says(&[&first.id().to_string(), "gannet fetch"]);
+        .says(&[&format!("process {}", first.id()), "since"]);
     assert!(second.stdout.is_empty(), "{second}");
     gate.open();
     first.end().expect(0);

@@ -13,8 +13,31 @@ pub(super) fn masked(mut tree: Table) -> Table {
     tree
 }
 
+/// Headers that hold no secret by their definition.
+const HARMLESS_HEADERS: [&str; 8] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "dnt",
+    "from",
+    "referer",
+    "user-agent",
+];
+
 fn mask(key: &str, value: &mut Value) {
     match value {
+        Value::Table(headers) if key == "headers" => {
+            // Any other header may be a key to something, whatever its name.
+            for (name, value) in headers {
+                if !HARMLESS_HEADERS
+                    .iter()
+                    .any(|known| name.eq_ignore_ascii_case(known))
+                {
+                    *value = Value::from("***");
+                }
+            }
+        }
         Value::Table(table) => {
             for (key, value) in table {
                 mask(key, value);

@@ -61,18 +61,18 @@ fn later_layers_win() {
 
 #[test]
 fn a_layer_leaves_alone_what_it_does_not_name() {
-    let file = "[fetch.headers]\nA = \"1\"\n[hosts.\"a.example\"]\nretries = 1";
+    let file = "[fetch.headers]\nFrom = \"1\"\n[hosts.\"a.example\"]\nretries = 1";
     let sets = [
-        ("fetch.headers.B", "2"),
+        ("fetch.headers.Referer", "2"),
         ("hosts.\"a.example\".rate", "0.5"),
         ("hosts.\"b.example\".rate", "2"),
     ];
     let config = load(file, &[], &sets).unwrap().config;
     assert_eq!(config.fetch.per_host.get(), 8);
     let effective: toml::Table = config.effective_toml().parse().unwrap();
-    assert_eq!(effective["fetch"]["headers"]["A"].as_str(), Some("1"));
+    assert_eq!(effective["fetch"]["headers"]["From"].as_str(), Some("1"));
     // A text is wanted, so the number is taken as one.
-    assert_eq!(effective["fetch"]["headers"]["B"].as_str(), Some("2"));
+    assert_eq!(effective["fetch"]["headers"]["Referer"].as_str(), Some("2"));
     let hosts: Vec<_> = config.hosts.iter().collect();
     assert_eq!(hosts.len(), 2);
     let a = hosts
@@ -236,8 +236,8 @@ fn errors_name_place_key_and_what_is_allowed() {
             "`gannet.toml`, line 2: `catalog.url`: expected `sqlite:PATH`, or nothing",
         ),
         (
-            "[hosts.\"example.org\"]\nper_host = 3",
-            "`gannet.toml`, line 2: `hosts.\"example.org\".per_host`: unknown key; did you mean `fetch.per_host`?",
+            "[hosts.\"example.org\"]\nper_hots = 3",
+            "`gannet.toml`, line 2: `hosts.\"example.org\".per_hots`: unknown key; did you mean `hosts.\"example.org\".per_host`?",
         ),
         (
             "[hosts.\"example.org\"]\npassword = \"x\"",

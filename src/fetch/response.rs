@@ -193,10 +193,16 @@ impl Response {
     }
 
     /// `Content-Disposition` as it was sent; `naming` makes sense of it.
+    ///
+    /// Of several lines the first counts that speaks of a file name.
     pub fn content_disposition(&self) -> Option<&[u8]> {
-        self.headers
-            .get(CONTENT_DISPOSITION)
-            .map(http::HeaderValue::as_bytes)
+        let names = |value: &&[u8]| {
+            value
+                .windows(b"filename".len())
+                .any(|part| part.eq_ignore_ascii_case(b"filename"))
+        };
+        let lines = self.headers.get_all(CONTENT_DISPOSITION).iter();
+        lines.map(http::HeaderValue::as_bytes).find(names)
     }
 
     /// The body as a reader. Its errors are [`io::Error`]s that wrap [`FetchError`].

@@ -93,7 +93,8 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostSettings {
-    /// Requests in flight to this host, in place of `fetch.per_host`.
+    /// Requests in flight to this host, in place of `fetch.per_host`, whose name it takes as well.
+    #[serde(alias = "per_host")]
     pub concurrency: Option<NonZeroUsize>,
     /// Requests a second to this host.
     #[serde(deserialize_with = "optional_rate")]

@@ -252,6 +252,10 @@ fn build(
             .pool_max_idle_per_host(settings.concurrency.get())
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
+            // As browsers do (RFC 9112, section 5.2): one bad line, such as a file name with a control
+            // character, costs its header and not the file.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(
                 settings
                     .max_header_bytes

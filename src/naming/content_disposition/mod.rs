@@ -28,7 +28,8 @@ pub fn content_disposition(value: &[u8]) -> Option<String> {
     };
     let part = |name: String| {
         let name = base_name(&name).trim();
-        (!name.is_empty()).then(|| name.to_owned())
+        // Dots and spaces alone name nothing, so what else the header offers counts.
+        (!name.trim_matches(['.', ' ']).is_empty()).then(|| name.to_owned())
     };
     let extended = named(true);
     extended
