@@ -105,13 +105,6 @@ impl<T> Permit<T> {
     }
 }
 
-impl Started {
-    /// The host.
-    pub fn lane(&self) -> &Arc<str> {
-        &self.lane
-    }
-}
-
 /// The host is given up: what was to be queued comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HostDown<T>(pub T);
@@ -249,14 +242,6 @@ impl<T> Frontier<T> {
             .values_mut()
             .flat_map(|lane| lane.drain(job))
             .collect()
-    }
-
-    /// Whether `host` is given up at the moment.
-    pub fn is_down(&self, host: &str) -> bool {
-        self.lock()
-            .lanes
-            .get(host)
-            .is_some_and(|lane| lane.is_down(Instant::now()))
     }
 
     /// Ends every [`next`](Self::next), those to come as well.

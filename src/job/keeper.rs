@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Job;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
+use super::{Job, until};
 use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::naming::{self, NameFrom, StorePath, Wants};
@@ -125,7 +125,7 @@ impl Keeper {
             let count = tokio::select! {
                 biased;
                 count = finished.recv_many(&mut arrived, QUEUE) => count,
-                () = sleep_until(close_at) => usize::MAX,
+                () = until(close_at) => usize::MAX,
             };
             match count {
                 0 => break,
@@ -151,7 +151,6 @@ impl Keeper {
 
     /// Puts bodies where no reader sees them.
     async fn stage(&self, arrived: &mut Vec<Finished>, batch: &mut Batch) {
-        let first = batch.entries.len();
         let mut bodies: Vec<(StageId, Bytes)> = Vec::new();
         let mut owners = Vec::new();
         let mut permits = Vec::new();
@@ -196,7 +195,6 @@ impl Keeper {
             };
             batch.entries.push((finished, staged));
         }
-        debug_assert!(batch.entries.len() >= first, "a batch only grows");
         if bodies.is_empty() {
             return;
         }
@@ -487,11 +485,7 @@ impl Finished {
 
     /// The store did not take the bytes.
     fn refuse(&mut self, error: StoreError) {
-        let reason = if error.is_full() {
-            Reason::StoreFull
-        } else {
-            Reason::StoreError
-        };
+        let reason = error.reason();
         self.item.outcome = Outcome::Failed;
         self.item.reason = Some(reason);
         self.item.detail = Some(describe(&error));
@@ -616,10 +610,7 @@ impl CommitError {
     /// Makes it the outcome of all that the batch would have kept, and stops the jobs.
     fn tell(self, entries: &mut [(Finished, Option<Staged>)]) {
         let (reason, detail) = match &self {
-            Self::Store(error) | Self::Publish(error) if error.is_full() => {
-                (Reason::StoreFull, describe(error))
-            }
-            Self::Store(error) | Self::Publish(error) => (Reason::StoreError, describe(error)),
+            Self::Store(error) | Self::Publish(error) => (error.reason(), describe(error)),
             Self::Catalog(error) => (Reason::StoreError, describe(error)),
         };
         tracing::error!(
@@ -674,11 +665,4 @@ pub(super) async fn recover(
 /// 64 hexadecimal digits that depend on the URL alone.
 fn url_digest(target: &Target) -> String {
     Sha256::of(target.url.as_str().as_bytes()).to_string()
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -262,3 +263,11 @@ impl Job {
 
 /// Counts of reasons, as a summary has them.
 type Reasons = BTreeMap<Reason, u64>;
+
+/// Waits for a point in time; for ever where there is none. Cancel safe.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -15,7 +15,7 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
-use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec};
+use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
 use crate::target::{Outcome, Reason};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -198,7 +198,7 @@ impl Running<'_> {
                 self.planned = Some(Planned::default());
                 return Ok(());
             }
-            () = at(deadline) => {
+            () = until(deadline) => {
                 self.job.stop(Reason::Deadline, None);
                 self.planned = Some(Planned::default());
                 return Ok(());
@@ -230,7 +230,7 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.job.stop_reason().is_none() => self.job.stop(Reason::Cancelled, None),
-                () = at(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),
+                () = until(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),
                 () = self.job.stop.cancelled(), if !stopping && self.planned.is_some() => {
                     stopping = true;
                     let waiting = self.engine.shared.frontier.drain(self.job.number);
@@ -363,12 +363,5 @@ impl Running<'_> {
             summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped,
         );
         Ok(summary)
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -385,8 +385,7 @@ impl Shared {
             }
             DownloadError::Fetch(error) => (Outcome::Failed, error.reason()),
             DownloadError::Rejected(rejection) => (Outcome::Rejected, rejection.reason),
-            DownloadError::Store(error) if error.is_full() => (Outcome::Failed, Reason::StoreFull),
-            DownloadError::Store(_) => (Outcome::Failed, Reason::StoreError),
+            DownloadError::Store(error) => (Outcome::Failed, error.reason()),
             DownloadError::Robots => (Outcome::Skipped, Reason::Robots),
         };
         let retriable =

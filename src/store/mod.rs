@@ -20,6 +20,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::target::Reason;
+
 pub use local::Store;
 pub use lock::StoreLock;
 pub use spool::{Spool, Spooled};
@@ -96,9 +98,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether there is no room left, so that every further write would fail as well.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+    /// The stable code that reports and the API carry. A full store fails every further write as well.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Full { .. } => Reason::StoreFull,
+            Self::Io { .. } | Self::Locked { .. } | Self::Worker => Reason::StoreError,
+        }
     }
 }
 
