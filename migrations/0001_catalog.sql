@@ -40,7 +40,6 @@ CREATE TABLE files (
     height      INTEGER,
     active      INTEGER NOT NULL,
     name_from   TEXT NOT NULL,
-    source_url  TEXT,                       -- without credentials
     metadata    TEXT,                       -- JSON object
     stored      INTEGER NOT NULL
 ) WITHOUT ROWID;

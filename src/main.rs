@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use gannet::cli::{self, args::Cli};
 
+/// Bodies come and go in all sizes on all threads; this one keeps up, and gives memory back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -1,12 +1,12 @@
 //! Reading what became of jobs and their targets: newest first, page by page, never by offset.
 
 use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, Row};
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, from_millis, outcome, reason};
+use super::record::{integer, unsigned};
+use super::{Catalog, CatalogError, from_millis, word};
 use crate::target::{Counts, Outcome, Reason, State};
 
 /// A job as the catalog has it.
@@ -95,18 +95,14 @@ impl Catalog {
         before: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<JobRow>, CatalogError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM jobs");
-        if let Some(before) = before {
-            // Version 7 ids sort by time.
-            sql.push(" WHERE id < ").push_bind(before);
-        }
-        sql.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-        let rows = sql
-            .build()
-            .fetch_all(&self.pool)
-            .await
-            .map_err(CatalogError::query("list jobs"))?;
-        rows.iter().map(job).collect()
+        // Version 7 ids sort by time.
+        let before = before.unwrap_or(Uuid::max());
+        self.read("list jobs", move |db| {
+            db.prepare_cached("SELECT * FROM jobs WHERE id < ? ORDER BY id DESC LIMIT ?")?
+                .query_map((before, limit), job)?
+                .collect()
+        })
+        .await
     }
 
     /// One job.
@@ -115,12 +111,12 @@ impl Catalog {
     ///
     /// When the database fails.
     pub async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(CatalogError::query("look up a job"))?;
-        row.as_ref().map(job).transpose()
+        self.read("look up a job", move |db| {
+            db.prepare_cached("SELECT * FROM jobs WHERE id = ?")?
+                .query_row([id], job)
+                .optional()
+        })
+        .await
     }
 
     /// Up to `limit` outcomes of a job in its order, behind `after`.
@@ -135,47 +131,35 @@ impl Catalog {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<OutcomeRow>, CatalogError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file WHERE o.job = ",
-        );
-        sql.push_bind(job);
-        if let Some(after) = after {
-            sql.push(" AND o.seq > ")
-                .push_bind(super::record::integer(after));
-        }
-        if filter == OutcomeFilter::Failed {
-            sql.push(
-                " AND (o.outcome IN ('rejected', 'failed') \
-                 OR o.outcome = 'skipped' AND o.reason IN ('host-down', 'deadline', 'store-full', 'cancelled'))",
-            );
-        }
-        sql.push(" ORDER BY o.seq LIMIT ").push_bind(limit);
-        let rows = sql
-            .build()
-            .fetch_all(&self.pool)
-            .await
-            .map_err(CatalogError::query("list outcomes"))?;
-        rows.iter().map(outcome_row).collect()
+        const FAILED: &str = "AND (o.outcome IN ('rejected', 'failed') OR o.outcome = 'skipped' \
+             AND o.reason IN ('host-down', 'deadline', 'store-full', 'cancelled'))";
+        let only = match filter {
+            OutcomeFilter::All => "",
+            OutcomeFilter::Failed => FAILED,
+        };
+        let after = after.map_or(-1, integer);
+        self.read("list outcomes", move |db| {
+            db.prepare_cached(&format!(
+                "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+                 WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?"
+            ))?
+            .query_map((job, after, limit), outcome)?
+            .collect()
+        })
+        .await
     }
 }
 
-fn job(row: &SqliteRow) -> Result<JobRow, CatalogError> {
-    let failed = || CatalogError::query("read a job");
-    let count = |column| row.try_get(column).map(unsigned).map_err(failed());
-    let state: &str = row.try_get("state").map_err(failed())?;
+fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    let count = |column| row.get(column).map(unsigned);
     Ok(JobRow {
-        id: row.try_get("id").map_err(failed())?,
-        source: row.try_get("source").map_err(failed())?,
-        kind: row.try_get("kind").map_err(failed())?,
-        album: row.try_get("album").map_err(failed())?,
-        state: state
-            .parse()
-            .map_err(CatalogError::unreadable("state", state))?,
-        started: from_millis(row.try_get("started").map_err(failed())?),
-        finished: row
-            .try_get::<Option<i64>, _>("finished")
-            .map_err(failed())?
-            .map(from_millis),
+        id: row.get("id")?,
+        source: row.get("source")?,
+        kind: row.get("kind")?,
+        album: row.get("album")?,
+        state: word(row, "state")?,
+        started: row.get("started").map(from_millis)?,
+        finished: row.get::<_, Option<i64>>("finished")?.map(from_millis),
         counts: Counts {
             targets: count("targets")?,
             stored: count("stored")?,
@@ -188,34 +172,24 @@ fn job(row: &SqliteRow) -> Result<JobRow, CatalogError> {
         },
         repeats: count("repeats")?,
         bytes: count("bytes")?,
-        error: row.try_get("error").map_err(failed())?,
+        error: row.get("error")?,
     })
 }
 
-fn outcome_row(row: &SqliteRow) -> Result<OutcomeRow, CatalogError> {
-    let failed = || CatalogError::query("read an outcome");
+fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
+    let has_reason = row.get::<_, Option<String>>("reason")?.is_some();
     Ok(OutcomeRow {
-        seq: row.try_get("seq").map(unsigned).map_err(failed())?,
-        url: row.try_get("url").map_err(failed())?,
-        outcome: outcome(row.try_get("outcome").map_err(failed())?)?,
-        reason: reason(row.try_get("reason").map_err(failed())?)?,
-        detail: row.try_get("detail").map_err(failed())?,
-        status: row.try_get("status").map_err(failed())?,
-        attempts: row.try_get("attempts").map_err(failed())?,
-        elapsed_ms: row
-            .try_get::<Option<i64>, _>("elapsed_ms")
-            .map_err(failed())?
-            .map(unsigned),
-        final_url: row.try_get("final_url").map_err(failed())?,
-        path: row.try_get("path").map_err(failed())?,
-        line: row
-            .try_get::<Option<i64>, _>("line")
-            .map_err(failed())?
-            .map(unsigned),
-        group: row.try_get("grp").map_err(failed())?,
+        seq: row.get("seq").map(unsigned)?,
+        url: row.get("url")?,
+        outcome: word(row, "outcome")?,
+        reason: has_reason.then(|| word(row, "reason")).transpose()?,
+        detail: row.get("detail")?,
+        status: row.get("status")?,
+        attempts: row.get("attempts")?,
+        elapsed_ms: row.get::<_, Option<i64>>("elapsed_ms")?.map(unsigned),
+        final_url: row.get("final_url")?,
+        path: row.get("path")?,
+        line: row.get::<_, Option<i64>>("line")?.map(unsigned),
+        group: row.get("grp")?,
     })
-}
-
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }

@@ -10,17 +10,19 @@ mod history;
 mod record;
 mod sqlite;
 
-use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone as _, Utc};
+use rusqlite::Row;
+use rusqlite::types::Type;
 use serde::Deserialize;
 use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher};
+use crate::target::{AlbumName, Sha256, Sha256Hasher};
 
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
 pub use record::{FileRow, Record};
@@ -127,7 +129,7 @@ pub enum CatalogError {
         /// The database file.
         path: PathBuf,
         /// What the database said.
-        source: sqlx::Error,
+        source: rusqlite::Error,
     },
     /// Its tables cannot be brought up to date.
     #[error("cannot bring the catalog `{path}` up to date; a newer gannet may have written it")]
@@ -135,7 +137,7 @@ pub enum CatalogError {
         /// The database file.
         path: PathBuf,
         /// What the migration said.
-        source: sqlx::migrate::MigrateError,
+        source: rusqlite_migration::Error,
     },
     /// A query failed.
     #[error("the catalog cannot {action}")]
@@ -143,26 +145,16 @@ pub enum CatalogError {
         /// What was tried, as a verb.
         action: &'static str,
         /// What the database said.
-        source: sqlx::Error,
+        source: rusqlite::Error,
     },
-    /// It holds something that no gannet writes.
-    #[error("the catalog holds an unreadable {what}: `{value}`")]
-    Unreadable {
-        /// What should be there.
-        what: &'static str,
-        /// What is there.
-        value: String,
-    },
+    /// The thread that asked it is gone.
+    #[error("a worker thread of the catalog panicked; please report it")]
+    Worker,
 }
 
 impl CatalogError {
-    fn query(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+    fn query(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Query { action, source }
-    }
-
-    fn unreadable<E>(what: &'static str, value: impl fmt::Display) -> impl FnOnce(E) -> Self {
-        let value = value.to_string();
-        move |_| Self::Unreadable { what, value }
     }
 }
 
@@ -177,17 +169,16 @@ fn from_millis(millis: i64) -> DateTime<Utc> {
         .unwrap_or_default()
 }
 
-fn outcome(word: &str) -> Result<Outcome, CatalogError> {
-    word.parse()
-        .map_err(CatalogError::unreadable("outcome", word))
-}
-
-fn reason(word: Option<&str>) -> Result<Option<Reason>, CatalogError> {
-    word.map(|word| {
-        word.parse()
-            .map_err(CatalogError::unreadable("reason", word))
+/// Reads one of our words; one that no gannet writes is an error that names it.
+fn word<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T: FromStr,
+{
+    let text = row.get_ref(column)?.as_str()?;
+    text.parse().map_err(|_| {
+        let unknown = format!("the catalog holds an unreadable {column}: `{text}`");
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, unknown.into())
     })
-    .transpose()
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
-//! The catalog in SQLite: one file, one writer, many readers.
+//! The catalog in SQLite: one file, one writer, one reader beside it.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row as _, SqlitePool};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
+use rusqlite_migration::{M, Migrations};
 use uuid::Uuid;
 
 use super::record::{self, Record};
@@ -16,16 +15,31 @@ use super::{CatalogError, Known, KnownFile, Settings, TargetKey, from_millis, mi
 use crate::naming::NameFrom;
 use crate::target::{Sha256, State};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
+    Migrations::new(vec![M::up(include_str!(
+        "../../migrations/0001_catalog.sql"
+    ))])
+});
 
 /// Columns of a [`KnownFile`], in the order in which [`known_file`] reads them.
 const FILE_COLUMNS: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
                             f.active, f.name_from";
 
-/// The catalog. Cheap to clone.
+/// How long a statement waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Statements that a connection keeps compiled.
+const STATEMENTS: usize = 32;
+
+/// The catalog. Cheap to clone; every method does its work on a blocking thread.
 #[derive(Debug, Clone)]
-pub struct Catalog {
-    pub(super) pool: SqlitePool,
+pub struct Catalog(Arc<Connections>);
+
+/// In WAL mode a reader sees the last commit and never waits for the writer.
+#[derive(Debug)]
+struct Connections {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
 }
 
 impl Catalog {
@@ -37,29 +51,25 @@ impl Catalog {
     /// When it cannot be opened, or was written by a newer version.
     pub async fn open(settings: &Settings, root: &Path) -> Result<Self, CatalogError> {
         let path = Self::path(settings, root)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Every commit survives a power cut; batches make that affordable.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30))
-            .foreign_keys(false)
-            .pragma("cache_size", "-4000")
-            .pragma("temp_store", "memory");
-        let pool = SqlitePoolOptions::new()
-            .max_connections(3)
-            .connect_with(options)
-            .await
-            .map_err(|source| CatalogError::Open {
+        blocking(move || {
+            let refused = |source| CatalogError::Open {
                 path: path.clone(),
                 source,
-            })?;
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|source| CatalogError::Migrate { path, source })?;
-        Ok(Self { pool })
+            };
+            let mut writer = connect(&path).map_err(refused)?;
+            MIGRATIONS
+                .to_latest(&mut writer)
+                .map_err(|source| CatalogError::Migrate {
+                    path: path.clone(),
+                    source,
+                })?;
+            let reader = connect(&path).map_err(refused)?;
+            Ok(Self(Arc::new(Connections {
+                writer: Mutex::new(writer),
+                reader: Mutex::new(reader),
+            })))
+        })
+        .await
     }
 
     /// Where the database file of the store at `root` is.
@@ -85,21 +95,22 @@ impl Catalog {
     /// When the database fails.
     pub async fn known(
         &self,
-        keys: &[TargetKey],
+        keys: Vec<TargetKey>,
     ) -> Result<HashMap<TargetKey, Known>, CatalogError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {FILE_COLUMNS}, u.key, u.etag, u.last_modified, u.fresh_until, u.checked, u.job \
-             FROM json_each(?) k CROSS JOIN urls u ON u.key = unhex(k.value) \
-             LEFT JOIN files f ON f.id = u.file"
-        )))
-        .bind(hex_array(keys.iter().map(|key| key.0.as_slice())))
-        .fetch_all(&self.pool)
+        self.read("look up URLs", move |db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {FILE_COLUMNS}, u.etag, u.last_modified, u.fresh_until, u.checked, u.job \
+                 FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?"
+            ))?;
+            let mut found = HashMap::new();
+            for key in keys {
+                if let Some(known) = statement.query_row([key.0], known).optional()? {
+                    found.insert(key, known);
+                }
+            }
+            Ok(found)
+        })
         .await
-        .map_err(CatalogError::query("look up URLs"))?;
-        rows.iter()
-            .map(known)
-            .collect::<Result<_, _>>()
-            .map_err(CatalogError::query("read URLs"))
     }
 
     /// Which of `paths` a recorded file has.
@@ -107,15 +118,18 @@ impl Catalog {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn taken(&self, paths: &[&str]) -> Result<HashSet<String>, CatalogError> {
-        let rows = sqlx::query_scalar(
-            "SELECT f.path FROM json_each(?) p CROSS JOIN files f ON f.path = p.value",
-        )
-        .bind(serde_json::Value::from(paths.to_vec()).to_string())
-        .fetch_all(&self.pool)
+    pub async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError> {
+        self.read("look up names", move |db| {
+            let mut statement = db.prepare_cached("SELECT 1 FROM files WHERE path = ?")?;
+            let mut taken = HashSet::new();
+            for path in paths {
+                if statement.exists([&path])? {
+                    taken.insert(path);
+                }
+            }
+            Ok(taken)
+        })
         .await
-        .map_err(CatalogError::query("look up names"))?;
-        Ok(rows.into_iter().collect())
     }
 
     /// Makes [`with_content`](Self::with_content) fast. Once made, the index costs every later job a little,
@@ -125,11 +139,10 @@ impl Catalog {
     ///
     /// When the database fails.
     pub async fn index_contents(&self) -> Result<(), CatalogError> {
-        sqlx::query("CREATE INDEX IF NOT EXISTS files_by_content ON files (album, sha256)")
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(CatalogError::query("index contents"))
+        self.write("index contents", |db| {
+            db.execute_batch("CREATE INDEX IF NOT EXISTS files_by_content ON files (album, sha256)")
+        })
+        .await
     }
 
     /// The files of `album` that have these contents, by content.
@@ -139,23 +152,25 @@ impl Catalog {
     /// When the database fails.
     pub async fn with_content(
         &self,
-        album: &str,
-        contents: &[Sha256],
+        album: String,
+        contents: Vec<Sha256>,
     ) -> Result<HashMap<Sha256, KnownFile>, CatalogError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {FILE_COLUMNS} FROM json_each(?) s \
-             CROSS JOIN files f ON f.album = ? AND f.sha256 = unhex(s.value)"
-        )))
-        .bind(hex_array(contents.iter().map(|sha256| sha256.0.as_slice())))
-        .bind(album)
-        .fetch_all(&self.pool)
+        self.read("look up contents", move |db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {FILE_COLUMNS} FROM files f WHERE f.album = ? AND f.sha256 = ? LIMIT 1"
+            ))?;
+            let mut found = HashMap::new();
+            for content in contents {
+                let file = statement
+                    .query_row((&album, content.0), known_file)
+                    .optional()?;
+                if let Some(file) = file.flatten() {
+                    found.insert(content, file);
+                }
+            }
+            Ok(found)
+        })
         .await
-        .map_err(CatalogError::query("look up contents"))?;
-        rows.iter()
-            .filter_map(|row| known_file(row).transpose())
-            .map(|file| file.map(|file| (file.sha256, file)))
-            .collect::<Result<_, _>>()
-            .map_err(CatalogError::query("read files"))
     }
 
     /// Records what became of targets, all of them or none. Once it returns, they are durable.
@@ -163,37 +178,39 @@ impl Catalog {
     /// # Errors
     ///
     /// When the database fails; then nothing of `batch` is recorded.
-    pub async fn record(&self, batch: &[Record], now: DateTime<Utc>) -> Result<(), CatalogError> {
-        let mut transaction = self
-            .pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(CatalogError::query("begin a transaction"))?;
-        record::write(&mut transaction, batch, now).await?;
-        transaction
-            .commit()
-            .await
-            .map_err(CatalogError::query("commit a transaction"))
+    pub async fn record(&self, batch: Vec<Record>, now: DateTime<Utc>) -> Result<(), CatalogError> {
+        self.write("record a batch", move |db| {
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            record::write(&transaction, &batch, millis(now))?;
+            transaction.commit()
+        })
+        .await
     }
 
-    /// Where the files are to be published whose current bytes are staged as `stages`; stages that no
-    /// file names are left out.
+    /// Where the files belong whose current bytes are these staged ones; the others belong nowhere.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn staged(&self, stages: &[Uuid]) -> Result<HashMap<Uuid, String>, CatalogError> {
-        let rows: Vec<(Uuid, String)> = sqlx::query_as(
-            "WITH s AS (SELECT unhex(value) AS stage FROM json_each(?)) \
-             SELECT f.stage, f.path FROM s CROSS JOIN files f ON f.id = s.stage AND f.stage = f.id \
-             UNION ALL \
-             SELECT f.stage, f.path FROM s CROSS JOIN files f ON f.stage = s.stage AND f.stage <> f.id",
-        )
-        .bind(hex_array(stages.iter().map(|stage| stage.as_bytes().as_slice())))
-        .fetch_all(&self.pool)
+    pub async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError> {
+        self.read("look up staged files", move |db| {
+            let mut new =
+                db.prepare_cached("SELECT path FROM files WHERE id = ?1 AND stage = ?1")?;
+            let mut replaced =
+                db.prepare_cached("SELECT path FROM files WHERE stage = ? AND stage <> id")?;
+            let mut paths = HashMap::new();
+            for stage in stages {
+                let path = match new.query_row([stage], |row| row.get(0)).optional()? {
+                    None => replaced.query_row([stage], |row| row.get(0)).optional()?,
+                    path => path,
+                };
+                if let Some(path) = path {
+                    paths.insert(stage, path);
+                }
+            }
+            Ok(paths)
+        })
         .await
-        .map_err(CatalogError::query("look up staged files"))?;
-        Ok(rows.into_iter().collect())
     }
 
     /// Writes down that a job has begun.
@@ -209,19 +226,15 @@ impl Catalog {
         album: &str,
         started: DateTime<Utc>,
     ) -> Result<(), CatalogError> {
-        sqlx::query(
-            "INSERT INTO jobs (id, source, kind, album, state, started) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id)
-        .bind(source)
-        .bind(kind)
-        .bind(album)
-        .bind(State::Ongoing.as_str())
-        .bind(millis(started))
-        .execute(&self.pool)
+        let (source, kind, album) = (source.to_owned(), kind.to_owned(), album.to_owned());
+        self.write("record a job", move |db| {
+            db.execute(
+                "INSERT INTO jobs (id, source, kind, album, state, started) VALUES (?, ?, ?, ?, ?, ?)",
+                (id, source, kind, album, State::Ongoing.as_str(), millis(started)),
+            )
+            .map(drop)
+        })
         .await
-        .map(drop)
-        .map_err(CatalogError::query("record a job"))
     }
 
     /// Writes down how a job ended.
@@ -237,16 +250,21 @@ impl Catalog {
         error: Option<&str>,
         finished: DateTime<Utc>,
     ) -> Result<(), CatalogError> {
-        sqlx::query("UPDATE jobs SET state = ?, finished = ?, repeats = ?, error = ? WHERE id = ?")
-            .bind(state.as_str())
-            .bind(millis(finished))
-            .bind(record::integer(repeats))
-            .bind(error)
-            .bind(id)
-            .execute(&self.pool)
-            .await
+        let error = error.map(str::to_owned);
+        self.write("record a job's end", move |db| {
+            db.execute(
+                "UPDATE jobs SET state = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
+                (
+                    state.as_str(),
+                    millis(finished),
+                    record::integer(repeats),
+                    error,
+                    id,
+                ),
+            )
             .map(drop)
-            .map_err(CatalogError::query("record a job's end"))
+        })
+        .await
     }
 
     /// Writes down that jobs which an earlier process left unfinished are over. Only the process that
@@ -255,90 +273,126 @@ impl Catalog {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
-        sqlx::query("UPDATE jobs SET state = ?, finished = ?, error = ? WHERE state IN (?, ?)")
-            .bind(State::Failed.as_str())
-            .bind(millis(now))
-            .bind("interrupted: the process ended before the job did")
-            .bind(State::Queued.as_str())
-            .bind(State::Ongoing.as_str())
-            .execute(&self.pool)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(CatalogError::query("close interrupted jobs"))
+    pub async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<usize, CatalogError> {
+        self.write("close interrupted jobs", move |db| {
+            db.execute(
+                "UPDATE jobs SET state = ?, finished = ?, error = ? WHERE state IN (?, ?)",
+                (
+                    State::Failed.as_str(),
+                    millis(now),
+                    "interrupted: the process ended before the job did",
+                    State::Queued.as_str(),
+                    State::Ongoing.as_str(),
+                ),
+            )
+        })
+        .await
     }
 
-    /// Closes the database once running queries have ended.
-    pub async fn close(&self) {
-        self.pool.close().await;
+    /// Closes the database. What other clones still do is finished first.
+    pub async fn close(self) {
+        // Closing tidies the log up, which takes a while.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
+
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let connections = self.0.clone();
+        blocking(move || {
+            let db = connections
+                .reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // One look at the database for all statements, and one lock on it.
+            let read = || work(&*db.unchecked_transaction()?);
+            read().map_err(CatalogError::query(action))
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let connections = self.0.clone();
+        blocking(move || {
+            let mut db = connections
+                .writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            work(&mut db).map_err(CatalogError::query(action))
+        })
+        .await
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.pragma_update(None, "journal_mode", "wal")?;
+    // Every commit survives a power cut; batches make that affordable.
+    db.pragma_update(None, "synchronous", "full")?;
+    // In pages. The log is copied back seldom, so that a page that many batches change is written once.
+    db.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // In KiB, being negative.
+    db.pragma_update(None, "cache_size", -4000)?;
+    db.pragma_update(None, "temp_store", "memory")?;
+    Ok(db)
+}
+
+/// Runs `work` on a blocking thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, CatalogError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(CatalogError::Worker))
 }
 
 /// Credentials have no place in an error.
 fn masked(url: &str) -> String {
     url::Url::parse(url).map_or_else(
-        |_| url.to_owned(),
+        |_| url.split(':').next().unwrap_or_default().to_owned() + ":…",
         |url| crate::target::SafeUrl::new(&url).to_string(),
     )
 }
 
-fn hex_array<'a>(values: impl Iterator<Item = &'a [u8]>) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut json = String::from("[");
-    for value in values {
-        json.push_str(if json.len() > 1 { ",\"" } else { "\"" });
-        for byte in value {
-            json.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            json.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        json.push('"');
-    }
-    json.push(']');
-    json
-}
-
-fn known(row: &SqliteRow) -> Result<(TargetKey, Known), sqlx::Error> {
-    let key: &[u8] = row.try_get("key")?;
-    let key = TargetKey(
-        key.try_into()
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-    );
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let time = |column| {
-        row.try_get::<Option<i64>, _>(column)
+        row.get::<_, Option<i64>>(column)
             .map(|time| time.map(from_millis))
     };
-    let known = Known {
-        job: row.try_get("job")?,
+    Ok(Known {
         file: known_file(row)?,
-        etag: row.try_get("etag")?,
-        last_modified: row.try_get("last_modified")?,
-        fresh_until: time("fresh_until")?,
-        checked: time("checked")?,
-    };
-    Ok((key, known))
+        etag: row.get(10)?,
+        last_modified: row.get(11)?,
+        fresh_until: time(12)?,
+        checked: time(13)?,
+        job: row.get(14)?,
+    })
 }
 
 /// Reads the columns of [`FILE_COLUMNS`]; `None` when an outer join found no file.
-fn known_file(row: &SqliteRow) -> Result<Option<KnownFile>, sqlx::Error> {
-    let Some(id) = row.try_get::<Option<Uuid>, _>(0)? else {
+fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
+    let Some(id) = row.get::<_, Option<Uuid>>(0)? else {
         return Ok(None);
     };
-    let sha256: &[u8] = row.try_get(5)?;
-    let dimensions: (Option<u32>, Option<u32>) = (row.try_get(6)?, row.try_get(7)?);
-    let name_from: &str = row.try_get(9)?;
+    let dimensions: (Option<u32>, Option<u32>) = (row.get(6)?, row.get(7)?);
+    let name_from = row.get_ref(9)?.as_str()?;
     Ok(Some(KnownFile {
         id,
-        path: row.try_get(1)?,
-        format: row.try_get(2)?,
-        media_type: row.try_get(3)?,
-        bytes: u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0),
-        sha256: Sha256(
-            sha256
-                .try_into()
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-        ),
+        path: row.get(1)?,
+        format: row.get(2)?,
+        media_type: row.get(3)?,
+        bytes: row.get(4).map(record::unsigned)?,
+        sha256: Sha256(row.get(5)?),
         dimensions: dimensions.0.zip(dimensions.1),
-        active: row.try_get(8)?,
+        active: row.get(8)?,
         name_from: name_from.parse().unwrap_or(NameFrom::Random),
         is_present: true,
     }))

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::target::{Counts, State};
+use crate::target::{Counts, Outcome, State};
 
 async fn catalog() -> (tempfile::TempDir, Catalog) {
     let folder = tempfile::tempdir().unwrap();
@@ -84,9 +84,9 @@ async fn what_was_recorded_is_known() {
         stored(job, 0, a, "a.png", b"a"),
         record(job, 1, b, Outcome::Failed),
     ];
-    catalog.record(&batch, Utc::now()).await.unwrap();
+    catalog.record(batch.into(), Utc::now()).await.unwrap();
     let known = catalog
-        .known(&[key(a), key(b), key("http://c.example/")])
+        .known(vec![key(a), key(b), key("http://c.example/")])
         .await
         .unwrap();
     assert_eq!(known.len(), 2);
@@ -101,11 +101,14 @@ async fn what_was_recorded_is_known() {
     );
     assert!(known[&key(b)].file.is_none());
     assert_eq!(
-        catalog.taken(&["a.png", "b.png"]).await.unwrap(),
+        catalog
+            .taken(vec!["a.png".to_owned(), "b.png".to_owned()])
+            .await
+            .unwrap(),
         HashSet::from(["a.png".to_owned()])
     );
     let same = catalog
-        .with_content("", &[Sha256::of(b"a"), Sha256::of(b"z")])
+        .with_content(String::new(), vec![Sha256::of(b"a"), Sha256::of(b"z")])
         .await
         .unwrap();
     assert_eq!(same[&Sha256::of(b"a")].path, "a.png");
@@ -117,15 +120,15 @@ async fn a_failure_forgets_neither_the_file_nor_its_validators() {
     let job = begin(&catalog).await;
     let url = "http://a.example/";
     catalog
-        .record(&[stored(job, 0, url, "a.png", b"a")], Utc::now())
+        .record(vec![stored(job, 0, url, "a.png", b"a")], Utc::now())
         .await
         .unwrap();
     catalog
-        .record(&[record(job, 1, url, Outcome::Failed)], Utc::now())
+        .record(vec![record(job, 1, url, Outcome::Failed)], Utc::now())
         .await
         .unwrap();
     let known = catalog
-        .known(&[key(url)])
+        .known(vec![key(url)])
         .await
         .unwrap()
         .remove(&key(url))
@@ -146,10 +149,10 @@ async fn changed_bytes_keep_the_file_and_its_path() {
     second.outcome = Outcome::Changed;
     second.file = Some(id);
     second.new_file.as_mut().unwrap().id = id;
-    catalog.record(&[first], Utc::now()).await.unwrap();
-    catalog.record(&[second], Utc::now()).await.unwrap();
+    catalog.record(vec![first], Utc::now()).await.unwrap();
+    catalog.record(vec![second], Utc::now()).await.unwrap();
     let known = catalog
-        .known(&[key(url)])
+        .known(vec![key(url)])
         .await
         .unwrap()
         .remove(&key(url))
@@ -158,7 +161,10 @@ async fn changed_bytes_keep_the_file_and_its_path() {
         .unwrap();
     assert_eq!((known.id, known.sha256), (id, Sha256::of(b"other")));
     // Only the stage of the current bytes is to be published after a crash.
-    let staged = catalog.staged(&[id, stage, Uuid::now_v7()]).await.unwrap();
+    let staged = catalog
+        .staged(vec![id, stage, Uuid::now_v7()])
+        .await
+        .unwrap();
     assert_eq!(staged, HashMap::from([(stage, "a.png".to_owned())]));
 }
 
@@ -171,10 +177,10 @@ async fn a_batch_is_recorded_whole_or_not_at_all() {
         stored(job, 0, "http://a.example/", "same.png", b"a"),
         stored(job, 1, "http://b.example/", "same.png", b"b"),
     ];
-    assert!(catalog.record(&batch, Utc::now()).await.is_err());
+    assert!(catalog.record(batch.into(), Utc::now()).await.is_err());
     assert!(
         catalog
-            .known(&[key("http://a.example/")])
+            .known(vec![key("http://a.example/")])
             .await
             .unwrap()
             .is_empty()
@@ -204,7 +210,7 @@ async fn counters_add_up_and_unchanged_targets_leave_no_row() {
         .enumerate()
         .map(|(n, url)| record(job, n as u64, url, outcome(n)))
         .collect();
-    catalog.record(&batch, Utc::now()).await.unwrap();
+    catalog.record(batch.into(), Utc::now()).await.unwrap();
     catalog
         .end_job(job, State::Failed, 5, Some("why"), Utc::now())
         .await

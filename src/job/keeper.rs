@@ -250,7 +250,7 @@ impl Keeper {
             .zip(&places)
             .map(|((finished, staged), place)| finished.record(staged.as_ref(), place.as_ref()))
             .collect();
-        self.catalog.record(&records, Utc::now()).await?;
+        self.catalog.record(records, Utc::now()).await?;
         let mut to_publish = Vec::with_capacity(stages.len());
         for ((_, staged), place) in entries.iter().zip(places) {
             if let (Some(staged), Some(place)) = (staged, place) {
@@ -284,7 +284,7 @@ impl Keeper {
         }
         let mut there: HashMap<(String, Sha256), KnownFile> = HashMap::new();
         for (album, contents) in wanted {
-            let files = self.catalog.with_content(&album, &contents).await?;
+            let files = self.catalog.with_content(album.clone(), contents).await?;
             // Nothing is a duplicate of a file that somebody removed.
             let files: Vec<(Sha256, KnownFile)> = files.into_iter().collect();
             let paths = files.iter().map(|(_, file)| file.path.clone()).collect();
@@ -389,8 +389,8 @@ impl Keeper {
             if candidates.is_empty() {
                 break;
             }
-            let texts: Vec<&str> = candidates.iter().map(StorePath::as_str).collect();
-            let recorded = self.catalog.taken(&texts).await?;
+            let texts = candidates.iter().map(ToString::to_string).collect();
+            let recorded = self.catalog.taken(texts).await?;
             let on_disk = self.store.prepare(candidates.clone()).await?;
             let mut conflicts = Vec::new();
             for ((index, path), exists) in open.into_iter().zip(candidates).zip(on_disk) {
@@ -642,7 +642,7 @@ pub(super) async fn recover(
     let (mut published, mut deleted) = (0, 0);
     for stages in store.staged().await?.chunks(500) {
         let ids: Vec<Uuid> = stages.iter().map(|stage| stage.0).collect();
-        let recorded = catalog.staged(&ids).await?;
+        let recorded = catalog.staged(ids).await?;
         let mut to_publish = Vec::new();
         let mut to_discard = Vec::new();
         for stage in stages {

@@ -162,8 +162,8 @@ impl Planner {
             targets.retain(|(key, _)| under_way.insert(*key));
             planned.repeats += (before - targets.len()) as u64;
         }
-        let keys: Vec<TargetKey> = targets.iter().map(|(key, _)| *key).collect();
-        let mut known = self.catalog.known(&keys).await?;
+        let keys = targets.iter().map(|(key, _)| *key).collect();
+        let mut known = self.catalog.known(keys).await?;
         self.forget_missing_files(known.values_mut()).await?;
         let now = Utc::now();
         let mut targets = targets.into_iter();

@@ -37,7 +37,7 @@ pub async fn rehearse(spec: &Spec, config: Setup<'_>, out: &mut dyn Write) -> an
             })
             .collect();
         let known = match &catalog {
-            Some(catalog) => catalog.known(&keys).await?,
+            Some(catalog) => catalog.known(keys.clone()).await?,
             None => Default::default(),
         };
         let mut keys = keys.into_iter();

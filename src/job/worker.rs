@@ -154,6 +154,8 @@ impl Shared {
 pub(super) async fn work(shared: Arc<Shared>) {
     while let Some(permit) = shared.frontier.next().await {
         serve(&shared, permit).await;
+        // Lets the connection return to the pool before the next request looks for one there.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use rusqlite::Connection;
 
 /// A file's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct FileRecord {
     pub format: String,
 }
 
-/// Runs `query` on a copy of the catalog of the store at `root`, so that the original is not touched.
-fn rows(root: &Path, query: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
+/// Opens a copy of the catalog of the store at `root`, so that the original is not touched.
+fn open(root: &Path) -> (tempfile::TempDir, Connection) {
     let copy = tempfile::tempdir().unwrap();
     for name in ["catalog.db", "catalog.db-wal"] {
         let from = root.join(".gannet").join(name);
@@ -22,18 +22,8 @@ fn rows(root: &Path, query: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
             std::fs::copy(from, copy.path().join(name)).unwrap();
         }
     }
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(copy.path().join("catalog.db"));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut db = SqliteConnection::connect_with(&options).await.unwrap();
-        let rows = sqlx::query(query).fetch_all(&mut db).await.unwrap();
-        db.close().await.unwrap();
-        rows
-    })
+    let db = Connection::open(copy.path().join("catalog.db")).unwrap();
+    (copy, db)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -42,21 +32,25 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Every recorded file by its path.
 pub fn files(root: &Path) -> BTreeMap<String, FileRecord> {
-    let rows = rows(root, "SELECT path, bytes, sha256, format FROM files");
-    rows.iter()
-        .map(|row| {
-            let record = FileRecord {
-                bytes: row.get("bytes"),
-                sha256: hex(row.get::<&[u8], _>("sha256")),
-                format: row.get("format"),
-            };
-            (row.get::<String, _>("path"), record)
-        })
-        .collect()
+    let (_copy, db) = open(root);
+    let mut query = db
+        .prepare("SELECT path, bytes, sha256, format FROM files")
+        .unwrap();
+    let files = query.query_map([], |row| {
+        let record = FileRecord {
+            bytes: row.get(1)?,
+            sha256: hex(row.get_ref(2)?.as_blob()?),
+            format: row.get(3)?,
+        };
+        Ok((row.get(0)?, record))
+    });
+    files.unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 /// States of all jobs, oldest first.
 pub fn job_states(root: &Path) -> Vec<String> {
-    let rows = rows(root, "SELECT state FROM jobs ORDER BY id");
-    rows.iter().map(|row| row.get("state")).collect()
+    let (_copy, db) = open(root);
+    let mut query = db.prepare("SELECT state FROM jobs ORDER BY id").unwrap();
+    let states = query.query_map([], |row| row.get(0));
+    states.unwrap().collect::<Result<_, _>>().unwrap()
 }
