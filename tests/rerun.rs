@@ -555,6 +555,36 @@ fn what_a_crash_left_staged_is_cleared_and_nothing_else() {
 }
 
 #[test]
+fn a_folder_where_a_file_belongs_costs_that_file_alone() {
+    let sandbox = Sandbox::new();
+    let site =
+        Site::start(|asked| Answer::ok(png(number(asked))).header("Cache-Control", "max-age=3600"));
+    let list = site.list(paths(5));
+    sandbox.fetch_list(&list, 0, &[]);
+    let whole = sandbox.files();
+    let name = whole.keys().next().unwrap();
+    let in_the_way = sandbox.store().join(name);
+    std::fs::remove_file(&in_the_way).unwrap();
+    std::fs::create_dir(&in_the_way).unwrap();
+    let report = sandbox.fetch_list(&list, 3, &[]);
+    assert_eq!((report.count("unchanged"), report.count("failed")), (4, 1));
+    assert_eq!(sandbox.staged().len(), 1);
+
+    // It is told at every start, which otherwise is one like any other.
+    sandbox
+        .fetch(&["-u", &site.url("/9")])
+        .expect(0)
+        .says(&[name, "move away"]);
+    assert_eq!(sandbox.staged().len(), 1);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    site.forget();
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 5);
+    assert_eq!(site.total(), 0, "the bytes were kept");
+    assert_eq!(sandbox.files()[name], whole[name]);
+    assert_in_order(&sandbox, true);
+}
+
+#[test]
 fn a_job_that_was_killed_is_not_shown_as_ongoing_for_ever() {
     let (sandbox, gate) = (Sandbox::new(), Gate::new());
     let site = Site::start({

@@ -204,7 +204,8 @@ impl Keeper {
             if let Err(error) = result {
                 let (finished, staged) = &mut batch.entries[index];
                 *staged = None;
-                finished.refuse(error);
+                finished.refuse(&error);
+                finished.job.stop(error.reason(), Some(error.into()));
             }
         }
     }
@@ -217,8 +218,7 @@ impl Keeper {
                     .iter()
                     .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
                     .collect();
-                // What is recorded but not published stays staged, and a catalog that failed may have recorded
-                // the batch all the same: the next start finds out.
+                // A catalog that failed may have recorded the batch all the same: the next start finds out.
                 if matches!(error, CommitError::Store(_)) {
                     self.store.discard(stages).await;
                 }
@@ -252,15 +252,25 @@ impl Keeper {
             .collect();
         self.catalog.record(records, Utc::now()).await?;
         let mut to_publish = Vec::with_capacity(stages.len());
-        for ((_, staged), place) in entries.iter().zip(places) {
+        let mut owners = Vec::with_capacity(stages.len());
+        for (index, ((_, staged), place)) in entries.iter().zip(places).enumerate() {
             if let (Some(staged), Some(place)) = (staged, place) {
                 to_publish.push((staged.stage, place.path));
+                owners.push(index);
             }
         }
-        self.store
-            .publish(to_publish)
-            .await
-            .map_err(CommitError::Publish)
+        let published = self.store.publish(to_publish).await;
+        for (index, result) in owners.into_iter().zip(published) {
+            if let Err(error) = result {
+                // It is recorded and stays staged, so the next start tries again.
+                let finished = &mut entries[index].0;
+                finished.refuse(&error);
+                if !error.is_of_one_path() {
+                    finished.job.stop(error.reason(), Some(error.into()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Turns new files into duplicates whose bytes another URL brought into the same album, in jobs that
@@ -483,13 +493,12 @@ impl Finished {
         self.album().map_or_else(String::new, ToString::to_string)
     }
 
-    /// The store did not take the bytes.
-    fn refuse(&mut self, error: StoreError) {
-        let reason = error.reason();
-        self.item.outcome = Outcome::Failed;
-        self.item.reason = Some(reason);
-        self.item.detail = Some(describe(&error));
-        self.job.stop(reason, Some(error.into()));
+    /// The store did not take the bytes, or could not give them their name.
+    fn refuse(&mut self, error: &StoreError) {
+        let item = &mut self.item;
+        (item.outcome, item.reason) = (Outcome::Failed, Some(error.reason()));
+        item.detail = Some(describe(error));
+        (item.path, item.sha256, item.name_from) = (None, None, None);
     }
 
     /// Says in the report which file the target stands for.
@@ -590,8 +599,6 @@ async fn announce(entries: Vec<(Finished, Option<Staged>)>) {
 enum CommitError {
     Store(StoreError),
     Catalog(CatalogError),
-    /// It is recorded, but not all of it is visible.
-    Publish(StoreError),
 }
 
 impl From<StoreError> for CommitError {
@@ -610,7 +617,7 @@ impl CommitError {
     /// Makes it the outcome of all that the batch would have kept, and stops the jobs.
     fn tell(self, entries: &mut [(Finished, Option<Staged>)]) {
         let (reason, detail) = match &self {
-            Self::Store(error) | Self::Publish(error) => (error.reason(), describe(error)),
+            Self::Store(error) => (error.reason(), describe(error)),
             Self::Catalog(error) => (Reason::StoreError, describe(error)),
         };
         tracing::error!(
@@ -618,7 +625,7 @@ impl CommitError {
             entries.len()
         );
         let mut error = Some(match self {
-            Self::Store(error) | Self::Publish(error) => super::JobError::from(error),
+            Self::Store(error) => super::JobError::from(error),
             Self::Catalog(error) => error.into(),
         });
         for (finished, staged) in entries {
@@ -634,7 +641,7 @@ impl CommitError {
 }
 
 /// Publishes what an earlier process recorded but did not publish, and deletes what else it left staged.
-/// Returns how many of each.
+/// A file whose path is not free stays staged until it is. Returns how many were published and deleted.
 pub(super) async fn recover(
     store: &Store,
     catalog: &Catalog,
@@ -654,10 +661,19 @@ pub(super) async fn recover(
                 None => to_discard.push(*stage),
             }
         }
-        published += to_publish.len();
         deleted += to_discard.len();
-        store.publish(to_publish).await?;
         store.discard(to_discard).await;
+        for result in store.publish(to_publish).await {
+            match result {
+                Ok(()) => published += 1,
+                Err(error) if error.is_of_one_path() => tracing::warn!(
+                    "{}; its bytes wait in the stage: move away what is there, and the next start puts the \
+                     file in its place",
+                    describe(&error)
+                ),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
     Ok((published, deleted))
 }

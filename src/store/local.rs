@@ -64,9 +64,7 @@ impl Store {
                 .map(|(id, body)| local.stage(*id, body))
                 .collect())
         });
-        staged
-            .await
-            .unwrap_or_else(|_| (0..count).map(|_| Err(StoreError::Worker)).collect())
+        staged.await.unwrap_or_else(|_| all_failed(count))
     }
 
     /// Begins a staged file for a body that is too large for memory.
@@ -114,19 +112,18 @@ impl Store {
     }
 
     /// Gives staged files their names, in place of what had them. Idempotent: a file that is not staged
-    /// any more was published before.
-    ///
-    /// # Errors
-    ///
-    /// When a name cannot be given; the files before it have theirs.
-    pub async fn publish(&self, batch: Vec<(StageId, StorePath)>) -> Result<(), StoreError> {
+    /// any more was published before. The answers are in the order of the batch; one that cannot have its
+    /// name stays staged.
+    pub async fn publish(&self, batch: Vec<(StageId, StorePath)>) -> Vec<Result<(), StoreError>> {
         let local = self.0.clone();
-        blocking(move || {
-            batch
+        let count = batch.len();
+        let published = blocking(move || {
+            Ok(batch
                 .iter()
-                .try_for_each(|(id, path)| local.publish(*id, path))
-        })
-        .await
+                .map(|(id, path)| local.publish(*id, path))
+                .collect())
+        });
+        published.await.unwrap_or_else(|_| all_failed(count))
     }
 
     /// Deletes staged files. One that cannot be deleted is left for the next start.
@@ -347,6 +344,10 @@ impl Local {
             rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
         regular.then(|| u64::try_from(stat.st_size).unwrap_or(0))
     }
+}
+
+fn all_failed(count: usize) -> Vec<Result<(), StoreError>> {
+    (0..count).map(|_| Err(StoreError::Worker)).collect()
 }
 
 /// Runs `work` on a blocking thread.

@@ -105,6 +105,19 @@ impl StoreError {
             Self::Io { .. } | Self::Locked { .. } | Self::Worker => Reason::StoreError,
         }
     }
+
+    /// Whether what stands in the way stands at this one path: a folder where a file belongs, or the other way
+    /// round, or rights. Other files have nothing to fear.
+    pub fn is_of_one_path(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, PermissionDenied};
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            AlreadyExists | IsADirectory | NotADirectory | PermissionDenied
+        )
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ async fn stage(store: &Store, body: &'static [u8]) -> StageId {
     id
 }
 
+async fn publish(store: &Store, id: StageId, text: &str) {
+    let published = store.publish(vec![(id, path(text))]).await;
+    assert!(published.iter().all(Result::is_ok), "{published:?}");
+}
+
 #[tokio::test]
 async fn a_file_is_visible_from_publish_on_and_not_before() {
     let (folder, store) = store().await;
@@ -37,7 +42,7 @@ async fn a_file_is_visible_from_publish_on_and_not_before() {
         [false]
     );
     assert!(!visible.exists());
-    store.publish(vec![(id, path("cats/a.jpg"))]).await.unwrap();
+    publish(&store, id, "cats/a.jpg").await;
     assert_eq!(std::fs::read(visible).unwrap(), b"whole");
     assert_eq!(
         store.prepare(vec![path("cats/a.jpg")]).await.unwrap(),
@@ -51,10 +56,7 @@ async fn publishing_again_changes_nothing() {
     let (folder, store) = store().await;
     let id = stage(&store, b"whole").await;
     for _ in 0..2 {
-        store
-            .publish(vec![(id, path("new/folder/a.jpg"))])
-            .await
-            .unwrap();
+        publish(&store, id, "new/folder/a.jpg").await;
     }
     assert_eq!(
         std::fs::read(folder.path().join("new/folder/a.jpg")).unwrap(),
@@ -68,8 +70,30 @@ async fn publishing_survives_a_folder_that_somebody_removed() {
     let id = stage(&store, b"whole").await;
     store.prepare(vec![path("cats/a.jpg")]).await.unwrap();
     std::fs::remove_dir(folder.path().join("cats")).unwrap();
-    store.publish(vec![(id, path("cats/a.jpg"))]).await.unwrap();
+    publish(&store, id, "cats/a.jpg").await;
     assert!(folder.path().join("cats/a.jpg").exists());
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_free_holds_up_no_other_and_its_file_stays_staged() {
+    let (folder, store) = store().await;
+    std::fs::create_dir_all(folder.path().join("folder")).unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let mut batch = Vec::new();
+    for text in ["a", "folder", "file/b", "z"] {
+        batch.push((stage(&store, b"whole").await, path(text)));
+    }
+    let waiting = [batch[1].0, batch[2].0];
+    let published = store.publish(batch).await;
+    let refused: Vec<bool> = published
+        .iter()
+        .map(|result| result.as_ref().is_err_and(StoreError::is_of_one_path))
+        .collect();
+    assert_eq!(refused, [false, true, true, false], "{published:?}");
+    assert!(published[0].is_ok() && published[3].is_ok());
+    let mut staged = store.staged().await.unwrap();
+    staged.sort_unstable();
+    assert_eq!(staged, waiting);
 }
 
 #[tokio::test]
