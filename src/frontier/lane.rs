@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,6 +10,9 @@ use super::{Health, HostDown, Limits};
 
 /// Answers in a row, for each allowed request at a time, after which a throttled lane is allowed one more.
 const GOOD_ROUNDS: usize = 8;
+
+/// How long a throttled host is asked less once nothing waits for it.
+const THROTTLED_FOR: Duration = Duration::from_secs(3600);
 
 /// When a lane may start something.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(super) struct Lane<T> {
     allowed: usize,
     /// Good answers since `allowed` last changed.
     good: usize,
+    /// When the host last said that it is asked too much.
+    throttled: Option<Instant>,
     in_flight: usize,
     /// Earliest start of the next request, for the rate.
     next_at: Option<Instant>,
@@ -80,6 +86,7 @@ impl<T> Lane<T> {
             limits,
             allowed: limits.concurrency.max(1),
             good: 0,
+            throttled: None,
             in_flight: 0,
             next_at: None,
             held_until: None,
@@ -122,15 +129,26 @@ impl<T> Lane<T> {
         self.down_until.is_some_and(|until| now < until)
     }
 
-    /// Whether forgetting the lane would change nothing.
+    /// Whether the lane may be forgotten: nothing waits or is under way, and the host is owed nothing, neither
+    /// a rest nor, for a while after it was throttled, fewer requests at a time.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
+        let throttled_until = self
+            .throttled
+            .filter(|_| self.allowed < self.limits.concurrency)
+            .map(|throttled| throttled + THROTTLED_FOR);
         self.queue.is_empty()
             && self.delayed.is_empty()
             && self.in_flight == 0
-            && self.faults == 0
-            && self.next_at.is_none_or(|at| at <= now)
-            && self.held_until.is_none_or(|until| until <= now)
-            && !self.is_down(now)
+            && !self.in_turns
+            && [
+                self.next_at,
+                self.held_until,
+                self.down_until,
+                throttled_until,
+            ]
+            .into_iter()
+            .flatten()
+            .all(|until| until <= now)
     }
 
     pub(super) fn turn(&self, now: Instant) -> Turn {
@@ -195,6 +213,7 @@ impl<T> Lane<T> {
             Health::Throttled(wait) => {
                 self.faults = 0;
                 self.good = 0;
+                self.throttled = Some(now);
                 // Requests that began before the host was last left alone say nothing new.
                 if self.held_until.is_none_or(|until| until <= started) {
                     self.allowed = (self.allowed / 2).max(1);

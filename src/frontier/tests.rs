@@ -236,3 +236,62 @@ async fn closing_ends_every_waiter() {
         assert!(waiter.await.unwrap());
     }
 }
+
+/// Pushes one item to each of `count` hosts that are called so, and has it end so.
+async fn visit(frontier: &Frontier<u32>, what: &str, count: usize, health: Health) {
+    for n in 0..count {
+        frontier.push(&format!("{what}{n}"), 1, 0).unwrap();
+        let permit = frontier.next().await.unwrap();
+        let _ = frontier.done(&permit.split().1, health);
+    }
+}
+
+fn remembered(frontier: &Frontier<u32>) -> usize {
+    let inner = frontier.lock();
+    assert_eq!(inner.lanes.len(), inner.to_forget.len());
+    inner.lanes.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_hosts_are_forgotten_once_they_are_not_given_up_any_more() {
+    let frontier = frontier(Limits {
+        down_after: 1,
+        ..limits()
+    });
+    let dead = Health::Unreachable(Duration::from_secs(1));
+    visit(&frontier, "dead", 3 * REMEMBERED, dead).await;
+    assert_eq!(frontier.push("dead0", 1, 7), Err(HostDown(7)));
+    assert_eq!(remembered(&frontier), 3 * REMEMBERED);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    visit(&frontier, "other", 2 * REMEMBERED, Health::Good).await;
+    assert_eq!(remembered(&frontier), REMEMBERED);
+    // However many come and go, no more stay than are given up at a time.
+    for round in 0..10 {
+        visit(&frontier, &format!("round{round}-"), REMEMBERED, dead).await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    assert!(remembered(&frontier) <= 2 * REMEMBERED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_host_is_not_forgotten_for_a_while() {
+    let frontier = frontier(limits());
+    let throttled = Health::Throttled(Duration::from_secs(1));
+    visit(&frontier, "busy", 1, throttled).await;
+    let places = async || {
+        for n in 0..2 {
+            frontier.push("busy0", 1, n).unwrap();
+        }
+        let permits = ready(&frontier);
+        let places = permits.len();
+        finish(&frontier, permits, Health::Unknown);
+        let _ = frontier.drain(1);
+        places
+    };
+    tokio::time::advance(Duration::from_secs(60)).await;
+    visit(&frontier, "a", 3 * REMEMBERED, Health::Good).await;
+    assert_eq!(places().await, 1, "it is still asked less");
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    visit(&frontier, "b", 3 * REMEMBERED, Health::Good).await;
+    assert_eq!(places().await, 2);
+}
