@@ -266,9 +266,13 @@ pub async fn download<D: Downloader + ?Sized>(
             DownloadError::Fetch(cut)
                 if cut.is_retriable() && cut.keeps_part() && !gathered.is_empty() =>
             {
-                response
-                    .resume(gathered.len())
-                    .map(|resume| Partial { gathered, resume })
+                match response.resume(gathered.len()) {
+                    Some(resume) => {
+                        gathered.rest().await.map_err(|error| fail(error.into()))?;
+                        Some(Partial { gathered, resume })
+                    }
+                    None => None,
+                }
             }
             _ => None,
         };
@@ -313,6 +317,14 @@ impl Gathered {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Holds no file open until more comes.
+    async fn rest(&mut self) -> Result<(), StoreError> {
+        match &mut self.bytes {
+            Gathering::Spool(spool) => spool.rest().await,
+            Gathering::Memory(..) => Ok(()),
+        }
     }
 
     /// Reads the body to its end, or to where its head shows that it is not wanted.

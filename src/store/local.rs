@@ -220,15 +220,24 @@ impl Local {
     }
 
     pub(super) fn create_staged(&self, id: StageId) -> Result<File, StoreError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        rustix::fs::openat(
-            &self.stage_dir,
-            id.file_name(),
-            flags,
-            Mode::from_raw_mode(0o666),
-        )
-        .map(File::from)
-        .map_err(|error| self.error("create", self.staged_path(id), error.into()))
+        self.staged_file("create", id, OFlags::CREATE | OFlags::EXCL)
+    }
+
+    pub(super) fn open_staged(&self, id: StageId) -> Result<File, StoreError> {
+        self.staged_file("open", id, OFlags::empty())
+    }
+
+    fn staged_file(
+        &self,
+        action: &'static str,
+        id: StageId,
+        flags: OFlags,
+    ) -> Result<File, StoreError> {
+        let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::openat(&self.stage_dir, id.file_name(), flags, mode)
+            .map(File::from)
+            .map_err(|error| self.error(action, self.staged_path(id), error.into()))
     }
 
     fn stage(&self, id: StageId, body: &[u8]) -> Result<(), StoreError> {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,28 +15,26 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// A staged file that is being written. Dropping it deletes the file.
 #[derive(Debug)]
 pub struct Spool {
-    file: Spooled,
+    staged: Staged,
+    /// `None` while the spool rests.
+    file: Option<Arc<File>>,
+    len: u64,
     pending: BytesMut,
 }
 
 impl Spool {
     pub(super) async fn create(local: Arc<Local>) -> Result<Self, StoreError> {
         let id = StageId::new();
-        let file = super::local::blocking(move || {
+        let (staged, file) = super::local::blocking(move || {
             let file = local.create_staged(id)?;
-            let path = local.staged_path(id);
-            Ok(Spooled {
-                id,
-                file: Arc::new(file),
-                len: 0,
-                path,
-                local,
-                keep: false,
-            })
+            let keep = false;
+            Ok((Staged { id, local, keep }, file))
         })
         .await?;
         Ok(Self {
-            file,
+            staged,
+            file: Some(Arc::new(file)),
+            len: 0,
             pending: BytesMut::new(),
         })
     }
@@ -50,7 +47,7 @@ impl Spool {
     pub async fn write(&mut self, bytes: &Bytes) -> Result<(), StoreError> {
         self.pending.extend_from_slice(bytes);
         if self.pending.len() >= WRITE_BYTES {
-            self.write_pending().await
+            self.write_pending().await.map(drop)
         } else {
             Ok(())
         }
@@ -58,12 +55,24 @@ impl Spool {
 
     /// Length so far, in bytes.
     pub fn len(&self) -> u64 {
-        self.file.len + self.pending.len() as u64
+        self.len + self.pending.len() as u64
     }
 
     /// Whether nothing came yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Writes what is pending and closes the file, so that a body which waits for its rest holds neither
+    /// memory nor a file descriptor. The next call opens it again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub async fn rest(&mut self) -> Result<(), StoreError> {
+        self.write_pending().await?;
+        (self.file, self.pending) = (None, BytesMut::new());
+        Ok(())
     }
 
     /// Writes what is pending and gives out the complete file.
@@ -72,39 +81,43 @@ impl Spool {
     ///
     /// As for [`write`](Self::write).
     pub async fn finish(mut self) -> Result<Spooled, StoreError> {
-        self.write_pending().await?;
-        Ok(self.file)
+        let file = self.write_pending().await?;
+        Ok(Spooled {
+            staged: self.staged,
+            file,
+            len: self.len,
+        })
     }
 
-    async fn write_pending(&mut self) -> Result<(), StoreError> {
+    async fn write_pending(&mut self) -> Result<Arc<File>, StoreError> {
         let bytes = self.pending.split().freeze();
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let (file, local, offset) = (
-            self.file.file.clone(),
-            self.file.local.clone(),
-            self.file.len,
-        );
-        self.file.len += bytes.len() as u64;
-        let path = self.file.path.clone();
-        super::local::blocking(move || {
+        let file = match &self.file {
+            Some(file) if bytes.is_empty() => return Ok(file.clone()),
+            file => file.clone(),
+        };
+        let (id, local, offset) = (self.staged.id, self.staged.local.clone(), self.len);
+        self.len += bytes.len() as u64;
+        let file = super::local::blocking(move || {
+            let file = match file {
+                Some(file) => file,
+                None => Arc::new(local.open_staged(id)?),
+            };
             file.write_all_at(&bytes, offset)
-                .map_err(|error| local.error("write", path, error))
+                .map_err(|error| local.error("write", local.staged_path(id), error))?;
+            Ok(file)
         })
-        .await
+        .await?;
+        self.file = Some(file.clone());
+        Ok(file)
     }
 }
 
 /// A complete staged file. Dropping it deletes the file, unless it was kept.
 #[derive(Debug)]
 pub struct Spooled {
-    id: StageId,
+    staged: Staged,
     file: Arc<File>,
     len: u64,
-    path: PathBuf,
-    local: Arc<Local>,
-    keep: bool,
 }
 
 impl Spooled {
@@ -125,24 +138,24 @@ impl Spooled {
 
     /// Leaves the file in the stage and gives out its id.
     pub fn keep(mut self) -> StageId {
-        self.keep = true;
-        self.id
-    }
-
-    /// Goes on writing behind the bytes that are there, as a resumed body does.
-    pub fn reopen(self) -> Spool {
-        Spool {
-            file: self,
-            pending: BytesMut::new(),
-        }
+        self.staged.keep = true;
+        self.staged.id
     }
 }
 
-impl Drop for Spooled {
+/// A file in the stage, deleted on drop unless it is kept.
+#[derive(Debug)]
+struct Staged {
+    id: StageId,
+    local: Arc<Local>,
+    keep: bool,
+}
+
+impl Drop for Staged {
     fn drop(&mut self) {
         if !self.keep {
             // A file that cannot be deleted here is deleted at the next start.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(self.local.staged_path(self.id));
         }
     }
 }

@@ -130,6 +130,34 @@ async fn a_spool_that_is_dropped_leaves_nothing_and_one_that_is_kept_stays() {
 }
 
 #[tokio::test]
+async fn a_spool_that_rests_holds_no_file_open_and_goes_on_where_it_was() {
+    /// Files of this process below `folder`.
+    fn open_below(folder: &std::path::Path) -> usize {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|path| path.starts_with(folder) && path.is_file())
+            .count()
+    }
+    let (folder, store) = store().await;
+    let folder = folder.path().canonicalize().unwrap();
+    let body = bytes::Bytes::from_static(b"half");
+    let mut spool = store.spool().await.unwrap();
+    spool.write(&body).await.unwrap();
+    assert_eq!(open_below(&folder), 1);
+    for _ in 0..2 {
+        spool.rest().await.unwrap();
+        assert_eq!((open_below(&folder), spool.len()), (0, 4));
+    }
+    spool.write(&body).await.unwrap();
+    spool.rest().await.unwrap();
+    let spooled = spool.finish().await.unwrap();
+    let mut bytes = [0; 8];
+    std::os::unix::fs::FileExt::read_exact_at(&**spooled.file(), &mut bytes, 0).unwrap();
+    assert_eq!((&bytes, spooled.len()), (b"halfhalf", 8));
+}
+
+#[tokio::test]
 async fn lengths_tell_files_from_all_else() {
     let (folder, store) = store().await;
     std::fs::write(folder.path().join("a"), b"four").unwrap();
