@@ -1,4 +1,4 @@
-//! Memory is bounded: neither a long list nor a large file makes the process grow.
+//! Memory is bounded: neither a long list nor a large file makes the process grow. So are open files.
 //!
 //! With `GANNET_LONG_TESTS` set, the lists have a million URLs and the files 2 GiB; otherwise as much as an
 //! unoptimised build gets through in a while.
@@ -170,4 +170,56 @@ fn large_files_need_no_memory() {
     assert_eq!(summary["counts"]["stored"], 9);
     assert_eq!(summary["bytes"], (mebibytes + 64) << 20);
     assert!(peak < LIMIT, "{} MiB", peak >> 20);
+}
+
+/// The soft and the hard limit of open files, and the requests at a time that there are with them.
+fn few_files_open(soft: u32, hard: u32) -> (usize, String) {
+    let origin = Origin::builder()
+        .otherwise(Reply::ok("a small body").after(Duration::from_millis(100)))
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    list(
+        dir.path(),
+        (0..100).map(|n| origin.url(&format!("/{n}")).into()),
+    );
+    let output = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!(
+            "ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""
+        ))
+        .arg(env!("CARGO_BIN_EXE_gannet"))
+        .args([
+            "fetch",
+            "list.txt",
+            "-o",
+            "out",
+            "--kind=any",
+            "--per-host=32",
+        ])
+        .args([
+            "--concurrency=32",
+            "--allow-private",
+            "--proxy=direct",
+            "-q",
+        ])
+        .current_dir(dir.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    (origin.peak_requests(), told)
+}
+
+#[test]
+fn no_more_is_asked_for_at_a_time_than_files_may_be_open() {
+    let (at_a_time, told) = few_files_open(96, 96);
+    assert!(at_a_time <= 8, "{at_a_time}");
+    assert!(told.contains("`fetch.concurrency = 32`"), "{told}");
+}
+
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised() {
+    let (at_a_time, told) = few_files_open(32, 512);
+    assert!(at_a_time > 8 && told.is_empty(), "{at_a_time} {told}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::descriptors;
 use super::keeper::{self, Keeper};
 use super::worker::{self, Shared};
 use super::{JobError, Settings, Setup};
@@ -48,7 +49,8 @@ pub enum EngineError {
 }
 
 impl Engine {
-    /// Takes the store, puts in order what an earlier process left, and starts the workers.
+    /// Takes the store, puts in order what an earlier process left, and starts the workers. Raises the soft limit
+    /// of open files to the hard one, for the whole process.
     ///
     /// # Errors
     ///
@@ -85,7 +87,7 @@ impl Engine {
             hosts: config.hosts.clone(),
         });
         let mut tasks = JoinSet::new();
-        for _ in 0..config.fetch.concurrency.get() {
+        for _ in 0..descriptors::workers(config.fetch.concurrency.get()) {
             tasks.spawn(worker::work(shared.clone()));
         }
         let keeper = Keeper {
