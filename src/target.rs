@@ -88,6 +88,16 @@ impl Outcome {
             Self::Skipped => "skipped",
         }
     }
+
+    /// Whether the target was wanted and could not be had, also where its host, the time or the store ran out
+    /// before it was tried. What robots.txt asks and a stopped group are as the user wants them.
+    pub const fn is_failure(self, reason: Option<Reason>) -> bool {
+        match self {
+            Self::Rejected | Self::Failed => true,
+            Self::Skipped => !matches!(reason, Some(Reason::Robots | Reason::GroupStopped)),
+            Self::Stored | Self::Changed | Self::Unchanged | Self::Duplicate => false,
+        }
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -573,6 +583,18 @@ mod tests {
             "https://***@example.org/"
         );
         assert_eq!(safe("https://example.org/"), "https://example.org/");
+    }
+
+    #[test]
+    fn what_the_user_wants_skipped_is_no_failure() {
+        let skipped_on_purpose: Vec<Reason> = Reason::ALL
+            .iter()
+            .copied()
+            .filter(|reason| !Outcome::Skipped.is_failure(Some(*reason)))
+            .collect();
+        assert_eq!(skipped_on_purpose, [Reason::Robots, Reason::GroupStopped]);
+        let failures = Outcome::ALL.map(|outcome| outcome.is_failure(None));
+        assert_eq!(failures, [false, false, false, false, true, true, true]);
     }
 
     #[test]

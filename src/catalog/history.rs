@@ -28,6 +28,8 @@ pub struct JobRow {
     pub finished: Option<DateTime<Utc>>,
     /// Targets by outcome.
     pub counts: Counts,
+    /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
+    pub failures: u64,
     /// Lines that repeated an earlier target.
     pub repeats: u64,
     /// Bytes that it kept.
@@ -80,7 +82,7 @@ pub enum OutcomeFilter {
     /// All that the catalog keeps: every one but `unchanged`.
     #[default]
     All,
-    /// Rejected and failed targets, and those skipped because their host or their time ran out.
+    /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
     Failed,
 }
 
@@ -98,9 +100,12 @@ impl Catalog {
         // Version 7 ids sort by time.
         let before = before.unwrap_or(Uuid::max());
         self.read("list jobs", move |db| {
-            db.prepare_cached("SELECT * FROM jobs WHERE id < ? ORDER BY id DESC LIMIT ?")?
-                .query_map((before, limit), job)?
-                .collect()
+            db.prepare_cached(&format!(
+                "{} WHERE id < ? ORDER BY id DESC LIMIT ?",
+                select_jobs()
+            ))?
+            .query_map((before, limit), job)?
+            .collect()
         })
         .await
     }
@@ -112,7 +117,7 @@ impl Catalog {
     /// When the database fails.
     pub async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
         self.read("look up a job", move |db| {
-            db.prepare_cached("SELECT * FROM jobs WHERE id = ?")?
+            db.prepare_cached(&format!("{} WHERE id = ?", select_jobs()))?
                 .query_row([id], job)
                 .optional()
         })
@@ -131,11 +136,9 @@ impl Catalog {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<OutcomeRow>, CatalogError> {
-        const FAILED: &str = "AND (o.outcome IN ('rejected', 'failed') OR o.outcome = 'skipped' \
-             AND o.reason IN ('host-down', 'deadline', 'store-full', 'cancelled'))";
         let only = match filter {
-            OutcomeFilter::All => "",
-            OutcomeFilter::Failed => FAILED,
+            OutcomeFilter::All => String::new(),
+            OutcomeFilter::Failed => format!("AND {}", is_failure()),
         };
         let after = after.map_or(-1, integer);
         self.read("list outcomes", move |db| {
@@ -148,6 +151,28 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// The condition for rows of `outcomes o` that are failures.
+fn is_failure() -> String {
+    let skipped = Reason::ALL
+        .iter()
+        .filter(|reason| Outcome::Skipped.is_failure(Some(**reason)))
+        .map(|reason| format!("'{reason}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "(o.outcome IN ('rejected', 'failed') OR o.outcome = 'skipped' AND o.reason IN ({skipped}))"
+    )
+}
+
+/// Jobs and their failures. Only where targets were skipped do their outcomes have to be looked at.
+fn select_jobs() -> String {
+    format!(
+        "SELECT *, rejected + failed + CASE skipped WHEN 0 THEN 0 ELSE (SELECT count(*) FROM outcomes o \
+         WHERE o.job = jobs.id AND o.outcome = 'skipped' AND {}) END AS failures FROM jobs",
+        is_failure()
+    )
 }
 
 fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
@@ -170,6 +195,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             failed: count("failed")?,
             skipped: count("skipped")?,
         },
+        failures: count("failures")?,
         repeats: count("repeats")?,
         bytes: count("bytes")?,
         error: row.get("error")?,

@@ -22,7 +22,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Sha256, Sha256Hasher};
+use crate::target::{AlbumName, Reason, Sha256, Sha256Hasher};
 
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
 pub use record::{FileRow, Record};
@@ -155,6 +155,18 @@ pub enum CatalogError {
 impl CatalogError {
     fn query(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Query { action, source }
+    }
+
+    /// The stable code that reports and the API carry.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Open { source, .. } | Self::Query { source, .. }
+                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
+            {
+                Reason::StoreFull
+            }
+            _ => Reason::StoreError,
+        }
     }
 }
 

@@ -238,6 +238,34 @@ async fn counters_add_up_and_unchanged_targets_leave_no_row() {
 }
 
 #[tokio::test]
+async fn failures_are_counted_and_listed_as_they_are_defined() {
+    let (_folder, catalog) = catalog().await;
+    let job = begin(&catalog).await;
+    let all = Outcome::ALL.into_iter().flat_map(|outcome| {
+        let reasons = Reason::ALL.iter().copied();
+        reasons.map(move |reason| (outcome, reason))
+    });
+    let batch: Vec<Record> = all
+        .enumerate()
+        .map(|(n, (outcome, reason))| Record {
+            reason: Some(reason),
+            ..record(job, n as u64, &format!("http://a.example/{n}"), outcome)
+        })
+        .collect();
+    catalog.record(&batch, Utc::now()).await.unwrap();
+    let is_failure = |record: &&Record| record.outcome.is_failure(record.reason);
+    let failures: Vec<u64> = batch.iter().filter(is_failure).map(|r| r.seq).collect();
+    let listed = catalog
+        .outcomes(job, OutcomeFilter::Failed, None, 1_000)
+        .await
+        .unwrap();
+    let listed: Vec<u64> = listed.iter().map(|row| row.seq).collect();
+    assert_eq!(listed, failures);
+    let jobs = catalog.jobs(None, 1).await.unwrap();
+    assert_eq!(jobs[0].failures, failures.len() as u64);
+}
+
+#[tokio::test]
 async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed() {
     let (_folder, catalog) = catalog().await;
     let (first, second) = (begin(&catalog).await, begin(&catalog).await);
@@ -253,6 +281,25 @@ async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed() {
         catalog.job(second).await.unwrap().unwrap().state,
         State::Failed
     );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_from_other_faults() {
+    let (_folder, catalog) = catalog().await;
+    let url = format!("http://a.example/{}", "a".repeat(1 << 20));
+    let job = begin(&catalog).await;
+    let mut db = catalog.pool.acquire().await.unwrap();
+    for (statement, reason) in [
+        ("PRAGMA max_page_count = 1", Reason::StoreFull),
+        ("DROP TABLE urls", Reason::StoreError),
+    ] {
+        sqlx::query(statement).execute(&mut *db).await.unwrap();
+        let batch = [record(job, 0, &url, Outcome::Failed)];
+        let error = super::record::write(&mut db, &batch, Utc::now())
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), reason, "{error:?}");
+    }
 }
 
 #[test]

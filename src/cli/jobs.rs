@@ -63,7 +63,6 @@ async fn list(catalog: &Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::R
     )?;
     for job in &jobs {
         let new = job.counts.stored + job.counts.changed;
-        let failed = job.counts.rejected + job.counts.failed + job.counts.skipped;
         writeln!(
             out,
             "{}  {:9}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  {}",
@@ -73,7 +72,7 @@ async fn list(catalog: &Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::R
             duration(job),
             job.counts.targets,
             new,
-            failed,
+            job.failures,
             job.source,
         )?;
     }

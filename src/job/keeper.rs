@@ -25,7 +25,7 @@ use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKe
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Target};
+use crate::target::{AlbumName, Outcome, Sha256, Target};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
 /// workers that can finish meanwhile is enough.
@@ -618,7 +618,7 @@ impl CommitError {
     fn tell(self, entries: &mut [(Finished, Option<Staged>)]) {
         let (reason, detail) = match &self {
             Self::Store(error) => (error.reason(), describe(error)),
-            Self::Catalog(error) => (Reason::StoreError, describe(error)),
+            Self::Catalog(error) => (error.reason(), describe(error)),
         };
         tracing::error!(
             "a batch of {} targets could not be kept: {detail}",

@@ -70,13 +70,7 @@ impl Tally {
         if matches!(item.outcome, Outcome::Stored | Outcome::Changed) {
             self.bytes += item.bytes.unwrap_or(0);
         }
-        // A target that was wanted and could not be had is a failure, also where its host or the time
-        // ran out before it was tried. Robots and a stopped group are as the user wants them.
-        self.failures += u64::from(match item.outcome {
-            Outcome::Rejected | Outcome::Failed => true,
-            Outcome::Skipped => matches!(item.reason, Some(Reason::HostDown | Reason::Deadline)),
-            _ => false,
-        });
+        self.failures += u64::from(item.outcome.is_failure(item.reason));
     }
 }
 
