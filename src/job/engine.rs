@@ -3,12 +3,12 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::coming::Coming;
 use super::descriptors;
 use super::keeper::{self, Keeper};
 use super::worker::{self, Shared};
@@ -82,7 +82,7 @@ impl Engine {
             robots: Robots::default(),
             frontier: Frontier::new(limits(&config)),
             keeper: to_keeper,
-            on_the_way: Arc::new(AtomicUsize::new(0)),
+            coming: Coming::default(),
             fetch: config.fetch.clone(),
             hosts: config.hosts.clone(),
         });
@@ -91,7 +91,7 @@ impl Engine {
             tasks.spawn(worker::work(shared.clone()));
         }
         let keeper = Keeper {
-            on_the_way: shared.on_the_way.clone(),
+            coming: shared.coming.clone(),
             store: store.clone(),
             catalog: catalog.clone(),
             naming: config.naming.clone(),

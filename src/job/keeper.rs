@@ -8,7 +8,6 @@
 //! and one that is recorded but not yet visible is published at the next start ([`recover`]).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::coming::Coming;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
 use super::{Job, until};
@@ -100,8 +100,7 @@ struct Batch {
 /// What the keeper works with.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// See [`Shared::on_the_way`](super::worker::Shared).
-    pub(super) on_the_way: Arc<AtomicUsize>,
+    pub(super) coming: Coming,
     pub(super) store: Store,
     pub(super) catalog: Catalog,
     pub(super) naming: naming::Settings,
@@ -136,8 +135,7 @@ impl Keeper {
                 }
             }
             let is_full = batch.entries.len() >= self.commit_files || batch.bytes >= BATCH_BYTES;
-            let nothing_follows =
-                finished.is_empty() && self.on_the_way.load(Ordering::Relaxed) == 0;
+            let nothing_follows = finished.is_empty() && self.coming.is_none();
             let is_late = close_at.is_some_and(|at| at <= Instant::now());
             if !batch.entries.is_empty() && (is_full || nothing_follows || is_late) {
                 close_at = None;

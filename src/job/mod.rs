@@ -10,6 +10,7 @@
 //!
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
 
+mod coming;
 mod descriptors;
 mod engine;
 pub mod item;

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::coming::OneComing;
 use super::item::Item;
 use super::keeper::{Brought, Finished};
 use super::worker::{Shared, Ticket, lane_of};
@@ -78,13 +78,14 @@ pub(super) struct Planner {
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
     pub(super) refresh_after: Duration,
+    /// The keeper may wait for what the plan brings; `None` while it waits itself.
+    pub(super) coming: Option<OneComing>,
 }
 
 impl Planner {
     /// Reads `list` to its end, or until the job is stopped or has what it wants.
-    pub(super) async fn run(self, mut list: List) -> Planned {
+    pub(super) async fn run(mut self, mut list: List) -> Planned {
         let mut planned = Planned::default();
-        self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -115,12 +116,11 @@ impl Planner {
                 }
             }
         }
-        self.shared.on_the_way.fetch_sub(1, Ordering::Relaxed);
         planned
     }
 
     /// Sends a chunk on its way. Returns whether the job wants more.
-    async fn plan(&self, chunk: Vec<Entry>, planned: &mut Planned) -> Result<bool, JobError> {
+    async fn plan(&mut self, chunk: Vec<Entry>, planned: &mut Planned) -> Result<bool, JobError> {
         let mut targets = Vec::with_capacity(chunk.len());
         for entry in chunk {
             match entry {
@@ -128,7 +128,6 @@ impl Planner {
                     if !self.place().await {
                         return Ok(false);
                     }
-                    self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
                     self.shared
                         .settle(self.invalid(invalid, planned.targets))
                         .await;
@@ -146,7 +145,7 @@ impl Planner {
     }
 
     async fn plan_targets(
-        &self,
+        &mut self,
         mut targets: Vec<(TargetKey, Target)>,
         planned: &mut Planned,
     ) -> Result<bool, JobError> {
@@ -203,9 +202,9 @@ impl Planner {
                 begun: None,
                 status: None,
                 partial: None,
+                _coming: self.shared.coming.one(),
             });
             planned.targets += 1;
-            self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
             if fresh {
                 self.shared.settle(ticket.confirm(None)).await;
                 continue;
@@ -222,13 +221,13 @@ impl Planner {
 
     /// Waits for a place in the job's window and, where files are counted, for one more to be wanted.
     /// Returns whether the job goes on. The run gives both back.
-    async fn place(&self) -> bool {
+    async fn place(&mut self) -> bool {
         let is_free = |places: &Semaphore| places.available_permits() > 0;
         if !is_free(&self.job.window) || !self.job.wanted.as_ref().is_none_or(is_free) {
             // Until others have come through nothing more can come from here, so nobody need wait for it.
-            self.shared.on_the_way.fetch_sub(1, Ordering::Relaxed);
+            self.coming = None;
             let go_on = self.wait_for_place().await;
-            self.shared.on_the_way.fetch_add(1, Ordering::Relaxed);
+            self.coming = Some(self.shared.coming.one());
             return go_on;
         }
         self.wait_for_place().await

@@ -216,6 +216,7 @@ impl Running<'_> {
         let mut skipping: JoinSet<()> = JoinSet::new();
         let mut stopping = false;
         loop {
+            coming: Some(self.engine.shared.coming.one()),
             if let Some(planned) = &self.planned
                 && self.tally.counts.targets >= planned.targets
             {

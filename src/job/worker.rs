@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::Job;
+use super::coming::{Coming, OneComing};
 use super::item::Item;
 use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
@@ -38,6 +38,8 @@ pub(super) struct Ticket {
     pub(super) status: Option<u16>,
     /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
     pub(super) partial: Option<(Url, Partial)>,
+    /// The keeper may wait for it.
+    pub(super) _coming: OneComing,
 }
 
 impl Ticket {
@@ -120,15 +122,12 @@ pub(super) struct Shared {
     pub(super) robots: Robots,
     pub(super) frontier: Frontier<Box<Ticket>>,
     pub(super) keeper: mpsc::Sender<Finished>,
-    /// Tickets, and plans that may bring more, that have not reached the keeper. At zero the keeper need
-    /// not wait for others.
-    pub(super) on_the_way: Arc<AtomicUsize>,
+    pub(super) coming: Coming,
 }
 
 impl Shared {
     /// Hands a target that has its outcome to the keeper.
     pub(super) async fn settle(&self, finished: Finished) {
-        self.on_the_way.fetch_sub(1, Ordering::Relaxed);
         // The keeper outlives the workers; when it is gone, the run that waits for it says so.
         let _ = self.keeper.send(finished).await;
     }
