@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub total: Option<u64>,
     /// Bytes received.
     pub bytes: u64,
-    /// Requests under way.
-    pub in_flight: usize,
+    /// Targets between plan and announcement: those that wait for their host, and those that are fetched or kept.
+    pub under_way: usize,
     /// Time since the job began.
     pub elapsed: Duration,
 }
@@ -232,7 +232,7 @@ impl Pace {
         if bad > 0 {
             parts.push(format!("{} rejected or failed", HumanCount(bad)));
         }
-        parts.push(format!("{} in flight", now.in_flight));
+        parts.push(format!("{} under way", now.under_way));
         if let (Some(total), Some((rate, _))) = (now.total, self.rates)
             && rate > 0.0
             && total > done
@@ -278,7 +278,7 @@ mod tests {
             counts,
             total,
             bytes: stored * 1_000_000,
-            in_flight: 3,
+            under_way: 3,
             elapsed: Duration::from_secs_f64(seconds),
         }
     }
@@ -297,8 +297,8 @@ mod tests {
         progress.finish(at(12.0, 10, None));
         assert_eq!(
             sink.text(),
-            "progress: 10 of 100, 2.0 files/s, 2.0 MB/s, 3 in flight, 45.0 s left\n\
-             progress: 10 of 100, 0.7 files/s, 0.7 MB/s, 3 in flight, 2m 2s left\n"
+            "progress: 10 of 100, 2.0 files/s, 2.0 MB/s, 3 under way, 45.0 s left\n\
+             progress: 10 of 100, 0.7 files/s, 0.7 MB/s, 3 under way, 2m 2s left\n"
         );
     }
 
@@ -312,8 +312,8 @@ mod tests {
         progress.finish(last);
         assert_eq!(
             sink.text(),
-            "progress: 0 so far, 0 B, 3 in flight\n\
-             progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 3 in flight\n"
+            "progress: 0 so far, 0 B, 3 under way\n\
+             progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 3 under way\n"
         );
     }
 
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!((bar.position(), bar.length()), (7, Some(10)));
         assert_eq!(
             bar.message(),
-            "7 of 10, 4.5 files/s, 4.5 MB/s, 3 in flight, 0.7 s left"
+            "7 of 10, 4.5 files/s, 4.5 MB/s, 3 under way, 0.7 s left"
         );
         progress.finish(at(3.0, 10, Some(10)));
         assert!(bar.is_finished());

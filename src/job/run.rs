@@ -1,7 +1,7 @@
 //! One job, from its list to its summary.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -276,17 +276,12 @@ impl Running<'_> {
 
     fn tick(&mut self) {
         let total = self.planned.as_ref().map(|planned| planned.targets);
-        let under_way = self
-            .job
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
+        let window = self.engine.settings.window.get() as usize;
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
             total,
             bytes: self.tally.bytes,
-            in_flight: under_way,
+            under_way: window.saturating_sub(self.job.window.available_permits()),
             elapsed: self.began.elapsed(),
         });
     }
