@@ -808,6 +808,36 @@ fn count_on_a_list_that_is_too_short_ends_with_3_and_says_so() {
 }
 
 #[test]
+fn count_that_the_deadline_leaves_open_ends_with_3_however_many_may_fail() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            if asked.path != "/1" {
+                gate.pass();
+            }
+            pictures(asked)
+        }
+    });
+    let args = [
+        "--count",
+        "2",
+        "--max-failures",
+        "100%",
+        "--deadline",
+        "700ms",
+    ];
+    let report = sandbox.fetch_list(site.list(["/1", "/2"]), 3, &args);
+    gate.open();
+    assert_eq!(report.count("stored"), 1);
+    let said = report.whole["error"].as_str().unwrap();
+    assert!(
+        said.contains("1 of the 2") && said.contains("deadline"),
+        "{said}"
+    );
+}
+
+#[test]
 fn count_asks_for_little_more_than_it_needs() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     sandbox.fetch_list(site.list(numbers(0..500)), 0, &["--count", "7"]);
@@ -975,7 +1005,7 @@ fn a_full_disk_ends_the_job_and_leaves_whole_files_only() {
     );
     let report = sandbox.json("report.json");
     assert!(
-        report["reasons"]["store-full"].as_u64().unwrap() > 0,
+        report["reasons"]["store-full"].as_u64() > Some(0),
         "{report}"
     );
     assert_adds_up(&report);

@@ -390,6 +390,52 @@ fn a_stopped_run_leaves_whole_reports_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn a_catalog_that_takes_no_end_of_a_job_ends_it_with_1_and_whole_reports() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked| Answer::ok(png(number(asked))));
+    sandbox.fetch_list(site.list(paths(1)), 0, &[]);
+    catalog::change(
+        &sandbox.store(),
+        "CREATE TRIGGER full BEFORE UPDATE OF finished ON jobs \
+         BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END",
+    );
+    let report = sandbox.fetch_list(site.list(paths(3)), 1, &["--max-failures", "3"]);
+    assert_eq!((report.count("stored"), report.count("unchanged")), (2, 1));
+    assert_eq!(report.whole["state"], "failed");
+    let said = report.whole["error"].as_str().unwrap();
+    assert!(said.contains("disk is full"), "{said}");
+    report.run.says(&["disk is full"]);
+}
+
+#[test]
+fn an_error_that_comes_after_a_signal_is_told_all_the_same() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            Answer::ok(png(number(asked)))
+        }
+    });
+    sandbox.fetch_list("", 0, &[]);
+    catalog::change(
+        &sandbox.store(),
+        "CREATE TRIGGER full BEFORE INSERT ON outcomes \
+         BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END",
+    );
+    sandbox.write("list.txt", site.list(paths(3)));
+    let run = sandbox.start(sandbox.fetch_args(&["list.txt", "--report", "r.json"]));
+    site.wait_for(3);
+    run.signal("TERM");
+    let run = run.end_within(Duration::from_secs(20)).expect(1);
+    gate.open();
+    run.says(&["disk is full"]);
+    let report = sandbox.json("r.json");
+    assert_eq!(report["state"], "failed");
+    assert_eq!(report["counts"]["targets"], 3);
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let (sandbox, gate) = (Sandbox::new(), Gate::new());
     let site = Site::start({

@@ -203,13 +203,15 @@ pub enum JobError {
     /// A report cannot be written.
     #[error(transparent)]
     Observer(anyhow::Error),
-    /// The list ran out before `--count` was reached.
-    #[error("stored {stored} of the {count} files asked for: the list has no more")]
+    /// The list, or the time, ran out before `--count` was reached.
+    #[error("stored {stored} of the {count} files asked for: {}", if *.is_late { "the deadline passed" } else { "the list has no more" })]
     TooFew {
         /// Files that were stored.
         stored: u64,
         /// Files that were asked for.
         count: u64,
+        /// Whether the deadline passed before.
+        is_late: bool,
     },
     /// Its deadline passed while its list was read, so nobody knows what else there was.
     #[error("the deadline passed before the list was read to its end")]
@@ -240,26 +242,25 @@ struct Job {
     stop: CancellationToken,
     /// Cancelled once as many files are stored as were wanted: the rest of the list is not read.
     enough: CancellationToken,
-    stopped_by: OnceLock<Stop>,
-}
-
-/// Why a job was stopped before its end.
-#[derive(Debug)]
-struct Stop {
-    reason: Reason,
-    error: Option<JobError>,
+    /// Why the job was stopped before its end.
+    stopped_by: OnceLock<Reason>,
+    /// The first error that stopped it, or came up while it was being stopped.
+    error: OnceLock<JobError>,
 }
 
 impl Job {
-    /// Stops the job; the first call decides why.
+    /// Stops the job. The first call decides why, and the first error is the one that is told.
     fn stop(&self, reason: Reason, error: Option<JobError>) {
-        let _ = self.stopped_by.set(Stop { reason, error });
+        if let Some(error) = error {
+            let _ = self.error.set(error);
+        }
+        let _ = self.stopped_by.set(reason);
         self.stop.cancel();
     }
 
     /// Why the job is being stopped; `None` while it is not.
     fn stop_reason(&self) -> Option<Reason> {
-        self.stopped_by.get().map(|stop| stop.reason)
+        self.stopped_by.get().copied()
     }
 }
 

@@ -15,7 +15,9 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
+use super::worker::describe;
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
+use crate::catalog::CatalogError;
 use crate::target::{Outcome, Reason};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -96,10 +98,6 @@ impl Engine {
             album: spec.album.clone(),
             started,
         };
-        let album = spec.album.as_ref().map_or("", |album| album.as_str());
-        self.catalog
-            .begin_job(id, &head.source, &spec.kind, album, started)
-            .await?;
         let dedupe = match spec.dedupe {
             Dedupe::Auto => spec.count.is_some(),
             Dedupe::Off => false,
@@ -108,6 +106,10 @@ impl Engine {
         if dedupe {
             self.catalog.index_contents().await?;
         }
+        let album = spec.album.as_ref().map_or("", |album| album.as_str());
+        self.catalog
+            .begin_job(id, &head.source, &spec.kind, album, started)
+            .await?;
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
         let job = Arc::new(Job {
             id,
@@ -129,6 +131,7 @@ impl Engine {
             stop: stop.child_token(),
             enough: CancellationToken::new(),
             stopped_by: OnceLock::new(),
+            error: OnceLock::new(),
         });
         tracing::info!(job.id = %id, "job {id} begins: {} from {}", spec.kind, head.source);
         let mut running = Running {
@@ -155,6 +158,13 @@ impl Engine {
             drop(self.shared.frontier.drain(job.number));
         }
         running.end(head, spec.max_failures, error).await
+    }
+
+    async fn record_end(&self, summary: &Summary) -> Result<(), CatalogError> {
+        let (job, repeats, error) = (summary.job, summary.repeats, summary.error.as_deref());
+        self.catalog
+            .end_job(job, summary.state, repeats, error, summary.finished)
+            .await
     }
 }
 
@@ -206,6 +216,7 @@ impl Running<'_> {
             job: self.job.clone(),
             shard: spec.shard,
             refresh_after: self.engine.refresh_after,
+            coming: Some(self.engine.shared.coming.one()),
         };
         // Dropping the set, on whatever way out, ends the plan.
         let mut plan: JoinSet<Planned> = JoinSet::new();
@@ -216,7 +227,6 @@ impl Running<'_> {
         let mut skipping: JoinSet<()> = JoinSet::new();
         let mut stopping = false;
         loop {
-            coming: Some(self.engine.shared.coming.one()),
             if let Some(planned) = &self.planned
                 && self.tally.counts.targets >= planned.targets
             {
@@ -295,57 +305,62 @@ impl Running<'_> {
     ) -> Result<Summary, JobError> {
         self.tick();
         let planned = self.planned.take().unwrap_or_default();
-        let stopped = self.job.stopped_by.get();
-        let stop_error = stopped.and_then(|stop| stop.error.as_ref());
+        let stopped = self.job.stop_reason();
+        let is_late = stopped == Some(Reason::Deadline);
+        let stored = self.tally.counts.stored;
         let too_few = self
             .count
-            .filter(|count| stopped.is_none() && self.tally.counts.stored < *count)
+            .filter(|count| (stopped.is_none() || is_late) && stored < *count)
             .map(|count| JobError::TooFew {
-                stored: self.tally.counts.stored,
+                stored,
                 count,
+                is_late,
             });
-        let cut_short = stopped
-            .filter(|stop| stop.reason == Reason::Deadline && !planned.is_whole)
-            .map(|_| JobError::Deadline);
-        let own_error = error.or(planned.error).or(too_few).or(cut_short);
-        let error = own_error.as_ref().or(stop_error);
-        let cancelled =
-            stopped.is_some_and(|stop| stop.reason == Reason::Cancelled && stop.error.is_none());
-        let ending = match error {
-            Some(JobError::TooFew { .. } | JobError::Deadline) => Ending::Failures,
-            Some(_) => Ending::Broken,
-            None if cancelled => Ending::Stopped,
-            None if max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets) => {
-                Ending::Failures
-            }
-            None => Ending::Fine,
+        let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
+        let error = error.or(planned.error);
+        let error = error.as_ref().or(self.job.error.get());
+        let failure = too_few.as_ref().or(cut_short.as_ref());
+        let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);
+        let ending = match (error, failure) {
+            (Some(_), _) => Ending::Broken,
+            _ if stopped == Some(Reason::Cancelled) => Ending::Stopped,
+            (None, Some(_)) => Ending::Failures,
+            (None, None) if exceeded => Ending::Failures,
+            (None, None) => Ending::Fine,
         };
-        let state = match ending {
-            Ending::Fine => State::Completed,
-            Ending::Failures | Ending::Broken => State::Failed,
-            Ending::Stopped => State::Cancelled,
-        };
-        let summary = Summary {
+        let mut summary = Summary {
             version: super::report::VERSION,
             job: head.job,
             source: head.source,
             album: head.album,
-            state,
+            state: state_of(ending),
             started: head.started,
             finished: Utc::now(),
             counts: self.tally.counts,
             repeats: planned.repeats,
             bytes: self.tally.bytes,
             reasons: self.tally.reasons,
-            error: error.map(|error| super::worker::describe(error)),
+            error: error.or(failure).map(|error| describe(error)),
             ending,
         };
-        let told = summary.error.as_deref();
-        self.engine
-            .catalog
-            .end_job(head.job, state, summary.repeats, told, summary.finished)
-            .await?;
-        self.observer.end(&summary).map_err(JobError::Observer)?;
+        if let Err(error) = self.engine.record_end(&summary).await {
+            // The reports are closed all the same, and tell what came first.
+            let told = describe(&error);
+            if summary.ending == Ending::Broken {
+                tracing::error!(job.id = %summary.job, "{told}");
+            } else {
+                summary.ending = Ending::Broken;
+                summary.state = state_of(summary.ending);
+                summary.error = Some(told);
+            }
+        }
+        if let Err(error) = self.observer.end(&summary) {
+            if let Some(earlier) = &summary.error {
+                tracing::error!(job.id = %summary.job, "{earlier}");
+            }
+            return Err(JobError::Observer(error));
+        }
+        let state = summary.state;
         tracing::info!(
             job.id = %summary.job, job.state = %state,
             "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped",
@@ -353,5 +368,13 @@ impl Running<'_> {
             summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped,
         );
         Ok(summary)
+    }
+}
+
+fn state_of(ending: Ending) -> State {
+    match ending {
+        Ending::Fine => State::Completed,
+        Ending::Failures | Ending::Broken => State::Failed,
+        Ending::Stopped => State::Cancelled,
     }
 }

@@ -26,6 +26,21 @@ fn open(root: &Path) -> (tempfile::TempDir, Connection) {
     (copy, db)
 }
 
+/// Changes the catalog of the store at `root`, in which nobody works.
+pub fn change(root: &Path, statement: &'static str) {
+    let path = root.join(".gannet").join("catalog.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query(statement).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    });
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
