@@ -204,6 +204,34 @@ fn a_held_store_is_held_by_whatever_way_it_is_named() {
 }
 
 #[test]
+fn a_catalog_that_another_store_works_with_ends_with_4_and_is_named() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            pictures(asked)
+        }
+    });
+    sandbox.write("list.txt", site.list(["/1"]));
+    let catalog = ["--set", "catalog.url=sqlite:shared.db"];
+    let args = [&["list.txt"], &catalog[..]].concat();
+    let first = sandbox.start(sandbox.fetch_args(&args));
+    site.wait_for(1);
+    std::os::unix::fs::symlink("shared.db", sandbox.path("link.db")).unwrap();
+    for url in ["sqlite:shared.db", "sqlite:./link.db"] {
+        let setting = format!("catalog.url={url}");
+        sandbox
+            .run(["fetch", "-o", "other", "list.txt", "--set", &setting])
+            .expect(4)
+            .says(&["catalog", "shared.db", &format!("process {}", first.id())]);
+    }
+    gate.open();
+    first.end().expect(0);
+    sandbox.fetch(&args).expect(0);
+}
+
+#[test]
 fn of_many_runs_that_start_at_once_on_a_new_store_one_goes_on() {
     let (sandbox, gate) = (Sandbox::new(), Gate::new());
     let site = Site::start({

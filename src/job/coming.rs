@@ -28,3 +28,21 @@ impl Drop for OneComing {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_what_ended_on_its_way() {
+        let coming = Coming::default();
+        let (plan, ticket) = (coming.one(), coming.one());
+        drop(ticket);
+        assert!(!coming.is_none());
+        let ended = std::panic::catch_unwind(move || {
+            let _plan = plan;
+            panic!("as a plan might");
+        });
+        assert!(ended.is_err() && coming.is_none());
+    }
+}

@@ -19,7 +19,7 @@ use crate::fetch::{Client, Hosts, Robots, SetupError};
 use crate::frontier::{Frontier, Limits};
 use crate::store::{Store, StoreError, StoreLock};
 
-/// Runs jobs. Holds the store's lock; [`shut_down`](Self::shut_down) ends its tasks.
+/// Runs jobs. Holds the locks of the store and the catalog; [`shut_down`](Self::shut_down) ends its tasks.
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
@@ -28,7 +28,7 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) refresh_after: Duration,
     tasks: JoinSet<()>,
-    _lock: StoreLock,
+    _locks: [StoreLock; 2],
 }
 
 /// Why the engine cannot start.
@@ -54,10 +54,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When another process holds the store ([`StoreError::Locked`]), or one of the parts cannot be used.
+    /// When another process holds the store or the catalog ([`StoreError::Locked`]), or one of the parts cannot be used.
     pub async fn start(config: Setup<'_>, registry: Registry) -> Result<Self, EngineError> {
         let store = Store::open(config.storage).await?;
         let lock = StoreLock::take(store.root())?;
+        let catalog_path = Catalog::path(config.catalog, store.root())?;
+        let catalog_lock = StoreLock::take_catalog(&catalog_path)?;
         let catalog = Catalog::open(config.catalog, store.root()).await?;
         let (published, deleted) = keeper::recover(&store, &catalog)
             .await
@@ -112,7 +114,7 @@ impl Engine {
             settings,
             refresh_after,
             tasks,
-            _lock: lock,
+            _locks: [lock, catalog_lock],
         })
     }
 

@@ -1,12 +1,13 @@
-//! One process a store.
+//! One process a store, and a catalog.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// Holds a store for this process; dropping it, or the end of the process, lets go.
+/// Holds a store, or a catalog that may be elsewhere, for this process; dropping it, or the end of the process,
+/// lets go.
 ///
 /// The lock is advisory (`flock`), so it never outlives its process, however that ends.
 #[derive(Debug)]
@@ -21,7 +22,23 @@ impl StoreLock {
     ///
     /// [`StoreError::Locked`] with what the holder wrote about itself, or the system's refusal.
     pub fn take(root: &Path) -> Result<Self, StoreError> {
-        let path = root.join(".gannet").join(".lock");
+        Self::take_file("store", root, root.join(".gannet").join(".lock"))
+    }
+
+    /// Takes the lock of the catalog at `path`: a file beside it, with `.lock` behind its name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`take`](Self::take).
+    pub fn take_catalog(path: &Path) -> Result<Self, StoreError> {
+        // Two names of one file are one catalog. The first to come finds none yet.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut lock = path.clone().into_os_string();
+        lock.push(".lock");
+        Self::take_file("catalog", &path, lock.into())
+    }
+
+    fn take_file(what: &'static str, held: &Path, path: PathBuf) -> Result<Self, StoreError> {
         let io = |action| {
             let path = path.clone();
             move |source| StoreError::Io {
@@ -48,7 +65,8 @@ impl StoreLock {
                     "a process that did not say who it is"
                 };
                 return Err(StoreError::Locked {
-                    root: root.to_owned(),
+                    what,
+                    path: held.to_owned(),
                     holder: holder.to_owned(),
                 });
             }

@@ -84,11 +84,13 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// Another process works on this store.
-    #[error("another run holds the store `{root}`: {holder}")]
+    /// Another process works on this store, or with its catalog.
+    #[error("another run holds the {what} `{path}`: {holder}")]
     Locked {
-        /// The store's root.
-        root: PathBuf,
+        /// What it holds: `store` or `catalog`.
+        what: &'static str,
+        /// The store's root, or the catalog's file.
+        path: PathBuf,
         /// What that process wrote about itself.
         holder: String,
     },
