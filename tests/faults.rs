@@ -119,7 +119,7 @@ fn every_status_has_its_outcome() {
         };
         table.case(&status.to_string(), reply, expected);
     }
-    for status in [408, 425, 500, 502, 503, 504, 507, 508, 520, 599] {
+    for status in [408, 425, 500, 501, 502, 503, 504, 505, 507, 508, 520, 599] {
         let reply = Reply::status(status).body("<html>later</html>");
         table.case(&status.to_string(), reply, Bad("failed/status", 2));
     }

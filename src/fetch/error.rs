@@ -182,8 +182,6 @@ impl FetchError {
 
     /// Whether another attempt may cure it: lost or refused connections, limits of time, and the statuses
     /// 408 and 5xx (RFC 9110), 425 (RFC 8470) and 429 (RFC 6585).
-    ///
-    /// 501 and 505 say that the origin cannot do it, which no attempt changes.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Connect { .. }
@@ -247,7 +245,7 @@ impl FetchError {
 
 /// Whether a request that was answered with `status` may do better later.
 pub fn is_retriable_status(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
+    matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
 fn status_words(status: u16) -> String {
