@@ -1610,20 +1610,56 @@ fn robots_are_respected_where_that_is_asked_for() {
 fn robots_rules_that_do_not_come_forbid_all() {
     for (reply, expected) in [
         (Reply::status(404), "stored"),
-        (Reply::status(503), "skipped/robots"),
-        (Reply::reset(), "skipped/robots"),
+        (Reply::status(503), "failed/status"),
+        (Reply::status(429), "failed/status"),
+        (Reply::reset(), "failed/reset"),
+        (Reply::silent(), "failed/timeout"),
     ] {
         let origin = Origin::builder()
             .route("/robots.txt", reply)
-            .route("/file", Reply::ok("a"))
+            .otherwise(Reply::ok("a"))
             .start();
-        let url = origin.url("/file");
-        let run = Gannet::any()
+        let urls: Vec<_> = (0..20).map(|n| origin.url(&format!("/{n}"))).collect();
+        let run = faulty()
             .set("fetch.robots=true")
-            .fetch([&url])
+            .set("fetch.idle_timeout=500ms")
+            .fetch(&urls)
             .settled();
-        assert_eq!(run.verdict(&url), expected);
+        for url in &urls {
+            assert_eq!(run.verdict(url), expected);
+            if expected != "stored" {
+                assert_eq!(run.item(url)["attempts"], 2);
+                let detail = run.item(url)["detail"].as_str().unwrap();
+                assert!(detail.contains("robots.txt"), "{detail}");
+                assert_eq!(origin.hits(url.path()), 0);
+            }
+        }
+        // Those that wait for the same answer share it.
+        let asked = origin.hits("/robots.txt");
+        assert!(asked <= 20, "{asked} requests");
     }
+}
+
+#[test]
+fn robots_rules_that_come_late_are_respected() {
+    let origin = Origin::builder()
+        .sequence(
+            "/robots.txt",
+            [
+                Reply::status(500),
+                Reply::ok("User-agent: *\nDisallow: /private"),
+            ],
+        )
+        .otherwise(Reply::ok("a"))
+        .start();
+    let (public, private) = (origin.url("/public"), origin.url("/private"));
+    let run = faulty()
+        .set("fetch.robots=true")
+        .fetch([&public, &private])
+        .settled();
+    assert_eq!(run.verdict(&public), "stored");
+    assert_eq!(run.verdict(&private), "skipped/robots");
+    assert_eq!(origin.hits("/robots.txt"), 2);
 }
 
 #[test]

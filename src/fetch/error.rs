@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::target::{Reason, SafeUrl};
@@ -128,6 +129,14 @@ pub enum FetchError {
         /// 416, or 206 with another part than was asked for.
         status: u16,
     },
+    /// Nobody knows what the origin's robots.txt allows.
+    #[error("cannot get robots.txt of `{host}`; `fetch.robots = false` does without")]
+    NoRules {
+        /// The host.
+        host: String,
+        /// Why not; shared by all that waited for it.
+        source: Arc<FetchError>,
+    },
     /// Too many redirects, a loop, or one that leads nowhere.
     #[error("`{url}` {problem}")]
     Redirects {
@@ -174,6 +183,7 @@ impl FetchError {
             Self::Reset { .. } => Reason::Reset,
             Self::Truncated { .. } => Reason::Truncated,
             Self::BadResponse { .. } | Self::NotResumed { .. } => Reason::BadResponse,
+            Self::NoRules { source, .. } => source.reason(),
             Self::Redirects { .. } => Reason::Redirects,
             Self::Status { .. } => Reason::Status,
             Self::TooLarge { .. } => Reason::TooLarge,
@@ -193,6 +203,7 @@ impl FetchError {
             | Self::NotResumed { .. } => true,
             Self::Dns { is_final, .. } => !is_final,
             Self::Tls { is_transient, .. } => *is_transient,
+            Self::NoRules { source, .. } => source.is_retriable(),
             Self::Status { status, .. } => is_retriable_status(*status),
             Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
@@ -207,23 +218,25 @@ impl FetchError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::NoRules { source, .. } => source.retry_after(),
             _ => None,
         }
     }
 
-    /// Whether no connection came about, which says something of the host rather than of the URL.
+    /// Whether no connection came about, or no rules, which says something of the host rather than of the URL.
     pub fn is_connect(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::NoRules { source, .. } => !matches!(**source, Self::Denied { .. }),
             Self::Dns { .. }
-                | Self::Connect { .. }
-                | Self::Tls { .. }
-                | Self::Proxy { .. }
-                | Self::Timeout {
-                    phase: Phase::Connect,
-                    ..
-                }
-        )
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Proxy { .. }
+            | Self::Timeout {
+                phase: Phase::Connect,
+                ..
+            } => true,
+            _ => false,
+        }
     }
 
     /// Whether the part of the body that arrived is good, so that another attempt may continue it.
@@ -238,6 +251,7 @@ impl FetchError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } | Self::NotResumed { status, .. } => Some(*status),
+            Self::NoRules { source, .. } => source.status(),
             _ => None,
         }
     }

@@ -16,9 +16,6 @@ use super::error::FetchError;
 /// How long rules are kept, RFC 9309 section 2.4.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an origin whose rules cannot be had is left alone before they are asked for again.
-const KEEP_UNREACHABLE: Duration = Duration::from_secs(10 * 60);
-
 /// What is read of a robots.txt, RFC 9309 section 2.5; the rest is as if it were not there.
 const MAX_BYTES: usize = 500 * 1024;
 
@@ -44,16 +41,17 @@ struct Slot {
 
 enum Rules {
     All,
-    Nothing,
     Some(Box<Robot>),
+    /// Nobody knows: they could not be had.
+    Unknown(Arc<FetchError>),
 }
 
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::All => "All",
-            Self::Nothing => "Nothing",
             Self::Some(_) => "Some",
+            Self::Unknown(_) => "Unknown",
         })
     }
 }
@@ -61,35 +59,37 @@ impl fmt::Debug for Rules {
 impl Robots {
     /// Whether the origin of `url` lets this client ask for it.
     ///
-    /// An origin without a robots.txt (any 4xx) allows all; one that answers 5xx or 429, or breaks off,
-    /// allows nothing for a while.
+    /// An origin without a robots.txt (any 4xx but 429) allows all.
     ///
     /// # Errors
     ///
-    /// When no connection came about, or none is permitted: that says nothing about rules, and is what the
-    /// request for `url` would have met as well.
+    /// [`FetchError::NoRules`] when robots.txt cannot be had: the origin answers 5xx or 429, breaks off, or cannot
+    /// be reached. Nothing may be asked there then, RFC 9309 section 2.3.1.4. Whoever asks later, asks anew.
     pub async fn allows(&self, client: &Client, url: &Url) -> Result<bool, FetchError> {
         let slot = self.slot(&url.origin().ascii_serialization());
         let (rules, _) = slot
             .rules
-            .get_or_try_init(|| async {
-                let rules = ask(client, url).await?;
-                let keep = if matches!(rules, Rules::Nothing) {
-                    KEEP_UNREACHABLE
-                } else {
-                    KEEP
+            .get_or_init(|| async {
+                let rules = ask(client, url).await;
+                // A fault is the answer to those who waited for it, and to nobody else.
+                let keep = match rules {
+                    Rules::Unknown(_) => Duration::ZERO,
+                    Rules::All | Rules::Some(_) => KEEP,
                 };
-                Ok((rules, Instant::now() + keep))
+                (rules, Instant::now() + keep)
             })
-            .await?;
-        Ok(match rules {
-            Rules::All => true,
-            Rules::Nothing => false,
+            .await;
+        match rules {
+            Rules::All => Ok(true),
             // The path and query are what rules speak of.
             Rules::Some(robot) => {
-                robot.allowed(&url[url::Position::BeforePath..url::Position::AfterQuery])
+                Ok(robot.allowed(&url[url::Position::BeforePath..url::Position::AfterQuery]))
             }
-        })
+            Rules::Unknown(source) => Err(FetchError::NoRules {
+                host: url.host_str().unwrap_or_default().to_owned(),
+                source: source.clone(),
+            }),
+        }
     }
 
     fn slot(&self, origin: &str) -> Slot {
@@ -118,12 +118,12 @@ impl Robots {
     }
 }
 
-async fn ask(client: &Client, url: &Url) -> Result<Rules, FetchError> {
+async fn ask(client: &Client, url: &Url) -> Rules {
     let mut robots = url.clone();
     robots.set_path("/robots.txt");
     robots.set_query(None);
     robots.set_fragment(None);
-    let rules = match read(client, &robots).await {
+    match read(client, &robots).await {
         Ok(text) => match Robot::new(client.agent(), &text) {
             Ok(robot) => Rules::Some(Box::new(robot)),
             // What cannot be read has no rules, RFC 9309 section 2.3.1.5.
@@ -135,18 +135,8 @@ async fn ask(client: &Client, url: &Url) -> Result<Rules, FetchError> {
         }) => Rules::All,
         // More redirects than are followed: as if there were none, RFC 9309 section 2.3.1.2.
         Err(FetchError::Redirects { .. }) => Rules::All,
-        Err(error) if error.is_connect() || matches!(error, FetchError::Denied { .. }) => {
-            return Err(error);
-        }
-        Err(error) => {
-            tracing::debug!(
-                url.host = url.host_str(),
-                "no robots.txt, so nothing is asked there for a while: {error}"
-            );
-            Rules::Nothing
-        }
-    };
-    Ok(rules)
+        Err(error) => Rules::Unknown(Arc::new(error)),
+    }
 }
 
 async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {

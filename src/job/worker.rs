@@ -278,8 +278,8 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
 
 fn no_answer(error: FetchError) -> Failure {
     Failure {
+        status: error.status(),
         error: error.into(),
-        status: None,
         partial: None,
     }
 }
@@ -310,10 +310,8 @@ impl Shared {
         match failure.status {
             Some(429) => self.throttled(wait()),
             Some(503) if error.retry_after().is_some() => self.throttled(wait()),
+            _ if error.is_connect() => Health::Unreachable(fetch::backoff(&self.fetch, attempts)),
             Some(_) => Health::Good,
-            None if error.is_connect() => {
-                Health::Unreachable(fetch::backoff(&self.fetch, attempts))
-            }
             None => Health::Unknown,
         }
     }
