@@ -21,6 +21,7 @@ use crate::{catalog, fetch, job, naming, store, telemetry};
 use layer::{Layer, Origin};
 
 pub use error::ConfigError;
+pub(crate) use error::nearest;
 
 /// The built-in settings, as TOML.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
@@ -78,9 +79,9 @@ impl Config {
     /// Reads and merges all layers, and checks the result.
     ///
     /// `file` has to exist; `None` means the first of [`DEFAULT_FILES`] that does. Of `env`, variables
-    /// `GANNET_SECTION__KEY` count. `sets` are pairs of a dotted key (`fetch.retries`,
+    /// `GANNET_SECTION__KEY` count; another `GANNET_…` is an error, since a setting may be meant. `sets` are pairs of a dotted key (`fetch.retries`,
     /// `hosts."example.org".rate`) and a value; of one key, the last counts. A value from `env` and `sets` is read as
-    /// TOML, or as it stands where it is none or a text is wanted.
+    /// TOML, or as it stands where it is none or a text is wanted, or as items that commas divide where a list is.
     ///
     /// # Errors
     ///
@@ -96,14 +97,23 @@ impl Config {
             None => first_of(&candidates)?,
         };
 
-        let mut layers = vec![Layer::from_text(Origin::Default, DEFAULT)?];
-        layers.extend(layer);
+        let builtin = Layer::from_text(Origin::Default, DEFAULT)?;
         // In alphabetical order, so that the same environment always gives the same result.
         let mut env: Vec<_> = env
-            .filter_map(|(name, value)| Some((key_of(&name)?, name, value)))
+            .filter(|(name, _)| name.starts_with(PREFIX) && !is_foreign(name))
             .collect();
         env.sort();
-        for (key, name, value) in env {
+        let mut variables = Vec::new();
+        for (name, value) in env {
+            let Some(key) = key_of(&name) else {
+                let meant = builtin.variable_like(&name);
+                return Err(ConfigError::Variable { name, meant });
+            };
+            variables.push((key, name, value));
+        }
+        let mut layers = vec![builtin];
+        layers.extend(layer);
+        for (key, name, value) in variables {
             layers.push(Layer::from_pair(Origin::Variable(name), &key, &value)?);
         }
         for (key, value) in sets {
@@ -172,9 +182,24 @@ impl Config {
     }
 }
 
+/// What variables that hold settings begin with.
+const PREFIX: &str = "GANNET_";
+
+/// Whether a variable is for somebody else: the tests, or whoever looks for a Kubernetes service called `gannet`.
+fn is_foreign(variable: &str) -> bool {
+    const TESTS: [&str; 3] = [
+        "GANNET_LONG_TESTS",
+        "GANNET_REQUIRE_SERVICES",
+        "GANNET_TEST_SEED",
+    ];
+    TESTS.contains(&variable)
+        || variable.starts_with("GANNET_SERVICE_")
+        || variable.starts_with("GANNET_PORT")
+}
+
 /// `fetch.per_host` for `GANNET_FETCH__PER_HOST`; `None` for variables that mean no setting.
 fn key_of(variable: &str) -> Option<String> {
-    let name = variable.strip_prefix("GANNET_")?;
+    let name = variable.strip_prefix(PREFIX)?;
     name.contains("__")
         .then(|| name.to_ascii_lowercase().replace("__", "."))
 }

@@ -96,7 +96,10 @@ fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded>
         };
         sets.push(("log.format".to_owned(), format.to_owned()));
     }
-    Config::load(global.config.as_deref(), std::env::vars(), &sets).map_err(|error| {
+    // What is not UTF-8 is no setting; `vars` would panic.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(global.config.as_deref(), env, &sets).map_err(|error| {
         let (typed, flags) = sets.split_at(typed);
         flag_at_fault(error, typed, flags)
     })

@@ -34,6 +34,14 @@ pub enum ConfigError {
         /// The key as given.
         key: String,
     },
+    /// A variable looks like a setting and is none.
+    #[error("environment variable `{name}` means no setting; {meant}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What to write.
+        meant: String,
+    },
     /// A key does not exist, or its value cannot be used.
     #[error("{place}: `{key}`: {problem}")]
     Value {
@@ -121,6 +129,15 @@ pub(super) fn explain(
     text
 }
 
+/// Which of `known` was probably meant by `word`.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(known, word), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min()
+        .map(|(_, known)| known)
+}
+
 /// Says that a key does not exist, and which was probably meant.
 fn unknown(
     path: &[String],
@@ -139,11 +156,7 @@ fn unknown(
         return "unknown key; write the name of a host in quotes, as in `hosts.\"example.org\".rate`"
             .to_owned();
     }
-    let near = allowed
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(word, key), *word))
-        .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
-        .min();
+    let near = nearest(key, allowed.iter().copied());
     let full = |folder: &[String], word: &str| {
         let path: Vec<String> = folder.iter().cloned().chain([word.to_owned()]).collect();
         dotted(&path)
@@ -153,7 +166,7 @@ fn unknown(
         .iter()
         .find(|(_, table)| table.get(key).is_some())
         .map(|(section, _)| full(std::slice::from_ref(section), key));
-    match (near.map(|(_, word)| full(folder, word)), elsewhere) {
+    match (near.map(|word| full(folder, word)), elsewhere) {
         (Some(meant), _) | (None, Some(meant)) => {
             format!("unknown {what}; did you mean `{meant}`?")
         }

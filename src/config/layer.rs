@@ -8,7 +8,7 @@ use serde_path_to_error::Segment;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::error::{dotted, explain};
+use super::error::{dotted, explain, nearest};
 use super::{Config, ConfigError};
 
 /// Where a layer comes from.
@@ -40,6 +40,8 @@ pub(super) struct Layer {
     text: Option<String>,
     /// The same layer with its one value as text, where it was read as something else.
     as_text: Option<Table>,
+    /// The same layer with its one value as a list divided by commas, where it is no TOML.
+    as_list: Option<Table>,
 }
 
 impl Layer {
@@ -53,6 +55,7 @@ impl Layer {
                 table,
                 text: Some(text.to_owned()),
                 as_text: None,
+                as_list: None,
             }),
             Err(error) => Err(ConfigError::Syntax {
                 place: match error.span() {
@@ -74,12 +77,34 @@ impl Layer {
         };
         let text = nested(&path, Value::from(value));
         let parsed = parse_value(value);
+        let list = || {
+            let items = value.split(',').map(str::trim);
+            let items = items.filter(|item| !item.is_empty()).map(Value::from);
+            nested(&path, Value::Array(items.collect()))
+        };
         Ok(Self {
             origin,
             text: None,
             as_text: parsed.is_some().then(|| text.clone()),
+            as_list: parsed.is_none().then(list),
             table: parsed.map_or(text, |parsed| nested(&path, parsed)),
         })
+    }
+
+    /// What to write instead of a variable that means no setting: the one most like it of this layer's keys.
+    pub(super) fn variable_like(&self, variable: &str) -> String {
+        let names: Vec<String> = self
+            .table
+            .iter()
+            .filter_map(|(section, table)| Some((section, table.as_table()?)))
+            .flat_map(|(section, table)| table.keys().map(move |key| (section, key)))
+            .map(|(section, key)| format!("GANNET_{section}__{key}").to_ascii_uppercase())
+            .collect();
+        match nearest(variable, names.iter().map(String::as_str)) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "settings are written `GANNET_SECTION__KEY`, such as `GANNET_FETCH__RETRIES`"
+                .to_owned(),
+        }
     }
 
     /// The layer, and the line in it that sets the key at `path`.
@@ -207,7 +232,7 @@ fn try_merge(layers: &[Layer]) -> Result<(Config, Table), Fault> {
 }
 
 /// Merges all layers. The first one that makes an unusable configuration of a usable one is at fault, unless it is
-/// a single value that can be used as text.
+/// a single value that can be used as text, or as a list where one is wanted.
 pub(super) fn merge(layers: &mut [Layer]) -> Result<(Config, Table), ConfigError> {
     // Names that `config` would read as paths: it takes apart the keys of the uppermost table.
     for layer in &*layers {
@@ -244,6 +269,12 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<(Config, Table), ConfigError
                     layers[at].table = typed;
                 }
                 let (path, message) = fault;
+                if message.ends_with("expected a sequence")
+                    && let Some(list) = layers[at].as_list.take()
+                {
+                    layers[at].table = list;
+                    continue;
+                }
                 let value = lookup(&layers[at].table, &path);
                 let problem = explain(&message, &path, value, &layers[0].table);
                 return Err(ConfigError::Value {

@@ -311,6 +311,60 @@ fn the_layer_at_fault_is_named() {
 }
 
 #[test]
+fn lists_may_be_written_without_toml() {
+    let networks = |config: Config| {
+        let networks = config.fetch.allow_networks.iter();
+        networks.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (text, wanted) in [
+        ("10.0.0.0/8", &["10.0.0.0/8"][..]),
+        (
+            "10.0.0.0/8, 192.168.0.0/16",
+            &["10.0.0.0/8", "192.168.0.0/16"],
+        ),
+        ("[\"10.0.0.0/8\"]", &["10.0.0.0/8"]),
+        ("", &[]),
+    ] {
+        let variable = [("GANNET_FETCH__ALLOW_NETWORKS", text)];
+        let set = [("fetch.allow_networks", text)];
+        let file = "[fetch]\nallow_networks = [\"fd00::/8\"]";
+        for loaded in [load(file, &variable, &[]), load(file, &[], &set)] {
+            assert_eq!(networks(loaded.unwrap().config), wanted, "{text}");
+        }
+    }
+    let config = load("", &[], &[("naming.order", "url,random")])
+        .unwrap()
+        .config;
+    assert_eq!(config.naming.order.len(), 2);
+    let found = error("", &[("GANNET_FETCH__ALLOW_NETWORKS", "10.0.0.0/8,x")], &[]);
+    assert!(found.contains("`x` is no network"), "{found}");
+    let found = error("", &[], &[("fetch.retries", "1,2")]);
+    assert!(found.contains("whole number"), "{found}");
+}
+
+#[test]
+fn a_variable_that_looks_like_a_setting_and_is_none_is_an_error() {
+    for (name, meant) in [
+        ("GANNET_FOO", "`GANNET_SECTION__KEY`"),
+        (
+            "GANNET_FETCH_RETRIES",
+            "did you mean `GANNET_FETCH__RETRIES`?",
+        ),
+    ] {
+        let found = error("", &[(name, "1")], &[]);
+        assert!(found.contains(name) && found.contains(meant), "{found}");
+    }
+    for name in [
+        "GANNET_REQUIRE_SERVICES",
+        "GANNET_SERVICE_HOST",
+        "GANNET_PORT_80_TCP",
+        "GANNETS",
+    ] {
+        assert!(load("", &[(name, "1")], &[]).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn a_named_file_has_to_exist_and_others_need_not() {
     let folder = tempfile::tempdir().unwrap();
     let (missing, present) = (
