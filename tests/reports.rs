@@ -508,6 +508,9 @@ fn jobs_lists_what_was_run() {
     assert_eq!(jobs[0]["counts"]["unchanged"], 1, "the newest is first");
     assert_eq!(jobs[0]["counts"]["failed"], 1);
     assert_eq!(jobs[1]["counts"]["stored"], 2);
+    assert!(jobs[0]["album"].is_null(), "as in a report: {}", jobs[0]);
+    let shown = sandbox.run(["jobs", "-o", "out", "last"]).expect(0);
+    assert!(shown.out().contains("1 unchanged target is"), "{shown}");
     let only = sandbox
         .run(["jobs", "-o", "out", "--json", "--limit", "1"])
         .expect(0)

@@ -18,8 +18,8 @@ pub struct JobRow {
     pub source: String,
     /// The kind of file it brought.
     pub kind: String,
-    /// Its album; empty: the root folder.
-    pub album: String,
+    /// Its album; `None`: the root folder.
+    pub album: Option<String>,
     /// How far it is.
     pub state: State,
     /// When it began.
@@ -181,7 +181,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         id: row.get("id")?,
         source: row.get("source")?,
         kind: row.get("kind")?,
-        album: row.get("album")?,
+        album: Some(row.get("album")?).filter(|album: &String| !album.is_empty()),
         state: word(row, "state")?,
         started: row.get("started").map(from_millis)?,
         finished: row.get::<_, Option<i64>>("finished")?.map(from_millis),

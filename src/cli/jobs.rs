@@ -127,8 +127,12 @@ async fn show(
         )?;
         writeln!(
             out,
-            "{} targets, {} bytes kept, {}",
+            "{} {}, {} bytes kept, {}",
             job.counts.targets,
+            match job.counts.targets {
+                1 => "target",
+                _ => "targets",
+            },
             job.bytes,
             duration(job)
         )?;
@@ -138,8 +142,12 @@ async fn show(
         if job.counts.unchanged > 0 {
             writeln!(
                 out,
-                "{} unchanged targets are counted, not listed",
-                job.counts.unchanged
+                "{} unchanged {} counted, not listed",
+                job.counts.unchanged,
+                match job.counts.unchanged {
+                    1 => "target is",
+                    _ => "targets are",
+                }
             )?;
         }
         writeln!(out)?;
