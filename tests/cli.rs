@@ -735,7 +735,7 @@ fn a_dry_run_finds_what_would_stop_the_run() {
     sandbox.fetch(&["absent.txt", "--dry-run"]).expect(1);
     sandbox
         .fetch(&["list.txt", "--dry-run", "--kind", "music"])
-        .expect(1)
+        .expect(2)
         .says(&["music", "image"]);
 }
 
@@ -1071,10 +1071,10 @@ fn a_report_on_a_full_disk_is_no_silent_success() {
 fn reports_that_cannot_be_written_are_found_before_anything_is_fetched() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     sandbox.write("list.txt", site.list(["/1"]));
-    for report in ["report.pdf", "absent/report.json", "report"] {
+    for (report, code) in [("report.pdf", 2), ("absent/report.json", 1), ("report", 2)] {
         sandbox
             .fetch(&["list.txt", "--report", report])
-            .expect(1)
+            .expect(code)
             .says(&[report]);
     }
     assert_eq!(site.total(), 0);

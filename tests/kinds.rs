@@ -286,11 +286,11 @@ fn any_takes_everything_that_is_whole() {
 }
 
 #[test]
-fn a_kind_that_nobody_knows_ends_with_1_and_names_those_there_are() {
+fn a_kind_that_nobody_knows_ends_with_2_and_names_those_there_are() {
     let sandbox = Sandbox::new();
     sandbox.write("list.txt", "");
     sandbox
         .fetch(&["list.txt", "--kind", "music"])
-        .expect(1)
+        .expect(2)
         .says(&["music", "image", "document", "any"]);
 }

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -20,6 +21,7 @@ const RESULT: &str = "What comes out";
 #[derive(Debug, Parser)]
 #[command(
     name = "gannet",
+    bin_name = "gannet",
     version,
     max_term_width = 100,
     arg_required_else_help = true
@@ -131,16 +133,16 @@ pub struct Fetch {
     #[arg(short, long, value_name = "NAME", help_heading = FILES)]
     pub kind: Option<String>,
     /// Store exactly N files, no two alike, then stop
-    #[arg(short = 'n', long, value_name = "N", help_heading = FILES)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole_number::<u64>, help_heading = FILES)]
     pub count: Option<u64>,
     /// Ask the origin about every known URL, also where its record is fresh
     #[arg(long, help_heading = FILES)]
     pub refresh: bool,
     /// Requests at a time, over all hosts [fetch.concurrency]
-    #[arg(short = 'j', long, value_name = "N", help_heading = PACE)]
+    #[arg(short = 'j', long, value_name = "N", value_parser = whole_number::<usize>, help_heading = PACE)]
     pub concurrency: Option<usize>,
     /// Requests at a time to one host [fetch.per_host]
-    #[arg(long, value_name = "N", help_heading = PACE)]
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>, help_heading = PACE)]
     pub per_host: Option<usize>,
     /// Requests a second to one host, may be a fraction; 0: no limit [fetch.rate]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = PACE)]
@@ -173,7 +175,7 @@ pub struct Fetch {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", hide_possible_values = true, help_heading = RESULT)]
     pub progress: When,
     /// Failures that are tolerated: a number, or a share such as 5% [job.max_failures]
-    #[arg(long, value_name = "N|P%", help_heading = RESULT)]
+    #[arg(long, value_name = "N|P%", allow_negative_numbers = true, help_heading = RESULT)]
     pub max_failures: Option<String>,
     /// Exit with this code, not 0, when every target is fine and nothing was new
     #[arg(long, value_name = "CODE", help_heading = RESULT)]
@@ -212,7 +214,7 @@ pub struct Jobs {
     #[arg(long)]
     pub json: bool,
     /// Most jobs to list
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u32>, default_value_t = 20)]
     pub limit: u32,
 }
 
@@ -220,6 +222,11 @@ pub struct Jobs {
 fn list_format() -> impl TypedValueParser<Value = ListFormat> {
     PossibleValuesParser::new(ListFormat::ALL.map(ListFormat::as_str))
         .try_map(|word| word.parse::<ListFormat>())
+}
+
+fn whole_number<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse()
+        .map_err(|_| "write a whole number that is 0 or more, such as 20")
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::args::{Fetch, Global};
 use super::watch::{Signals, Watch};
 use super::{Usage, exit, load, start_log};
-use crate::config::Config;
-use crate::downloader;
+use crate::config::{Config, nearest};
+use crate::downloader::{self, Registry};
 use crate::fetch::Client;
 use crate::job::progress::Progress;
 use crate::job::report::Reports;
@@ -18,13 +18,14 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let flags = args.settings().map_err(Usage)?;
     let loaded = load(global, flags)?;
     let config = loaded.config;
+    let registry = downloader::builtin(&config.image);
+    check(args, &config, &registry)?;
     let progress = Progress::new(args.progress);
     let _log = start_log(global, &config, progress.multi())?;
     if args.dry_run {
         return dry_run(args, &config).await;
     }
     let signals = Signals::listen()?;
-    let registry = downloader::builtin(&config.image);
     let engine = Engine::start(config.setup(), registry).await?;
     let spec = spec(args, &config, engine.client())?;
     let reports = Reports::create(&args.report, &config.storage.root)?;
@@ -68,6 +69,22 @@ pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option
     }
 }
 
+/// What clap cannot see of the command line, before anything is touched.
+fn check(args: &Fetch, config: &Config, registry: &Registry) -> anyhow::Result<()> {
+    if let Err(error) = registry.find(&config.job.kind) {
+        let Some(kind) = &args.kind else {
+            return Err(error.into());
+        };
+        let meant = nearest(kind, registry.kinds())
+            .map_or_else(String::new, |kind| format!("; did you mean `{kind}`?"));
+        return Err(Usage(format!("`--kind`: {error}{meant}")).into());
+    }
+    Reports::check(&args.report).map_err(|error| match error {
+        error if error.is_usage() => Usage(format!("`--report`: {error}")).into(),
+        error => error.into(),
+    })
+}
+
 /// All that was named, as one source: the lists first, then the URLs themselves.
 fn sources(args: &Fetch, client: &Arc<Client>) -> anyhow::Result<Arc<dyn Source>> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::new();
@@ -100,7 +117,6 @@ fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<S
 async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
     let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
     let spec = spec(args, config, &client)?;
-    downloader::builtin(&config.image).find(&spec.kind)?;
     let stdout = std::io::stdout();
     rehearse(&spec, config.setup(), &mut stdout.lock()).await?;
     Ok(0)

@@ -115,7 +115,7 @@ pub enum ReportError {
         folder: PathBuf,
     },
     /// Two reports would overwrite each other.
-    #[error("report `{}` is asked for twice", path.display())]
+    #[error("report `{}` is asked for twice; name another file", path.display())]
     Twice {
         /// The report.
         path: PathBuf,
@@ -138,6 +138,13 @@ pub enum ReportError {
     },
 }
 
+impl ReportError {
+    /// Whether the paths as such are at fault, whatever the file system holds.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::UnknownEnding { .. } | Self::Twice { .. })
+    }
+}
+
 /// All reports of one job.
 ///
 /// A report that cannot be written any more is given up: its error is returned once, and the other
@@ -146,14 +153,12 @@ pub enum ReportError {
 pub struct Reports(Vec<(PathBuf, Box<dyn Report>)>);
 
 impl Reports {
-    /// Creates the file of each path, in place of what is there. `root` is the folder to which the
-    /// items' paths are relative; it need not exist yet.
+    /// Says what is wrong with `paths`, and touches nothing.
     ///
     /// # Errors
     ///
-    /// When an ending is unknown, a parent folder is missing, a path comes twice, or a file cannot be
-    /// created. Nothing is created or emptied before all endings and folders are found good.
-    pub fn create(paths: &[PathBuf], root: &Path) -> Result<Self, ReportError> {
+    /// When an ending is unknown, a parent folder is missing, or a path comes twice.
+    pub fn check(paths: &[PathBuf]) -> Result<(), ReportError> {
         for (n, path) in paths.iter().enumerate() {
             if form(path).is_none() {
                 return Err(ReportError::UnknownEnding { path: path.clone() });
@@ -172,6 +177,17 @@ impl Reports {
                 return Err(ReportError::Twice { path: path.clone() });
             }
         }
+        Ok(())
+    }
+
+    /// Creates the file of each path, in place of what is there. `root` is the folder to which the
+    /// items' paths are relative; it need not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), and then nothing is created or emptied; or when a file cannot be created.
+    pub fn create(paths: &[PathBuf], root: &Path) -> Result<Self, ReportError> {
+        Self::check(paths)?;
         let mut reports = Vec::with_capacity(paths.len());
         for path in paths {
             let Some(form) = form(path) else { continue };
