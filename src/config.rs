@@ -170,6 +170,8 @@ impl Config {
                 ("password", "needs `user` beside it")
             } else if host.token.is_some() && host.user.is_some() {
                 ("token", "cannot be combined with `user`")
+            } else if host.max_bytes.is_some_and(|most| most.as_u64() == 0) {
+                ("max_bytes", "leaves no room for a file")
             } else {
                 continue;
             };

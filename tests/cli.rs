@@ -433,6 +433,73 @@ fn later_layers_win() {
 }
 
 #[test]
+fn what_differs_for_a_host_holds_for_it_and_no_other() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::on("0.0.0.0:0", {
+        let gate = gate.clone();
+        move |asked| {
+            let host = asked.header("host").unwrap_or_default();
+            if host.starts_with("127.0.0.4") {
+                gate.pass();
+            }
+            match asked.path.as_str() {
+                "/loop" => Answer::status(302).header("Location", "/1"),
+                _ => pictures(asked),
+            }
+        }
+    });
+    let url = |host: &str, path: &str| site.url_as(host, path);
+    let list = [
+        url("127.0.0.1", "/1"),
+        url("127.0.0.1", "/loop"),
+        url("127.0.0.2", "/2"),
+        url("127.0.0.3", "/3"),
+        url("127.0.0.4", "/4"),
+        url("127.0.0.5", "/loop"),
+    ];
+    sandbox.write(
+        "gannet.toml",
+        "[hosts.\"127.0.0.2\"]\nmax_bytes = 10\n\
+         [hosts.\"127.0.0.3\"]\nuser_agent = \"puffin/2\"\nrefresh_after = \"1h\"\n\
+         [hosts.\"127.0.0.4\"]\ntotal_timeout = \"200ms\"\nretries = 0\n\
+         [hosts.\"127.0.0.5\"]\nredirects = 0\n",
+    );
+    let report = sandbox.fetch_list(list.join("\n"), 3, &[]);
+    gate.open();
+    let ended = |at: usize| &report.of(&list[at])["reason"];
+    assert_eq!(report.count("stored"), 3, "{:#?}", report.items());
+    assert_eq!(ended(2), "too-large");
+    assert_eq!(ended(4), "timeout");
+    assert_eq!(ended(5), "redirects");
+    for asked in site.asked() {
+        let agent = asked.header("user-agent").unwrap();
+        assert_eq!(agent == "puffin/2", asked.path == "/3", "{asked:?}");
+    }
+    site.forget();
+    sandbox.fetch_list([url("127.0.0.1", "/1"), list[3].clone()].join("\n"), 0, &[]);
+    assert_eq!(site.total(), 1, "one of the two is fresh");
+}
+
+#[test]
+fn what_cannot_differ_by_host_is_refused_with_the_reason() {
+    let sandbox = Sandbox::new();
+    for (key, value) in [("proxy", "direct"), ("connect_timeout", "1s")] {
+        sandbox
+            .run([
+                "check",
+                "--set",
+                &format!("hosts.\"a.example\".{key}={value}"),
+            ])
+            .expect(1)
+            .says(&["cannot differ by host", &format!("`fetch.{key}`")]);
+    }
+    sandbox
+        .run(["check", "--set", "hosts.\"a.example\".max_bytes=0"])
+        .expect(1)
+        .says(&["hosts.\"a.example\".max_bytes"]);
+}
+
+#[test]
 fn check_prints_a_configuration_that_can_be_read_back() {
     let sandbox = Sandbox::new();
     let first = sandbox

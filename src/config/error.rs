@@ -156,6 +156,14 @@ fn unknown(
         return "unknown key; write the name of a host in quotes, as in `hosts.\"example.org\".rate`"
             .to_owned();
     }
+    if folder.first().is_some_and(|first| first == "hosts")
+        && !allowed.contains(&key.as_str())
+        && known
+            .get("fetch")
+            .is_some_and(|fetch| fetch.get(key).is_some())
+    {
+        return format!("cannot differ by host; set `fetch.{key}` for all of them");
+    }
     let near = nearest(key, allowed.iter().copied());
     let full = |folder: &[String], word: &str| {
         let path: Vec<String> = folder.iter().cloned().chain([word.to_owned()]).collect();

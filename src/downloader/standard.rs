@@ -33,20 +33,17 @@ pub struct Context {
     pub client: Arc<Client>,
     /// Where bodies are spooled that are too large for memory.
     pub store: Store,
-    /// Largest acceptable body of any kind, in bytes.
-    pub max_bytes: u64,
     memory: Arc<Semaphore>,
 }
 
 impl Context {
     /// A context in which at most `body_memory` bytes of bodies are in memory at a time.
-    pub fn new(client: Arc<Client>, store: Store, max_bytes: u64, body_memory: u64) -> Self {
+    pub fn new(client: Arc<Client>, store: Store, body_memory: u64) -> Self {
         let units = usize::try_from(body_memory / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
         let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
         Self {
             client,
             store,
-            max_bytes,
             memory,
         }
     }
@@ -202,9 +199,8 @@ pub async fn download<D: Downloader + ?Sized>(
     cx: &Context,
     ask: Ask<'_>,
 ) -> Result<Answer, Failure> {
-    let max_bytes = downloader
-        .max_bytes()
-        .map_or(cx.max_bytes, |max| max.min(cx.max_bytes));
+    let most = cx.client.settings_of(ask.url).max_bytes().as_u64();
+    let max_bytes = downloader.max_bytes().map_or(most, |max| max.min(most));
     let request = Request {
         url: ask.url,
         accept: downloader.accept(),
@@ -245,7 +241,7 @@ pub async fn download<D: Downloader + ?Sized>(
     if !response.has_body() {
         return Err(fail(response.status_error().into()));
     }
-    if ask.robots && response.noai(cx.client.agent()) {
+    if ask.robots && response.noai(cx.client.agent(ask.url)) {
         return Err(fail(DownloadError::Robots));
     }
     let mut gathered = match ask.partial {

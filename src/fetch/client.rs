@@ -1,7 +1,5 @@
 //! The client: one request, or one with the redirects after it.
 
-use std::time::Duration;
-
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT};
 use tokio::time::Instant;
 use url::Url;
@@ -12,7 +10,7 @@ use super::error::{FetchError, SetupError};
 use super::headers::Headers;
 use super::redirect::Trail;
 use super::response::Response;
-use super::settings::{Hosts, Settings};
+use super::settings::{Effective, Hosts, Settings};
 use super::wire::{Deadline, Wire};
 use crate::target::SafeUrl;
 
@@ -21,14 +19,8 @@ use crate::target::SafeUrl;
 pub struct Client {
     wire: Wire,
     headers: Headers,
-    user_agent: HeaderValue,
-    redirects: u32,
-    max_header_bytes: u64,
-    idle: Duration,
-    total: Duration,
-    min_speed: u64,
-    window: Duration,
     settings: Settings,
+    hosts: Hosts,
 }
 
 /// What to ask for.
@@ -59,15 +51,14 @@ impl Client {
         Ok(Self {
             wire: Wire::new(settings)?,
             headers: Headers::new(settings, hosts)?,
-            user_agent: settings.user_agent.clone(),
-            redirects: settings.redirects,
-            max_header_bytes: settings.max_header_bytes.as_u64(),
-            idle: settings.idle_timeout,
-            total: settings.total_timeout,
-            min_speed: settings.min_speed.as_u64(),
-            window: settings.min_speed_window,
             settings: settings.clone(),
+            hosts: hosts.clone(),
         })
+    }
+
+    /// The settings for requests to the host of `url`.
+    pub fn settings_of(&self, url: &Url) -> Effective<'_> {
+        self.settings.of(&self.hosts, url)
     }
 
     /// Sends one GET and waits for the head of its answer, whatever the status. No redirect is followed.
@@ -77,9 +68,16 @@ impl Client {
     /// When no answer comes, or one that breaks the protocol or cannot be an answer to this request.
     /// A status is none: see [`Response::status_error`].
     pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
-        let deadline = Deadline {
-            at: Instant::now() + self.total,
-            limit: self.total,
+        let settings = self.settings_of(request.url);
+        let limits = Limits {
+            idle: settings.idle_timeout(),
+            deadline: Deadline {
+                at: Instant::now() + settings.total_timeout(),
+                limit: settings.total_timeout(),
+            },
+            min_speed: settings.min_speed().as_u64(),
+            window: settings.min_speed_window(),
+            max_bytes: request.max_bytes,
         };
         let admitted = self.wire.admit(request.url).await?;
         let mut headers = self.headers.of(request.url, request.origin);
@@ -87,7 +85,7 @@ impl Client {
             HeaderValue::from_str(request.accept).unwrap_or(HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT, accept);
         if !headers.contains_key(USER_AGENT) {
-            headers.insert(USER_AGENT, self.user_agent.clone());
+            headers.insert(USER_AGENT, settings.user_agent().clone());
         }
         // A part of an encoded body could not be put behind the decoded one that is there.
         let encodings = if request.resume.is_some() {
@@ -103,16 +101,10 @@ impl Client {
         }
         let head = self
             .wire
-            .execute(admitted, request.url, headers, deadline)
+            .execute(admitted, request.url, headers, limits)
             .await?;
-        let limits = Limits {
-            idle: self.idle,
-            deadline,
-            min_speed: self.min_speed,
-            window: self.window,
-            max_bytes: request.max_bytes,
-        };
-        Response::new(head, &request, limits, self.max_header_bytes)
+        let max_header_bytes = self.settings.max_header_bytes.as_u64();
+        Response::new(head, &request, limits, max_header_bytes)
     }
 
     /// Gets `url`, following redirects, for what is no target: lists, robots.txt.
@@ -126,7 +118,8 @@ impl Client {
         accept: &str,
         max_bytes: u64,
     ) -> Result<Response, FetchError> {
-        self.follow(url, accept, max_bytes, self.redirects).await
+        let redirects = self.settings_of(url).redirects();
+        self.follow(url, accept, max_bytes, redirects).await
     }
 
     /// The same with further attempts, as targets get them: a list that is out of reach for a moment
@@ -152,7 +145,7 @@ impl Client {
                 .retry_after()
                 .unwrap_or_else(|| super::backoff(&self.settings, failures));
             if !error.is_retriable()
-                || failures > self.settings.retries
+                || failures > self.settings_of(url).retries()
                 || wait > self.settings.retry_after_max
             {
                 return Err(error);
@@ -193,10 +186,11 @@ impl Client {
         }
     }
 
-    /// The product that `user_agent` names, for robots.txt and `X-Robots-Tag`.
-    pub fn agent(&self) -> &str {
+    /// The product that `user_agent` names to the host of `url`, for robots.txt and `X-Robots-Tag`.
+    pub fn agent(&self, url: &Url) -> &str {
         let product = self
-            .user_agent
+            .settings_of(url)
+            .user_agent()
             .to_str()
             .unwrap_or_default()
             .split(['/', ' '])

@@ -157,7 +157,7 @@ pub enum FetchError {
     },
     /// The body is larger than allowed.
     #[error(
-        "`{url}` passed {limit} bytes; raise `fetch.max_bytes` (or the kind's `max_bytes`) to accept it"
+        "`{url}` passed {limit} bytes; raise `fetch.max_bytes` (or the host's or the kind's `max_bytes`) to accept it"
     )]
     TooLarge {
         /// The URL.

@@ -40,6 +40,6 @@ pub use redirect::Trail;
 pub use response::Response;
 pub use robots::Robots;
 pub use settings::{
-    Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
+    Effective, Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
     parse_network,
 };

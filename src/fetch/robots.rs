@@ -124,7 +124,7 @@ async fn ask(client: &Client, url: &Url) -> Rules {
     robots.set_query(None);
     robots.set_fragment(None);
     match read(client, &robots).await {
-        Ok(text) => match Robot::new(client.agent(), &text) {
+        Ok(text) => match Robot::new(client.agent(url), &text) {
             Ok(robot) => Rules::Some(Box::new(robot)),
             // What cannot be read has no rules, RFC 9309 section 2.3.1.5.
             Err(_) => Rules::All,

@@ -103,6 +103,27 @@ pub struct HostSettings {
     pub retries: Option<u32>,
     /// Whether robots.txt is respected.
     pub robots: Option<bool>,
+    /// Longest silence.
+    #[serde(deserialize_with = "some_positive")]
+    pub idle_timeout: Option<Duration>,
+    /// Limit for one attempt.
+    #[serde(deserialize_with = "some_positive")]
+    pub total_timeout: Option<Duration>,
+    /// Slowest acceptable body in bytes a second; 0: any.
+    pub min_speed: Option<ByteSize>,
+    /// The time over which `min_speed` is averaged.
+    #[serde(deserialize_with = "some_positive")]
+    pub min_speed_window: Option<Duration>,
+    /// Largest body that is kept.
+    pub max_bytes: Option<ByteSize>,
+    /// Most redirects of a target of this host.
+    pub redirects: Option<u32>,
+    /// How long a known URL of this host is not asked again.
+    #[serde(deserialize_with = "some_duration")]
+    pub refresh_after: Option<Duration>,
+    /// The `User-Agent` header.
+    #[serde(deserialize_with = "some_header_value")]
+    pub user_agent: Option<HeaderValue>,
     /// User name for HTTP basic authentication (RFC 7617).
     pub user: Option<String>,
     /// Password for HTTP basic authentication.
@@ -111,6 +132,75 @@ pub struct HostSettings {
     pub token: Option<SecretString>,
     /// Headers for requests to this host only.
     pub headers: Headers,
+}
+
+/// What holds for one host: `[fetch]`, as far as `[hosts]` does not say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Effective<'a> {
+    fetch: &'a Settings,
+    host: Option<&'a HostSettings>,
+}
+
+/// Getters that look at the host first.
+macro_rules! effective {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)?) => {$(
+        $(#[$doc])*
+        pub fn $name(&self) -> $kind {
+            self.host.and_then(|host| host.$name).unwrap_or(self.fetch.$name)
+        }
+    )*};
+}
+
+impl<'a> Effective<'a> {
+    effective! {
+        /// See [`Settings::rate`].
+        rate: f64,
+        /// See [`Settings::retries`].
+        retries: u32,
+        /// See [`Settings::robots`].
+        robots: bool,
+        /// See [`Settings::idle_timeout`].
+        idle_timeout: Duration,
+        /// See [`Settings::total_timeout`].
+        total_timeout: Duration,
+        /// See [`Settings::min_speed`].
+        min_speed: ByteSize,
+        /// See [`Settings::min_speed_window`].
+        min_speed_window: Duration,
+        /// See [`Settings::max_bytes`].
+        max_bytes: ByteSize,
+        /// See [`Settings::redirects`].
+        redirects: u32,
+        /// See [`Settings::refresh_after`].
+        refresh_after: Duration,
+    }
+
+    /// See [`Settings::per_host`].
+    pub fn concurrency(&self) -> NonZeroUsize {
+        let own = self.host.and_then(|host| host.concurrency);
+        own.unwrap_or(self.fetch.per_host)
+    }
+
+    /// See [`Settings::user_agent`].
+    pub fn user_agent(&self) -> &'a HeaderValue {
+        let own = self.host.and_then(|host| host.user_agent.as_ref());
+        own.unwrap_or(&self.fetch.user_agent)
+    }
+}
+
+impl Settings {
+    /// What holds for `host`, as [`Url::host_str`] prints it.
+    pub fn of_host<'a>(&'a self, hosts: &'a Hosts, host: &str) -> Effective<'a> {
+        Effective {
+            fetch: self,
+            host: hosts.get(host),
+        }
+    }
+
+    /// What holds for the host of `url`.
+    pub fn of<'a>(&'a self, hosts: &'a Hosts, url: &Url) -> Effective<'a> {
+        self.of_host(hosts, url.host_str().unwrap_or_default())
+    }
 }
 
 /// `[hosts]`: settings by host name.
@@ -350,6 +440,20 @@ fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         ));
     }
     Ok(duration)
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+fn some_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    positive(deserializer).map(Some)
+}
+
+fn some_header_value<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<HeaderValue>, D::Error> {
+    header_value(deserializer).map(Some)
 }
 
 fn header_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {

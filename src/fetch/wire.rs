@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service};
 use url::{Host, Url};
 
+use super::body::Limits;
 use super::classify;
 use super::error::{Cause, FetchError, Phase, SetupError};
 use super::guard::Guard;
@@ -45,7 +46,6 @@ pub(super) struct Wire {
     resolver: Resolver,
     proxies: Proxies,
     connect_timeout: Duration,
-    idle_timeout: Duration,
 }
 
 /// An answer's head, and the timer that waited for it, to be used again for the body.
@@ -71,7 +71,6 @@ impl Wire {
             resolver,
             proxies,
             connect_timeout: settings.connect_timeout,
-            idle_timeout: settings.idle_timeout,
         })
     }
 
@@ -146,7 +145,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends a GET and waits for the answer's head, at most until `deadline`.
+    /// Sends a GET and waits for the answer's head, as long as `limits` allow.
     ///
     /// `url` is the request's URL as messages name it.
     pub(super) async fn execute(
@@ -154,13 +153,14 @@ impl Wire {
         admitted: Admitted,
         url: &Url,
         headers: HeaderMap,
-        deadline: Deadline,
+        limits: Limits,
     ) -> Result<Head, FetchError> {
         let Admitted { url: bare, proxy } = admitted;
+        let Limits { idle, deadline, .. } = limits;
         let mut request = reqwest::Request::new(Method::GET, bare);
         *request.headers_mut() = headers;
         let start = Instant::now();
-        let mut sleep = Box::pin(sleep_until((start + self.idle_timeout).min(deadline.at)));
+        let mut sleep = Box::pin(sleep_until((start + idle).min(deadline.at)));
         let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
             let mut pending = pin!(self.http.execute(request));
             poll_fn(|cx| {
@@ -176,13 +176,13 @@ impl Wire {
                         Connect::Running => start + self.connect_timeout,
                         Connect::Done(at) => at,
                     };
-                    let silent_until = silent_since + self.idle_timeout;
+                    let silent_until = silent_since + idle;
                     let now = Instant::now();
                     if now >= deadline.at {
                         return Poll::Ready(Err((Phase::Total, deadline.limit)));
                     }
                     if now >= silent_until {
-                        return Poll::Ready(Err((Phase::Head, self.idle_timeout)));
+                        return Poll::Ready(Err((Phase::Head, idle)));
                     }
                     sleep.as_mut().reset(silent_until.min(deadline.at));
                 }

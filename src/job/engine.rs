@@ -1,7 +1,6 @@
 //! The machinery that all jobs of a process share.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,6 @@ pub struct Engine {
     pub(super) catalog: Catalog,
     pub(super) registry: Registry,
     pub(super) settings: Settings,
-    pub(super) refresh_after: Duration,
     tasks: JoinSet<()>,
     _locks: [StoreLock; 2],
 }
@@ -73,12 +71,7 @@ impl Engine {
         }
         let client = Arc::new(Client::new(config.fetch, config.hosts)?);
         let (to_keeper, finished) = mpsc::channel(keeper::QUEUE);
-        let cx = Context::new(
-            client,
-            store.clone(),
-            config.fetch.max_bytes.as_u64(),
-            config.fetch.body_memory.as_u64(),
-        );
+        let cx = Context::new(client, store.clone(), config.fetch.body_memory.as_u64());
         let shared = Arc::new(Shared {
             cx,
             robots: Robots::default(),
@@ -105,14 +98,12 @@ impl Engine {
             commit_files: config.storage.commit_files.get(),
         };
         tasks.spawn(keeper.run(finished));
-        let (settings, refresh_after) = (config.job.clone(), config.fetch.refresh_after);
         Ok(Self {
             shared,
             store,
             catalog,
             registry,
-            settings,
-            refresh_after,
+            settings: config.job.clone(),
             tasks,
             _locks: [lock, catalog_lock],
         })
@@ -159,13 +150,10 @@ fn limits(config: &Setup<'_>) -> impl Fn(&str) -> Limits + Send + Sync + 'static
             Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
             _ => lane,
         };
-        let host = hosts.get(host);
-        let rate = host.and_then(|host| host.rate).unwrap_or(fetch.rate);
+        let settings = fetch.of_host(&hosts, host);
         Limits {
-            concurrency: host
-                .and_then(|host| host.concurrency)
-                .map_or(fetch.per_host.get(), NonZeroUsize::get),
-            interval: interval(rate),
+            concurrency: settings.concurrency().get(),
+            interval: interval(settings.rate()),
             // No host lives to see so many rounds of faults.
             down_after: match fetch.host_down_after {
                 0 => u32::MAX,

@@ -3,7 +3,6 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::Semaphore;
@@ -77,7 +76,6 @@ pub(super) struct Planner {
     pub(super) store: Store,
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
-    pub(super) refresh_after: Duration,
     /// The keeper may wait for what the plan brings; `None` while it waits itself.
     pub(super) coming: Option<OneComing>,
 }
@@ -187,9 +185,9 @@ impl Planner {
                 return Ok(false);
             }
             let fresh = !self.job.refresh
-                && known
-                    .as_ref()
-                    .is_some_and(|known| known.is_fresh(now, self.refresh_after));
+                && known.as_ref().is_some_and(|known| {
+                    known.is_fresh(now, self.shared.settings_of(&target.url).refresh_after())
+                });
             let ticket = Box::new(Ticket {
                 job: self.job.clone(),
                 seq: planned.targets,

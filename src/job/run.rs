@@ -215,7 +215,6 @@ impl Running<'_> {
             store: self.engine.store.clone(),
             job: self.job.clone(),
             shard: spec.shard,
-            refresh_after: self.engine.refresh_after,
             coming: Some(self.engine.shared.coming.one()),
         };
         // Dropping the set, on whatever way out, ends the plan.

@@ -236,7 +236,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     if ticket.moved_to.is_none() {
         ticket.attempts += 1;
     }
-    let robots = shared.robots_of(ticket.url());
+    let robots = shared.settings_of(ticket.url()).robots();
     if robots {
         match shared.robots.allows(&shared.cx.client, ticket.url()).await {
             Ok(true) => {}
@@ -265,9 +265,8 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         Ok(answer) => return Attempt::Answer(answer),
         Err(failure) => return Attempt::Failed(failure),
     };
-    let trail = ticket
-        .trail
-        .get_or_insert_with(|| Trail::new(shared.fetch.redirects));
+    let redirects = shared.settings_of(&ticket.target.url).redirects();
+    let trail = ticket.trail.get_or_insert_with(|| Trail::new(redirects));
     let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
     if let Err(error) = trail.follow(from, &location) {
         return Attempt::Failed(no_answer(error));
@@ -285,16 +284,9 @@ fn no_answer(error: FetchError) -> Failure {
 }
 
 impl Shared {
-    fn robots_of(&self, url: &Url) -> bool {
-        let host = self.hosts.get(url.host_str().unwrap_or_default());
-        host.and_then(|host| host.robots)
-            .unwrap_or(self.fetch.robots)
-    }
-
-    fn retries_of(&self, url: &Url) -> u32 {
-        let host = self.hosts.get(url.host_str().unwrap_or_default());
-        host.and_then(|host| host.retries)
-            .unwrap_or(self.fetch.retries)
+    /// The settings for the host of `url`.
+    pub(super) fn settings_of(&self, url: &Url) -> fetch::Effective<'_> {
+        self.fetch.of(&self.hosts, url)
     }
 
     /// What a failure says about the host.
@@ -398,7 +390,7 @@ impl Shared {
                 elapsed.as_secs_f64()
             );
         }
-        if retriable && ticket.attempts <= self.retries_of(&ticket.target.url) {
+        if retriable && ticket.attempts <= self.settings_of(&ticket.target.url).retries() {
             tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
             let from = ticket.url().clone();
             ticket.partial = failure.partial.map(|partial| (from, partial));
