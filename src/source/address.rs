@@ -183,6 +183,21 @@ pub(super) fn shown(text: &str) -> String {
         .collect()
 }
 
+/// Whether no `@` can end credentials: in a mail address, and in a path without a scheme, such as
+/// `example.org/cat@2x.png`.
+fn is_harmless(text: &str, last_at: usize) -> bool {
+    let before = text[..last_at].strip_prefix("mailto:");
+    let before = before.unwrap_or(&text[..last_at]);
+    let in_path = before
+        .split('@')
+        .next()
+        .is_some_and(|start| start.contains('/'));
+    let in_mail = !before.contains(['/', '@']) && !text[last_at..].contains('/');
+    (in_path || in_mail)
+        && !before.contains("//")
+        && !before.contains(|c: char| c.is_whitespace() || ":\\\"'<>".contains(c))
+}
+
 /// Masks what may be credentials, in a text that need not be a URL at all.
 ///
 /// What stands before an `@` back to a slash, quote or space goes; so does everything from `//` on
@@ -191,6 +206,9 @@ fn mask(text: &str) -> Cow<'_, str> {
     let Some(last_at) = text.rfind('@') else {
         return Cow::Borrowed(text);
     };
+    if is_harmless(text, last_at) {
+        return Cow::Borrowed(text);
+    }
     let authority = text.find("//").map(|at| at + 2);
     if let Some(begin) = authority
         && begin < last_at
@@ -332,6 +350,11 @@ mod tests {
             "https://ann:secret@x@example.org:x/",
             "https:ann:secret@example.org:x",
             "see <https://ann:secret@example.org:x>",
+            "secret@example.org/a",
+            "mailto:ann:secret@example.org",
+            "a/b ann:secret@example.org",
+            "a/ann:secret@example.org",
+            "//secret@example.org",
             "猫\u{3000}ann:secret@example.org",
         ] {
             assert!(!shown(text).contains("secret"), "{text} -> {}", shown(text));
@@ -345,6 +368,13 @@ mod tests {
             }
         }
         assert_eq!(shown("https://example.org:x/@ann/1"), "https://***@ann/1");
+        for text in [
+            "ann@example.org",
+            "mailto:ann@example.org",
+            "example.org/@ann/cat@2x.png",
+        ] {
+            assert_eq!(shown(text), text);
+        }
         assert_eq!(shown("a\0b"), "a\u{fffd}b");
         assert_eq!(shown(&"ü".repeat(500)).chars().count(), 200);
     }
