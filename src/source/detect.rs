@@ -272,6 +272,9 @@ fn by_first_line(text: &[u8]) -> ListFormat {
             return format;
         }
     }
+    if Column::of(line.trim().trim_matches('"')).may_hold_url() {
+        return ListFormat::Csv;
+    }
     if text[0] == b'"' && serde_json::from_str::<String>(line.trim()).is_ok() {
         return ListFormat::Jsonl;
     }
@@ -301,7 +304,9 @@ mod tests {
             (" \n\t\n", Text),
             ("https://example.org/a,b\n", Text),
             ("# url,name\nhttps://example.org/", Text),
-            ("url\nhttps://example.org/", Text),
+            ("url\nhttps://example.org/", Csv),
+            ("\"Image URL\"\r\nhttps://example.org/", Csv),
+            ("cat\nhttps://example.org/", Text),
             ("<https://example.org/>\n", Text),
             ("hello", Text),
             ("url,name\n", Csv),
