@@ -670,6 +670,65 @@ fn a_sitemap_index_leads_to_its_sitemaps() {
 }
 
 #[test]
+fn a_sitemap_that_is_gone_does_not_take_the_others_with_it() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let lists = Site::start({
+        let picture = site.url("/1");
+        move |asked| {
+            let host = asked.header("host").unwrap();
+            match asked.path.as_str() {
+                "/index.xml" => Answer::ok(format!(
+                    "<sitemapindex><sitemap><loc>http://{host}/gone.xml</loc></sitemap>\
+                     <sitemap><loc>http://{host}/there.xml</loc></sitemap></sitemapindex>"
+                )),
+                "/there.xml" => {
+                    Answer::ok(format!("<urlset><url><loc>{picture}</loc></url></urlset>"))
+                }
+                _ => Answer::status(404),
+            }
+        }
+    });
+    sandbox
+        .fetch(&[&lists.url("/index.xml")])
+        .expect(1)
+        .says(&[&lists.url("/gone.xml"), "404"]);
+    assert_eq!(stored(&sandbox), [1]);
+}
+
+#[test]
+fn an_answer_that_is_no_list_is_an_error_and_no_target() {
+    for answer in ["{\"error\": \"no such list\"}", "Not found\n"] {
+        let (sandbox, lists) = (Sandbox::new(), Site::start(move |_| Answer::ok(answer)));
+        let run = sandbox.fetch(&[&lists.url("/list")]).expect(1);
+        assert_eq!(run.count("targets"), 0, "{run}");
+        run.says(&[&lists.url("/list"), "without a URL"]);
+    }
+}
+
+#[test]
+fn a_table_of_one_column_is_known_by_its_header() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let list = format!("url\n{}\n", site.url("/1"));
+    let run = sandbox.run_fed(list, &sandbox.fetch_args(&["-"])).expect(0);
+    assert_eq!(run.count("targets"), 1);
+}
+
+#[test]
+fn a_column_that_cannot_be_used_is_named() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let url = site.url("/1");
+    for (row, column) in [
+        (format!("{url},zz,"), "column `sha256`"),
+        (format!("{url},,../up"), "column `album`"),
+    ] {
+        let list = format!("url,sha256,album\n{row}\n");
+        let report = sandbox.fetch_list(list, 3, &[]);
+        let detail = report.only()["detail"].as_str().unwrap();
+        assert!(detail.contains(column), "{detail}");
+    }
+}
+
+#[test]
 fn entities_of_a_list_are_neither_expanded_without_end_nor_fetched() {
     let sandbox = Sandbox::new();
     let mut bomb = String::from("<?xml version=\"1.0\"?><!DOCTYPE urlset [<!ENTITY a0 \"x\">");

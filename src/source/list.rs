@@ -15,10 +15,14 @@ use crate::source::detect::{self, Hints};
 use crate::source::error::{SourceError, Stop};
 use crate::source::remote::{self, Follow};
 use crate::source::sink::{CHUNKS_WAITING, Message, SharedSink, Sink};
-use crate::source::{Entry, ListFormat, Source, format};
+use crate::source::{CHUNK_ENTRIES, Entry, ListFormat, Source, format};
+use crate::target::Reason;
 
 /// Sitemaps that may wait to be read: what one sitemap index may name (sitemaps.org, "Sitemap index").
 const MAX_SITEMAPS: usize = 50_000;
+
+/// Sitemaps of an index that may fail one after the other before the rest is not tried: each may cost a minute.
+const MAX_FAILED_IN_A_ROW: u32 = 10;
 
 /// An open list. Dropping it ends the thread that parses it, and the request that brings it.
 ///
@@ -28,6 +32,10 @@ pub struct List {
     part: Part,
     /// What is read when the part ends.
     later: VecDeque<Next>,
+    /// Why a sitemap that an index names could not be read: the first, told at the end. Others go to the log.
+    failed: Option<SourceError>,
+    /// How many of them came one after the other.
+    failed_in_a_row: u32,
     ended: bool,
 }
 
@@ -39,8 +47,10 @@ struct Part {
     messages: mpsc::Receiver<Message>,
     /// The sitemaps that a sitemap index names.
     sitemaps: VecDeque<Url>,
-    /// Whether every entry has been handed out, and the part has ended well.
+    /// Whether every entry has been handed out, and the part has ended.
     complete: bool,
+    /// Lines of a remote list that are no URLs, as long as there is none that is: it may be no list.
+    doubtful: Option<Vec<Entry>>,
     /// How they are fetched; `None` where the list is no remote one.
     follow: Option<Follow>,
     /// Feeds the thread, where bytes come from asynchronous code.
@@ -68,6 +78,7 @@ impl List {
     /// # Errors
     ///
     /// When the list cannot be read to its end, after all entries before that place. Nothing follows then.
+    /// Of a sitemap index, the sitemaps that can be read come before the error about one that cannot.
     pub async fn next_chunk(&mut self) -> Result<Option<Vec<Entry>>, SourceError> {
         while !self.ended {
             if self.part.complete {
@@ -77,14 +88,24 @@ impl List {
                 continue;
             }
             match self.part.messages.recv().await {
-                Some(Message::Entries(entries)) => return Ok(Some(entries)),
+                Some(Message::Entries(entries)) => match self.part.believe(entries) {
+                    Ok(None) => {}
+                    Ok(entries) => return Ok(entries),
+                    Err(error) => self.lose_part(error)?,
+                },
                 Some(Message::Sitemap(url)) => {
                     if let Err(error) = self.part.note_sitemap(url) {
-                        return self.fail(error);
+                        self.lose_part(error)?;
                     }
                 }
-                Some(Message::End(Ok(()))) => self.part.complete = true,
-                Some(Message::End(Err(error))) => return self.fail(error),
+                Some(Message::End(Ok(()))) => match self.part.not_a_list() {
+                    Some(error) => self.lose_part(error)?,
+                    None => {
+                        self.part.complete = true;
+                        self.failed_in_a_row = 0;
+                    }
+                },
+                Some(Message::End(Err(error))) => self.lose_part(error)?,
                 None => {
                     let name = self.part.name.clone();
                     return self.fail(SourceError::Stopped { name });
@@ -104,10 +125,18 @@ impl List {
         let list = match self.later.front() {
             None => {
                 self.ended = true;
-                return Ok(());
+                return self.failed.take().map_or(Ok(()), Err);
             }
             Some(Next::Source(source)) => source.open().await?,
-            Some(Next::Sitemap(url, follow)) => remote::open(url, None, follow.clone()).await?,
+            Some(Next::Sitemap(url, follow)) => {
+                match remote::open(url, None, follow.clone()).await {
+                    Ok(list) => list,
+                    Err(error) => {
+                        self.later.pop_front();
+                        return self.note_lost(error);
+                    }
+                }
+            }
         };
         self.later.pop_front();
         self.part = list.part;
@@ -126,7 +155,35 @@ impl List {
     /// Lets the sitemaps that this list may name be fetched.
     pub(super) fn following(mut self, follow: Follow) -> Self {
         self.part.follow = Some(follow);
+        let is_xml = matches!(self.part.format, ListFormat::Sitemap | ListFormat::Feed);
+        self.part.doubtful = (!is_xml).then(Vec::new);
         self
+    }
+
+    /// Goes on behind a sitemap of an index that cannot be read; any other list ends there.
+    fn lose_part(&mut self, error: SourceError) -> Result<(), SourceError> {
+        if !self.part.follow.as_ref().is_some_and(Follow::is_child) {
+            return self.fail(error);
+        }
+        self.part.messages.close();
+        self.part.complete = true;
+        self.note_lost(error).or_else(|error| self.fail(error))
+    }
+
+    fn note_lost(&mut self, error: SourceError) -> Result<(), SourceError> {
+        self.failed_in_a_row += 1;
+        let first = match self.failed.take() {
+            None => error,
+            Some(first) => {
+                tracing::warn!("another sitemap of the index is left out: {error}");
+                first
+            }
+        };
+        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW {
+            return Err(first);
+        }
+        self.failed = Some(first);
+        Ok(())
     }
 
     fn fail<T>(&mut self, error: SourceError) -> Result<T, SourceError> {
@@ -137,6 +194,36 @@ impl List {
 }
 
 impl Part {
+    /// Holds back lines that are no URLs until one is. What has none is no list.
+    fn believe(&mut self, entries: Vec<Entry>) -> Result<Option<Vec<Entry>>, SourceError> {
+        let Some(doubtful) = &mut self.doubtful else {
+            return Ok(Some(entries));
+        };
+        doubtful.extend(entries);
+        let is_url = |entry: &Entry| match entry {
+            Entry::Target(_) => true,
+            Entry::Invalid(invalid) => invalid.reason != Reason::InvalidUrl,
+        };
+        if doubtful.iter().any(is_url) {
+            return Ok(self.doubtful.take());
+        }
+        if doubtful.len() < CHUNK_ENTRIES {
+            return Ok(None);
+        }
+        self.not_a_list().map_or(Ok(None), Err)
+    }
+
+    fn not_a_list(&self) -> Option<SourceError> {
+        let Some(Entry::Invalid(first)) = self.doubtful.as_ref()?.first() else {
+            return None;
+        };
+        Some(SourceError::NotAList {
+            name: self.name.clone(),
+            what: format!("a text without a URL (it begins with `{}`)", first.text),
+            advice: "open it in a browser: it may be an error message".to_owned(),
+        })
+    }
+
     fn note_sitemap(&mut self, url: Url) -> Result<(), SourceError> {
         let refuse = |detail: String| {
             Err(SourceError::SitemapIndex {
@@ -254,10 +341,13 @@ async fn on_thread(
             messages,
             sitemaps: VecDeque::new(),
             complete: false,
+            doubtful: None,
             follow: None,
             _pump: pump,
         },
         later: VecDeque::new(),
+        failed: None,
+        failed_in_a_row: 0,
         ended: false,
     })
 }

@@ -123,6 +123,11 @@ impl Follow {
         }
     }
 
+    /// Whether a sitemap index named this list.
+    pub(super) fn is_child(&self) -> bool {
+        self.depth > 0
+    }
+
     /// Whether what this list names is too deep.
     pub(super) fn is_deepest(&self) -> bool {
         self.depth >= MAX_DEPTH

@@ -342,6 +342,27 @@ fn remote(path: &str) -> RemoteSource {
             index("<urlset><url><loc>https://a.example/2</loc></url></urlset>"),
         ),
         (
+            "/some",
+            index(
+                "<sitemapindex><sitemap><loc>https://h.example/404</loc></sitemap><sitemap><loc>\
+            https://h.example/sorry</loc></sitemap><sitemap><loc>https://h.example/cut.xml</loc></sitemap>\
+            <sitemap><loc>https://h.example/two</loc></sitemap></sitemapindex>",
+            ),
+        ),
+        (
+            "/cut.xml",
+            index("<urlset><url><loc>https://a.example/1</loc></url>CUT"),
+        ),
+        (
+            "/error",
+            ("application/json", "{\"error\": \"no such list\"}"),
+        ),
+        ("/sorry", ("text/plain", "Not found\n")),
+        (
+            "/late",
+            ("text/plain", "Pictures\n\nhttps://a.example/1\nx\n"),
+        ),
+        (
             "/loop",
             index(
                 "<sitemapindex><sitemap><loc>https://h.example/loop</loc></sitemap></sitemapindex>",
@@ -391,6 +412,40 @@ async fn the_sitemaps_of_an_index_are_followed_but_not_for_ever() {
     assert!(
         with_causes(&error)
             .contains("cannot fetch the list `https://h.example/404`: it answered 404")
+    );
+}
+
+#[tokio::test]
+async fn the_sitemaps_that_can_be_read_come_before_the_error_about_one_that_cannot() {
+    let (entries, error) = drain(remote("/some").open().await.unwrap()).await;
+    assert_eq!(
+        shorts(&entries),
+        ["1 https://a.example/1", "1 https://a.example/2"]
+    );
+    let text = with_causes(&error.unwrap());
+    assert!(text.contains("`https://h.example/404`"), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_single_url_is_no_list() {
+    for (path, begins) in [("/error", "no such list"), ("/sorry", "`Not found`")] {
+        let (entries, error) = drain(remote(path).open().await.unwrap()).await;
+        assert!(entries.is_empty(), "{path}: {entries:?}");
+        let text = error.unwrap().to_string();
+        assert!(
+            text.contains("without a URL") && text.contains(begins),
+            "{text}"
+        );
+    }
+    let (entries, error) = drain(remote("/late").open().await.unwrap()).await;
+    assert!(error.is_none());
+    assert_eq!(
+        shorts(&entries),
+        [
+            "1 !invalid-url Pictures",
+            "3 https://a.example/1",
+            "4 !invalid-url x"
+        ]
     );
 }
 

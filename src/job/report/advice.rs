@@ -7,7 +7,7 @@ use crate::target::Reason;
 /// The reason in a few words, for headings.
 pub const fn meaning(reason: Reason) -> &'static str {
     match reason {
-        Reason::InvalidUrl => "the line is no URL",
+        Reason::InvalidUrl => "the line is no URL, or a column of it cannot be used",
         Reason::UnsupportedScheme => "neither http nor https",
         Reason::DeniedAddress => "the address is not on the public Internet",
         Reason::Dns => "the host name does not resolve",
