@@ -1156,4 +1156,24 @@ fn the_demo_ends_as_expected_without_network() {
     assert!(run.out().contains("as expected"), "{run}");
     assert!(!run.out().contains("NOT"), "{run}");
     assert!(sandbox.path("demo/report.html").exists());
+    // Again in the same folder, whatever the settings of the place.
+    sandbox.write(
+        "gannet.toml",
+        "[image]\ncheck = \"sniff\"\nformats = [\"png\"]\n[naming]\ntemplate = \"x/{name}\"\n\
+         [catalog]\nurl = \"sqlite:other.db\"\n[job]\nalbum = \"mine\"\n",
+    );
+    let run = sandbox
+        .run(["demo", "-o", "demo", "--progress", "never"])
+        .expect(0);
+    assert!(run.out().contains("15  unchanged"), "{run}");
+    assert!(!run.out().contains("NOT"), "{run}");
+    assert!(!sandbox.path("other.db").exists());
+    // The port of the first run may be taken: the same pictures then have other URLs.
+    let list = String::from_utf8(sandbox.read("demo/list.txt")).unwrap();
+    let (_, rest) = list.split_once("http://").unwrap();
+    let _taken = std::net::TcpListener::bind(rest.split_once('/').unwrap().0).unwrap();
+    let run = sandbox
+        .run(["demo", "-o", "demo", "--progress", "never"])
+        .expect(0);
+    assert!(run.out().contains("15  stored"), "{run}");
 }

@@ -86,7 +86,17 @@ struct Usage(String);
 
 /// Loads the settings: built-in, file, environment, `--set`, and `flags` last.
 fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded> {
-    let mut sets = global.set.clone();
+    load_pinned(global, Vec::new(), flags)
+}
+
+/// The same with `pins` between the environment and `--set`.
+fn load_pinned(
+    global: &Global,
+    pins: Vec<(String, String)>,
+    flags: Vec<(String, String)>,
+) -> anyhow::Result<Loaded> {
+    let mut sets = pins;
+    sets.extend_from_slice(&global.set);
     let typed = sets.len();
     sets.extend(flags);
     if let Some(format) = global.log_format {

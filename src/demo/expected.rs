@@ -3,7 +3,8 @@
 use crate::naming::NameFrom;
 use crate::target::{Outcome, Reason};
 
-/// What must become of one line of the demo's list on a first run, with the default settings.
+/// What must become of one line of the demo's list with the default settings. What is stored on the first run is
+/// unchanged on the next ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expectation {
     /// The URL's path; it begins with `/`.

@@ -44,7 +44,20 @@ impl DemoOrigin {
     ///
     /// When no port can be bound.
     pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_again("").await
+    }
+
+    /// The same, if possible on the port of an earlier [`list`](Self::list), so that its URLs are known.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_again(earlier: &str) -> io::Result<Self> {
+        let earlier = TcpListener::bind((Ipv4Addr::LOCALHOST, port_of(earlier)));
+        let listener = match earlier.await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
+        };
         let address = listener.local_addr()?;
         let site = Arc::new(Site::new().await?);
         let stop = CancellationToken::new();
@@ -92,6 +105,13 @@ impl Drop for DemoOrigin {
         self.stop.cancel();
         self.server.abort();
     }
+}
+
+/// The port of the first URL of a list; 0 where there is none.
+fn port_of(list: &str) -> u16 {
+    let url = list.lines().find(|line| line.starts_with("http://"));
+    let url = url.and_then(|url| url::Url::parse(url).ok());
+    url.and_then(|url| url.port()).unwrap_or_default()
 }
 
 fn url(address: SocketAddr, path: &str) -> String {
