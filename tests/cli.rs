@@ -778,9 +778,15 @@ fn a_dry_run_touches_nothing() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     sandbox.write("list.txt", site.list(["/1", "/2"]) + "no url\n");
     let before = snapshot(&sandbox);
-    let run = sandbox
-        .fetch(&["list.txt", "--dry-run", "--report", "report.json"])
-        .expect(0);
+    let args = [
+        "fetch",
+        "-o",
+        "out",
+        "--allow-private",
+        "list.txt",
+        "--dry-run",
+    ];
+    let run = sandbox.run(args).expect(0);
     assert_eq!(run.out().matches(&site.url("/")).count(), 2, "{run}");
     assert!(run.out().contains("line 3"), "{run}");
     assert_eq!(snapshot(&sandbox), before);
@@ -789,9 +795,38 @@ fn a_dry_run_touches_nothing() {
     sandbox.fetch(&["list.txt"]).expect(3);
     site.forget();
     let before = snapshot(&sandbox);
-    let run = sandbox.fetch(&["list.txt", "--dry-run"]).expect(0);
+    let run = sandbox.run(args).expect(0);
     assert!(!run.out().contains("fetch  "), "known URLs: {run}");
     assert_eq!(snapshot(&sandbox), before);
+    assert_eq!(site.total(), 0);
+}
+
+#[test]
+fn a_dry_run_tells_reports_and_scripts_what_would_be_done() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
+    sandbox.fetch_list(site.list(["/1", "/2"]), 0, &[]);
+    let name = &sandbox.names()[0];
+    let lost = sandbox.read(sandbox.store().join(name)) == png(1);
+    std::fs::remove_file(sandbox.store().join(name)).unwrap();
+    site.forget();
+    let (lost, kept) = if lost { ("/1", "/2") } else { ("/2", "/1") };
+    let list = site.list(["/1", "/2", "/3"]) + "no url\n";
+    let fresh = ["--dry-run", "--set", "fetch.refresh_after=1h"];
+    let report = sandbox.fetch_list(&list, 0, &fresh);
+    assert_eq!(
+        report.run.json()["would"],
+        serde_json::json!({"fetch": 2, "ask": 0, "fresh": 1})
+    );
+    let would = |path: &str| report.of(&site.url(path))["would"].clone();
+    assert_eq!(would(lost), "fetch", "its file is gone");
+    assert_eq!(would(kept), "fresh");
+    assert_eq!(would("/3"), "fetch");
+    assert_eq!(report.of(&site.url(kept))["outcome"], "unchanged");
+    assert_eq!(report.of("no url")["reason"], "invalid-url");
+    assert_eq!(report.count("targets"), 4);
+    assert_eq!(report.whole["counts"], report.run.json()["counts"]);
+    let report = sandbox.fetch_list(&list, 0, &["--dry-run"]);
+    assert_eq!(report.of(&site.url(kept))["would"], "ask");
     assert_eq!(site.total(), 0);
 }
 

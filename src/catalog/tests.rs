@@ -252,7 +252,7 @@ async fn failures_are_counted_and_listed_as_they_are_defined() {
             ..record(job, n as u64, &format!("http://a.example/{n}"), outcome)
         })
         .collect();
-    catalog.record(&batch, Utc::now()).await.unwrap();
+    catalog.record(batch.clone(), Utc::now()).await.unwrap();
     let is_failure = |record: &&Record| record.outcome.is_failure(record.reason);
     let failures: Vec<u64> = batch.iter().filter(is_failure).map(|r| r.seq).collect();
     let listed = catalog
@@ -288,16 +288,16 @@ async fn a_full_disk_is_told_from_other_faults() {
     let (_folder, catalog) = catalog().await;
     let url = format!("http://a.example/{}", "a".repeat(1 << 20));
     let job = begin(&catalog).await;
-    let mut db = catalog.pool.acquire().await.unwrap();
     for (statement, reason) in [
         ("PRAGMA max_page_count = 1", Reason::StoreFull),
         ("DROP TABLE urls", Reason::StoreError),
     ] {
-        sqlx::query(statement).execute(&mut *db).await.unwrap();
-        let batch = [record(job, 0, &url, Outcome::Failed)];
-        let error = super::record::write(&mut db, &batch, Utc::now())
+        catalog
+            .write("prepare the fault", move |db| db.execute_batch(statement))
             .await
-            .unwrap_err();
+            .unwrap();
+        let batch = vec![record(job, 0, &url, Outcome::Failed)];
+        let error = catalog.record(batch, Utc::now()).await.unwrap_err();
         assert_eq!(error.reason(), reason, "{error:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! `gannet fetch`: one pass over a list.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Stdout, Write as _};
 use std::sync::Arc;
 
 use super::args::{Fetch, Global};
@@ -9,9 +9,9 @@ use super::{Usage, exit, load, start_log};
 use crate::config::{Config, nearest};
 use crate::downloader::{self, Registry};
 use crate::fetch::Client;
-use crate::job::progress::Progress;
-use crate::job::report::Reports;
-use crate::job::{Ending, Engine, Spec, Summary, rehearse};
+use crate::job::progress::{Progress, Snapshot};
+use crate::job::report::{Head, Reports};
+use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, rehearse};
 use crate::source::{ChainSource, InlineSource, Source, parse_source};
 
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
@@ -117,7 +117,60 @@ fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<S
 async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
     let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
     let spec = spec(args, config, &client)?;
-    let stdout = std::io::stdout();
-    rehearse(&spec, config.setup(), &mut stdout.lock()).await?;
+    let mut told = Told {
+        reports: Reports::create(&args.report, &config.storage.root)?,
+        out: (!args.json).then(|| BufWriter::new(std::io::stdout())),
+    };
+    let rehearsed = rehearse(&spec, config.setup(), &mut told).await?;
+    if let Some(mut out) = told.out {
+        let (would, invalid) = (rehearsed.would, rehearsed.summary.counts.failed);
+        writeln!(
+            out,
+            "would fetch {}, ask about {}; {} fresh, {invalid} invalid",
+            would.fetch, would.ask, would.fresh
+        )?;
+        out.flush()?;
+    } else {
+        let json = serde_json::to_string(&rehearsed)?;
+        writeln!(std::io::stdout().lock(), "{json}")?;
+    }
     Ok(0)
+}
+
+/// Tells what a dry run finds: to the reports, and a line for each target to `out`.
+struct Told {
+    reports: Reports,
+    out: Option<BufWriter<Stdout>>,
+}
+
+impl Observer for Told {
+    fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
+        Ok(self.reports.begin(head)?)
+    }
+
+    fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        for item in items {
+            self.reports.item(item)?;
+            let Some(out) = &mut self.out else { continue };
+            if let Some(would) = item.would {
+                writeln!(out, "{:7}  {}", would.as_str(), item.url)?;
+            } else {
+                let detail = item.detail.as_deref().unwrap_or_default();
+                match item.line {
+                    Some(line) => writeln!(out, "invalid  line {line}: {detail}")?,
+                    None => writeln!(out, "invalid  {}: {detail}", item.url)?,
+                }
+            }
+        }
+        if let Some(out) = &mut self.out {
+            out.flush()?;
+        }
+        Ok(self.reports.flush()?)
+    }
+
+    fn tick(&mut self, _: &Snapshot) {}
+
+    fn end(&mut self, summary: &Summary) -> anyhow::Result<()> {
+        Ok(self.reports.end(summary)?)
+    }
 }

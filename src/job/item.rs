@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
+use crate::source::Invalid;
 use crate::target::{AlbumName, Outcome, Reason, Sha256};
 
 pub use crate::target::{Counts, State};
@@ -71,6 +72,9 @@ pub struct Item {
     /// The group that the list puts it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<str>>,
+    /// What would be done about it; only in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would: Option<Would>,
     /// The list's other columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
@@ -99,7 +103,41 @@ impl Item {
             line: None,
             active: false,
             group: None,
+            would: None,
             metadata: None,
+        }
+    }
+}
+
+impl From<Invalid> for Item {
+    fn from(invalid: Invalid) -> Self {
+        let mut item = Self::new(invalid.text, Outcome::Failed);
+        item.reason = Some(invalid.reason);
+        item.detail = Some(invalid.detail);
+        item.line = invalid.line;
+        item
+    }
+}
+
+/// What a job does about a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Would {
+    /// Fetch it: it is not known, or what is known of it is not there.
+    Fetch,
+    /// Ask the origin whether it changed.
+    Ask,
+    /// Nothing: its record is fresh.
+    Fresh,
+}
+
+impl Would {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Ask => "ask",
+            Self::Fresh => "fresh",
         }
     }
 }

@@ -42,9 +42,9 @@ use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
 
 pub use engine::{Engine, EngineError};
-pub use item::{Ending, Item, Summary};
+pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
-pub use rehearse::rehearse;
+pub use rehearse::{Plan, Rehearsed, rehearse};
 pub use run::Observer;
 
 /// `[job]`. Defaults are in `config/default.toml` and nowhere else.

@@ -1,22 +1,24 @@
 //! Reads a job's list and decides what is to be asked for.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::Semaphore;
 use url::Url;
 
 use super::coming::OneComing;
-use super::item::Item;
+use super::item::Would;
 use super::keeper::{Brought, Finished};
 use super::worker::{Shared, Ticket, lane_of};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, TargetKey};
 use crate::source::{Entry, Invalid, List};
 use crate::store::Store;
-use crate::target::{Outcome, Sha256, Target};
+use crate::target::{Sha256, Target};
 
 /// One of N shares of a list, cut by host: `2/4` is the second of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Whether lines that are no URLs belong to this share: the first one has them.
+    pub(super) fn has_invalid(self) -> bool {
+        self.index == 0
+    }
+
     /// Whether a URL belongs to this share. All URLs of a lane belong to one.
     pub(super) fn has(self, url: &Url) -> bool {
         let digest = Sha256::of(lane_of(url).as_bytes()).0;
@@ -122,7 +129,7 @@ impl Planner {
         let mut targets = Vec::with_capacity(chunk.len());
         for entry in chunk {
             match entry {
-                Entry::Invalid(invalid) if self.shard.is_none_or(|shard| shard.index == 0) => {
+                Entry::Invalid(invalid) if self.shard.is_none_or(|shard| shard.has_invalid()) => {
                     if !self.place().await {
                         return Ok(false);
                     }
@@ -159,22 +166,11 @@ impl Planner {
             targets.retain(|(key, _)| under_way.insert(*key));
             planned.repeats += (before - targets.len()) as u64;
         }
-        let keys = targets.iter().map(|(key, _)| *key).collect();
-        let mut known = self.catalog.known(keys).await?;
-        self.forget_missing_files(known.values_mut()).await?;
-        let now = Utc::now();
+        let wanted = targets.iter().map(|(key, target)| (*key, target));
+        let mut known = look_up(&self.catalog, &self.store, wanted).await?;
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
-            let mut known = known.remove(&key);
-            if let (Some(known), Some(promised)) = (&mut known, target.sha256)
-                && known
-                    .file
-                    .as_ref()
-                    .is_some_and(|file| file.sha256 != promised)
-            {
-                // The list promises other bytes than those at hand: neither a fresh record nor a 304 will do.
-                known.forget_validators();
-            }
+            let known = known.remove(&key);
             if known.as_ref().is_some_and(|known| known.job == self.job.id) {
                 planned.repeats += 1;
                 self.forget([key]);
@@ -184,10 +180,8 @@ impl Planner {
                 self.forget(std::iter::once(key).chain(targets.map(|(key, _)| key)));
                 return Ok(false);
             }
-            let fresh = !self.job.refresh
-                && known.as_ref().is_some_and(|known| {
-                    known.is_fresh(now, self.shared.settings_of(&target.url).refresh_after())
-                });
+            let refresh_after = self.shared.settings_of(&target.url).refresh_after();
+            let would = decide(known.as_ref(), self.job.refresh, refresh_after);
             let ticket = Box::new(Ticket {
                 job: self.job.clone(),
                 seq: planned.targets,
@@ -203,7 +197,7 @@ impl Planner {
                 _coming: self.shared.coming.one(),
             });
             planned.targets += 1;
-            if fresh {
+            if would == Would::Fresh {
                 self.shared.settle(ticket.confirm(None)).await;
                 continue;
             }
@@ -258,46 +252,75 @@ impl Planner {
         }
     }
 
-    /// A file that somebody removed or changed in size has to be brought again, whatever the origin says
-    /// about what was there.
-    async fn forget_missing_files(
-        &self,
-        known: impl Iterator<Item = &mut Known>,
-    ) -> Result<(), JobError> {
-        let mut known: Vec<&mut Known> = known.filter(|known| known.file.is_some()).collect();
-        let paths = known
-            .iter()
-            .filter_map(|known| Some(known.file.as_ref()?.path.clone()))
-            .collect();
-        let lengths = self.store.lengths(paths).await?;
-        for (known, length) in known.iter_mut().zip(lengths) {
-            if known
-                .file
-                .as_ref()
-                .is_some_and(|file| length != Some(file.bytes))
-            {
-                known.forget_validators();
-                if let Some(file) = &mut known.file {
-                    file.is_present = false;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn invalid(&self, invalid: Invalid, seq: u64) -> Finished {
-        let mut item = Item::new(invalid.text, Outcome::Failed);
-        item.reason = Some(invalid.reason);
-        item.detail = Some(invalid.detail);
-        item.line = invalid.line;
         Finished {
             job: self.job.clone(),
             seq,
             key: None,
             target: None,
-            item,
+            item: invalid.into(),
             meta: None,
             brought: Brought::Nothing,
         }
+    }
+}
+
+/// What is known of `targets`, without the validators of what has to be brought anew.
+pub(super) async fn look_up(
+    catalog: &Catalog,
+    store: &Store,
+    targets: impl Iterator<Item = (TargetKey, &Target)>,
+) -> Result<HashMap<TargetKey, Known>, JobError> {
+    let targets: Vec<_> = targets.collect();
+    let keys = targets.iter().map(|(key, _)| *key).collect();
+    let mut known = catalog.known(keys).await?;
+    forget_missing_files(store, known.values_mut()).await?;
+    for (key, target) in targets {
+        if let (Some(known), Some(promised)) = (known.get_mut(&key), target.sha256)
+            && known
+                .file
+                .as_ref()
+                .is_some_and(|file| file.sha256 != promised)
+        {
+            // The list promises other bytes than those at hand: neither a fresh record nor a 304 will do.
+            known.forget_validators();
+        }
+    }
+    Ok(known)
+}
+
+/// A file that somebody removed or changed in size has to be brought again, whatever the origin says
+/// about what was there.
+async fn forget_missing_files(
+    store: &Store,
+    known: impl Iterator<Item = &mut Known>,
+) -> Result<(), JobError> {
+    let mut known: Vec<&mut Known> = known.filter(|known| known.file.is_some()).collect();
+    let paths = known
+        .iter()
+        .filter_map(|known| Some(known.file.as_ref()?.path.clone()))
+        .collect();
+    let lengths = store.lengths(paths).await?;
+    for (known, length) in known.iter_mut().zip(lengths) {
+        if known
+            .file
+            .as_ref()
+            .is_some_and(|file| length != Some(file.bytes))
+        {
+            known.forget_validators();
+            if let Some(file) = &mut known.file {
+                file.is_present = false;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a target of which `known` is [looked up](look_up).
+pub(super) fn decide(known: Option<&Known>, refresh: bool, refresh_after: Duration) -> Would {
+    match known.filter(|known| known.file.is_some() && known.checked.is_some()) {
+        None => Would::Fetch,
+        Some(known) if !refresh && known.is_fresh(Utc::now(), refresh_after) => Would::Fresh,
+        Some(_) => Would::Ask,
     }
 }

@@ -1,86 +1,187 @@
 //! What a job would do, without doing it.
 
-use std::io::Write;
+use std::collections::HashMap;
 
 use chrono::Utc;
+use serde::Serialize;
+use uuid::Uuid;
 
-use super::{Setup, Spec};
+use super::item::{Counts, Item, State, Summary, Would};
+use super::plan::{decide, look_up};
+use super::report::{self, Head};
+use super::{Ending, JobError, Observer, Reasons, Setup, Spec};
 use crate::catalog::{Catalog, TargetKey};
 use crate::source::Entry;
-use crate::target::SafeUrl;
+use crate::store::Store;
+use crate::target::{Outcome, SafeUrl, Target};
 
-/// Reads the list and writes a line for each target to `out`: `fetch` (not known), `ask` (known, to be
-/// asked whether it changed), `fresh` (known, not to be asked), or `invalid`. The last line counts them.
-/// The store is looked at and not touched; a line that repeats an earlier one is listed again.
+/// What a rehearsal came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rehearsed {
+    /// The figures, as of a job: nothing is stored, and what would be asked for counts as `skipped`.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Targets by what would be done about them.
+    pub would: Plan,
+}
+
+/// Targets by what a job would do about them.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Plan {
+    /// To be fetched.
+    pub fetch: u64,
+    /// To be asked about.
+    pub ask: u64,
+    /// Known and fresh.
+    pub fresh: u64,
+}
+
+/// Reads the list and tells `observer` of each target what would be done about it, see [`Would`].
+///
+/// The store is looked at and not touched; a line that repeats an earlier one is told of again.
 ///
 /// # Errors
 ///
-/// When the list or the catalog cannot be read, or `out` cannot be written.
-pub async fn rehearse(spec: &Spec, config: Setup<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let root = &config.storage.root;
-    let catalog = match Catalog::path(config.catalog, root)?.exists() {
-        true => Some(Catalog::open(config.catalog, root).await?),
-        false => None,
+/// When the list, the catalog or the store cannot be read, or the observer fails. The observer hears of the end
+/// all the same.
+pub async fn rehearse(
+    spec: &Spec,
+    setup: Setup<'_>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Rehearsed> {
+    let head = Head {
+        job: Uuid::now_v7(),
+        source: spec.source.to_string(),
+        album: spec.album.clone(),
+        started: Utc::now(),
     };
-    let (mut fetch, mut ask, mut fresh, mut invalid) = (0_u64, 0_u64, 0_u64, 0_u64);
-    let mut list = spec.source.open().await?;
-    let now = Utc::now();
-    while let Some(chunk) = list.next_chunk().await? {
-        let keys: Vec<TargetKey> = chunk
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Target(target) => {
-                    let album = target.album.as_ref().or(spec.album.as_ref());
-                    Some(TargetKey::of(&target.url, album, target.name.as_deref()))
-                }
-                Entry::Invalid(_) => None,
-            })
-            .collect();
-        let known = match &catalog {
-            Some(catalog) => catalog.known(keys.clone()).await?,
-            None => Default::default(),
+    observer.begin(&head)?;
+    let mut rehearsal = Rehearsal {
+        spec,
+        setup,
+        observer,
+        counts: Counts::default(),
+        reasons: Reasons::new(),
+        would: Plan::default(),
+    };
+    let ended = rehearsal.read().await;
+    let summary = Summary {
+        version: report::VERSION,
+        job: head.job,
+        source: head.source,
+        album: head.album,
+        state: match ended {
+            Ok(()) => State::Completed,
+            Err(_) => State::Failed,
+        },
+        started: head.started,
+        finished: Utc::now(),
+        counts: rehearsal.counts,
+        repeats: 0,
+        bytes: 0,
+        reasons: rehearsal.reasons,
+        error: ended.as_ref().err().map(|error| format!("{error:#}")),
+        ending: Ending::Fine,
+    };
+    let would = rehearsal.would;
+    observer.end(&summary)?;
+    ended.map(|()| Rehearsed { summary, would })
+}
+
+struct Rehearsal<'a> {
+    spec: &'a Spec,
+    setup: Setup<'a>,
+    observer: &'a mut dyn Observer,
+    counts: Counts,
+    reasons: Reasons,
+    would: Plan,
+}
+
+impl Rehearsal<'_> {
+    async fn read(&mut self) -> anyhow::Result<()> {
+        let root = &self.setup.storage.root;
+        // Without a catalog nothing is known, and to open a store that is not there would make it.
+        let there = match Catalog::path(self.setup.catalog, root)?.exists()
+            && root.join(".gannet").join("stage").is_dir()
+        {
+            true => Some((
+                Catalog::open(self.setup.catalog, root).await?,
+                Store::open(self.setup.storage).await?,
+            )),
+            false => None,
         };
-        let mut keys = keys.into_iter();
-        for entry in chunk {
-            match entry {
-                Entry::Target(target) => {
-                    let known = keys
-                        .next()
-                        .and_then(|key| known.get(&key))
-                        .filter(|known| known.file.is_some());
-                    if spec.shard.is_some_and(|shard| !shard.has(&target.url)) {
-                        continue;
-                    }
-                    let (word, count) = match known {
-                        None => ("fetch", &mut fetch),
-                        Some(known)
-                            if !spec.refresh && known.is_fresh(now, config.fetch.refresh_after) =>
-                        {
-                            ("fresh", &mut fresh)
-                        }
-                        Some(_) => ("ask", &mut ask),
-                    };
-                    *count += 1;
-                    writeln!(out, "{word:7}  {}", SafeUrl::new(&target.url))?;
-                }
-                Entry::Invalid(line) => {
-                    invalid += 1;
-                    writeln!(
-                        out,
-                        "invalid  line {}: {}",
-                        line.line.unwrap_or_default(),
-                        line.detail
-                    )?;
+        let mut list = self.spec.source.open().await?;
+        while let Some(chunk) = list.next_chunk().await? {
+            let items = self.items(chunk, there.as_ref()).await?;
+            for item in &items {
+                self.counts.add(item.outcome);
+                if let Some(reason) = item.reason {
+                    *self.reasons.entry(reason).or_default() += 1;
                 }
             }
+            self.observer.items(&items)?;
         }
+        if let Some((catalog, _)) = there {
+            catalog.close().await;
+        }
+        Ok(())
     }
-    writeln!(
-        out,
-        "would fetch {fetch}, ask about {ask}; {fresh} fresh, {invalid} invalid"
-    )?;
-    if let Some(catalog) = catalog {
-        catalog.close().await;
+
+    /// What would become of a chunk, in its order.
+    async fn items(
+        &mut self,
+        chunk: Vec<Entry>,
+        there: Option<&(Catalog, Store)>,
+    ) -> Result<Vec<Item>, JobError> {
+        let spec = self.spec;
+        let key = |target: &Target| {
+            let album = target.album.as_ref().or(spec.album.as_ref());
+            TargetKey::of(&target.url, album, target.name.as_deref())
+        };
+        let targets = chunk.iter().filter_map(|entry| match entry {
+            Entry::Target(target) => Some((key(target), target)),
+            Entry::Invalid(_) => None,
+        });
+        let known = match there {
+            Some((catalog, store)) => look_up(catalog, store, targets).await?,
+            None => HashMap::new(),
+        };
+        let mut items = Vec::with_capacity(chunk.len());
+        for entry in chunk {
+            match entry {
+                Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
+                    let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
+                    let known = known.get(&key(&target));
+                    items.push(self.item(
+                        &target,
+                        decide(known, spec.refresh, settings.refresh_after()),
+                    ));
+                }
+                Entry::Invalid(invalid) if spec.shard.is_none_or(|s| s.has_invalid()) => {
+                    items.push(invalid.into());
+                }
+                Entry::Target(_) | Entry::Invalid(_) => {}
+            }
+        }
+        Ok(items)
     }
-    Ok(())
+
+    fn item(&mut self, target: &Target, would: Would) -> Item {
+        let (outcome, count) = match would {
+            Would::Fetch => (Outcome::Skipped, &mut self.would.fetch),
+            Would::Ask => (Outcome::Skipped, &mut self.would.ask),
+            Would::Fresh => (Outcome::Unchanged, &mut self.would.fresh),
+        };
+        *count += 1;
+        let mut item = Item::new(SafeUrl::new(&target.url).to_string(), outcome);
+        item.would = Some(would);
+        item.detail = match would {
+            Would::Fetch => Some("a dry run: it would be fetched".to_owned()),
+            Would::Ask => Some("a dry run: it would be asked whether it changed".to_owned()),
+            Would::Fresh => None,
+        };
+        item.line = target.line;
+        item.group = target.group.clone();
+        item
+    }
 }
