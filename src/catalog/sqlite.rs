@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior};
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion};
 use uuid::Uuid;
 
 use super::record::{self, Record};
@@ -68,6 +68,47 @@ impl Catalog {
                 writer: Mutex::new(writer),
                 reader: Mutex::new(reader),
             })))
+        })
+        .await
+    }
+
+    /// Opens a catalog that is there, to read it as it is: nothing is made, migrated or written.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, it cannot be opened, or was written by a newer version.
+    pub async fn open_to_read(settings: &Settings, root: &Path) -> Result<Self, CatalogError> {
+        let path = Self::path(settings, root)?;
+        blocking(move || {
+            // Not even a reader can do without the log's index beside the file, so this is not read-only.
+            let open = || {
+                let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                db.busy_timeout(BUSY)?;
+                db.pragma_update(None, "query_only", true)?;
+                Ok(Mutex::new(db))
+            };
+            let connections = open().and_then(|writer| {
+                Ok(Connections {
+                    writer,
+                    reader: open()?,
+                })
+            });
+            let connections = connections.map_err(|source| CatalogError::Open {
+                path: path.clone(),
+                source,
+            })?;
+            let version = {
+                let db = connections.reader.lock();
+                MIGRATIONS.current_version(&db.unwrap_or_else(PoisonError::into_inner))
+            };
+            let source = match version {
+                Ok(SchemaVersion::Outside(_)) => rusqlite_migration::Error::MigrationDefinition(
+                    MigrationDefinitionError::DatabaseTooFarAhead,
+                ),
+                Ok(_) => return Ok(Self(Arc::new(connections))),
+                Err(source) => source,
+            };
+            Err(CatalogError::Migrate { path, source })
         })
         .await
     }

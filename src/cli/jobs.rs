@@ -32,7 +32,7 @@ pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
             path.display()
         );
     }
-    let catalog = Catalog::open(&config.catalog, &config.storage.root).await?;
+    let catalog = Catalog::open_to_read(&config.catalog, &config.storage.root).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match &args.id {
         None => list(&catalog, args, &mut out).await?,

@@ -105,7 +105,7 @@ impl Rehearsal<'_> {
             && root.join(".gannet").join("stage").is_dir()
         {
             true => Some((
-                Catalog::open(self.setup.catalog, root).await?,
+                Catalog::open_to_read(self.setup.catalog, root).await?,
                 Store::open(self.setup.storage).await?,
             )),
             false => None,

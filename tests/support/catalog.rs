@@ -27,18 +27,10 @@ fn open(root: &Path) -> (tempfile::TempDir, Connection) {
 }
 
 /// Changes the catalog of the store at `root`, in which nobody works.
-pub fn change(root: &Path, statement: &'static str) {
+pub fn change(root: &Path, statement: &str) {
     let path = root.join(".gannet").join("catalog.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut db = SqliteConnection::connect_with(&options).await.unwrap();
-        sqlx::query(statement).execute(&mut db).await.unwrap();
-        db.close().await.unwrap();
-    });
+    let db = Connection::open(path).unwrap();
+    db.execute_batch(statement).unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {
