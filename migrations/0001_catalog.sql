@@ -79,6 +79,9 @@ CREATE TABLE outcomes (
     file        BLOB,                       -- files.id
     line        INTEGER,
     grp         TEXT,
+    name        TEXT,                       -- what the list wanted of a target that could not be had,
+    album       TEXT,                       -- so that it can be fetched again as it was
+    sha256      BLOB,
     PRIMARY KEY (job, seq)
 ) WITHOUT ROWID;
 

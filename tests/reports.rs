@@ -520,6 +520,20 @@ fn jobs_lists_what_was_run() {
 }
 
 #[test]
+fn looking_at_the_history_neither_makes_nor_migrates_a_catalog() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(answers));
+    sandbox.write("other.db", "");
+    sandbox
+        .run(["jobs", "--set", "catalog.url=sqlite:other.db"])
+        .expect(1);
+    assert_eq!(sandbox.read("other.db"), b"");
+    sandbox.fetch_list(site.list(["/1", "/404"]), 3, &[]);
+    let before = sandbox.read("out/.gannet/catalog.db");
+    sandbox.run(["jobs", "-o", "out", "last"]).expect(0);
+    assert_eq!(sandbox.read("out/.gannet/catalog.db"), before);
+}
+
+#[test]
 fn one_job_is_found_by_its_id_its_beginning_and_as_the_last() {
     let (sandbox, site) = (Sandbox::new(), Site::start(answers));
     mixed(&sandbox, &site);
@@ -582,6 +596,38 @@ fn failed_targets_can_be_fetched_again_by_a_pipe() {
         .run(["jobs", "-o", "out", "last", "--failed"])
         .expect(0);
     assert_eq!(failed.out(), "");
+}
+
+#[test]
+fn failed_targets_keep_what_the_list_wants_of_them_as_json_lines() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mended = std::sync::Arc::new(AtomicBool::new(false));
+    let site = Site::start({
+        let mended = mended.clone();
+        move |asked| match mended.load(Ordering::SeqCst) {
+            false => Answer::status(403),
+            true => answers(asked),
+        }
+    });
+    let sandbox = Sandbox::new();
+    let digest = sha256(&png(3));
+    let list = format!(
+        "url,name,album,sha256,group\n{},sea.png,birds/sea,{digest},g\n{},,,{digest},\n",
+        site.url("/3"),
+        site.url("/4"),
+    );
+    sandbox.write("list.csv", list);
+    sandbox.fetch(&["list.csv"]).expect(3);
+    let failed = sandbox
+        .run(["jobs", "-o", "out", "last", "--failed", "--json"])
+        .expect(0);
+    mended.store(true, Ordering::SeqCst);
+    let again = sandbox
+        .run_fed(failed.stdout, &sandbox.fetch_args(&["-"]))
+        .expect(3);
+    // The other one is not what the list promises.
+    assert_eq!(again.json()["reasons"], serde_json::json!({"checksum": 1}));
+    assert_eq!(sandbox.names(), ["birds/sea/sea.png"]);
 }
 
 #[test]

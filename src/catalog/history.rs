@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::record::{integer, unsigned};
 use super::{Catalog, CatalogError, from_millis, word};
-use crate::target::{Counts, Outcome, Reason, State};
+use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
 /// A job as the catalog has it.
 #[derive(Debug, Clone, Serialize)]
@@ -74,6 +74,15 @@ pub struct OutcomeRow {
     /// The group that the list put it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Where it could not be had, the name that the list wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it could not be had, the album that it was meant for, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub album: Option<String>,
+    /// Where it could not be had, the digest that the list promises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
 }
 
 /// Which outcomes of a job are wanted.
@@ -217,5 +226,8 @@ fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
         path: row.get("path")?,
         line: row.get::<_, Option<i64>>("line")?.map(unsigned),
         group: row.get("grp")?,
+        name: row.get("name")?,
+        album: row.get("album")?,
+        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Sha256),
     })
 }

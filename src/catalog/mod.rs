@@ -25,7 +25,7 @@ use crate::naming::NameFrom;
 use crate::target::{AlbumName, Reason, Sha256, Sha256Hasher};
 
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
-pub use record::{FileRow, Record};
+pub use record::{FileRow, Record, Wanted};
 pub use sqlite::Catalog;
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.

@@ -39,6 +39,8 @@ pub struct Record {
     pub line: Option<u64>,
     /// The group that the list puts it in.
     pub group: Option<String>,
+    /// What the list wanted, where it could not be had.
+    pub wanted: Option<Wanted>,
     /// The file that the URL stands for: brought or confirmed in this job.
     pub file: Option<Uuid>,
     /// When the origin brought or confirmed it; `None` when it was not asked or did not.
@@ -53,6 +55,17 @@ pub struct Record {
     pub bytes: u64,
     /// The file's record, when its bytes are new.
     pub new_file: Option<FileRow>,
+}
+
+/// What a list wants of a target besides its URL.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The name.
+    pub name: Option<String>,
+    /// The album; `None`: the root folder.
+    pub album: Option<AlbumName>,
+    /// The digest that the bytes must have.
+    pub sha256: Option<Sha256>,
 }
 
 /// A file to record, or to record anew after its bytes changed.
@@ -169,10 +182,12 @@ fn write_outcomes(db: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
     // Recording is idempotent: the same record twice is one.
     let mut outcome = db.prepare_cached(
         "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         final_url, file, line, grp, name, album, sha256) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     // An unchanged target adds to the counters and leaves no row, so that history does not swell.
     for record in batch.iter().filter(|r| r.outcome != Outcome::Unchanged) {
+        let wanted = record.wanted.as_ref();
         outcome.execute(params![
             record.job,
             integer(record.seq),
@@ -187,6 +202,9 @@ fn write_outcomes(db: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
             record.file,
             record.line.map(integer),
             record.group,
+            wanted.and_then(|wanted| wanted.name.as_ref()),
+            wanted.and_then(|wanted| wanted.album.as_ref().map(AlbumName::as_str)),
+            wanted.and_then(|wanted| wanted.sha256.map(|sha256| sha256.0)),
         ])?;
     }
     Ok(())

@@ -31,6 +31,7 @@ fn record(job: Uuid, seq: u64, url: &str, outcome: Outcome) -> Record {
         final_url: None,
         line: Some(seq + 1),
         group: None,
+        wanted: None,
         file: None,
         checked: None,
         etag: None,

@@ -207,7 +207,8 @@ pub struct Jobs {
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: Option<PathBuf>,
-    /// Print only the URLs that failed, one a line, as `gannet fetch -` takes them
+    /// Print only the URLs that failed, one a line, as `gannet fetch -` takes them; with --json also the
+    /// names, albums and digests that the list wants
     #[arg(long, requires = "id")]
     pub failed: bool,
     /// Print JSON: an array of jobs, or one job's outcomes a line

@@ -21,7 +21,7 @@ use super::coming::Coming;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
 use super::{Job, until};
-use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey};
+use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
@@ -513,6 +513,19 @@ impl Finished {
         item.active = file.active;
     }
 
+    /// What it takes to fetch again what could not be had.
+    fn wanted(&self) -> Option<Wanted> {
+        let target = self
+            .target
+            .as_ref()
+            .filter(|_| self.item.reason.is_some())?;
+        Some(Wanted {
+            name: target.name.clone(),
+            album: self.album().cloned(),
+            sha256: target.sha256,
+        })
+    }
+
     fn record(&self, staged: Option<&Staged>, place: Option<&Place>) -> Record {
         let known = match &self.brought {
             Brought::Known(file) => Some(file.id),
@@ -552,6 +565,7 @@ impl Finished {
             final_url: item.final_url.clone(),
             line: item.line,
             group: item.group.as_deref().map(str::to_owned),
+            wanted: self.wanted(),
             file: new_file.as_ref().map(|file| file.id).or(known),
             checked: meta.map(|_| Utc::now()),
             etag: meta.and_then(|meta| meta.validators.etag.clone()),
