@@ -242,6 +242,8 @@ struct Job {
     stop: CancellationToken,
     /// Cancelled once as many files are stored as were wanted: the rest of the list is not read.
     enough: CancellationToken,
+    /// Cancelled when a target can have no outcome any more, since the code that had it panicked.
+    lost: CancellationToken,
     /// Why the job was stopped before its end.
     stopped_by: OnceLock<Reason>,
     /// The first error that stopped it, or came up while it was being stopped.

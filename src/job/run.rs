@@ -130,6 +130,7 @@ impl Engine {
             announce,
             stop: stop.child_token(),
             enough: CancellationToken::new(),
+            lost: CancellationToken::new(),
             stopped_by: OnceLock::new(),
             error: OnceLock::new(),
         });
@@ -248,6 +249,7 @@ impl Running<'_> {
                 Some(items) = announced.recv() => self.note(&items),
                 // Nobody would ever hear of what is on its way.
                 () = self.engine.shared.keeper.closed() => return Err(JobError::Task("keeper")),
+                () = self.job.lost.cancelled() => return Err(JobError::Task("worker")),
                 _ = ticks.tick() => self.tick(),
             }
         }

@@ -17,7 +17,7 @@ use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
 use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
-use crate::frontier::{Frontier, Health, Permit};
+use crate::frontier::{Frontier, Health, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target};
 
 /// A target on its way from plan to keeper.
@@ -152,7 +152,13 @@ impl Shared {
 /// Works until the frontier is closed.
 pub(super) async fn work(shared: Arc<Shared>) {
     while let Some(permit) = shared.frontier.next().await {
-        serve(&shared, permit).await;
+        let (ticket, started) = permit.split();
+        let job = ticket.job.clone();
+        let served = AssertUnwindSafe(serve(&shared, ticket, started)).catch_unwind();
+        if served.await.is_err() {
+            // The ticket is lost, so the job would wait for it for ever.
+            job.lost.cancel();
+        }
         // Lets the connection return to the pool before the next request looks for one there.
         tokio::task::yield_now().await;
     }
@@ -170,8 +176,7 @@ enum Attempt {
 }
 
 /// Makes one attempt and decides what follows.
-async fn serve(shared: &Shared, permit: Permit<Box<Ticket>>) {
-    let (mut ticket, started) = permit.split();
+async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
     let job = ticket.job.clone();
     let ended = {
         let attempt = AssertUnwindSafe(attempt(shared, &mut ticket)).catch_unwind();
