@@ -123,16 +123,23 @@ impl Keeper {
         loop {
             let count = tokio::select! {
                 biased;
-                count = finished.recv_many(&mut arrived, QUEUE) => count,
-                () = until(close_at) => usize::MAX,
+                count = finished.recv_many(&mut arrived, QUEUE) => Some(count),
+                () = until(close_at) => None,
             };
-            match count {
-                0 => break,
-                usize::MAX => {}
-                _ => {
-                    close_at.get_or_insert_with(|| Instant::now() + self.commit_interval);
-                    self.stage(&mut arrived, &mut batch).await;
+            if count == Some(0) {
+                break;
+            }
+            if !arrived.is_empty() {
+                close_at.get_or_insert_with(|| Instant::now() + self.commit_interval);
+                // What workers are about to bring comes along: each hand-over to a blocking thread costs
+                // as much as a file.
+                tokio::task::yield_now().await;
+                while arrived.len() < QUEUE
+                    && let Ok(next) = finished.try_recv()
+                {
+                    arrived.push(next);
                 }
+                self.stage(&mut arrived, &mut batch).await;
             }
             let is_full = batch.entries.len() >= self.commit_files || batch.bytes >= BATCH_BYTES;
             let nothing_follows = finished.is_empty() && self.coming.is_none();
