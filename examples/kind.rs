@@ -114,6 +114,7 @@ async fn main() -> anyhow::Result<()> {
         shard: None,
         refresh: false,
         dedupe: config.job.dedupe,
+        on_change: config.job.on_change,
         deadline: None,
         max_failures: config.job.max_failures,
     };

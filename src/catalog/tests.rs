@@ -211,7 +211,7 @@ async fn counters_add_up_and_unchanged_targets_leave_no_row() {
         .enumerate()
         .map(|(n, url)| record(job, n as u64, url, outcome(n)))
         .collect();
-    catalog.record(batch.into(), Utc::now()).await.unwrap();
+    catalog.record(batch, Utc::now()).await.unwrap();
     catalog
         .end_job(job, State::Failed, 5, Some("why"), Utc::now())
         .await

@@ -52,6 +52,7 @@ pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
         shard: None,
         refresh: false,
         dedupe: config.job.dedupe,
+        on_change: config.job.on_change,
         deadline: None,
         max_failures: MaxFailures::Percent(100.0),
     };

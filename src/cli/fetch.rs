@@ -109,6 +109,7 @@ fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<S
         shard: args.shard,
         refresh: args.refresh,
         dedupe: config.job.dedupe,
+        on_change: config.job.on_change,
         deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
         max_failures: config.job.max_failures,
     })

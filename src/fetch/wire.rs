@@ -246,6 +246,8 @@ fn build(
             .user_agent(settings.user_agent.clone())
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            // Attempts are the worker's business; kept out of here they also cost no copy of each request.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .dns_resolver(Arc::new(resolver.clone()))
             .connect_timeout(settings.connect_timeout)
             .connector_layer(NoteConnect)

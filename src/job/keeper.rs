@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::coming::Coming;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
-use super::{Job, until};
+use super::{Job, OnChange, until};
 use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::naming::{self, NameFrom, StorePath, Wants};
@@ -303,12 +303,12 @@ impl Keeper {
             // Nothing is a duplicate of a file that somebody removed.
             let files: Vec<(Sha256, KnownFile)> = files.into_iter().collect();
             let paths = files.iter().map(|(_, file)| file.path.clone()).collect();
-            let lengths = self.store.lengths(paths).await?;
+            let stats = self.store.stats(paths).await?;
             there.extend(
                 files
                     .into_iter()
-                    .zip(lengths)
-                    .filter(|((_, file), length)| *length == Some(file.bytes))
+                    .zip(stats)
+                    .filter(|((_, file), stat)| stat.is_some_and(|stat| stat.bytes == file.bytes))
                     .map(|(file, _)| file)
                     .map(|(sha256, file)| ((album.clone(), sha256), file)),
             );
@@ -384,11 +384,10 @@ impl Keeper {
         entries: &[(Finished, Option<Staged>)],
         places: &mut [Option<Place>],
     ) -> Result<(), CommitError> {
-        let may_conflict = |place: &Place| place.is_new && place.name_from != NameFrom::Random;
         let mut open: Vec<usize> = places
             .iter()
             .enumerate()
-            .filter(|(_, place)| place.as_ref().is_some_and(may_conflict))
+            .filter(|(_, place)| place.as_ref().is_some_and(|place| place.may_conflict))
             .map(|(index, _)| index)
             .collect();
         let first_choices: HashMap<usize, StorePath> = open
@@ -449,11 +448,21 @@ impl Keeper {
         let path = self
             .naming
             .place(&name, finished.album(), host, staged.facts.format.name, now);
+        let earlier = staged
+            .replaces
+            .as_ref()
+            .filter(|_| finished.job.on_change == OnChange::Keep)
+            .and_then(|file| StorePath::new(&file.path).ok());
+        let is_unique = name_from == NameFrom::Random && earlier.is_none();
+        let path = match earlier {
+            Some(earlier) => self.naming.next_of_series(&earlier, path, now),
+            None => path,
+        };
         Place {
             path,
             name_from,
             id: staged.stage.0,
-            is_new: true,
+            may_conflict: !is_unique,
         }
     }
 }
@@ -464,24 +473,25 @@ struct Place {
     path: StorePath,
     name_from: NameFrom,
     id: Uuid,
-    /// Whether no file is recorded there yet.
-    is_new: bool,
+    /// Whether somebody else may have that name.
+    may_conflict: bool,
 }
 
 impl Place {
     /// Where the file is whose bytes `staged` replaces. Where contents are kept once, other URLs may stand
-    /// for that file too, so changed bytes become a file of their own.
+    /// for that file too, so changed bytes become a file of their own; and so they do in a series.
     fn of_known(finished: &Finished, staged: &Staged) -> Option<Self> {
+        let is_replaced = !finished.job.dedupe && finished.job.on_change == OnChange::Replace;
         // A missing file is brought back under its own name: nobody can stand for what is not there.
         let file = staged
             .replaces
             .as_ref()
-            .filter(|file| !finished.job.dedupe || !file.is_present)?;
+            .filter(|file| is_replaced || !file.is_present)?;
         Some(Self {
             path: StorePath::new(&file.path).ok()?,
             name_from: file.name_from,
             id: file.id,
-            is_new: false,
+            may_conflict: false,
         })
     }
 }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Whether the same bytes are kept once an album.
     pub dedupe: Dedupe,
+    /// What becomes of a file when its URL brings other bytes.
+    pub on_change: OnChange,
     /// Most targets between plan and announcement.
     pub window: std::num::NonZeroU32,
 }
@@ -90,6 +92,16 @@ pub enum Dedupe {
     Off,
     /// Once an album.
     Album,
+}
+
+/// What becomes of a file when its URL brings other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// The new bytes take its place.
+    Replace,
+    /// It stays, and the new bytes get a name with the time in it: a series.
+    Keep,
 }
 
 /// How many rejected and failed targets are tolerated.
@@ -179,6 +191,8 @@ pub struct Spec {
     pub refresh: bool,
     /// Whether the same bytes are kept once an album.
     pub dedupe: Dedupe,
+    /// What becomes of a file when its URL brings other bytes.
+    pub on_change: OnChange,
     /// Limit for the whole job.
     pub deadline: Option<Duration>,
     /// Failures that are tolerated.
@@ -231,6 +245,7 @@ struct Job {
     downloader: Arc<dyn Downloader>,
     refresh: bool,
     dedupe: bool,
+    on_change: OnChange,
     /// Places between plan and announcement.
     window: Semaphore,
     /// Files that may still be stored, in jobs that store a number of them.

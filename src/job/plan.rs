@@ -300,12 +300,12 @@ async fn forget_missing_files(
         .iter()
         .filter_map(|known| Some(known.file.as_ref()?.path.clone()))
         .collect();
-    let lengths = store.lengths(paths).await?;
-    for (known, length) in known.iter_mut().zip(lengths) {
+    let stats = store.stats(paths).await?;
+    for (known, stat) in known.iter_mut().zip(stats) {
         if known
             .file
             .as_ref()
-            .is_some_and(|file| length != Some(file.bytes))
+            .is_some_and(|file| stat.is_none_or(|stat| stat.bytes != file.bytes))
         {
             known.forget_validators();
             if let Some(file) = &mut known.file {

@@ -118,6 +118,7 @@ impl Engine {
             downloader,
             refresh: spec.refresh,
             dedupe,
+            on_change: spec.on_change,
             window: Semaphore::new(self.settings.window.get() as usize),
             wanted: spec.count.map(|count| {
                 Semaphore::new(

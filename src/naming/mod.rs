@@ -28,6 +28,7 @@ pub use content_disposition::content_disposition;
 pub use path::{FileName, InvalidPath, StorePath};
 pub use random::random_name;
 pub use sanitise::sanitise;
+use template::Field;
 pub use template::{InvalidTemplate, Template};
 
 /// What gave a file its name.
@@ -112,6 +113,24 @@ impl Settings {
             }
         }
         (random_name(wants.format), NameFrom::Random)
+    }
+
+    /// Where the next file of a series goes, whose latest is at `latest`. `fresh` is where it would go if it
+    /// were the first: there it goes where the template tells the time.
+    pub fn next_of_series(
+        &self,
+        latest: &StorePath,
+        fresh: StorePath,
+        when: DateTime<Utc>,
+    ) -> StorePath {
+        let extension = path::split_extension(fresh.file_name()).1;
+        if self.template.has(Field::Time) {
+            fresh
+        } else if self.template.has(Field::Date) {
+            fresh.dated(when, extension)
+        } else {
+            latest.dated(when, extension)
+        }
     }
 
     /// Where in the store a file called `name` goes. `format` is gannet's word for it, such as `jpeg`;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::sanitise::{clean, is_device, is_removed, is_reserved, truncate};
@@ -129,6 +130,20 @@ impl StorePath {
         }
     }
 
+    /// The same path with the time to the millisecond before the extension, in place of an earlier one, so
+    /// that the files of a series sort as they came; and with `extension`.
+    #[must_use]
+    pub(super) fn dated(&self, when: DateTime<Utc>, extension: Option<&str>) -> Self {
+        let (folder, name) = self.split();
+        let stem = undated(split_extension(name).0);
+        let name = join(stem, extension);
+        let name = insert(name.as_str(), &when.format(DATE).to_string());
+        match folder {
+            Some(folder) => Self(format!("{folder}/{name}").into()),
+            None => Self(name.into()),
+        }
+    }
+
     /// For paths whose components are known to be safe.
     pub(super) fn trusted(path: &str) -> Self {
         debug_assert!(Self::new(path).is_ok(), "{path:?}");
@@ -228,6 +243,26 @@ pub(super) fn join(stem: &str, extension: Option<&str>) -> FileName {
     match extension {
         Some(extension) => FileName::trusted(&format!("{stem}.{extension}")),
         None => FileName::trusted(stem),
+    }
+}
+
+/// How a dated name tells its time: such as `-20261121-093015-042`, in UTC.
+const DATE: &str = "-%Y%m%d-%H%M%S-%3f";
+
+/// The stem of a name without the time that dating put there.
+fn undated(stem: &str) -> &str {
+    let at = stem.len().checked_sub("-YYYYMMDD-HHMMSS-mmm".len());
+    let Some((name, date)) = at.and_then(|at| stem.split_at_checked(at)) else {
+        return stem;
+    };
+    let is_date = date.bytes().enumerate().all(|(index, byte)| match index {
+        0 | 9 | 16 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    if is_date && !name.is_empty() {
+        name
+    } else {
+        stem
     }
 }
 

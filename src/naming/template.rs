@@ -29,7 +29,7 @@ enum Part {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     Album,
     Name,
     Host,
@@ -147,6 +147,13 @@ fn parse_component(component: &str) -> Result<Vec<Part>, InvalidTemplate> {
 }
 
 impl Template {
+    /// Whether paths depend on `field`.
+    pub(super) fn has(&self, field: Field) -> bool {
+        let names = [&self.before, &self.after];
+        let mut parts = self.folders.iter().chain(names).flatten();
+        parts.any(|part| *part == Part::Field(field))
+    }
+
     pub(super) fn render(
         &self,
         name: &FileName,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use uuid::Uuid;
 
 use super::{Settings, Spool, StageId, StoreError};
@@ -54,8 +54,9 @@ impl Store {
         &self.0.root
     }
 
-    /// Writes `bodies` where no reader sees them. The answers are in the order of the bodies.
-    pub async fn stage(&self, bodies: Vec<(StageId, Bytes)>) -> Vec<Result<(), StoreError>> {
+    /// Writes `bodies` where no reader sees them. The answers, in the order of the bodies, are the times of
+    /// modification, as in [`FileStat`].
+    pub async fn stage(&self, bodies: Vec<(StageId, Bytes)>) -> Vec<Result<i64, StoreError>> {
         let local = self.0.clone();
         let count = bodies.len();
         let staged = blocking(move || {
@@ -148,14 +149,73 @@ impl Store {
         blocking(move || local.staged()).await
     }
 
-    /// Lengths of published files in bytes; `None` where there is no regular file.
+    /// Takes published files out of their albums and back into the stage, as if they had never been
+    /// published. Idempotent: a file that is not there any more is fine. The answers are in the order of
+    /// the batch.
+    pub async fn withdraw(&self, batch: Vec<(StageId, StorePath)>) -> Vec<Result<(), StoreError>> {
+        let local = self.0.clone();
+        let count = batch.len();
+        let withdrawn = blocking(move || {
+            Ok(batch
+                .iter()
+                .map(|(id, path)| local.withdraw(*id, path))
+                .collect())
+        });
+        withdrawn.await.unwrap_or_else(|_| all_failed(count))
+    }
+
+    /// Stages published files under further ids, without a copy of their bytes: by hard links. Durable when
+    /// it returns. The answers are in the order of the batch; where a file cannot be linked nothing is staged.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot promise that the links are durable.
+    pub async fn link(
+        &self,
+        batch: Vec<(StorePath, StageId)>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let local = self.0.clone();
+        blocking(move || {
+            let linked = batch.iter().map(|(path, id)| local.link(path, *id));
+            let linked = linked.collect();
+            if local.sync {
+                local.sync_stage()?;
+            }
+            Ok(linked)
+        })
+        .await
+    }
+
+    /// What the system says of published files; `None` where there is no regular file.
     ///
     /// # Errors
     ///
     /// When the worker thread is gone.
-    pub async fn lengths(&self, paths: Vec<String>) -> Result<Vec<Option<u64>>, StoreError> {
+    pub async fn stats(&self, paths: Vec<String>) -> Result<Vec<Option<FileStat>>, StoreError> {
         let local = self.0.clone();
-        blocking(move || Ok(paths.iter().map(|path| local.length(path)).collect())).await
+        blocking(move || Ok(paths.iter().map(|path| local.stat(path)).collect())).await
+    }
+}
+
+/// What the system says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// When its bytes were last written, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+impl From<Stat> for FileStat {
+    fn from(stat: Stat) -> Self {
+        let seconds: i64 = stat.st_mtime;
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        Self {
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds),
+        }
     }
 }
 
@@ -240,13 +300,15 @@ impl Local {
             .map_err(|error| self.error(action, self.staged_path(id), error.into()))
     }
 
-    fn stage(&self, id: StageId, body: &[u8]) -> Result<(), StoreError> {
+    fn stage(&self, id: StageId, body: &[u8]) -> Result<i64, StoreError> {
         let mut file = self.create_staged(id)?;
-        file.write_all(body).map_err(|error| {
-            // Half a body is of no use, and on a full disk its room is.
-            let _ = fs::remove_file(self.staged_path(id));
-            self.error("write", self.staged_path(id), error)
-        })
+        file.write_all(body)
+            .and_then(|()| mtime_ns(&file))
+            .map_err(|error| {
+                // Half a body is of no use, and on a full disk its room is.
+                let _ = fs::remove_file(self.staged_path(id));
+                self.error("write", self.staged_path(id), error)
+            })
     }
 
     fn sync(&self, batch: &[StageId]) -> Result<(), StoreError> {
@@ -259,6 +321,10 @@ impl Local {
                 .and_then(|file| file.sync_all())
                 .map_err(|error| self.error("sync", path, error))?;
         }
+        self.sync_stage()
+    }
+
+    fn sync_stage(&self) -> Result<(), StoreError> {
         self.stage_dir
             .sync_all()
             .map_err(|error| self.error("sync", self.root.join(".gannet").join("stage"), error))
@@ -294,7 +360,7 @@ impl Local {
     fn prepare(&self, path: &StorePath) -> Result<bool, StoreError> {
         self.make_folder(path)?;
         let path = Path::new(path.as_str());
-        match rustix::fs::statat(&self.root_dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(error) => Err(self.error("look up", self.root.join(path), error.into())),
@@ -346,17 +412,44 @@ impl Local {
         Ok(ids)
     }
 
-    fn length(&self, path: &str) -> Option<u64> {
-        let stat =
-            rustix::fs::statat(&self.root_dir, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let regular =
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
-        regular.then(|| u64::try_from(stat.st_size).unwrap_or(0))
+    fn withdraw(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
+        let renamed = rustix::fs::renameat(
+            &self.root_dir,
+            path.as_str(),
+            &self.stage_dir,
+            id.file_name(),
+        );
+        match renamed {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error("take back", self.root.join(path.as_str()), error.into())),
+        }
+    }
+
+    fn link(&self, path: &StorePath, id: StageId) -> Result<(), StoreError> {
+        rustix::fs::linkat(
+            &self.root_dir,
+            path.as_str(),
+            &self.stage_dir,
+            id.file_name(),
+            AtFlags::empty(),
+        )
+        .map_err(|error| self.error("link", self.root.join(path.as_str()), error.into()))
+    }
+
+    fn stat(&self, path: &str) -> Option<FileStat> {
+        let stat = rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        is_regular.then(|| stat.into())
     }
 }
 
-fn all_failed(count: usize) -> Vec<Result<(), StoreError>> {
+fn all_failed<T>(count: usize) -> Vec<Result<T, StoreError>> {
     (0..count).map(|_| Err(StoreError::Worker)).collect()
+}
+
+/// When `file` was last written to, in nanoseconds since 1970.
+pub(super) fn mtime_ns(file: &File) -> io::Result<i64> {
+    Ok(FileStat::from(rustix::fs::fstat(file)?).mtime_ns)
 }
 
 /// Runs `work` on a blocking thread.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::local::Local;
+use super::local::{Local, mtime_ns};
 use super::{StageId, StoreError};
 
 /// Bytes that are gathered before a write: large enough that a write costs little beside its bytes.
@@ -82,10 +82,15 @@ impl Spool {
     /// As for [`write`](Self::write).
     pub async fn finish(mut self) -> Result<Spooled, StoreError> {
         let file = self.write_pending().await?;
+        let mtime_ns = mtime_ns(&file).map_err(|error| {
+            let path = self.staged.local.staged_path(self.staged.id);
+            self.staged.local.error("look up", path, error)
+        })?;
         Ok(Spooled {
             staged: self.staged,
             file,
             len: self.len,
+            mtime_ns,
         })
     }
 
@@ -118,6 +123,7 @@ pub struct Spooled {
     staged: Staged,
     file: Arc<File>,
     len: u64,
+    mtime_ns: i64,
 }
 
 impl Spooled {
@@ -134,6 +140,11 @@ impl Spooled {
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// When it was last written to, as in [`FileStat`](super::FileStat).
+    pub fn mtime_ns(&self) -> i64 {
+        self.mtime_ns
     }
 
     /// Leaves the file in the stage and gives out its id.

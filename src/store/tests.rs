@@ -158,16 +158,77 @@ async fn a_spool_that_rests_holds_no_file_open_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn lengths_tell_files_from_all_else() {
+async fn a_look_tells_files_from_all_else() {
     let (folder, store) = store().await;
     std::fs::write(folder.path().join("a"), b"four").unwrap();
     std::fs::create_dir(folder.path().join("b")).unwrap();
     std::os::unix::fs::symlink("a", folder.path().join("c")).unwrap();
     let paths = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let stats = store.stats(paths).await.unwrap();
+    let lengths: Vec<_> = stats
+        .iter()
+        .map(|stat| Some(stat.as_ref()?.bytes))
+        .collect();
+    assert_eq!(lengths, [Some(4), None, None, None]);
+}
+
+#[tokio::test]
+async fn a_staged_file_keeps_its_time_when_it_is_published() {
+    let (_folder, store) = store().await;
+    let (small, path) = (StageId::new(), path("a.png"));
+    let staged = store
+        .stage(vec![(small, bytes::Bytes::from_static(b"a"))])
+        .await;
+    store.publish(vec![(small, path.clone())]).await;
+    let stat = store.stats(vec!["a.png".to_owned()]).await.unwrap()[0].unwrap();
+    assert_eq!(stat.mtime_ns, *staged[0].as_ref().unwrap());
+    let mut spool = store.spool().await.unwrap();
+    spool
+        .write(&bytes::Bytes::from_static(b"large"))
+        .await
+        .unwrap();
+    let spooled = spool.finish().await.unwrap();
+    let mtime_ns = spooled.mtime_ns();
+    store.publish(vec![(spooled.keep(), path)]).await;
+    let stat = store.stats(vec!["a.png".to_owned()]).await.unwrap()[0].unwrap();
+    assert_eq!((stat.bytes, stat.mtime_ns), (5, mtime_ns));
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_can_be_published_again() {
+    let (folder, store) = store().await;
+    let (id, path) = (StageId::new(), path("cats/a.png"));
+    store
+        .stage(vec![(id, bytes::Bytes::from_static(b"a"))])
+        .await;
+    store.publish(vec![(id, path.clone())]).await;
+    let file = path.below(folder.path());
+    for _ in 0..2 {
+        assert!(store.withdraw(vec![(id, path.clone())]).await[0].is_ok());
+        assert!(!file.exists());
+    }
+    store.publish(vec![(id, path)]).await;
+    assert_eq!(std::fs::read(file).unwrap(), b"a");
+}
+
+#[tokio::test]
+async fn a_link_shares_the_bytes_and_outlives_the_file() {
+    let (folder, store) = store().await;
+    let (id, linked, missing) = (StageId::new(), StageId::new(), StageId::new());
+    store
+        .stage(vec![(id, bytes::Bytes::from_static(b"a"))])
+        .await;
+    store.publish(vec![(id, path("a.png"))]).await;
+    let links = vec![(path("a.png"), linked), (path("none.png"), missing)];
+    let results = store.link(links).await.unwrap();
+    assert!(results[0].is_ok() && results[1].is_err());
+    store.publish(vec![(linked, path("cats/b.png"))]).await;
+    std::fs::remove_file(folder.path().join("a.png")).unwrap();
     assert_eq!(
-        store.lengths(paths).await.unwrap(),
-        [Some(4), None, None, None]
+        std::fs::read(folder.path().join("cats/b.png")).unwrap(),
+        b"a"
     );
+    assert!(store.staged().await.unwrap().is_empty());
 }
 
 #[tokio::test]
