@@ -1,12 +1,9 @@
-//! Reading what became of jobs and their targets: newest first, page by page, never by offset.
+//! What became of jobs and their targets.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension as _, Row};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::record::{integer, unsigned};
-use super::{Catalog, CatalogError, from_millis, word};
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
 /// A job as the catalog has it.
@@ -26,6 +23,12 @@ pub struct JobRow {
     pub started: DateTime<Utc>,
     /// When it ended.
     pub finished: Option<DateTime<Utc>>,
+    /// When it was last taken up again after an interruption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<DateTime<Utc>>,
+    /// Whether its process ended before it did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Targets by outcome.
     pub counts: Counts,
     /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
@@ -88,82 +91,15 @@ pub struct OutcomeRow {
 /// Which outcomes of a job are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutcomeFilter {
-    /// All that the catalog keeps: every one but `unchanged`.
+    /// All that the history has: every one but `unchanged`, unless the job asked for those too.
     #[default]
     All,
     /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
     Failed,
 }
 
-impl Catalog {
-    /// Up to `limit` jobs, newest first, older than `before`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn jobs(
-        &self,
-        before: Option<Uuid>,
-        limit: u32,
-    ) -> Result<Vec<JobRow>, CatalogError> {
-        // Version 7 ids sort by time.
-        let before = before.unwrap_or(Uuid::max());
-        self.read("list jobs", move |db| {
-            db.prepare_cached(&format!(
-                "{} WHERE id < ? ORDER BY id DESC LIMIT ?",
-                select_jobs()
-            ))?
-            .query_map((before, limit), job)?
-            .collect()
-        })
-        .await
-    }
-
-    /// One job.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
-        self.read("look up a job", move |db| {
-            db.prepare_cached(&format!("{} WHERE id = ?", select_jobs()))?
-                .query_row([id], job)
-                .optional()
-        })
-        .await
-    }
-
-    /// Up to `limit` outcomes of a job in its order, behind `after`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn outcomes(
-        &self,
-        job: Uuid,
-        filter: OutcomeFilter,
-        after: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<OutcomeRow>, CatalogError> {
-        let only = match filter {
-            OutcomeFilter::All => String::new(),
-            OutcomeFilter::Failed => format!("AND {}", is_failure()),
-        };
-        let after = after.map_or(-1, integer);
-        self.read("list outcomes", move |db| {
-            db.prepare_cached(&format!(
-                "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
-                 WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?"
-            ))?
-            .query_map((job, after, limit), outcome)?
-            .collect()
-        })
-        .await
-    }
-}
-
-/// The condition for rows of `outcomes o` that are failures.
-fn is_failure() -> String {
+/// The condition, in SQL, for rows of `outcomes o` that are failures.
+pub(super) fn is_failure() -> String {
     let skipped = Reason::ALL
         .iter()
         .filter(|reason| Outcome::Skipped.is_failure(Some(**reason)))
@@ -176,58 +112,20 @@ fn is_failure() -> String {
 }
 
 /// Jobs and their failures. Only where targets were skipped do their outcomes have to be looked at.
-fn select_jobs() -> String {
+pub(super) fn select_jobs() -> String {
     format!(
-        "SELECT *, rejected + failed + CASE skipped WHEN 0 THEN 0 ELSE (SELECT count(*) FROM outcomes o \
+        "SELECT jobs.*, rejected + failed + CASE skipped WHEN 0 THEN 0 ELSE (SELECT count(*) FROM outcomes o \
          WHERE o.job = jobs.id AND o.outcome = 'skipped' AND {}) END AS failures FROM jobs",
         is_failure()
     )
 }
 
-fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
-    let count = |column| row.get(column).map(unsigned);
-    Ok(JobRow {
-        id: row.get("id")?,
-        source: row.get("source")?,
-        kind: row.get("kind")?,
-        album: Some(row.get("album")?).filter(|album: &String| !album.is_empty()),
-        state: word(row, "state")?,
-        started: row.get("started").map(from_millis)?,
-        finished: row.get::<_, Option<i64>>("finished")?.map(from_millis),
-        counts: Counts {
-            targets: count("targets")?,
-            stored: count("stored")?,
-            changed: count("changed")?,
-            unchanged: count("unchanged")?,
-            duplicate: count("duplicate")?,
-            rejected: count("rejected")?,
-            failed: count("failed")?,
-            skipped: count("skipped")?,
-        },
-        failures: count("failures")?,
-        repeats: count("repeats")?,
-        bytes: count("bytes")?,
-        error: row.get("error")?,
-    })
-}
+/// Why a job failed whose process ended before it did.
+pub(super) const INTERRUPTED: &str = "interrupted: the process ended before the job did";
 
-fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
-    let has_reason = row.get::<_, Option<String>>("reason")?.is_some();
-    Ok(OutcomeRow {
-        seq: row.get("seq").map(unsigned)?,
-        url: row.get("url")?,
-        outcome: word(row, "outcome")?,
-        reason: has_reason.then(|| word(row, "reason")).transpose()?,
-        detail: row.get("detail")?,
-        status: row.get("status")?,
-        attempts: row.get("attempts")?,
-        elapsed_ms: row.get::<_, Option<i64>>("elapsed_ms")?.map(unsigned),
-        final_url: row.get("final_url")?,
-        path: row.get("path")?,
-        line: row.get::<_, Option<i64>>("line")?.map(unsigned),
-        group: row.get("grp")?,
-        name: row.get("name")?,
-        album: row.get("album")?,
-        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Sha256),
-    })
+impl JobRow {
+    /// Whether it was interrupted while it brought this kind into this album.
+    pub(super) fn is_interrupted_of(&self, kind: &str, album: &str) -> bool {
+        self.interrupted && self.kind == kind && self.album.as_deref().unwrap_or("") == album
+    }
 }

@@ -1,32 +1,37 @@
 //! What gannet remembers: URLs, files, albums, jobs and their outcomes.
 //!
-//! [`Catalog`] reads and writes it. Reads go by chunks of keys, writes by batches: one transaction for
-//! hundreds of [`Record`]s, after which all of them are durable. [`Known`] is what an earlier run learnt
-//! of a URL; [`JobRow`] and [`OutcomeRow`] are the history.
+//! [`Catalog`] reads and writes it: in SQLite beside the files, or in PostgreSQL, as [`Settings`] say. Reads go by
+//! chunks of keys, long results by pages that begin behind a key, writes by batches: one transaction for hundreds of
+//! [`Record`]s, after which all of them are durable. [`Known`] is what an earlier run learnt of a URL; [`JobRow`] and
+//! [`OutcomeRow`] are the history.
 //!
 //! This room knows nothing of how bytes are fetched or kept: it stores what it is told, in one go.
 
+mod error;
 mod history;
 mod record;
 mod sqlite;
+mod upkeep;
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeZone as _, Utc};
-use rusqlite::Row;
-use rusqlite::types::Type;
 use serde::Deserialize;
 use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Reason, Sha256, Sha256Hasher};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
+pub use error::{CatalogError, DatabaseError};
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
-pub use record::{FileRow, Record, Wanted};
-pub use sqlite::Catalog;
+pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
+pub use upkeep::{AlbumRow, Limits, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,16 +48,41 @@ pub struct TargetKey([u8; 16]);
 impl TargetKey {
     /// The key of a URL with its credentials; the digest does not show them.
     pub fn of(url: &Url, album: Option<&AlbumName>, name: Option<&str>) -> Self {
-        let mut hasher = Sha256Hasher::default();
-        hasher.update(url.as_str().as_bytes());
-        hasher.update(&[0]);
-        hasher.update(album.map_or("", AlbumName::as_str).as_bytes());
-        hasher.update(&[0]);
-        hasher.update(name.unwrap_or("").as_bytes());
-        let mut key = [0; 16];
-        key.copy_from_slice(&hasher.finish().0[..16]);
-        Self(key)
+        Self(half_digest(&[
+            url.as_str(),
+            album.map_or("", AlbumName::as_str),
+            name.unwrap_or(""),
+        ]))
     }
+}
+
+/// Names a source, so that the URLs which it lists can be told from those of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId([u8; 16]);
+
+impl SourceId {
+    /// The id of what reads `source`, without credentials, into `album`.
+    pub fn of(source: &str, kind: &str, album: Option<&AlbumName>) -> Self {
+        Self(half_digest(&[
+            source,
+            kind,
+            album.map_or("", AlbumName::as_str),
+        ]))
+    }
+}
+
+/// The first half of a SHA-256 of `parts`, none of which holds a zero byte.
+fn half_digest(parts: &[&str; 3]) -> [u8; 16] {
+    let mut hasher = Sha256Hasher::default();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            hasher.update(&[0]);
+        }
+        hasher.update(part.as_bytes());
+    }
+    let mut half = [0; 16];
+    half.copy_from_slice(&hasher.finish().0[..16]);
+    half
 }
 
 /// What is known of a URL.
@@ -70,6 +100,16 @@ pub struct Known {
     pub fresh_until: Option<DateTime<Utc>>,
     /// When the origin gave that answer.
     pub checked: Option<DateTime<Utc>>,
+    /// When it was last asked for, with whatever outcome.
+    pub tried: Option<DateTime<Utc>>,
+    /// Status of the last answer.
+    pub status: Option<u16>,
+    /// How many times in a row it was rejected or failed.
+    pub failures: u32,
+    /// What became of it last.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<Reason>,
 }
 
 impl Known {
@@ -113,61 +153,258 @@ pub struct KnownFile {
     pub active: bool,
     /// What gave it its name.
     pub name_from: NameFrom,
+    /// When the kept bytes were last modified, in nanoseconds since 1970; `None` when nobody looked.
+    pub mtime_ns: Option<i64>,
+    /// Whether more than one URL may stand for it.
+    pub shared: bool,
     /// Whether it is where it should be. The catalog says yes; who looked says what he saw.
     pub is_present: bool,
 }
 
-/// Why the catalog could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// The setting names no catalog that this version has.
-    #[error("`catalog.url` is `{0}`; leave it empty or write `sqlite:PATH`")]
-    UnsupportedUrl(String),
-    /// It cannot be opened.
-    #[error("cannot open the catalog `{path}`")]
-    Open {
-        /// The database file.
-        path: PathBuf,
-        /// What the database said.
-        source: rusqlite::Error,
-    },
-    /// Its tables cannot be brought up to date.
-    #[error("cannot bring the catalog `{path}` up to date; a newer gannet may have written it")]
-    Migrate {
-        /// The database file.
-        path: PathBuf,
-        /// What the migration said.
-        source: rusqlite_migration::Error,
-    },
-    /// A query failed.
-    #[error("the catalog cannot {action}")]
-    Query {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// What the database said.
-        source: rusqlite::Error,
-    },
-    /// The thread that asked it is gone.
-    #[error("a worker thread of the catalog panicked; please report it")]
-    Worker,
+/// Among which files the same bytes are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Those of one album.
+    Album,
+    /// All.
+    Store,
 }
 
-impl CatalogError {
-    fn query(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Query { action, source }
-    }
+/// Remembers what jobs did.
+///
+/// # Contract
+/// - What a method wrote is durable once it returns; when it fails, nothing of it is written.
+/// - Every method may be called again after an error, also one that was written although its answer was lost: once
+///   more does no more. [`CatalogError::is_transient`] says whether that may help.
+/// - Lists come in the order of a key, and a page begins behind the last key of the page before.
+/// - A dropped call is written whole or not at all.
+///
+/// A new catalog is a folder beside these, a line in [`open`] and [`open_to_read`], and one in `suite.rs`, which holds
+/// every catalog to this contract.
+///
+/// # Errors
+///
+/// Every method fails when the database does.
+#[async_trait]
+pub trait Catalog: fmt::Debug + Send + Sync {
+    /// What is known of each of `keys`; URLs that are not known are left out. Best in chunks of some
+    /// hundreds.
+    async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError>;
 
-    /// The stable code that reports and the API carry.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Open { source, .. } | Self::Query { source, .. }
-                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
-            {
-                Reason::StoreFull
+    /// Which of `paths` a recorded file has.
+    async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError>;
+
+    /// Where the files belong whose current bytes are these staged ones; the others belong nowhere.
+    async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError>;
+
+    /// Makes [`with_content`](Self::with_content) fast. Once made, an index costs every later job a little, so only
+    /// jobs that drop duplicates ask for it.
+    async fn index_contents(&self, among: Among) -> Result<(), CatalogError>;
+
+    /// A file for each of `contents` that is there: in `album`, where the empty name is the root folder, or anywhere.
+    async fn with_content(
+        &self,
+        album: Option<String>,
+        contents: Vec<Sha256>,
+    ) -> Result<HashMap<Sha256, KnownFile>, CatalogError>;
+
+    /// Records what became of targets, all of them or none. A batch that its writer has recorded last is not recorded
+    /// again, and a target whose outcome is in the history is not counted again.
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError>;
+
+    /// Writes down that a job has begun. The empty album is the root folder.
+    async fn begin_job(
+        &self,
+        id: Uuid,
+        source: &str,
+        kind: &str,
+        album: &str,
+        started: DateTime<Utc>,
+    ) -> Result<(), CatalogError>;
+
+    /// Writes down how a job ended.
+    async fn end_job(
+        &self,
+        id: Uuid,
+        state: State,
+        repeats: u64,
+        error: Option<&str>,
+        finished: DateTime<Utc>,
+    ) -> Result<(), CatalogError>;
+
+    /// Writes down that jobs which an earlier process left unfinished are over: failed, and interrupted. Only the
+    /// process that holds the store may ask for it. Returns how many there were.
+    async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError>;
+
+    /// The interrupted job of this source, kind and album, unless the source had another job since.
+    async fn interrupted_job(
+        &self,
+        source: &str,
+        kind: &str,
+        album: &str,
+    ) -> Result<Option<JobRow>, CatalogError>;
+
+    /// Writes down that an interrupted job goes on.
+    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError>;
+
+    /// The targets of a job from number `from` to before `to` whose outcomes are in the history, in order.
+    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError>;
+
+    /// Up to `limit` jobs, newest first, older than `before`.
+    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError>;
+
+    /// One job.
+    async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError>;
+
+    /// Up to `limit` outcomes of a job in its order, behind `after`.
+    async fn outcomes(
+        &self,
+        job: Uuid,
+        filter: OutcomeFilter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutcomeRow>, CatalogError>;
+
+    /// Deletes the jobs that ended before `time`, with their outcomes, a bounded number of rows at a time. Returns
+    /// how many jobs that were.
+    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError>;
+
+    /// How many URLs the source lists: those that are not marked as gone.
+    async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError>;
+
+    /// How many of those `job`, which read the whole list, did not have.
+    async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError>;
+
+    /// Marks them as gone since `now`. A URL that a job has from the source again is no longer gone. Returns how many
+    /// were marked.
+    async fn mark_gone(
+        &self,
+        source: SourceId,
+        job: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError>;
+
+    /// Up to `limit` URLs that are gone since before `before`, with their files, behind `after` in the order of keys.
+    /// Left out are URLs that any job had since they went, and files for which another URL stands that is not gone so
+    /// long.
+    async fn prunable(
+        &self,
+        source: SourceId,
+        before: DateTime<Utc>,
+        after: Option<TargetKey>,
+        limit: u32,
+    ) -> Result<Vec<(TargetKey, KnownFile)>, CatalogError>;
+
+    /// Forgets that the source ever listed `keys`.
+    async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError>;
+
+    /// Forgets files, and what their URLs said of them, and writes an event `file.deleted` for each. Returns how many
+    /// there were.
+    async fn delete_files(
+        &self,
+        ids: Vec<Uuid>,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError>;
+
+    /// Up to `limit` files of `album` that are beyond `limits`, oldest first.
+    async fn excess(
+        &self,
+        album: &str,
+        limits: Limits,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError>;
+
+    /// Up to `limit` albums, with the root folder, whose name is empty, in the order of names behind `after`.
+    async fn albums(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<AlbumRow>, CatalogError>;
+
+    /// Up to `limit` files in the order of paths behind `after`.
+    async fn files_after(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError>;
+
+    /// The URLs that stand for `files`, with what it takes to fetch them again.
+    async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError>;
+
+    /// Up to `limit` events of the outbox behind `after`, oldest first.
+    async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError>;
+
+    /// Takes delivered events out of the outbox.
+    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError>;
+
+    /// Closes the database. What others still do is finished first; what comes after fails.
+    async fn close(&self);
+}
+
+/// Opens the catalog of the store at `root`, makes it where it is missing, and brings its tables up to date.
+///
+/// # Errors
+///
+/// When the setting names no catalog, it cannot be opened, or was written by a newer version.
+pub async fn open(settings: &Settings, root: &Path) -> Result<Arc<dyn Catalog>, CatalogError> {
+    match Address::of(settings, root)? {
+        Address::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
+    }
+}
+
+/// Opens a catalog that is there, to read it as it is: nothing is made, migrated or written.
+///
+/// # Errors
+///
+/// When there is none, it cannot be opened, or was written by a newer version.
+pub async fn open_to_read(
+    settings: &Settings,
+    root: &Path,
+) -> Result<Arc<dyn Catalog>, CatalogError> {
+    match Address::of(settings, root)? {
+        Address::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open_to_read(path).await?)),
+    }
+}
+
+/// The database file of the store at `root`; `None` when its catalog is no file.
+///
+/// # Errors
+///
+/// When the setting names no catalog.
+pub fn path(settings: &Settings, root: &Path) -> Result<Option<PathBuf>, CatalogError> {
+    match Address::of(settings, root)? {
+        Address::Sqlite(path) => Ok(Some(path)),
+    }
+}
+
+/// What a setting means.
+#[derive(Debug, Clone)]
+enum Address {
+    Sqlite(PathBuf),
+}
+
+impl Address {
+    fn of(settings: &Settings, root: &Path) -> Result<Self, CatalogError> {
+        match settings.url.strip_prefix("sqlite:") {
+            None if settings.url.is_empty() => {
+                Ok(Self::Sqlite(root.join(".gannet").join("catalog.db")))
             }
-            _ => Reason::StoreError,
+            Some(path) if !path.trim_start_matches("//").is_empty() => Ok(Self::Sqlite(
+                PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
+            )),
+            _ => Err(CatalogError::UnsupportedUrl(masked(&settings.url))),
         }
     }
+}
+
+/// Credentials have no place in an error.
+fn masked(url: &str) -> String {
+    Url::parse(url).map_or_else(
+        |_| url.split(':').next().unwrap_or_default().to_owned() + ":…",
+        |url| crate::target::SafeUrl::new(&url).to_string(),
+    )
 }
 
 /// Milliseconds since 1970, as the catalog keeps times.
@@ -181,17 +418,15 @@ fn from_millis(millis: i64) -> DateTime<Utc> {
         .unwrap_or_default()
 }
 
-/// Reads one of our words; one that no gannet writes is an error that names it.
-fn word<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
-where
-    T: FromStr,
-{
-    let text = row.get_ref(column)?.as_str()?;
-    text.parse().map_err(|_| {
-        let unknown = format!("the catalog holds an unreadable {column}: `{text}`");
-        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, unknown.into())
-    })
+/// The integers of databases are signed; no counter of ours comes near the limit.
+fn integer(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The way back; nothing negative was ever written.
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
 }
 
 #[cfg(test)]
-mod tests;
+mod suite;

@@ -1,14 +1,27 @@
-//! Writing what became of targets: one transaction for a batch.
+//! What became of targets, to be recorded in batches.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, params};
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::{TargetKey, millis};
+use super::{SourceId, TargetKey};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Counts, Outcome, Reason, Sha256};
+
+/// Records that are written in one transaction.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Names the batch: what has the same id is not recorded twice in a row.
+    pub id: Uuid,
+    /// Who writes one batch after the other, such as a process.
+    pub writer: Uuid,
+    /// When it is recorded.
+    pub now: DateTime<Utc>,
+    /// What became of targets.
+    pub records: Vec<Record>,
+}
 
 /// What became of one target.
 #[derive(Debug, Clone)]
@@ -39,8 +52,12 @@ pub struct Record {
     pub line: Option<u64>,
     /// The group that the list puts it in.
     pub group: Option<String>,
-    /// What the list wanted, where it could not be had.
+    /// What the list wants; `None` for a line that is no URL.
     pub wanted: Option<Wanted>,
+    /// The source that lists it, when it is to be noticed that it no longer does.
+    pub listed: Option<SourceId>,
+    /// Whether it leaves a row in the history although it is unchanged.
+    pub every_outcome: bool,
     /// The file that the URL stands for: brought or confirmed in this job.
     pub file: Option<Uuid>,
     /// When the origin brought or confirmed it; `None` when it was not asked or did not.
@@ -55,6 +72,49 @@ pub struct Record {
     pub bytes: u64,
     /// The file's record, when its bytes are new.
     pub new_file: Option<FileRow>,
+    /// What others may want to know of it.
+    pub events: Vec<Event>,
+}
+
+impl Record {
+    /// Whether the target was asked for, rather than left alone.
+    pub(super) fn was_tried(&self) -> bool {
+        match self.outcome {
+            Outcome::Skipped => false,
+            // Its record was fresh, unless an answer confirmed it.
+            Outcome::Unchanged => self.checked.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Whether it counts as one more failure in a row.
+    pub(super) fn is_bad(&self) -> bool {
+        matches!(self.outcome, Outcome::Rejected | Outcome::Failed)
+    }
+
+    /// Whether it leaves a row in the history. Unchanged targets are counted only, so that it does not swell.
+    pub(super) fn has_row(&self) -> bool {
+        self.every_outcome || self.outcome != Outcome::Unchanged
+    }
+
+    /// What the list wanted, where it could not be had.
+    pub(super) fn missed(&self) -> Option<&Wanted> {
+        self.wanted.as_ref().filter(|_| self.reason.is_some())
+    }
+
+    /// The album that it was meant for; empty: the root folder.
+    pub(super) fn album(&self) -> &str {
+        let album = self
+            .wanted
+            .as_ref()
+            .and_then(|wanted| wanted.album.as_ref());
+        album.map_or("", AlbumName::as_str)
+    }
+
+    /// The name that its list wants.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.wanted.as_ref()?.name.as_deref()
+    }
 }
 
 /// What a list wants of a target besides its URL.
@@ -95,156 +155,48 @@ pub struct FileRow {
     pub name_from: NameFrom,
     /// The list's other columns, as a JSON object.
     pub metadata: Option<String>,
+    /// See [`KnownFile::mtime_ns`](super::KnownFile::mtime_ns).
+    pub mtime_ns: Option<i64>,
 }
 
-/// Writes `batch` inside the transaction that `db` is in.
-pub(super) fn write(db: &Connection, batch: &[Record], now: i64) -> rusqlite::Result<()> {
-    write_files(db, batch, now)?;
-    write_urls(db, batch)?;
-    write_outcomes(db, batch)?;
-    write_counts(db, batch)
+/// Something that others may want to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The job that it belongs to.
+    pub job: Option<Uuid>,
+    /// What happened, such as `file.stored`.
+    pub event: String,
+    /// The rest, as a JSON object.
+    pub payload: String,
 }
 
-fn write_files(db: &Connection, batch: &[Record], now: i64) -> rusqlite::Result<()> {
-    let mut album = db.prepare_cached(
-        "INSERT INTO albums (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
-    )?;
-    let mut file = db.prepare_cached(
-        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-         ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
-         media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
-         width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = excluded.metadata, stored = excluded.stored",
-    )?;
-    let mut last_album = None;
-    for row in batch.iter().filter_map(|record| record.new_file.as_ref()) {
-        if row.album.is_some() && row.album != last_album {
-            album.execute((row.album.as_ref().map(AlbumName::as_str), now))?;
-            last_album.clone_from(&row.album);
+/// An event of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventRow {
+    /// Greater than that of every earlier event.
+    pub id: i64,
+    /// When it was written.
+    pub created: DateTime<Utc>,
+    /// What it tells.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What records add to a job's figures.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    pub(super) counts: Counts,
+    pub(super) bytes: u64,
+}
+
+impl Sums {
+    pub(super) fn of(records: &[&Record]) -> BTreeMap<Uuid, Self> {
+        let mut jobs: BTreeMap<Uuid, Self> = BTreeMap::new();
+        for record in records {
+            let sums = jobs.entry(record.job).or_default();
+            sums.counts.add(record.outcome);
+            sums.bytes += record.bytes;
         }
-        file.execute(params![
-            row.id,
-            row.stage,
-            row.path,
-            row.album.as_ref().map_or("", AlbumName::as_str),
-            row.format,
-            row.media_type,
-            integer(row.bytes),
-            row.sha256.0,
-            row.dimensions.map(|(width, _)| width),
-            row.dimensions.map(|(_, height)| height),
-            row.active,
-            row.name_from.as_str(),
-            row.metadata,
-            now,
-        ])?;
+        jobs
     }
-    Ok(())
-}
-
-fn write_urls(db: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
-    // An answer replaces what earlier answers said; without one that stays.
-    let mut url = db.prepare_cached(
-        "INSERT INTO urls (key, url, file, etag, last_modified, fresh_until, checked, failures, outcome, \
-         reason, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-         ON CONFLICT (key) DO UPDATE SET \
-         file = COALESCE(excluded.file, file), \
-         etag = CASE WHEN excluded.checked IS NULL THEN etag ELSE excluded.etag END, \
-         last_modified = CASE WHEN excluded.checked IS NULL THEN last_modified ELSE excluded.last_modified END, \
-         fresh_until = CASE WHEN excluded.checked IS NULL THEN fresh_until ELSE excluded.fresh_until END, \
-         checked = COALESCE(excluded.checked, checked), \
-         failures = CASE WHEN excluded.outcome = 'skipped' THEN failures \
-                         WHEN excluded.failures > 0 THEN failures + 1 ELSE 0 END, \
-         outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
-    )?;
-    for record in batch {
-        let Some(key) = record.key else { continue };
-        let bad = matches!(record.outcome, Outcome::Rejected | Outcome::Failed);
-        url.execute(params![
-            key.0,
-            record.url,
-            record.file,
-            record.etag,
-            record.last_modified,
-            record.fresh_until.map(millis),
-            record.checked.map(millis),
-            bad,
-            record.outcome.as_str(),
-            record.reason.map(Reason::as_str),
-            record.job,
-        ])?;
-    }
-    Ok(())
-}
-
-fn write_outcomes(db: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
-    // Recording is idempotent: the same record twice is one.
-    let mut outcome = db.prepare_cached(
-        "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp, name, album, sha256) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )?;
-    // An unchanged target adds to the counters and leaves no row, so that history does not swell.
-    for record in batch.iter().filter(|r| r.outcome != Outcome::Unchanged) {
-        let wanted = record.wanted.as_ref();
-        outcome.execute(params![
-            record.job,
-            integer(record.seq),
-            record.url,
-            record.outcome.as_str(),
-            record.reason.map(Reason::as_str),
-            record.detail,
-            record.status,
-            record.attempts,
-            record.elapsed_ms.map(integer),
-            record.final_url,
-            record.file,
-            record.line.map(integer),
-            record.group,
-            wanted.and_then(|wanted| wanted.name.as_ref()),
-            wanted.and_then(|wanted| wanted.album.as_ref().map(AlbumName::as_str)),
-            wanted.and_then(|wanted| wanted.sha256.map(|sha256| sha256.0)),
-        ])?;
-    }
-    Ok(())
-}
-
-fn write_counts(db: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
-    let mut jobs: BTreeMap<Uuid, (Counts, u64)> = BTreeMap::new();
-    for record in batch {
-        let (counts, bytes) = jobs.entry(record.job).or_default();
-        counts.add(record.outcome);
-        *bytes += record.bytes;
-    }
-    let mut job = db.prepare_cached(
-        "UPDATE jobs SET targets = targets + ?, stored = stored + ?, changed = changed + ?, \
-         unchanged = unchanged + ?, duplicate = duplicate + ?, rejected = rejected + ?, \
-         failed = failed + ?, skipped = skipped + ?, bytes = bytes + ? WHERE id = ?",
-    )?;
-    for (id, (counts, bytes)) in jobs {
-        job.execute(params![
-            integer(counts.targets),
-            integer(counts.stored),
-            integer(counts.changed),
-            integer(counts.unchanged),
-            integer(counts.duplicate),
-            integer(counts.rejected),
-            integer(counts.failed),
-            integer(counts.skipped),
-            integer(bytes),
-            id,
-        ])?;
-    }
-    Ok(())
-}
-
-/// SQLite's integers are signed; no counter of ours comes near the limit.
-pub(super) fn integer(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// The way back; nothing negative was ever written.
-pub(super) fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::args::{Global, Jobs};
 use super::{load, start_log};
-use crate::catalog::{Catalog, JobRow, OutcomeFilter};
+use crate::catalog::{self, Catalog, JobRow, OutcomeFilter};
 
 /// Outcomes that are read at a time.
 const PAGE: u32 = 1000;
@@ -25,20 +25,20 @@ pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
     }
     let config = load(global, flags)?.config;
     let _log = start_log(global, &config, None)?;
-    let path = Catalog::path(&config.catalog, &config.storage.root)?;
-    if !path.exists() {
+    let path = catalog::path(&config.catalog, &config.storage.root)?;
+    if let Some(path) = path.filter(|path| !path.exists()) {
         bail!(
             "there is no catalog at `{}`; `-o DIR` or `storage.root` names the folder of the files",
             path.display()
         );
     }
-    let catalog = Catalog::open_to_read(&config.catalog, &config.storage.root).await?;
+    let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match &args.id {
-        None => list(&catalog, args, &mut out).await?,
+        None => list(&*catalog, args, &mut out).await?,
         Some(id) => {
-            let job = find(&catalog, id).await?;
-            show(&catalog, &job, args, &mut out).await?;
+            let job = find(&*catalog, id).await?;
+            show(&*catalog, &job, args, &mut out).await?;
         }
     }
     out.flush()?;
@@ -46,7 +46,7 @@ pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn list(catalog: &Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::Result<()> {
+async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::Result<()> {
     let jobs = catalog.jobs(None, args.limit).await?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
@@ -92,7 +92,7 @@ fn duration(job: &JobRow) -> String {
     }
 }
 
-async fn find(catalog: &Catalog, id: &str) -> anyhow::Result<JobRow> {
+async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobRow> {
     if let Ok(id) = Uuid::parse_str(id) {
         return catalog
             .job(id)
@@ -114,7 +114,7 @@ async fn find(catalog: &Catalog, id: &str) -> anyhow::Result<JobRow> {
 }
 
 async fn show(
-    catalog: &Catalog,
+    catalog: &dyn Catalog,
     job: &JobRow,
     args: &Jobs,
     out: &mut impl Write,

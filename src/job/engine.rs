@@ -12,7 +12,7 @@ use super::descriptors;
 use super::keeper::{self, Keeper};
 use super::worker::{self, Shared};
 use super::{JobError, Settings, Setup};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{self, Catalog, CatalogError};
 use crate::downloader::{Context, Registry};
 use crate::fetch::{Client, Hosts, Robots, SetupError};
 use crate::frontier::{Frontier, Limits};
@@ -22,11 +22,11 @@ use crate::store::{Store, StoreError, StoreLock};
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
-    pub(super) catalog: Catalog,
+    pub(super) catalog: Arc<dyn Catalog>,
     pub(super) registry: Registry,
     pub(super) settings: Settings,
     tasks: JoinSet<()>,
-    _locks: [StoreLock; 2],
+    _locks: [Option<StoreLock>; 2],
 }
 
 /// Why the engine cannot start.
@@ -56,10 +56,11 @@ impl Engine {
     pub async fn start(config: Setup<'_>, registry: Registry) -> Result<Self, EngineError> {
         let store = Store::open(config.storage).await?;
         let lock = StoreLock::take(store.root())?;
-        let catalog_path = Catalog::path(config.catalog, store.root())?;
-        let catalog_lock = StoreLock::take_catalog(&catalog_path)?;
-        let catalog = Catalog::open(config.catalog, store.root()).await?;
-        let (published, deleted) = keeper::recover(&store, &catalog)
+        let catalog_lock = catalog::path(config.catalog, store.root())?
+            .map(|path| StoreLock::take_catalog(&path))
+            .transpose()?;
+        let catalog = catalog::open(config.catalog, store.root()).await?;
+        let (published, deleted) = keeper::recover(&store, &*catalog)
             .await
             .map_err(EngineError::Recovery)?;
         let interrupted = catalog.abandon_jobs(chrono::Utc::now()).await?;
@@ -96,6 +97,7 @@ impl Engine {
                 .commit_interval
                 .min(Duration::from_secs(3600)),
             commit_files: config.storage.commit_files.get(),
+            writer: uuid::Uuid::new_v4(),
         };
         tasks.spawn(keeper.run(finished));
         Ok(Self {
@@ -105,7 +107,7 @@ impl Engine {
             registry,
             settings: config.job.clone(),
             tasks,
-            _locks: [lock, catalog_lock],
+            _locks: [Some(lock), catalog_lock],
         })
     }
 

@@ -21,7 +21,9 @@ use super::coming::Coming;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
 use super::{Job, OnChange, until};
-use crate::catalog::{Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted};
+use crate::catalog::{
+    Batch as Records, Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted,
+};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
@@ -86,6 +88,8 @@ impl Staged {
             dimensions: self.facts.dimensions,
             active: self.facts.active,
             name_from: place.name_from,
+            mtime_ns: None,
+            shared: false,
             is_present: true,
         }
     }
@@ -102,10 +106,12 @@ struct Batch {
 pub(super) struct Keeper {
     pub(super) coming: Coming,
     pub(super) store: Store,
-    pub(super) catalog: Catalog,
+    pub(super) catalog: Arc<dyn Catalog>,
     pub(super) naming: naming::Settings,
     pub(super) commit_interval: Duration,
     pub(super) commit_files: usize,
+    /// Who it is to the catalog.
+    pub(super) writer: Uuid,
 }
 
 impl Keeper {
@@ -255,7 +261,13 @@ impl Keeper {
             .zip(&places)
             .map(|((finished, staged), place)| finished.record(staged.as_ref(), place.as_ref()))
             .collect();
-        self.catalog.record(records, Utc::now()).await?;
+        let batch = Records {
+            id: Uuid::now_v7(),
+            writer: self.writer,
+            now: Utc::now(),
+            records,
+        };
+        self.catalog.record(Arc::new(batch)).await?;
         let mut to_publish = Vec::with_capacity(stages.len());
         let mut owners = Vec::with_capacity(stages.len());
         for (index, ((_, staged), place)) in entries.iter().zip(places).enumerate() {
@@ -299,7 +311,8 @@ impl Keeper {
         }
         let mut there: HashMap<(String, Sha256), KnownFile> = HashMap::new();
         for (album, contents) in wanted {
-            let files = self.catalog.with_content(album.clone(), contents).await?;
+            let same = self.catalog.with_content(Some(album.clone()), contents);
+            let files = same.await?;
             // Nothing is a duplicate of a file that somebody removed.
             let files: Vec<(Sha256, KnownFile)> = files.into_iter().collect();
             let paths = files.iter().map(|(_, file)| file.path.clone()).collect();
@@ -530,12 +543,9 @@ impl Finished {
         item.active = file.active;
     }
 
-    /// What it takes to fetch again what could not be had.
+    /// What it takes to fetch the target again.
     fn wanted(&self) -> Option<Wanted> {
-        let target = self
-            .target
-            .as_ref()
-            .filter(|_| self.item.reason.is_some())?;
+        let target = self.target.as_ref()?;
         Some(Wanted {
             name: target.name.clone(),
             album: self.album().cloned(),
@@ -565,6 +575,7 @@ impl Finished {
                 .metadata
                 .as_ref()
                 .and_then(|metadata| serde_json::to_string(metadata).ok()),
+            mtime_ns: None,
         });
         let item = &self.item;
         let meta = self.meta.as_ref();
@@ -590,6 +601,9 @@ impl Finished {
             fresh_until: meta.and_then(fresh_until),
             bytes: new_file.as_ref().map_or(0, |file| file.bytes),
             new_file,
+            listed: None,
+            every_outcome: false,
+            events: Vec::new(),
         }
     }
 }
@@ -673,7 +687,7 @@ impl CommitError {
 /// A file whose path is not free stays staged until it is. Returns how many were published and deleted.
 pub(super) async fn recover(
     store: &Store,
-    catalog: &Catalog,
+    catalog: &dyn Catalog,
 ) -> Result<(usize, usize), super::JobError> {
     let (mut published, mut deleted) = (0, 0);
     for stages in store.staged().await?.chunks(500) {

@@ -79,7 +79,7 @@ pub(super) struct Planned {
 #[derive(Debug)]
 pub(super) struct Planner {
     pub(super) shared: Arc<Shared>,
-    pub(super) catalog: Catalog,
+    pub(super) catalog: Arc<dyn Catalog>,
     pub(super) store: Store,
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
@@ -167,7 +167,7 @@ impl Planner {
             planned.repeats += (before - targets.len()) as u64;
         }
         let wanted = targets.iter().map(|(key, target)| (*key, target));
-        let mut known = look_up(&self.catalog, &self.store, wanted).await?;
+        let mut known = look_up(&*self.catalog, &self.store, wanted).await?;
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
             let known = known.remove(&key);
@@ -267,7 +267,7 @@ impl Planner {
 
 /// What is known of `targets`, without the validators of what has to be brought anew.
 pub(super) async fn look_up(
-    catalog: &Catalog,
+    catalog: &dyn Catalog,
     store: &Store,
     targets: impl Iterator<Item = (TargetKey, &Target)>,
 ) -> Result<HashMap<TargetKey, Known>, JobError> {

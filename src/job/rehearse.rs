@@ -1,6 +1,7 @@
 //! What a job would do, without doing it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::Utc;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use super::item::{Counts, Item, State, Summary, Would};
 use super::plan::{decide, look_up};
 use super::report::{self, Head};
 use super::{Ending, JobError, Observer, Reasons, Setup, Spec};
-use crate::catalog::{Catalog, TargetKey};
+use crate::catalog::{self, Catalog, TargetKey};
 use crate::source::Entry;
 use crate::store::Store;
 use crate::target::{Outcome, SafeUrl, Target};
@@ -101,11 +102,11 @@ impl Rehearsal<'_> {
     async fn read(&mut self) -> anyhow::Result<()> {
         let root = &self.setup.storage.root;
         // Without a catalog nothing is known, and to open a store that is not there would make it.
-        let there = match Catalog::path(self.setup.catalog, root)?.exists()
+        let there = match catalog::path(self.setup.catalog, root)?.is_none_or(|path| path.exists())
             && root.join(".gannet").join("stage").is_dir()
         {
             true => Some((
-                Catalog::open_to_read(self.setup.catalog, root).await?,
+                catalog::open_to_read(self.setup.catalog, root).await?,
                 Store::open(self.setup.storage).await?,
             )),
             false => None,
@@ -131,7 +132,7 @@ impl Rehearsal<'_> {
     async fn items(
         &mut self,
         chunk: Vec<Entry>,
-        there: Option<&(Catalog, Store)>,
+        there: Option<&(Arc<dyn Catalog>, Store)>,
     ) -> Result<Vec<Item>, JobError> {
         let spec = self.spec;
         let key = |target: &Target| {
@@ -143,7 +144,7 @@ impl Rehearsal<'_> {
             Entry::Invalid(_) => None,
         });
         let known = match there {
-            Some((catalog, store)) => look_up(catalog, store, targets).await?,
+            Some((catalog, store)) => look_up(&**catalog, store, targets).await?,
             None => HashMap::new(),
         };
         let mut items = Vec::with_capacity(chunk.len());

@@ -17,7 +17,7 @@ use super::progress::Snapshot;
 use super::report::Head;
 use super::worker::describe;
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
-use crate::catalog::CatalogError;
+use crate::catalog::{Among, CatalogError};
 use crate::target::{Outcome, Reason};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -104,7 +104,7 @@ impl Engine {
             Dedupe::Album => true,
         };
         if dedupe {
-            self.catalog.index_contents().await?;
+            self.catalog.index_contents(Among::Album).await?;
         }
         let album = spec.album.as_ref().map_or("", |album| album.as_str());
         self.catalog

@@ -1,0 +1,93 @@
+//! Why the catalog could not do what it was asked to.
+
+use crate::target::Reason;
+
+/// Why the catalog could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The setting names no catalog that this version has.
+    #[error("`catalog.url` is `{0}`; leave it empty or write `sqlite:PATH`")]
+    UnsupportedUrl(String),
+    /// It cannot be opened.
+    #[error("cannot open the catalog `{catalog}`")]
+    Open {
+        /// The database, without credentials.
+        catalog: String,
+        /// What the database said.
+        source: DatabaseError,
+    },
+    /// Its tables cannot be brought up to date.
+    #[error("cannot bring the catalog `{catalog}` up to date; a newer gannet may have written it")]
+    Migrate {
+        /// The database, without credentials.
+        catalog: String,
+        /// What the migration said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A query failed.
+    #[error("the catalog cannot {action}")]
+    Query {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the database said.
+        source: DatabaseError,
+    },
+    /// It was closed.
+    #[error("the catalog is closed")]
+    Closed,
+    /// The thread that asked it is gone.
+    #[error("a worker thread of the catalog panicked; please report it")]
+    Worker,
+}
+
+/// What a database said.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl CatalogError {
+    pub(super) fn query<E: Into<DatabaseError>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Query {
+            action,
+            source: error.into(),
+        }
+    }
+
+    /// The stable code that reports and the API carry.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Open { source, .. } | Self::Query { source, .. } if source.is_full() => {
+                Reason::StoreFull
+            }
+            _ => Reason::StoreError,
+        }
+    }
+
+    /// Whether the same may succeed in a while: somebody else holds the database, or it is not there at the moment.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Query { source, .. } => source.is_transient(),
+            Self::UnsupportedUrl(_) | Self::Migrate { .. } | Self::Closed | Self::Worker => false,
+        }
+    }
+}
+
+impl DatabaseError {
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ),
+        }
+    }
+}

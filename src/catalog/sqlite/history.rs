@@ -1,0 +1,172 @@
+//! Jobs and their outcomes: newest first, page by page, never by offset.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension as _};
+use uuid::Uuid;
+
+use super::super::history::{INTERRUPTED, is_failure, select_jobs};
+use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis, unsigned};
+use super::rows;
+use crate::target::State;
+
+/// Outcomes that are deleted in one transaction.
+const CHUNK: u32 = 10_000;
+
+pub(super) fn begin(
+    db: &Connection,
+    id: Uuid,
+    source: &str,
+    kind: &str,
+    album: &str,
+    started: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO jobs (id, source, kind, album, state, started) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+        (
+            id,
+            source,
+            kind,
+            album,
+            State::Ongoing.as_str(),
+            millis(started),
+        ),
+    )
+    .map(drop)
+}
+
+pub(super) fn end(
+    db: &Connection,
+    id: Uuid,
+    state: State,
+    repeats: u64,
+    error: Option<&str>,
+    finished: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE jobs SET state = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
+        (
+            state.as_str(),
+            millis(finished),
+            integer(repeats),
+            error,
+            id,
+        ),
+    )
+    .map(drop)
+}
+
+pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u64> {
+    // Those who wrote are gone too.
+    db.execute("DELETE FROM writers", ())?;
+    db.execute(
+        "UPDATE jobs SET state = ?, finished = ?, error = ?, interrupted = 1 WHERE state IN (?, ?)",
+        (
+            State::Failed.as_str(),
+            millis(now),
+            INTERRUPTED,
+            State::Queued.as_str(),
+            State::Ongoing.as_str(),
+        ),
+    )
+    .map(|count| count as u64)
+}
+
+pub(super) fn interrupted(
+    db: &Connection,
+    source: &str,
+    kind: &str,
+    album: &str,
+) -> rusqlite::Result<Option<JobRow>> {
+    let newest = format!(
+        "{} WHERE source = ? ORDER BY id DESC LIMIT 1",
+        select_jobs()
+    );
+    let newest = db
+        .prepare_cached(&newest)?
+        .query_row([source], rows::job)
+        .optional()?;
+    Ok(newest.filter(|job| job.is_interrupted_of(kind, album)))
+}
+
+pub(super) fn resume(db: &Connection, id: Uuid, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE jobs SET state = ?, resumed = ?, finished = NULL, error = NULL, interrupted = 0 WHERE id = ?",
+        (State::Ongoing.as_str(), millis(now), id),
+    )
+    .map(drop)
+}
+
+pub(super) fn recorded(
+    db: &Connection,
+    job: Uuid,
+    from: u64,
+    to: u64,
+) -> rusqlite::Result<Vec<u64>> {
+    db.prepare_cached(
+        "SELECT seq FROM outcomes WHERE job = ? AND seq >= ? AND seq < ? ORDER BY seq",
+    )?
+    .query_map((job, integer(from), integer(to)), |row| {
+        row.get(0).map(unsigned)
+    })?
+    .collect()
+}
+
+pub(super) fn jobs(
+    db: &Connection,
+    before: Option<Uuid>,
+    limit: u32,
+) -> rusqlite::Result<Vec<JobRow>> {
+    // Version 7 ids sort by time.
+    let before = before.unwrap_or(Uuid::max());
+    let page = format!("{} WHERE id < ? ORDER BY id DESC LIMIT ?", select_jobs());
+    db.prepare_cached(&page)?
+        .query_map((before, limit), rows::job)?
+        .collect()
+}
+
+pub(super) fn job(db: &Connection, id: Uuid) -> rusqlite::Result<Option<JobRow>> {
+    db.prepare_cached(&format!("{} WHERE id = ?", select_jobs()))?
+        .query_row([id], rows::job)
+        .optional()
+}
+
+pub(super) fn outcomes(
+    db: &Connection,
+    job: Uuid,
+    filter: OutcomeFilter,
+    after: Option<u64>,
+    limit: u32,
+) -> rusqlite::Result<Vec<OutcomeRow>> {
+    let only = match filter {
+        OutcomeFilter::All => String::new(),
+        OutcomeFilter::Failed => format!("AND {}", is_failure()),
+    };
+    db.prepare_cached(&format!(
+        "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?"
+    ))?
+    .query_map((job, after.map_or(-1, integer), limit), rows::outcome)?
+    .collect()
+}
+
+/// Deletes some of what belongs to the oldest job that ended before `time`. Returns how many jobs are deleted for
+/// good; `None` when there was nothing to do.
+pub(super) fn delete_some(db: &Connection, time: DateTime<Utc>) -> rusqlite::Result<Option<u64>> {
+    let oldest: Option<Uuid> = db
+        .prepare_cached("SELECT id FROM jobs WHERE finished < ? ORDER BY id LIMIT 1")?
+        .query_row([millis(time)], |row| row.get(0))
+        .optional()?;
+    let Some(id) = oldest else { return Ok(None) };
+    let outcomes = db
+        .prepare_cached(
+            "DELETE FROM outcomes WHERE job = ?1 AND seq IN \
+             (SELECT seq FROM outcomes WHERE job = ?1 ORDER BY seq LIMIT ?2)",
+        )?
+        .execute((id, CHUNK))?;
+    if outcomes == CHUNK as usize {
+        return Ok(Some(0));
+    }
+    db.execute("DELETE FROM jobs WHERE id = ?", [id])?;
+    Ok(Some(1))
+}

@@ -1,0 +1,503 @@
+//! The catalog in SQLite: one file, one writer, one reader beside it.
+
+mod history;
+mod record;
+mod rows;
+mod upkeep;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion};
+use uuid::Uuid;
+
+use super::{
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
+    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+};
+use crate::target::{Sha256, State};
+
+static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
+    Migrations::new(vec![M::up(include_str!(
+        "../../../migrations/sqlite/0001_catalog.sql"
+    ))])
+});
+
+/// How long a statement waits for another process that writes, before it fails for a passing reason.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Statements that a connection keeps compiled.
+const STATEMENTS: usize = 32;
+
+/// The catalog in a database file. Every method does its work on a blocking thread.
+#[derive(Debug)]
+pub(super) struct Sqlite(Arc<Connections>);
+
+/// In WAL mode a reader sees the last commit and never waits for the writer. `None` once closed.
+#[derive(Debug)]
+struct Connections {
+    writer: Mutex<Option<Connection>>,
+    reader: Mutex<Option<Connection>>,
+}
+
+impl Sqlite {
+    /// Makes the database where it is missing, and brings its tables up to date.
+    pub(super) async fn open(path: PathBuf) -> Result<Self, CatalogError> {
+        blocking(move || {
+            let mut writer = connect(&path).map_err(refused(&path))?;
+            MIGRATIONS
+                .to_latest(&mut writer)
+                .map_err(|error| outdated(&path, error))?;
+            let reader = connect(&path).map_err(refused(&path))?;
+            Ok(Self::of(writer, reader))
+        })
+        .await
+    }
+
+    /// Opens a database that is there, to read it as it is.
+    pub(super) async fn open_to_read(path: PathBuf) -> Result<Self, CatalogError> {
+        blocking(move || {
+            // Not even a reader can do without the log's index beside the file, so this is not read-only.
+            let open = || {
+                let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                db.busy_timeout(BUSY)?;
+                db.pragma_update(None, "query_only", true)?;
+                Ok(db)
+            };
+            let writer = open().map_err(refused(&path))?;
+            let reader = open().map_err(refused(&path))?;
+            match MIGRATIONS.current_version(&reader) {
+                Ok(SchemaVersion::Outside(_)) => {
+                    let ahead = MigrationDefinitionError::DatabaseTooFarAhead;
+                    let ahead = rusqlite_migration::Error::MigrationDefinition(ahead);
+                    Err(outdated(&path, ahead))
+                }
+                Ok(_) => Ok(Self::of(writer, reader)),
+                Err(error) => Err(outdated(&path, error)),
+            }
+        })
+        .await
+    }
+
+    fn of(writer: Connection, reader: Connection) -> Self {
+        Self(Arc::new(Connections {
+            writer: Mutex::new(Some(writer)),
+            reader: Mutex::new(Some(reader)),
+        }))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let connections = self.0.clone();
+        blocking(move || {
+            let db = connections.reader.lock();
+            let db = db.unwrap_or_else(PoisonError::into_inner);
+            let db = db.as_ref().ok_or(CatalogError::Closed)?;
+            // One look at the database for all statements, and one lock on it.
+            let read = || work(&*db.unchecked_transaction()?);
+            read().map_err(CatalogError::query(action))
+        })
+        .await
+    }
+
+    /// Does `work` in a transaction: all of it, or none.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let connections = self.0.clone();
+        blocking(move || {
+            let mut db = connections
+                .writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let db = db.as_mut().ok_or(CatalogError::Closed)?;
+            let write = || {
+                let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let result = work(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            };
+            let written: rusqlite::Result<T> = write();
+            written.map_err(CatalogError::query(action))
+        })
+        .await
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.pragma_update(None, "journal_mode", "wal")?;
+    // Every commit survives a power cut; batches make that affordable.
+    db.pragma_update(None, "synchronous", "full")?;
+    // In pages. The log is copied back seldom, so that a page that many batches change is written once.
+    db.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // In KiB, being negative.
+    db.pragma_update(None, "cache_size", -4000)?;
+    db.pragma_update(None, "temp_store", "memory")?;
+    Ok(db)
+}
+
+fn refused(path: &Path) -> impl FnOnce(rusqlite::Error) -> CatalogError {
+    move |error| CatalogError::Open {
+        catalog: path.display().to_string(),
+        source: error.into(),
+    }
+}
+
+fn outdated(path: &Path, error: rusqlite_migration::Error) -> CatalogError {
+    match error {
+        // Another process brings them up to date.
+        rusqlite_migration::Error::RusqliteError { err, .. } => refused(path)(err),
+        error => CatalogError::Migrate {
+            catalog: path.display().to_string(),
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Runs `work` on a blocking thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, CatalogError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(CatalogError::Worker))
+}
+
+#[async_trait]
+impl Catalog for Sqlite {
+    async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
+        self.read("look up URLs", move |db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
+                 u.outcome, u.reason, u.job \
+                 FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?",
+                rows::FILE
+            ))?;
+            let mut found = HashMap::new();
+            for key in keys {
+                if let Some(known) = statement.query_row([key.0], rows::known).optional()? {
+                    found.insert(key, known);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError> {
+        self.read("look up names", move |db| {
+            let mut statement = db.prepare_cached("SELECT 1 FROM files WHERE path = ?")?;
+            let mut taken = HashSet::new();
+            for path in paths {
+                if statement.exists([&path])? {
+                    taken.insert(path);
+                }
+            }
+            Ok(taken)
+        })
+        .await
+    }
+
+    async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError> {
+        self.read("look up staged files", move |db| {
+            let mut new =
+                db.prepare_cached("SELECT path FROM files WHERE id = ?1 AND stage = ?1")?;
+            let mut replaced =
+                db.prepare_cached("SELECT path FROM files WHERE stage = ? AND stage <> id")?;
+            let mut paths = HashMap::new();
+            for stage in stages {
+                let path = match new.query_row([stage], |row| row.get(0)).optional()? {
+                    None => replaced.query_row([stage], |row| row.get(0)).optional()?,
+                    path => path,
+                };
+                if let Some(path) = path {
+                    paths.insert(stage, path);
+                }
+            }
+            Ok(paths)
+        })
+        .await
+    }
+
+    async fn index_contents(&self, among: Among) -> Result<(), CatalogError> {
+        self.write("index contents", move |db| {
+            db.execute_batch(match among {
+                Among::Album => {
+                    "CREATE INDEX IF NOT EXISTS files_by_content ON files (album, sha256)"
+                }
+                Among::Store => "CREATE INDEX IF NOT EXISTS files_by_sha256 ON files (sha256)",
+            })
+        })
+        .await
+    }
+
+    async fn with_content(
+        &self,
+        album: Option<String>,
+        contents: Vec<Sha256>,
+    ) -> Result<HashMap<Sha256, KnownFile>, CatalogError> {
+        self.read("look up contents", move |db| {
+            // The album is bound in either case, and `+` keeps the index of the other from being used.
+            let condition = match album {
+                Some(_) => "f.sha256 = ?1 AND f.album = ?2",
+                None => "f.sha256 = ?1 AND ?2 IS NULL",
+            };
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {} FROM files f WHERE {condition} LIMIT 1",
+                rows::FILE
+            ))?;
+            let mut found = HashMap::new();
+            for content in contents {
+                let file = statement.query_row((content.0, &album), rows::file);
+                if let Some(file) = file.optional()? {
+                    found.insert(content, file);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
+        self.write("record a batch", move |db| record::write(db, &batch))
+            .await
+    }
+
+    async fn begin_job(
+        &self,
+        id: Uuid,
+        source: &str,
+        kind: &str,
+        album: &str,
+        started: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let (source, kind, album) = (source.to_owned(), kind.to_owned(), album.to_owned());
+        self.write("record a job", move |db| {
+            history::begin(db, id, &source, &kind, &album, started)
+        })
+        .await
+    }
+
+    async fn end_job(
+        &self,
+        id: Uuid,
+        state: State,
+        repeats: u64,
+        error: Option<&str>,
+        finished: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let error = error.map(str::to_owned);
+        self.write("record a job's end", move |db| {
+            history::end(db, id, state, repeats, error.as_deref(), finished)
+        })
+        .await
+    }
+
+    async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
+        self.write("close interrupted jobs", move |db| {
+            history::abandon(db, now)
+        })
+        .await
+    }
+
+    async fn interrupted_job(
+        &self,
+        source: &str,
+        kind: &str,
+        album: &str,
+    ) -> Result<Option<JobRow>, CatalogError> {
+        let (source, kind, album) = (source.to_owned(), kind.to_owned(), album.to_owned());
+        self.read("look up an interrupted job", move |db| {
+            history::interrupted(db, &source, &kind, &album)
+        })
+        .await
+    }
+
+    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
+        self.write("take up a job again", move |db| {
+            history::resume(db, id, now)
+        })
+        .await
+    }
+
+    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
+        self.read("look up outcomes", move |db| {
+            history::recorded(db, job, from, to)
+        })
+        .await
+    }
+
+    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
+        self.read("list jobs", move |db| history::jobs(db, before, limit))
+            .await
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
+        self.read("look up a job", move |db| history::job(db, id))
+            .await
+    }
+
+    async fn outcomes(
+        &self,
+        job: Uuid,
+        filter: OutcomeFilter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutcomeRow>, CatalogError> {
+        self.read("list outcomes", move |db| {
+            history::outcomes(db, job, filter, after, limit)
+        })
+        .await
+    }
+
+    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+        let mut deleted = 0;
+        loop {
+            // Between two transactions others come to write.
+            let done = self.write("delete old jobs", move |db| history::delete_some(db, time));
+            match done.await? {
+                Some(jobs) => deleted += jobs,
+                None => return Ok(deleted),
+            }
+        }
+    }
+
+    async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError> {
+        self.read("count a source's URLs", move |db| {
+            upkeep::listed_count(db, source)
+        })
+        .await
+    }
+
+    async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError> {
+        self.read("count a source's URLs", move |db| {
+            upkeep::gone(db, source, job)
+        })
+        .await
+    }
+
+    async fn mark_gone(
+        &self,
+        source: SourceId,
+        job: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        self.write("mark URLs as gone", move |db| {
+            upkeep::mark_gone(db, source, job, now)
+        })
+        .await
+    }
+
+    async fn prunable(
+        &self,
+        source: SourceId,
+        before: DateTime<Utc>,
+        after: Option<TargetKey>,
+        limit: u32,
+    ) -> Result<Vec<(TargetKey, KnownFile)>, CatalogError> {
+        // It is about to delete files, and both need the index.
+        self.write("index files", upkeep::index_urls).await?;
+        self.read("list what is gone", move |db| {
+            upkeep::prunable(db, source, before, after, limit)
+        })
+        .await
+    }
+
+    async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError> {
+        self.write("forget a source's URLs", move |db| {
+            upkeep::unlist(db, source, &keys)
+        })
+        .await
+    }
+
+    async fn delete_files(
+        &self,
+        ids: Vec<Uuid>,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        let reason = reason.to_owned();
+        self.write("delete files", move |db| {
+            upkeep::delete_files(db, &ids, &reason, now)
+        })
+        .await
+    }
+
+    async fn excess(
+        &self,
+        album: &str,
+        limits: Limits,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        let album = album.to_owned();
+        self.read("list files beyond the limits", move |db| {
+            upkeep::excess(db, &album, limits, now, limit)
+        })
+        .await
+    }
+
+    async fn albums(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<AlbumRow>, CatalogError> {
+        self.read("list albums", move |db| upkeep::albums(db, after, limit))
+            .await
+    }
+
+    async fn files_after(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        self.read("list files", move |db| {
+            upkeep::files_after(db, after, limit)
+        })
+        .await
+    }
+
+    async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
+        self.read("look up the URLs of files", move |db| {
+            upkeep::urls_of(db, &files)
+        })
+        .await
+    }
+
+    async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
+        self.read("list events", move |db| {
+            upkeep::events_after(db, after, limit)
+        })
+        .await
+    }
+
+    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
+        self.write("delete events", move |db| upkeep::delete_events(db, &ids))
+            .await
+    }
+
+    async fn close(&self) {
+        let connections = self.0.clone();
+        // Closing tidies the log up, which takes a while.
+        let closed = blocking(move || {
+            for db in [&connections.reader, &connections.writer] {
+                db.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            Ok(())
+        });
+        let _ = closed.await;
+    }
+}

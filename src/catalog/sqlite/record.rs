@@ -1,0 +1,191 @@
+//! Writing what became of targets: one transaction for a batch.
+
+use rusqlite::{Connection, params};
+
+use super::super::record::Sums;
+use super::super::{Batch, Record, integer, millis};
+use super::upkeep::write_event;
+use crate::target::{AlbumName, Outcome, Reason};
+
+/// Writes `batch` inside the transaction that `db` is in.
+pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+    let new = db
+        .prepare_cached(
+            "INSERT INTO writers (id, batch) VALUES (?, ?) \
+             ON CONFLICT (id) DO UPDATE SET batch = excluded.batch WHERE batch <> excluded.batch",
+        )?
+        .execute((batch.writer, batch.id))?;
+    if new == 0 {
+        return Ok(());
+    }
+    let (records, now) = (batch.records.as_slice(), millis(batch.now));
+    write_files(db, records, now)?;
+    write_urls(db, records, now)?;
+    write_listed(db, records)?;
+    let new = write_outcomes(db, records)?;
+    write_counts(db, &new)?;
+    for event in new.iter().flat_map(|record| &record.events) {
+        write_event(db, event, now)?;
+    }
+    Ok(())
+}
+
+fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
+    let mut album = db.prepare_cached(
+        "INSERT INTO albums (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
+    )?;
+    let mut file = db.prepare_cached(
+        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
+         active, name_from, metadata, stored, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
+         media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
+         width = excluded.width, height = excluded.height, active = excluded.active, \
+         metadata = excluded.metadata, stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+    )?;
+    let mut share = db.prepare_cached("UPDATE files SET shared = 1 WHERE id = ? AND shared = 0")?;
+    let mut last_album = None;
+    for row in records.iter().filter_map(|record| record.new_file.as_ref()) {
+        if row.album.is_some() && row.album != last_album {
+            album.execute((row.album.as_ref().map(AlbumName::as_str), now))?;
+            last_album.clone_from(&row.album);
+        }
+        file.execute(params![
+            row.id,
+            row.stage,
+            row.path,
+            row.album.as_ref().map_or("", AlbumName::as_str),
+            row.format,
+            row.media_type,
+            integer(row.bytes),
+            row.sha256.0,
+            row.dimensions.map(|(width, _)| width),
+            row.dimensions.map(|(_, height)| height),
+            row.active,
+            row.name_from.as_str(),
+            row.metadata,
+            now,
+            row.mtime_ns,
+        ])?;
+    }
+    for record in records.iter().filter(|r| r.outcome == Outcome::Duplicate) {
+        share.execute([record.file])?;
+    }
+    Ok(())
+}
+
+fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
+    // An answer replaces what earlier answers said; without one that stays.
+    let mut url = db.prepare_cached(
+        "INSERT INTO urls (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, seen, \
+         status, failures, outcome, reason, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (key) DO UPDATE SET \
+         file = COALESCE(excluded.file, file), \
+         etag = CASE WHEN excluded.checked IS NULL THEN etag ELSE excluded.etag END, \
+         last_modified = CASE WHEN excluded.checked IS NULL THEN last_modified ELSE excluded.last_modified END, \
+         fresh_until = CASE WHEN excluded.checked IS NULL THEN fresh_until ELSE excluded.fresh_until END, \
+         checked = COALESCE(excluded.checked, checked), \
+         tried = COALESCE(excluded.tried, tried), \
+         seen = excluded.seen, \
+         status = COALESCE(excluded.status, status), \
+         failures = CASE WHEN excluded.outcome = 'skipped' THEN failures \
+                         WHEN excluded.failures > 0 THEN failures + 1 ELSE 0 END, \
+         outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
+    )?;
+    for record in records {
+        let Some(key) = record.key else { continue };
+        url.execute(params![
+            key.0,
+            record.url,
+            record.album(),
+            record.name(),
+            record.file,
+            record.etag,
+            record.last_modified,
+            record.fresh_until.map(millis),
+            record.checked.map(millis),
+            record.was_tried().then_some(now),
+            now,
+            record.status,
+            record.is_bad(),
+            record.outcome.as_str(),
+            record.reason.map(Reason::as_str),
+            record.job,
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_listed(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
+    let mut listed = db.prepare_cached(
+        "INSERT INTO listed (source, key, job) VALUES (?, ?, ?) \
+         ON CONFLICT DO UPDATE SET job = excluded.job, gone_since = NULL",
+    )?;
+    for record in records {
+        if let (Some(source), Some(key)) = (record.listed, record.key) {
+            listed.execute((source.0, key.0, record.job))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the records that the history did not have yet.
+fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Result<Vec<&'a Record>> {
+    let mut outcome = db.prepare_cached(
+        "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
+         final_url, file, line, grp, name, album, sha256) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?;
+    let mut new = Vec::with_capacity(records.len());
+    for record in records {
+        if !record.has_row() {
+            new.push(record);
+            continue;
+        }
+        let missed = record.missed();
+        let count = outcome.execute(params![
+            record.job,
+            integer(record.seq),
+            record.url,
+            record.outcome.as_str(),
+            record.reason.map(Reason::as_str),
+            record.detail,
+            record.status,
+            record.attempts,
+            record.elapsed_ms.map(integer),
+            record.final_url,
+            record.file,
+            record.line.map(integer),
+            record.group,
+            missed.and_then(|wanted| wanted.name.as_ref()),
+            missed.and_then(|wanted| wanted.album.as_ref().map(AlbumName::as_str)),
+            missed.and_then(|wanted| wanted.sha256.map(|sha256| sha256.0)),
+        ])?;
+        if count > 0 {
+            new.push(record);
+        }
+    }
+    Ok(new)
+}
+
+fn write_counts(db: &Connection, records: &[&Record]) -> rusqlite::Result<()> {
+    let mut job = db.prepare_cached(
+        "UPDATE jobs SET targets = targets + ?, stored = stored + ?, changed = changed + ?, \
+         unchanged = unchanged + ?, duplicate = duplicate + ?, rejected = rejected + ?, \
+         failed = failed + ?, skipped = skipped + ?, bytes = bytes + ? WHERE id = ?",
+    )?;
+    for (id, Sums { counts, bytes }) in Sums::of(records) {
+        job.execute(params![
+            integer(counts.targets),
+            integer(counts.stored),
+            integer(counts.changed),
+            integer(counts.unchanged),
+            integer(counts.duplicate),
+            integer(counts.rejected),
+            integer(counts.failed),
+            integer(counts.skipped),
+            integer(bytes),
+            id,
+        ])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Reading rows of the database as what they mean.
+
+use std::str::FromStr;
+
+use rusqlite::Row;
+use rusqlite::types::{FromSqlError, Type, ValueRef};
+
+use super::super::{
+    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, TargetKey, UrlRow,
+    from_millis, unsigned,
+};
+use crate::naming::NameFrom;
+use crate::target::{Counts, Sha256};
+
+/// Columns of a [`KnownFile`], in the order in which [`file`] reads them.
+pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
+                               f.active, f.name_from, f.mtime_ns, f.shared";
+
+/// Reads the columns of [`FILE`].
+pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
+    let dimensions: (Option<u32>, Option<u32>) = (row.get(6)?, row.get(7)?);
+    let name_from = row.get_ref(9)?.as_str()?;
+    Ok(KnownFile {
+        id: row.get(0)?,
+        path: row.get(1)?,
+        format: row.get(2)?,
+        media_type: row.get(3)?,
+        bytes: row.get(4).map(unsigned)?,
+        sha256: Sha256(row.get(5)?),
+        dimensions: dimensions.0.zip(dimensions.1),
+        active: row.get(8)?,
+        name_from: name_from.parse().unwrap_or(NameFrom::Random),
+        mtime_ns: row.get(10)?,
+        shared: row.get(11)?,
+        is_present: true,
+    })
+}
+
+/// Reads the columns of [`FILE`] out of an outer join, and those of the URL behind them.
+pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+    let time = |column| {
+        row.get::<_, Option<i64>>(column)
+            .map(|time| time.map(from_millis))
+    };
+    let has_file = row.get_ref(0)? != ValueRef::Null;
+    Ok(Known {
+        file: has_file.then(|| file(row)).transpose()?,
+        etag: row.get(12)?,
+        last_modified: row.get(13)?,
+        fresh_until: time(14)?,
+        checked: time(15)?,
+        tried: time(16)?,
+        status: row.get(17)?,
+        failures: row.get(18)?,
+        outcome: word(row, "outcome")?,
+        reason: optional_word(row, "reason")?,
+        job: row.get(21)?,
+    })
+}
+
+pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    let count = |column| row.get(column).map(unsigned);
+    let time = |column| {
+        row.get::<_, Option<i64>>(column)
+            .map(|time| time.map(from_millis))
+    };
+    Ok(JobRow {
+        id: row.get("id")?,
+        source: row.get("source")?,
+        kind: row.get("kind")?,
+        album: Some(row.get("album")?).filter(|album: &String| !album.is_empty()),
+        state: word(row, "state")?,
+        started: row.get("started").map(from_millis)?,
+        finished: time("finished")?,
+        resumed: time("resumed")?,
+        interrupted: row.get("interrupted")?,
+        counts: Counts {
+            targets: count("targets")?,
+            stored: count("stored")?,
+            changed: count("changed")?,
+            unchanged: count("unchanged")?,
+            duplicate: count("duplicate")?,
+            rejected: count("rejected")?,
+            failed: count("failed")?,
+            skipped: count("skipped")?,
+        },
+        failures: count("failures")?,
+        repeats: count("repeats")?,
+        bytes: count("bytes")?,
+        error: row.get("error")?,
+    })
+}
+
+pub(super) fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
+    Ok(OutcomeRow {
+        seq: row.get("seq").map(unsigned)?,
+        url: row.get("url")?,
+        outcome: word(row, "outcome")?,
+        reason: optional_word(row, "reason")?,
+        detail: row.get("detail")?,
+        status: row.get("status")?,
+        attempts: row.get("attempts")?,
+        elapsed_ms: row.get::<_, Option<i64>>("elapsed_ms")?.map(unsigned),
+        final_url: row.get("final_url")?,
+        path: row.get("path")?,
+        line: row.get::<_, Option<i64>>("line")?.map(unsigned),
+        group: row.get("grp")?,
+        name: row.get("name")?,
+        album: row.get("album")?,
+        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Sha256),
+    })
+}
+
+pub(super) fn album(row: &Row<'_>) -> rusqlite::Result<AlbumRow> {
+    Ok(AlbumRow {
+        name: row.get(0)?,
+        files: row.get(1).map(unsigned)?,
+        bytes: row.get(2).map(unsigned)?,
+        newest: row.get::<_, Option<i64>>(3)?.map(from_millis),
+    })
+}
+
+pub(super) fn url(row: &Row<'_>) -> rusqlite::Result<UrlRow> {
+    Ok(UrlRow {
+        file: row.get(0)?,
+        key: TargetKey(row.get(1)?),
+        url: row.get(2)?,
+        album: row.get(3)?,
+        name: row.get(4)?,
+    })
+}
+
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        id: row.get(0)?,
+        created: row.get(4).map(from_millis)?,
+        event: Event {
+            job: row.get(1)?,
+            event: row.get(2)?,
+            payload: row.get(3)?,
+        },
+    })
+}
+
+/// Reads one of our words; one that no gannet writes is an error that names it.
+fn word<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    optional_word(row, column)?.ok_or_else(|| FromSqlError::InvalidType.into())
+}
+
+fn optional_word<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let Some(text) = row.get_ref(column)?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| {
+        let unknown = format!("the catalog holds an unreadable {column}: `{text}`");
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, unknown.into())
+    })
+}

@@ -1,0 +1,202 @@
+//! What sources list, what albums may hold, and what goes.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::super::upkeep::deleted;
+use super::super::{
+    AlbumRow, Event, EventRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer, millis,
+    unsigned,
+};
+use super::rows;
+
+pub(super) fn listed_count(db: &Connection, source: SourceId) -> rusqlite::Result<u64> {
+    db.prepare_cached("SELECT count(*) FROM listed WHERE source = ? AND gone_since IS NULL")?
+        .query_row([source.0], |row| row.get(0).map(unsigned))
+}
+
+pub(super) fn gone(db: &Connection, source: SourceId, job: Uuid) -> rusqlite::Result<u64> {
+    db.prepare_cached(
+        "SELECT count(*) FROM listed WHERE source = ? AND gone_since IS NULL AND job <> ?",
+    )?
+    .query_row((source.0, job), |row| row.get(0).map(unsigned))
+}
+
+pub(super) fn mark_gone(
+    db: &Connection,
+    source: SourceId,
+    job: Uuid,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<u64> {
+    db.prepare_cached(
+        "UPDATE listed SET gone_since = ? WHERE source = ? AND gone_since IS NULL AND job <> ?",
+    )?
+    .execute((millis(now), source.0, job))
+    .map(|count| count as u64)
+}
+
+/// Only what deletes files has to find their URLs, so no other job pays for this index.
+pub(super) fn index_urls(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch("CREATE INDEX IF NOT EXISTS urls_by_file ON urls (file)")
+}
+
+pub(super) fn prunable(
+    db: &Connection,
+    source: SourceId,
+    before: DateTime<Utc>,
+    after: Option<TargetKey>,
+    limit: u32,
+) -> rusqlite::Result<Vec<(TargetKey, KnownFile)>> {
+    db.prepare_cached(&format!(
+        "SELECT {}, l.key FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
+         WHERE l.source = ?1 AND l.key > ?3 AND l.gone_since < ?2 AND u.seen <= l.gone_since \
+         AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = ?1 AND m.key = o.key \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= ?2 OR o.seen > m.gone_since)) \
+         ORDER BY l.key LIMIT ?4",
+        rows::FILE
+    ))?
+    .query_map(
+        params![
+            source.0,
+            millis(before),
+            after.map_or_else(Vec::new, |key| key.0.to_vec()),
+            limit
+        ],
+        |row| Ok((TargetKey(row.get(12)?), rows::file(row)?)),
+    )?
+    .collect()
+}
+
+pub(super) fn unlist(
+    db: &Connection,
+    source: SourceId,
+    keys: &[TargetKey],
+) -> rusqlite::Result<()> {
+    let mut delete = db.prepare_cached("DELETE FROM listed WHERE source = ? AND key = ?")?;
+    for key in keys {
+        delete.execute((source.0, key.0))?;
+    }
+    Ok(())
+}
+
+pub(super) fn delete_files(
+    db: &Connection,
+    ids: &[Uuid],
+    reason: &str,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<u64> {
+    index_urls(db)?;
+    let mut file = db.prepare_cached(&format!(
+        "SELECT {} FROM files f WHERE f.id = ?",
+        rows::FILE
+    ))?;
+    let mut delete = db.prepare_cached("DELETE FROM files WHERE id = ?")?;
+    let mut forget = db.prepare_cached(
+        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL \
+         WHERE file = ?",
+    )?;
+    let mut count = 0;
+    for id in ids {
+        let Some(file) = file.query_row([id], rows::file).optional()? else {
+            continue;
+        };
+        delete.execute([id])?;
+        forget.execute([id])?;
+        write_event(db, &deleted(&file, reason), millis(now))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+pub(super) fn excess(
+    db: &Connection,
+    album: &str,
+    limits: Limits,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> rusqlite::Result<Vec<KnownFile>> {
+    db.prepare_cached(&format!(
+        "SELECT {} FROM (SELECT *, row_number() OVER newest AS place, sum(bytes) OVER newest AS total \
+         FROM files WHERE album = ?1 \
+         WINDOW newest AS (ORDER BY stored DESC, id DESC ROWS UNBOUNDED PRECEDING)) f \
+         WHERE f.stored < ?2 OR f.place > ?3 OR f.total > ?4 ORDER BY f.stored, f.id LIMIT ?5",
+        rows::FILE
+    ))?
+    .query_map(
+        (
+            album,
+            limits.oldest(now),
+            limits.max_files.map_or(i64::MAX, integer),
+            limits.max_bytes.map_or(i64::MAX, integer),
+            limit,
+        ),
+        rows::file,
+    )?
+    .collect()
+}
+
+pub(super) fn albums(
+    db: &Connection,
+    after: Option<String>,
+    limit: u32,
+) -> rusqlite::Result<Vec<AlbumRow>> {
+    db.prepare_cached(
+        "SELECT a.name, count(f.id), coalesce(sum(f.bytes), 0), max(f.stored) \
+         FROM (SELECT '' AS name UNION ALL SELECT name FROM albums) a LEFT JOIN files f ON f.album = a.name \
+         WHERE ?1 IS NULL OR a.name > ?1 GROUP BY a.name ORDER BY a.name LIMIT ?2",
+    )?
+    .query_map((after, limit), rows::album)?
+    .collect()
+}
+
+pub(super) fn files_after(
+    db: &Connection,
+    after: Option<String>,
+    limit: u32,
+) -> rusqlite::Result<Vec<KnownFile>> {
+    // No path is empty.
+    db.prepare_cached(&format!(
+        "SELECT {} FROM files f WHERE f.path > ? ORDER BY f.path LIMIT ?",
+        rows::FILE
+    ))?
+    .query_map((after.unwrap_or_default(), limit), rows::file)?
+    .collect()
+}
+
+pub(super) fn urls_of(db: &Connection, files: &[Uuid]) -> rusqlite::Result<Vec<UrlRow>> {
+    // One statement for all: without the index it reads all URLs.
+    let places = vec!["?"; files.len()].join(", ");
+    db.prepare(&format!(
+        "SELECT file, key, url, album, name FROM urls WHERE file IN ({places}) ORDER BY file, key"
+    ))?
+    .query_map(rusqlite::params_from_iter(files), rows::url)?
+    .collect()
+}
+
+/// Puts an event into the outbox.
+pub(super) fn write_event(db: &Connection, event: &Event, now: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO events (job, event, payload, created) VALUES (?, ?, ?, ?)")?
+        .execute((event.job, &event.event, &event.payload, now))
+        .map(drop)
+}
+
+pub(super) fn events_after(
+    db: &Connection,
+    after: i64,
+    limit: u32,
+) -> rusqlite::Result<Vec<EventRow>> {
+    db.prepare_cached(
+        "SELECT id, job, event, payload, created FROM events WHERE id > ? ORDER BY id LIMIT ?",
+    )?
+    .query_map((after, limit), rows::event)?
+    .collect()
+}
+
+pub(super) fn delete_events(db: &Connection, ids: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = db.prepare_cached("DELETE FROM events WHERE id = ?")?;
+    for id in ids {
+        delete.execute([id])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,767 @@
+//! What every catalog has to do.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+use crate::target::{Counts, Outcome, State};
+
+/// Makes a test of each function, for each catalog.
+macro_rules! suite {
+    ($($behaviour:ident,)*) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    let folder = tempfile::tempdir().unwrap();
+                    super::$behaviour(&*super::in_sqlite(folder.path()).await).await;
+                }
+            )*
+        }
+    };
+}
+
+suite! {
+    what_was_recorded_is_known,
+    a_failure_forgets_neither_the_file_nor_its_validators,
+    changed_bytes_keep_the_file_and_its_path,
+    a_batch_is_recorded_whole_or_not_at_all,
+    counters_add_up_and_unchanged_targets_leave_no_row,
+    failures_are_counted_and_listed_as_they_are_defined,
+    jobs_are_listed_newest_first_and_an_interrupted_one_is_closed,
+    what_a_url_went_through_is_known,
+    a_second_url_makes_a_file_shared,
+    what_is_recorded_twice_counts_once,
+    two_jobs_may_bring_one_url_in_one_batch,
+    a_job_may_ask_for_every_outcome,
+    the_newest_job_of_a_source_can_be_resumed_when_interrupted,
+    what_a_list_no_longer_has_can_be_pruned,
+    a_deleted_file_is_announced_and_its_url_forgets_it,
+    events_leave_the_outbox_in_order,
+    an_album_keeps_its_newest_files_within_its_limits,
+    albums_and_files_come_page_by_page,
+    a_file_tells_its_urls,
+    old_jobs_go_with_their_outcomes,
+    a_closed_catalog_says_so,
+}
+
+async fn in_sqlite(folder: &Path) -> Arc<dyn Catalog> {
+    std::fs::create_dir(folder.join(".gannet")).unwrap();
+    let settings = Settings { url: String::new() };
+    open(&settings, folder).await.unwrap()
+}
+
+async fn write(catalog: &dyn Catalog, records: impl Into<Vec<Record>>) -> Result<(), CatalogError> {
+    let batch = Batch {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: Utc::now(),
+        records: records.into(),
+    };
+    catalog.record(Arc::new(batch)).await
+}
+
+async fn known(catalog: &dyn Catalog, url: &str) -> Known {
+    let mut known = catalog.known(vec![key(url)]).await.unwrap();
+    known.remove(&key(url)).unwrap()
+}
+
+fn key(url: &str) -> TargetKey {
+    TargetKey::of(&Url::parse(url).unwrap(), None, None)
+}
+
+fn record(job: Uuid, seq: u64, url: &str, outcome: Outcome) -> Record {
+    Record {
+        key: Some(key(url)),
+        job,
+        seq,
+        url: url.to_owned(),
+        outcome,
+        reason: None,
+        detail: None,
+        status: None,
+        attempts: 1,
+        elapsed_ms: None,
+        final_url: None,
+        line: Some(seq + 1),
+        group: None,
+        wanted: None,
+        listed: None,
+        every_outcome: false,
+        file: None,
+        checked: None,
+        etag: None,
+        last_modified: None,
+        fresh_until: None,
+        bytes: 0,
+        new_file: None,
+        events: Vec::new(),
+    }
+}
+
+fn stored(job: Uuid, seq: u64, url: &str, path: &str, body: &[u8]) -> Record {
+    let id = Uuid::now_v7();
+    Record {
+        file: Some(id),
+        checked: Some(Utc::now()),
+        etag: Some("\"1\"".to_owned()),
+        bytes: body.len() as u64,
+        new_file: Some(FileRow {
+            id,
+            stage: id,
+            path: path.to_owned(),
+            album: None,
+            format: "png",
+            media_type: "image/png",
+            bytes: body.len() as u64,
+            sha256: Sha256::of(body),
+            dimensions: Some((3, 4)),
+            active: false,
+            name_from: NameFrom::Header,
+            metadata: None,
+            mtime_ns: Some(1_700_000_000_123_456_789),
+        }),
+        ..record(job, seq, url, Outcome::Stored)
+    }
+}
+
+async fn begin(catalog: &dyn Catalog) -> Uuid {
+    let job = Uuid::now_v7();
+    begin_job(catalog, job).await.unwrap();
+    job
+}
+
+async fn begin_job(catalog: &dyn Catalog, job: Uuid) -> Result<(), CatalogError> {
+    let now = Utc::now();
+    catalog.begin_job(job, "list.txt", "image", "", now).await
+}
+
+async fn what_was_recorded_is_known(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let (a, b) = ("http://a.example/", "http://b.example/");
+    let batch = [
+        stored(job, 0, a, "a.png", b"a"),
+        record(job, 1, b, Outcome::Failed),
+    ];
+    write(catalog, batch).await.unwrap();
+    let known = catalog
+        .known(vec![key(a), key(b), key("http://c.example/")])
+        .await
+        .unwrap();
+    assert_eq!(known.len(), 2);
+    let file = known[&key(a)].file.as_ref().unwrap();
+    assert_eq!(
+        (file.path.as_str(), file.sha256, file.dimensions),
+        ("a.png", Sha256::of(b"a"), Some((3, 4)))
+    );
+    assert_eq!(
+        (known[&key(a)].etag.as_deref(), known[&key(a)].job),
+        (Some("\"1\""), job)
+    );
+    assert!(known[&key(b)].file.is_none());
+    assert_eq!(
+        catalog
+            .taken(vec!["a.png".to_owned(), "b.png".to_owned()])
+            .await
+            .unwrap(),
+        HashSet::from(["a.png".to_owned()])
+    );
+    let same = catalog
+        .with_content(
+            Some(String::new()),
+            vec![Sha256::of(b"a"), Sha256::of(b"z")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(same[&Sha256::of(b"a")].path, "a.png");
+}
+
+async fn a_failure_forgets_neither_the_file_nor_its_validators(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    write(catalog, vec![stored(job, 0, url, "a.png", b"a")])
+        .await
+        .unwrap();
+    write(catalog, vec![record(job, 1, url, Outcome::Failed)])
+        .await
+        .unwrap();
+    let known = known(catalog, url).await;
+    assert!(known.file.is_some() && known.checked.is_some());
+    assert_eq!(known.etag.as_deref(), Some("\"1\""));
+}
+
+async fn changed_bytes_keep_the_file_and_its_path(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let first = stored(job, 0, url, "a.png", b"a");
+    let mut second = stored(job, 1, url, "a.png", b"other");
+    let id = first.file.unwrap();
+    let stage = second.file.unwrap();
+    second.outcome = Outcome::Changed;
+    second.file = Some(id);
+    second.new_file.as_mut().unwrap().id = id;
+    write(catalog, vec![first]).await.unwrap();
+    write(catalog, vec![second]).await.unwrap();
+    let known = known(catalog, url).await.file.unwrap();
+    assert_eq!((known.id, known.sha256), (id, Sha256::of(b"other")));
+    // Only the stage of the current bytes is to be published after a crash.
+    let staged = catalog
+        .staged(vec![id, stage, Uuid::now_v7()])
+        .await
+        .unwrap();
+    assert_eq!(staged, HashMap::from([(stage, "a.png".to_owned())]));
+}
+
+async fn a_batch_is_recorded_whole_or_not_at_all(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    // Two files cannot have one path.
+    let batch = [
+        stored(job, 0, "http://a.example/", "same.png", b"a"),
+        stored(job, 1, "http://b.example/", "same.png", b"b"),
+    ];
+    assert!(write(catalog, batch).await.is_err());
+    assert!(
+        catalog
+            .known(vec![key("http://a.example/")])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        catalog.job(job).await.unwrap().unwrap().counts,
+        Counts::default()
+    );
+}
+
+async fn counters_add_up_and_unchanged_targets_leave_no_row(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let urls: Vec<String> = (0..1_200)
+        .map(|n| format!("http://a.example/{n}"))
+        .collect();
+    let outcome = |n: usize| {
+        if n.is_multiple_of(3) {
+            Outcome::Unchanged
+        } else {
+            Outcome::Failed
+        }
+    };
+    let batch: Vec<Record> = urls
+        .iter()
+        .enumerate()
+        .map(|(n, url)| record(job, n as u64, url, outcome(n)))
+        .collect();
+    write(catalog, batch).await.unwrap();
+    catalog
+        .end_job(job, State::Failed, 5, Some("why"), Utc::now())
+        .await
+        .unwrap();
+    let row = catalog.job(job).await.unwrap().unwrap();
+    assert_eq!(
+        (row.counts.targets, row.counts.unchanged, row.counts.failed),
+        (1_200, 400, 800)
+    );
+    assert_eq!(
+        (row.state, row.repeats, row.error.as_deref()),
+        (State::Failed, 5, Some("why"))
+    );
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = catalog
+            .outcomes(job, OutcomeFilter::Failed, after, 300)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.seq);
+        pages.push(page.len());
+    }
+    assert_eq!(pages, [300, 300, 200]);
+}
+
+async fn failures_are_counted_and_listed_as_they_are_defined(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let all = Outcome::ALL.into_iter().flat_map(|outcome| {
+        let reasons = Reason::ALL.iter().copied();
+        reasons.map(move |reason| (outcome, reason))
+    });
+    let batch: Vec<Record> = all
+        .enumerate()
+        .map(|(n, (outcome, reason))| Record {
+            reason: Some(reason),
+            ..record(job, n as u64, &format!("http://a.example/{n}"), outcome)
+        })
+        .collect();
+    write(catalog, batch.clone()).await.unwrap();
+    let is_failure = |record: &&Record| record.outcome.is_failure(record.reason);
+    let failures: Vec<u64> = batch.iter().filter(is_failure).map(|r| r.seq).collect();
+    let listed = catalog
+        .outcomes(job, OutcomeFilter::Failed, None, 1_000)
+        .await
+        .unwrap();
+    let listed: Vec<u64> = listed.iter().map(|row| row.seq).collect();
+    assert_eq!(listed, failures);
+    let jobs = catalog.jobs(None, 1).await.unwrap();
+    assert_eq!(jobs[0].failures, failures.len() as u64);
+}
+
+async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed(catalog: &dyn Catalog) {
+    let (first, second) = (begin(catalog).await, begin(catalog).await);
+    let ids = |jobs: Vec<JobRow>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    assert_eq!(ids(catalog.jobs(None, 10).await.unwrap()), [second, first]);
+    assert_eq!(ids(catalog.jobs(Some(second), 10).await.unwrap()), [first]);
+    catalog
+        .end_job(first, State::Completed, 0, None, Utc::now())
+        .await
+        .unwrap();
+    assert_eq!(catalog.abandon_jobs(Utc::now()).await.unwrap(), 1);
+    assert_eq!(
+        catalog.job(second).await.unwrap().unwrap().state,
+        State::Failed
+    );
+}
+
+async fn what_a_url_went_through_is_known(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let failed = |seq| Record {
+        status: Some(410),
+        reason: Some(Reason::Status),
+        ..record(job, seq, url, Outcome::Failed)
+    };
+    write(catalog, [failed(0)]).await.unwrap();
+    write(catalog, [failed(1)]).await.unwrap();
+    let twice = known(catalog, url).await;
+    assert_eq!((twice.status, twice.failures), (Some(410), 2));
+    assert_eq!(
+        (twice.outcome, twice.reason),
+        (Outcome::Failed, Some(Reason::Status))
+    );
+    let mut skipped = record(job, 2, url, Outcome::Skipped);
+    skipped.reason = Some(Reason::HostDown);
+    write(catalog, [skipped]).await.unwrap();
+    let skipped = known(catalog, url).await;
+    assert_eq!(
+        (skipped.status, skipped.failures, skipped.tried),
+        (Some(410), 2, twice.tried)
+    );
+    write(catalog, [stored(job, 3, url, "a.png", b"a")])
+        .await
+        .unwrap();
+    let stored = known(catalog, url).await;
+    assert_eq!((stored.failures, stored.reason), (0, None));
+    let file = stored.file.unwrap();
+    assert_eq!(
+        (file.mtime_ns, file.shared),
+        (Some(1_700_000_000_123_456_789), false)
+    );
+    // Nobody was asked about a record that was fresh.
+    let fresh = record(job, 4, url, Outcome::Unchanged);
+    write(catalog, [fresh]).await.unwrap();
+    assert_eq!(known(catalog, url).await.tried, stored.tried);
+}
+
+async fn a_second_url_makes_a_file_shared(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let (a, b) = ("http://a.example/", "http://b.example/");
+    let first = stored(job, 0, a, "a.png", b"a");
+    let mut second = record(job, 1, b, Outcome::Duplicate);
+    second.file = first.file;
+    write(catalog, [first, second]).await.unwrap();
+    let (a, b) = (known(catalog, a).await, known(catalog, b).await);
+    let (a, b) = (a.file.unwrap(), b.file.unwrap());
+    assert!(a.id == b.id && a.shared);
+}
+
+async fn what_is_recorded_twice_counts_once(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = |n: u64| format!("http://a.example/{n}");
+    let records = vec![
+        record(job, 0, &url(0), Outcome::Failed),
+        record(job, 1, &url(1), Outcome::Unchanged),
+        record(job, 5, &url(5), Outcome::Failed),
+    ];
+    let batch = Arc::new(Batch {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: Utc::now(),
+        records: records.clone(),
+    });
+    catalog.record(batch.clone()).await.unwrap();
+    catalog.record(batch).await.unwrap();
+    let counts = catalog.job(job).await.unwrap().unwrap().counts;
+    assert_eq!((counts.targets, counts.failed), (3, 2));
+    assert_eq!(known(catalog, &url(0)).await.failures, 1);
+    // In another batch, those that the history has are known.
+    write(catalog, vec![records[0].clone(), records[2].clone()])
+        .await
+        .unwrap();
+    let again = catalog.job(job).await.unwrap().unwrap().counts;
+    assert_eq!(again, counts);
+    assert_eq!(catalog.recorded_seqs(job, 0, 6).await.unwrap(), [0, 5]);
+    assert_eq!(catalog.recorded_seqs(job, 0, 5).await.unwrap(), [0]);
+}
+
+async fn two_jobs_may_bring_one_url_in_one_batch(catalog: &dyn Catalog) {
+    let (one, two) = (begin(catalog).await, begin(catalog).await);
+    let url = "http://a.example/";
+    let first = stored(one, 0, url, "a.png", b"a");
+    let mut second = stored(two, 0, url, "a.png", b"other");
+    second.outcome = Outcome::Changed;
+    second.file = first.file;
+    second.new_file.as_mut().unwrap().id = first.file.unwrap();
+    write(catalog, [first, second]).await.unwrap();
+    let known = known(catalog, url).await;
+    assert_eq!((known.job, known.outcome), (two, Outcome::Changed));
+    assert_eq!(known.file.unwrap().sha256, Sha256::of(b"other"));
+}
+
+async fn a_job_may_ask_for_every_outcome(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let mut all = record(job, 0, "http://a.example/", Outcome::Unchanged);
+    all.every_outcome = true;
+    write(catalog, [all]).await.unwrap();
+    let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;
+    assert_eq!(outcomes.unwrap()[0].outcome, Outcome::Unchanged);
+    assert_eq!(catalog.job(job).await.unwrap().unwrap().counts.unchanged, 1);
+}
+
+async fn the_newest_job_of_a_source_can_be_resumed_when_interrupted(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let find = async |source: &str, album: &str| {
+        let found = catalog.interrupted_job(source, "image", album).await;
+        found.unwrap().map(|job| job.id)
+    };
+    assert_eq!(find("list.txt", "").await, None);
+    catalog.abandon_jobs(Utc::now()).await.unwrap();
+    assert_eq!(find("list.txt", "").await, Some(job));
+    assert_eq!(find("list.txt", "album").await, None);
+    assert_eq!(find("other.txt", "").await, None);
+    let row = catalog.job(job).await.unwrap().unwrap();
+    assert!(row.interrupted && row.error.is_some() && row.finished.is_some());
+
+    catalog.resume_job(job, Utc::now()).await.unwrap();
+    assert_eq!(find("list.txt", "").await, None);
+    let row = catalog.job(job).await.unwrap().unwrap();
+    assert_eq!((row.state, row.interrupted), (State::Ongoing, false));
+    assert!(row.error.is_none() && row.finished.is_none() && row.resumed.is_some());
+
+    catalog.abandon_jobs(Utc::now()).await.unwrap();
+    let later = begin(catalog).await;
+    let ended = catalog.end_job(later, State::Completed, 0, None, Utc::now());
+    ended.await.unwrap();
+    assert_eq!(find("list.txt", "").await, None);
+}
+
+async fn what_a_list_no_longer_has_can_be_pruned(catalog: &dyn Catalog) {
+    let source = SourceId::of("list.txt", "image", None);
+    let urls = [
+        "http://a.example/",
+        "http://b.example/",
+        "http://c.example/",
+    ];
+    let listed = |record: Record| Record {
+        listed: Some(source),
+        ..record
+    };
+    let first = begin(catalog).await;
+    let a = stored(first, 0, urls[0], "a.png", b"a");
+    let mut c = record(first, 2, urls[2], Outcome::Duplicate);
+    c.file = a.file;
+    let b = stored(first, 1, urls[1], "b.png", b"b");
+    let batch = [listed(a), listed(b), listed(c)];
+    write(catalog, batch).await.unwrap();
+    assert_eq!(catalog.listed_count(source).await.unwrap(), 3);
+    assert_eq!(catalog.gone(source, first).await.unwrap(), 0);
+
+    // The next list has only one of the two that stand for `a.png`.
+    let second = begin(catalog).await;
+    let c = listed(record(second, 0, urls[2], Outcome::Unchanged));
+    write(catalog, [c]).await.unwrap();
+    assert_eq!(catalog.gone(source, second).await.unwrap(), 2);
+    let now = Utc::now();
+    assert_eq!(catalog.mark_gone(source, second, now).await.unwrap(), 2);
+    assert_eq!(catalog.mark_gone(source, second, now).await.unwrap(), 0);
+    assert_eq!(catalog.listed_count(source).await.unwrap(), 1);
+    let prunable = async |before| {
+        let mut paths = Vec::new();
+        let mut after = None;
+        loop {
+            let page = catalog.prunable(source, before, after, 1).await.unwrap();
+            let Some((key, file)) = page.into_iter().next() else {
+                break paths;
+            };
+            after = Some(key);
+            paths.push(file.path);
+        }
+    };
+    assert!(prunable(now).await.is_empty());
+    let later = now + Duration::from_millis(5);
+    assert_eq!(prunable(later).await, ["b.png"]);
+
+    // A third list has none, and then both URLs of the file may go.
+    let third = begin(catalog).await;
+    assert_eq!(catalog.mark_gone(source, third, now).await.unwrap(), 1);
+    let mut all = prunable(later).await;
+    all.sort();
+    assert_eq!(all, ["a.png", "a.png", "b.png"]);
+
+    // What another job had since is left alone, and what came back is listed again.
+    let back = begin(catalog).await;
+    let mut seen = Batch {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: later,
+        records: vec![record(back, 0, urls[1], Outcome::Unchanged)],
+    };
+    catalog.record(Arc::new(seen.clone())).await.unwrap();
+    assert_eq!(prunable(later).await, ["a.png", "a.png"]);
+    seen.id = Uuid::now_v7();
+    seen.records = vec![listed(record(back, 1, urls[0], Outcome::Unchanged))];
+    catalog.record(Arc::new(seen)).await.unwrap();
+    assert!(prunable(later).await.is_empty());
+    assert_eq!(catalog.listed_count(source).await.unwrap(), 1);
+    let gone = vec![key(urls[1]), key(urls[2])];
+    catalog.unlist(source, gone).await.unwrap();
+    assert_eq!(catalog.gone(source, third).await.unwrap(), 1);
+}
+
+async fn a_deleted_file_is_announced_and_its_url_forgets_it(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let file = stored(job, 0, url, "a.png", b"a");
+    let id = file.file.unwrap();
+    write(catalog, [file]).await.unwrap();
+    let ids = vec![id, Uuid::now_v7()];
+    let delete = || catalog.delete_files(ids.clone(), "retention", Utc::now());
+    assert_eq!(delete().await.unwrap(), 1);
+    assert_eq!(delete().await.unwrap(), 0);
+    let known = known(catalog, url).await;
+    assert!(known.file.is_none() && known.etag.is_none() && known.checked.is_none());
+    assert!(catalog.files_after(None, 9).await.unwrap().is_empty());
+    let events = catalog.events_after(0, 9).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event.event, "file.deleted");
+    let payload: serde_json::Value = serde_json::from_str(&events[0].event.payload).unwrap();
+    assert_eq!(
+        (&payload["path"], &payload["reason"]),
+        (&"a.png".into(), &"retention".into())
+    );
+}
+
+async fn events_leave_the_outbox_in_order(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let event = |n: u64| Event {
+        job: Some(job),
+        event: "file.stored".to_owned(),
+        payload: format!("{{\"n\":{n}}}"),
+    };
+    let with_event = |n: u64| Record {
+        events: vec![event(n)],
+        ..record(job, n, &format!("http://a.example/{n}"), Outcome::Failed)
+    };
+    write(catalog, [with_event(0), with_event(1)])
+        .await
+        .unwrap();
+    let first = catalog.events_after(0, 1).await.unwrap().remove(0);
+    assert_eq!(first.event, event(0));
+    let rest = catalog.events_after(first.id, 9).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    let ids = vec![first.id, rest[0].id];
+    catalog.delete_events(ids.clone()).await.unwrap();
+    assert!(catalog.events_after(0, 9).await.unwrap().is_empty());
+    // An id that was delivered is not used again.
+    write(catalog, [with_event(2)]).await.unwrap();
+    assert!(catalog.events_after(0, 9).await.unwrap()[0].id > ids[1]);
+}
+
+async fn an_album_keeps_its_newest_files_within_its_limits(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let began = Utc::now();
+    for n in 0..4_u64 {
+        let path = format!("{n}.png");
+        let url = format!("http://a.example/{n}");
+        let batch = Batch {
+            id: Uuid::now_v7(),
+            writer: Uuid::max(),
+            now: began + Duration::from_secs(n * 60),
+            records: vec![stored(job, n, &url, &path, b"ten bytes.")],
+        };
+        catalog.record(Arc::new(batch)).await.unwrap();
+    }
+    let now = began + Duration::from_secs(180);
+    let excess = async |limits, limit| {
+        let files = catalog.excess("", limits, now, limit).await.unwrap();
+        files
+            .into_iter()
+            .map(|file| file.path)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let none = Limits::default();
+    assert_eq!(excess(none, 9).await, "");
+    let aged = Limits {
+        max_age: Some(Duration::from_secs(90)),
+        ..none
+    };
+    assert_eq!(excess(aged, 9).await, "0.png 1.png");
+    let few = Limits {
+        max_files: Some(1),
+        ..none
+    };
+    assert_eq!(excess(few, 9).await, "0.png 1.png 2.png");
+    assert_eq!(excess(few, 2).await, "0.png 1.png");
+    let small = Limits {
+        max_bytes: Some(30),
+        ..none
+    };
+    assert_eq!(excess(small, 9).await, "0.png");
+    let other = catalog.excess("album", few, now, 9).await.unwrap();
+    assert!(other.is_empty());
+}
+
+async fn albums_and_files_come_page_by_page(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let in_album = |seq, path: &str, album: &str| {
+        let mut record = stored(job, seq, &format!("http://a.example/{seq}"), path, b"same");
+        let file = record.new_file.as_mut().unwrap();
+        file.album = Some(AlbumName::new(album).unwrap());
+        record
+    };
+    let batch = [
+        stored(job, 0, "http://a.example/", "Z.png", b"root"),
+        in_album(1, "b/1.png", "b"),
+        in_album(2, "b/2.png", "b"),
+        in_album(3, "a/1.png", "a"),
+    ];
+    write(catalog, batch).await.unwrap();
+    let (mut albums, mut after) = (Vec::new(), None);
+    while let Some(row) = catalog.albums(after, 1).await.unwrap().pop() {
+        after = Some(row.name.clone());
+        assert!(row.newest.is_some());
+        albums.push((row.name, row.files, row.bytes));
+    }
+    let expected = [("", 1, 4), ("a", 1, 4), ("b", 2, 8)];
+    assert_eq!(albums, expected.map(|(name, n, b)| (name.to_owned(), n, b)));
+    let (mut paths, mut after) = (Vec::new(), None);
+    while let Some(file) = catalog.files_after(after, 1).await.unwrap().pop() {
+        after = Some(file.path.clone());
+        paths.push(file.path);
+    }
+    // In the order of bytes, wherever the database is.
+    assert_eq!(paths, ["Z.png", "a/1.png", "b/1.png", "b/2.png"]);
+
+    let same = Sha256::of(b"same");
+    for among in [Among::Album, Among::Store] {
+        catalog.index_contents(among).await.unwrap();
+    }
+    let find = async |album: Option<&str>| {
+        let found = catalog.with_content(album.map(str::to_owned), vec![same]);
+        found.await.unwrap().contains_key(&same)
+    };
+    assert_eq!(
+        (
+            find(None).await,
+            find(Some("a")).await,
+            find(Some("")).await
+        ),
+        (true, true, false)
+    );
+}
+
+async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let mut first = stored(job, 0, "http://a.example/", "a.png", b"a");
+    first.wanted = Some(Wanted {
+        name: Some("wanted".to_owned()),
+        album: Some(AlbumName::new("album").unwrap()),
+        sha256: None,
+    });
+    let id = first.file.unwrap();
+    let second = stored(job, 1, "http://b.example/", "b.png", b"b");
+    write(catalog, [first, second]).await.unwrap();
+    let expected = UrlRow {
+        file: id,
+        key: key("http://a.example/"),
+        url: "http://a.example/".to_owned(),
+        album: "album".to_owned(),
+        name: Some("wanted".to_owned()),
+    };
+    assert_eq!(catalog.urls_of(vec![id]).await.unwrap(), [expected]);
+    assert!(catalog.urls_of(Vec::new()).await.unwrap().is_empty());
+    // It was had, so the history need not say how to get it.
+    let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;
+    assert_eq!(outcomes.unwrap()[0].name, None);
+}
+
+async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
+    let (old, new, open) = (
+        begin(catalog).await,
+        begin(catalog).await,
+        begin(catalog).await,
+    );
+    let failed = |job, n| record(job, n, &format!("http://a.example/{n}"), Outcome::Failed);
+    let many: Vec<Record> = (0..11_000).map(|n| failed(old, n)).collect();
+    write(catalog, many).await.unwrap();
+    write(catalog, [failed(new, 0)]).await.unwrap();
+    let now = Utc::now();
+    let times = [(old, now), (new, now + Duration::from_secs(60))];
+    for (job, finished) in times {
+        let ended = catalog.end_job(job, State::Completed, 0, None, finished);
+        ended.await.unwrap();
+    }
+    let before = now + Duration::from_secs(60);
+    assert_eq!(catalog.delete_jobs_before(before).await.unwrap(), 1);
+    let left = catalog.jobs(None, 9).await.unwrap();
+    assert_eq!(
+        left.iter().map(|job| job.id).collect::<Vec<_>>(),
+        [open, new]
+    );
+    assert!(
+        catalog
+            .recorded_seqs(old, 0, 20_000)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(catalog.recorded_seqs(new, 0, 9).await.unwrap(), [0]);
+}
+
+async fn a_closed_catalog_says_so(catalog: &dyn Catalog) {
+    catalog.close().await;
+    let error = catalog.jobs(None, 1).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Closed), "{error:?}");
+    assert!(begin_job(catalog, Uuid::now_v7()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_from_other_faults() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = &super::sqlite::Sqlite::open(folder.path().join("catalog.db"))
+        .await
+        .unwrap();
+    let url = format!("http://a.example/{}", "a".repeat(1 << 20));
+    let job = begin(catalog).await;
+    for (statement, reason) in [
+        ("PRAGMA max_page_count = 1", Reason::StoreFull),
+        ("DROP TABLE urls", Reason::StoreError),
+    ] {
+        catalog
+            .write("prepare the fault", move |db| db.execute_batch(statement))
+            .await
+            .unwrap();
+        let batch = vec![record(job, 0, &url, Outcome::Failed)];
+        let error = write(catalog, batch).await.unwrap_err();
+        assert_eq!(error.reason(), reason, "{error:?}");
+    }
+}
+
+#[test]
+fn a_key_depends_on_url_album_and_name() {
+    let url = Url::parse("http://a.example/").unwrap();
+    let album = AlbumName::new("x").unwrap();
+    let keys = [
+        TargetKey::of(&url, None, None),
+        TargetKey::of(&url, Some(&album), None),
+        TargetKey::of(&url, None, Some("x")),
+        TargetKey::of(&Url::parse("http://ann@a.example/").unwrap(), None, None),
+    ];
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+}

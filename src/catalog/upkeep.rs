@@ -1,0 +1,73 @@
+//! What the upkeep of files asks for: albums and their limits, and the URLs that files came from.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Event, KnownFile, TargetKey, millis};
+
+/// An album with what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlbumRow {
+    /// Empty for the root folder.
+    pub name: String,
+    /// How many files it holds.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the newest of them came.
+    pub newest: Option<DateTime<Utc>>,
+}
+
+/// What an album may hold. The newest files stay; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// How long ago the bytes of a file may have come.
+    pub max_age: Option<Duration>,
+    /// How many files.
+    pub max_files: Option<u64>,
+    /// How many bytes in all.
+    pub max_bytes: Option<u64>,
+}
+
+/// A URL that stands for a file, with what it takes to fetch it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlRow {
+    /// The file.
+    pub file: Uuid,
+    /// Under which it is known. It cannot be derived from the rest: the URL may have had credentials.
+    pub key: TargetKey,
+    /// The URL without credentials.
+    pub url: String,
+    /// The album that it was meant for; empty: the root folder.
+    pub album: String,
+    /// The name that its list wants.
+    pub name: Option<String>,
+}
+
+impl Limits {
+    /// The time, in milliseconds, before which bytes are too old.
+    pub(super) fn oldest(&self, now: DateTime<Utc>) -> i64 {
+        let age = self.max_age.map(|age| i64::try_from(age.as_millis()));
+        age.and_then(Result::ok)
+            .map_or(i64::MIN, |age| millis(now).saturating_sub(age))
+    }
+}
+
+/// The event that tells of a file's end.
+pub(super) fn deleted(file: &KnownFile, reason: &str) -> Event {
+    let payload = serde_json::json!({
+        "file": file.id,
+        "path": file.path,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "reason": reason,
+    });
+    Event {
+        job: None,
+        event: "file.deleted".to_owned(),
+        payload: payload.to_string(),
+    }
+}
