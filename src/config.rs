@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
-use crate::{catalog, fetch, job, naming, store, telemetry};
+use crate::{catalog, fault, fetch, job, naming, store, telemetry};
 use layer::{Layer, Origin};
 
 pub use error::ConfigError;
@@ -189,12 +189,14 @@ const PREFIX: &str = "GANNET_";
 
 /// Whether a variable is for somebody else: the tests, or whoever looks for a Kubernetes service called `gannet`.
 fn is_foreign(variable: &str) -> bool {
-    const TESTS: [&str; 3] = [
+    const TESTS: [&str; 4] = [
+        "GANNET_CRASH_KILLS",
+        "GANNET_CRASH_SEED",
         "GANNET_LONG_TESTS",
         "GANNET_REQUIRE_SERVICES",
-        "GANNET_TEST_SEED",
     ];
     TESTS.contains(&variable)
+        || fault::COMPILED_IN && variable == fault::VARIABLE
         || variable.starts_with("GANNET_SERVICE_")
         || variable.starts_with("GANNET_PORT")
 }

@@ -11,6 +11,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`fault`] | faults that tests ask for; in no release |
 //! | [`target`] | the words that every room speaks |
 //! | [`naming`] | names for files, from headers and lists, made safe |
 //! | [`fetch`] | the one HTTP client, behind the egress guard |
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod downloader;
+pub mod fault;
 pub mod fetch;
 pub mod frontier;
 pub mod job;

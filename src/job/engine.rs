@@ -14,6 +14,7 @@ use super::worker::{self, Shared};
 use super::{JobError, Settings, Setup};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::downloader::{Context, Registry};
+use crate::fault::{self, Point};
 use crate::fetch::{Client, Hosts, Robots, SetupError};
 use crate::frontier::{Frontier, Limits};
 use crate::store::{Store, StoreError, StoreLock};
@@ -132,6 +133,7 @@ impl Engine {
                 tracing::error!("a task of the engine panicked: {error}");
             }
         }
+        fault::reach(Point::JobClosing);
         catalog.close().await;
     }
 }

@@ -25,6 +25,7 @@ use crate::catalog::{
     Batch as Records, Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted,
 };
 use crate::downloader::{Arrived, Download, Facts, Meta};
+use crate::fault::{self, Point};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
 use crate::target::{AlbumName, Outcome, Sha256, Target};
@@ -236,6 +237,7 @@ impl Keeper {
                 error.tell(&mut entries);
             }
             announce(entries).await;
+            fault::reach(Point::JobAnnounced);
         }
     }
 
@@ -689,6 +691,7 @@ pub(super) async fn recover(
     store: &Store,
     catalog: &dyn Catalog,
 ) -> Result<(usize, usize), super::JobError> {
+    fault::reach(Point::RecoverBegun);
     let (mut published, mut deleted) = (0, 0);
     for stages in store.staged().await?.chunks(500) {
         let ids: Vec<Uuid> = stages.iter().map(|stage| stage.0).collect();
@@ -718,6 +721,7 @@ pub(super) async fn recover(
             }
         }
     }
+    fault::reach(Point::RecoverDone);
     Ok((published, deleted))
 }
 

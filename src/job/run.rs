@@ -18,6 +18,7 @@ use super::report::Head;
 use super::worker::describe;
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
 use crate::catalog::{Among, CatalogError};
+use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -110,6 +111,7 @@ impl Engine {
         self.catalog
             .begin_job(id, &head.source, &spec.kind, album, started)
             .await?;
+        fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
         let job = Arc::new(Job {
             id,
@@ -356,6 +358,7 @@ impl Running<'_> {
                 summary.error = Some(told);
             }
         }
+        fault::reach(Point::JobEnded);
         if let Err(error) = self.observer.end(&summary) {
             if let Some(earlier) = &summary.error {
                 tracing::error!(job.id = %summary.job, "{earlier}");

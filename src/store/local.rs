@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use uuid::Uuid;
 
 use super::{Settings, Spool, StageId, StoreError};
+use crate::fault::{self, Point};
 use crate::naming::StorePath;
 
 /// Up to this many files are synced one by one; for more, one pass over the file system is cheaper.
@@ -88,7 +89,12 @@ impl Store {
             return Ok(());
         }
         let (local, batch) = (self.0.clone(), batch.to_vec());
-        blocking(move || local.sync(&batch)).await
+        blocking(move || {
+            local.pass(Point::SyncBefore, "sync")?;
+            local.sync(&batch)?;
+            local.pass(Point::SyncDone, "sync")
+        })
+        .await
     }
 
     /// Which of `paths` have something there already. Makes the folders in which they are to appear,
@@ -132,7 +138,9 @@ impl Store {
         let local = self.0.clone();
         let discarded = blocking(move || {
             for id in batch {
-                let _ = fs::remove_file(local.staged_path(id));
+                let _ = fault::pass(Point::DiscardBefore)
+                    .and_then(|()| fs::remove_file(local.staged_path(id)));
+                fault::reach(Point::DiscardOne);
             }
             Ok(())
         });
@@ -275,6 +283,10 @@ impl Local {
         }
     }
 
+    pub(super) fn pass(&self, point: Point, action: &'static str) -> Result<(), StoreError> {
+        fault::pass(point).map_err(|error| self.error(action, self.root.clone(), error))
+    }
+
     pub(super) fn staged_path(&self, id: StageId) -> PathBuf {
         self.root.join(".gannet").join("stage").join(id.file_name())
     }
@@ -302,13 +314,17 @@ impl Local {
 
     fn stage(&self, id: StageId, body: &[u8]) -> Result<i64, StoreError> {
         let mut file = self.create_staged(id)?;
-        file.write_all(body)
-            .and_then(|()| mtime_ns(&file))
-            .map_err(|error| {
-                // Half a body is of no use, and on a full disk its room is.
-                let _ = fs::remove_file(self.staged_path(id));
-                self.error("write", self.staged_path(id), error)
-            })
+        let mut write = || {
+            fault::pass(Point::StageCreated)?;
+            file.write_all(body)?;
+            fault::pass(Point::StageWritten)?;
+            mtime_ns(&file)
+        };
+        write().map_err(|error| {
+            // Half a body is of no use, and on a full disk its room is.
+            let _ = fs::remove_file(self.staged_path(id));
+            self.error("write", self.staged_path(id), error)
+        })
     }
 
     fn sync(&self, batch: &[StageId]) -> Result<(), StoreError> {
@@ -350,6 +366,7 @@ impl Local {
             let full = self.root.join(folder);
             fs::create_dir_all(&full)
                 .map_err(|error| self.error("create the folder", full, error))?;
+            self.pass(Point::FolderMade, "create the folder")?;
             if folders.len() < FOLDERS_REMEMBERED {
                 folders.insert(folder.to_owned());
             }
@@ -376,8 +393,9 @@ impl Local {
                 path.as_str(),
             )
         };
+        self.pass(Point::PublishBefore, "publish")?;
         match rename() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return self.pass(Point::PublishOne, "publish"),
             Err(rustix::io::Errno::NOENT) if !self.staged_path(id).exists() => return Ok(()),
             Err(rustix::io::Errno::NOENT) => {}
             Err(error) => {

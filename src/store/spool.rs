@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::local::{Local, mtime_ns};
 use super::{StageId, StoreError};
+use crate::fault::Point;
 
 /// Bytes that are gathered before a write: large enough that a write costs little beside its bytes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -28,7 +29,9 @@ impl Spool {
         let (staged, file) = super::local::blocking(move || {
             let file = local.create_staged(id)?;
             let keep = false;
-            Ok((Staged { id, local, keep }, file))
+            let staged = Staged { id, local, keep };
+            staged.local.pass(Point::SpoolCreated, "create")?;
+            Ok((staged, file))
         })
         .await?;
         Ok(Self {
@@ -109,6 +112,7 @@ impl Spool {
             };
             file.write_all_at(&bytes, offset)
                 .map_err(|error| local.error("write", local.staged_path(id), error))?;
+            local.pass(Point::SpoolWritten, "write")?;
             Ok(file)
         })
         .await?;

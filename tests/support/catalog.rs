@@ -14,7 +14,7 @@ pub struct FileRecord {
 }
 
 /// Opens a copy of the catalog of the store at `root`, so that the original is not touched.
-fn open(root: &Path) -> (tempfile::TempDir, Connection) {
+pub fn open(root: &Path) -> (tempfile::TempDir, Connection) {
     let copy = tempfile::tempdir().unwrap();
     for name in ["catalog.db", "catalog.db-wal"] {
         let from = root.join(".gannet").join(name);

@@ -14,6 +14,7 @@
 )]
 
 pub mod catalog;
+pub mod checker;
 pub mod pictures;
 pub mod sandbox;
 pub mod site;

@@ -20,6 +20,7 @@ use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
     OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
 };
+use crate::fault::{self, Point};
 use crate::target::{Sha256, State};
 
 static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
@@ -272,8 +273,13 @@ impl Catalog for Sqlite {
     }
 
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
-        self.write("record a batch", move |db| record::write(db, &batch))
-            .await
+        let action = "record a batch";
+        self.write(action, move |db| {
+            record::write(db, &batch)?;
+            fault::pass_sqlite(Point::CatalogBeforeCommit)
+        })
+        .await?;
+        fault::pass_sqlite(Point::CatalogCommitted).map_err(CatalogError::query(action))
     }
 
     async fn begin_job(

@@ -1,0 +1,457 @@
+//! No end of a run, however sudden, loses anything, doubles anything or leaves half of anything.
+//!
+//! The real binary works on a list whose files are small and large, named alike, replaced from run to run; it is
+//! killed, or refused by the disk, at each of its steps and at random instants. After each end, and again after the
+//! next start, `support::checker` holds the store against the catalog.
+//!
+//! `GANNET_CRASH_KILLS` is the number of random kills, `GANNET_CRASH_SEED` repeats a choice of them.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gannet::fault::{self, Point};
+use support::checker::{When, lost_or_doubled, violations};
+use support::pictures::png_of;
+use support::{Answer, Asked, Run, Sandbox, Site, catalog, sha256};
+
+/// Numbers from a seed (xorshift64*), the same on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    /// A sequence for each test, all from one seed.
+    fn of(test: u64) -> Self {
+        Self((seed() ^ test.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
+    )
+}
+
+fn seed() -> u64 {
+    variable("GANNET_CRASH_SEED").unwrap_or(0x6761_6e6e_6574)
+}
+
+/// Random kills, over all tests that make some.
+fn kills() -> u64 {
+    variable("GANNET_CRASH_KILLS").unwrap_or(40)
+}
+
+/// An origin, a list of what it has, and a store that is to hold it.
+struct World {
+    sandbox: Sandbox,
+    site: Site,
+    version: Arc<AtomicU32>,
+    targets: u32,
+    dedupe: bool,
+}
+
+/// What the `n`th URL brings in this version of the site: a quarter changes, a sixth is too large for memory.
+fn body(n: u32, version: u32) -> Vec<u8> {
+    static MADE: Mutex<BTreeMap<(u32, u32), Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let version = if n.is_multiple_of(4) { version } else { 0 };
+    if let Some(body) = MADE.lock().unwrap().get(&(n, version)) {
+        return body.clone();
+    }
+    let side = if n.is_multiple_of(6) {
+        150 + n
+    } else {
+        3 + n % 40
+    };
+    let body = png_of(n + 10_000 * version, side);
+    let mut made = MADE.lock().unwrap();
+    // Older versions do not come back.
+    made.retain(|(_, of), _| *of == 0 || version < *of + 4);
+    made.insert((n, version), body.clone());
+    body
+}
+
+impl World {
+    /// With `dedupe`, every content has three URLs.
+    fn new(targets: u32, dedupe: bool) -> Self {
+        let version = Arc::new(AtomicU32::new(0));
+        let site = Site::start({
+            let version = version.clone();
+            move |asked: &Asked| {
+                let n: u32 = asked.path[1..].parse().unwrap();
+                let version = version.load(Ordering::SeqCst);
+                let content = if dedupe { n / 3 } else { n };
+                let answer = Answer::ok(body(content, version));
+                match n % 5 {
+                    0 => answer.header("Content-Disposition", "attachment; filename=\"alike.png\""),
+                    1 => {
+                        let version = if content.is_multiple_of(4) {
+                            version
+                        } else {
+                            0
+                        };
+                        let etag = format!("\"{content}-{version}\"");
+                        answer.header("ETag", etag).unless_known(asked)
+                    }
+                    _ => answer,
+                }
+            }
+        });
+        let world = Self {
+            sandbox: Sandbox::new(),
+            site,
+            version,
+            targets,
+            dedupe,
+        };
+        world.sandbox.write("list.csv", world.list());
+        world.sandbox.write("empty.txt", "");
+        world
+    }
+
+    /// Some files are named by the list, of these some alike, and some go into an album.
+    fn list(&self) -> String {
+        let mut list = "url,name,album\n".to_owned();
+        for n in 0..self.targets {
+            let name = match n % 7 {
+                1 => "listed.png".to_owned(),
+                2 | 3 => format!("n{n}.png"),
+                _ => String::new(),
+            };
+            let album = if n % 3 == 1 && !self.dedupe {
+                "cats"
+            } else {
+                ""
+            };
+            list += &format!("{},{name},{album}\n", self.site.url(&format!("/{n}")));
+        }
+        list
+    }
+
+    /// The sha256 of what each URL brings.
+    fn wanted(&self) -> BTreeMap<String, String> {
+        let version = self.version.load(Ordering::SeqCst);
+        let targets = (0..self.targets).map(|n| {
+            let content = if self.dedupe { n / 3 } else { n };
+            (
+                self.site.url(&format!("/{n}")),
+                sha256(&body(content, version)),
+            )
+        });
+        targets.collect()
+    }
+
+    fn args<'a>(&self, list: &'a str) -> Vec<&'a str> {
+        let dedupe = if self.dedupe {
+            "job.dedupe=album"
+        } else {
+            "job.dedupe=off"
+        };
+        self.sandbox.fetch_args(&[
+            list,
+            "--report",
+            "report.json",
+            "--set",
+            "storage.commit_files=8",
+            "--set",
+            "fetch.body_memory=48KiB",
+            "--set",
+            dedupe,
+        ])
+    }
+
+    /// One pass with this fault, to its end or its death.
+    fn run(&self, list: &str, fault: Option<&str>) -> Run {
+        let _ = std::fs::remove_file(self.sandbox.path("report.json"));
+        let mut command = self.sandbox.command(self.args(list));
+        if let Some(fault) = fault {
+            command.env(fault::VARIABLE, fault);
+        }
+        support::sandbox::start(command, None).end()
+    }
+
+    #[track_caller]
+    fn assert_in_order(&self, when: When, what: &str) {
+        let wrong = violations(&self.sandbox, when);
+        assert!(wrong.is_empty(), "{what}, {when:?}:\n{}", wrong.join("\n"));
+    }
+
+    /// A start that has nothing of its own to do puts everything in order.
+    #[track_caller]
+    fn restart(&self, what: &str) {
+        self.run("empty.txt", None).expect(0);
+        self.assert_in_order(When::Restarted, what);
+    }
+
+    /// A whole pass brings every target to what the site has.
+    #[track_caller]
+    fn complete(&self, what: &str) {
+        self.run("list.csv", None).expect(0);
+        self.assert_in_order(When::Restarted, what);
+        let mut wrong = lost_or_doubled(&self.sandbox, &self.wanted(), !self.dedupe);
+        wrong.extend(self.misreported());
+        assert!(
+            wrong.is_empty(),
+            "{what}, whole pass:\n{}",
+            wrong.join("\n")
+        );
+        let urls: BTreeSet<String> = self.items().iter().map(|item| item.0.clone()).collect();
+        assert!(urls.into_iter().eq(self.wanted().into_keys()), "{what}");
+    }
+
+    /// URL, outcome, and the path and sha256 of its file, of each item of the last report.
+    fn items(&self) -> Vec<(String, String, Option<(String, String)>)> {
+        let report = self.sandbox.json("report.json");
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let items = report["items"].as_array().unwrap().iter().map(|item| {
+            let file = text(&item["path"]).zip(text(&item["sha256"]));
+            (
+                text(&item["url"]).unwrap(),
+                text(&item["outcome"]).unwrap(),
+                file,
+            )
+        });
+        items.collect()
+    }
+
+    /// What the last report says and the store does not hold.
+    fn misreported(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let visible = self.sandbox.files();
+        let mut seen = BTreeSet::new();
+        let items = self.items();
+        for (url, outcome, file) in &items {
+            if !seen.insert(url) {
+                wrong.push(format!("{url} is reported twice"));
+            }
+            let is_kept =
+                ["stored", "changed", "unchanged", "duplicate"].contains(&outcome.as_str());
+            match file {
+                Some((path, digest))
+                    if visible.get(path).map(|bytes| sha256(bytes)).as_ref() != Some(digest) =>
+                {
+                    wrong.push(format!(
+                        "{url} is reported {outcome} as {path}, which is not there"
+                    ));
+                }
+                None if is_kept => {
+                    wrong.push(format!("{url} is reported {outcome} without a file"))
+                }
+                _ => {}
+            }
+        }
+        let counts = &self.sandbox.json("report.json")["counts"];
+        if counts["targets"].as_u64() != Some(items.len() as u64) {
+            wrong.push(format!("{} items and {counts}", items.len()));
+        }
+        wrong
+    }
+
+    /// The site has other bytes for a quarter of its URLs.
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn fired(run: &Run) -> bool {
+    run.stderr.contains(fault::VARIABLE)
+}
+
+#[track_caller]
+fn have_faults() -> bool {
+    if !fault::COMPILED_IN {
+        eprintln!("skipped: this build has no fault points");
+    }
+    fault::COMPILED_IN
+}
+
+// ---- Killed at a step
+
+#[test]
+fn a_kill_at_each_step_leaves_everything_in_order() {
+    if !have_faults() {
+        return;
+    }
+    let mut numbers = Numbers::of(1);
+    for point in Point::ALL {
+        let name = point.as_str();
+        // Only duplicates are discarded on the way.
+        let world = World::new(36, name.contains("discard"));
+        let mut reached = 0;
+        for round in 0..3 {
+            let passing = if round == 0 { 1 } else { 1 + numbers.below(6) };
+            let fault = format!("{name}:{passing}=kill");
+            let run = world.run("list.csv", Some(&fault));
+            assert_eq!(
+                run.code(),
+                if fired(&run) { 137 } else { 0 },
+                "{fault}\n{run}"
+            );
+            reached += u32::from(fired(&run));
+            world.assert_in_order(When::Crashed, &fault);
+            world.restart(&fault);
+            // Others than the killed pass left half done may be changed by now.
+            if round == 1 {
+                world.change();
+            }
+            world.complete(&fault);
+            world.change();
+        }
+        assert!(reached > 0, "{name} is never passed");
+    }
+}
+
+#[test]
+fn a_kill_while_an_earlier_kill_is_made_up_for_costs_nothing() {
+    if !have_faults() {
+        return;
+    }
+    // Batches have at most eight files, all of them staged when the first kill comes.
+    for (first, second) in [
+        ("catalog.committed:2=kill", "store.publish.before"),
+        ("catalog.committed:1=kill", "store.publish.one"),
+        ("catalog.committed:2=kill", "job.recover.done"),
+        ("store.sync.done:2=kill", "store.discard.before"),
+        ("store.sync.done:1=kill", "store.discard.one"),
+        ("store.publish.one:3=kill", "store.publish.one"),
+    ] {
+        let world = World::new(36, false);
+        for round in 0..2 {
+            let run = world.run("list.csv", Some(first));
+            assert_eq!(run.code(), 137, "{first}\n{run}");
+            let mut again = 0;
+            loop {
+                let fault = format!("{second}:1=kill");
+                let run = world.run("empty.txt", Some(&fault));
+                let what = format!("{first}, {fault}, round {round}");
+                world.assert_in_order(When::Crashed, &what);
+                if run.code() == 0 || again == 3 {
+                    break;
+                }
+                assert_eq!(run.code(), 137, "{what}\n{run}");
+                again += 1;
+            }
+            assert!(again > 0, "{first}, {second}");
+            world.restart(first);
+            world.complete(first);
+            world.change();
+        }
+    }
+}
+
+// ---- Refused by the disk
+
+#[test]
+fn an_error_at_each_step_leaves_everything_in_order_and_is_told() {
+    if !have_faults() {
+        return;
+    }
+    let mut numbers = Numbers::of(2);
+    let can_fail = |name: &str| name.starts_with("store.") || name.starts_with("catalog.");
+    for name in Point::ALL
+        .iter()
+        .map(|point| point.as_str())
+        .filter(|name| can_fail(name))
+    {
+        for dedupe in [false, true] {
+            let world = World::new(36, dedupe);
+            let mut reached = 0;
+            for action in ["eio", "enospc"] {
+                let passing = 1 + numbers.below(3);
+                let stays = ["", "+"][numbers.below(2) as usize];
+                let fault = format!("{name}:{passing}{stays}={action}");
+                let what = format!("{fault}, dedupe {dedupe}");
+                let run = world.run("list.csv", Some(&fault));
+                // What cannot be deleted is deleted at the next start.
+                let is_told = fired(&run) && !name.contains("discard");
+                assert_eq!(run.code(), i32::from(is_told), "{what}\n{run}");
+                reached += u32::from(fired(&run));
+                let wrong = world.misreported();
+                assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+                world.assert_in_order(When::Crashed, &what);
+                world.restart(&what);
+                world.complete(&what);
+                world.change();
+            }
+            let can_be_passed = dedupe || !name.contains("discard");
+            assert!(
+                reached > 0 || !can_be_passed || name.contains("folder"),
+                "{name} is never passed"
+            );
+        }
+    }
+}
+
+// ---- Killed at any instant
+
+/// Kills run after run, and puts the store in order in between.
+fn kill_at_random(world: &World, kills: u64, mut numbers: Numbers) {
+    println!(
+        "GANNET_CRASH_SEED={} GANNET_CRASH_KILLS={}",
+        seed(),
+        self::kills()
+    );
+    let mut cut = 0;
+    let mut starts = 0;
+    while cut < kills {
+        starts += 1;
+        assert!(
+            starts < 4 * kills + 20,
+            "only {cut} of {starts} runs were cut off"
+        );
+        world.change();
+        world.site.forget();
+        let _ = std::fs::remove_file(world.sandbox.path("report.json"));
+        let running = world.sandbox.start(world.args("list.csv"));
+        // Half of the instants are counted in requests, so that they fall among the batches; the others in time, so
+        // that they fall on the start and the end too. The delay waits for nothing: it is the random instant.
+        let requests = numbers.below(2) * numbers.below(u64::from(world.targets));
+        let delay = if requests > 0 { 4_000 } else { 300_000 };
+        let delay = Duration::from_micros(numbers.below(delay));
+        world.site.wait_for(requests as usize);
+        std::thread::sleep(delay);
+        let run = running.kill();
+        let what = format!(
+            "seed {}, start {starts}: killed {delay:?} after {requests} requests",
+            seed()
+        );
+        assert!([0, 137].contains(&run.code()), "{what}\n{run}");
+        cut += u64::from(run.code() == 137);
+        world.assert_in_order(When::Crashed, &what);
+        if numbers.below(2) == 0 {
+            world.restart(&what);
+        }
+        if numbers.below(8) == 0 {
+            world.complete(&what);
+        }
+    }
+    world.complete("at the end");
+    println!("{cut} of {starts} runs were cut off");
+}
+
+#[test]
+fn no_kill_at_any_instant_leaves_disorder() {
+    kill_at_random(
+        &World::new(150, false),
+        kills() - kills() / 3,
+        Numbers::of(3),
+    );
+}
+
+#[test]
+fn no_kill_at_any_instant_leaves_disorder_where_contents_are_kept_once() {
+    kill_at_random(&World::new(150, true), kills() / 3, Numbers::of(4));
+}
