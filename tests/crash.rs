@@ -18,7 +18,7 @@ use std::time::Duration;
 use gannet::fault::{self, Point};
 use support::checker::{When, lost_or_doubled, violations};
 use support::pictures::png_of;
-use support::{Answer, Asked, Run, Sandbox, Site, catalog, sha256};
+use support::{Answer, Asked, Run, Sandbox, Site, sha256};
 
 /// Numbers from a seed (xorshift64*), the same on every machine.
 struct Numbers(u64);
