@@ -455,3 +455,29 @@ fn no_kill_at_any_instant_leaves_disorder() {
 fn no_kill_at_any_instant_leaves_disorder_where_contents_are_kept_once() {
     kill_at_random(&World::new(150, true), kills() / 3, Numbers::of(4));
 }
+
+#[test]
+fn an_answer_whose_bytes_could_not_be_kept_is_not_remembered() {
+    if !have_faults() {
+        return;
+    }
+    let version = Arc::new(AtomicU32::new(1));
+    let site = Site::start({
+        let version = version.clone();
+        move |asked: &Asked| {
+            let version = version.load(Ordering::SeqCst);
+            let answer = Answer::ok(png_of(version, 5)).header("ETag", format!("\"{version}\""));
+            answer.unless_known(asked)
+        }
+    });
+    let sandbox = Sandbox::new();
+    let list = site.list(["/a"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    version.store(2, Ordering::SeqCst);
+    let mut command = sandbox.command(sandbox.fetch_args(&["list.txt"]));
+    command.env(fault::VARIABLE, "store.stage.written:1=eio");
+    let run = support::sandbox::start(command, None).end().expect(1);
+    assert_eq!(run.count("failed"), 1);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("changed"), 1);
+    assert!(sandbox.files().values().eq([&png_of(2, 5)]));
+}

@@ -529,6 +529,8 @@ impl Finished {
         (item.outcome, item.reason) = (Outcome::Failed, Some(error.reason()));
         item.detail = Some(describe(error));
         (item.path, item.sha256, item.name_from) = (None, None, None);
+        // What the origin said is about bytes that are not kept: as a record's validators it would hide them.
+        self.meta = None;
     }
 
     /// Says in the report which file the target stands for.
