@@ -481,3 +481,33 @@ fn an_answer_whose_bytes_could_not_be_kept_is_not_remembered() {
     assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("changed"), 1);
     assert!(sandbox.files().values().eq([&png_of(2, 5)]));
 }
+
+#[test]
+fn nothing_is_a_duplicate_of_what_could_not_be_kept() {
+    if !have_faults() {
+        return;
+    }
+    for fault in [
+        "store.publish.before:1=eio",
+        "catalog.before-commit:1=enospc",
+    ] {
+        let site = Site::start(|_| Answer::ok(png_of(1, 5)));
+        let sandbox = Sandbox::new();
+        sandbox.write("list.txt", site.list(["/a", "/b", "/c"]));
+        let args = [
+            "list.txt",
+            "--set",
+            "job.dedupe=album",
+            "--set",
+            "storage.commit_interval=1s",
+        ];
+        let mut command = sandbox.command(sandbox.fetch_args(&args));
+        command.env(fault::VARIABLE, fault);
+        let run = support::sandbox::start(command, None).end().expect(1);
+        assert_eq!(
+            (run.count("failed"), run.count("duplicate")),
+            (3, 0),
+            "{fault}\n{run}"
+        );
+    }
+}

@@ -225,7 +225,8 @@ impl Keeper {
     async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
         while let Some(batch) = batches.recv().await {
             let mut entries = batch.entries;
-            if let Err(error) = self.commit(&mut entries).await {
+            let mut repeated = Vec::new();
+            if let Err(error) = self.commit(&mut entries, &mut repeated).await {
                 let stages = entries
                     .iter()
                     .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
@@ -236,26 +237,32 @@ impl Keeper {
                 }
                 error.tell(&mut entries);
             }
+            refuse_repeats(&mut entries, &repeated);
             announce(entries).await;
             fault::reach(Point::JobAnnounced);
         }
     }
 
-    /// Makes a batch durable, recorded and visible.
-    async fn commit(&self, entries: &mut [(Finished, Option<Staged>)]) -> Result<(), CommitError> {
+    /// Makes a batch durable, recorded and visible. Fills `repeated` with which entries stand for the file of
+    /// which earlier entry.
+    async fn commit(
+        &self,
+        entries: &mut [(Finished, Option<Staged>)],
+        repeated: &mut Vec<(usize, usize)>,
+    ) -> Result<(), CommitError> {
         let stages: Vec<StageId> = entries
             .iter()
             .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
             .collect();
         self.store.sync(&stages).await?;
-        let repeated = self.drop_duplicates(entries).await?;
+        *repeated = self.drop_duplicates(entries).await?;
         let places = self.name(entries).await?;
-        for (index, first) in repeated {
-            if let (_, Some(staged)) = &entries[first]
-                && let Some(place) = &places[first]
+        for (index, first) in repeated.iter() {
+            if let (_, Some(staged)) = &entries[*first]
+                && let Some(place) = &places[*first]
             {
                 let file = staged.as_known(place);
-                entries[index].0.brought = Brought::Known(file);
+                entries[*index].0.brought = Brought::Known(file);
             }
         }
         let records: Vec<Record> = entries
@@ -608,6 +615,20 @@ impl Finished {
             listed: None,
             every_outcome: false,
             events: Vec::new(),
+        }
+    }
+}
+
+/// Nothing stands for a file that could not be kept.
+fn refuse_repeats(entries: &mut [(Finished, Option<Staged>)], repeated: &[(usize, usize)]) {
+    for (index, first) in repeated {
+        let first = &entries[*first].0.item;
+        if first.outcome == Outcome::Failed {
+            let (reason, detail) = (first.reason, first.detail.clone());
+            let finished = &mut entries[*index].0;
+            finished.brought = Brought::Nothing;
+            let item = &mut finished.item;
+            (item.outcome, item.reason, item.detail) = (Outcome::Failed, reason, detail);
         }
     }
 }
