@@ -18,7 +18,7 @@ use std::time::Duration;
 use gannet::fault::{self, Point};
 use support::checker::{When, lost_or_doubled, violations};
 use support::pictures::png_of;
-use support::{Answer, Asked, Run, Sandbox, Site, sha256};
+use support::{Answer, Asked, Run, Sandbox, Site, catalog, sha256};
 
 /// Numbers from a seed (xorshift64*), the same on every machine.
 struct Numbers(u64);
@@ -510,4 +510,94 @@ fn nothing_is_a_duplicate_of_what_could_not_be_kept() {
             "{fault}\n{run}"
         );
     }
+}
+
+// ---- The catalog's log torn
+
+/// Cuts the log somewhere, or flips bytes from somewhere on. Returns what it did; `None` without a log.
+///
+/// The log holds all that was committed since the run began: nothing is copied back before it has 16 MiB, so
+/// whatever is lost here is what a disk loses that lied about syncing.
+fn tear(sandbox: &Sandbox, numbers: &mut Numbers) -> Option<String> {
+    let path = sandbox.store().join(".gannet/catalog.db-wal");
+    let mut log = std::fs::read(&path).ok().filter(|log| !log.is_empty())?;
+    let whole = log.len();
+    let what = if numbers.below(2) == 0 {
+        let len = numbers.below(whole as u64) as usize;
+        log.truncate(len);
+        format!("cut from {whole} to {len} bytes")
+    } else {
+        let from = numbers.below(whole as u64) as usize;
+        for _ in 0..8 {
+            let at = from + numbers.below((whole - from) as u64) as usize;
+            log[at] ^= 1 << numbers.below(8);
+        }
+        format!("bytes flipped from {from} of {whole} on")
+    };
+    std::fs::write(&path, log).unwrap();
+    Some(what)
+}
+
+#[test]
+fn a_torn_log_costs_records_and_no_file_is_kept_twice_for_it() {
+    if !have_faults() {
+        return;
+    }
+    let mut numbers = Numbers::of(5);
+    let mut torn = 0;
+    for _ in 0..(kills() / 8).max(2) {
+        let world = World::new(48, false);
+        // A random name cannot be known again.
+        let names =
+            (0..world.targets).map(|n| format!("{},n{n}.png,\n", world.site.url(&format!("/{n}"))));
+        world.sandbox.write(
+            "list.csv",
+            "url,name,album\n".to_owned() + &names.collect::<String>(),
+        );
+        for point in ["catalog.committed", "store.publish.one", "job.announced"] {
+            let fault = format!("{point}:{}=kill", 1 + numbers.below(8));
+            world.run("list.csv", Some(&fault));
+            let Some(how) = tear(&world.sandbox, &mut numbers) else {
+                continue;
+            };
+            torn += 1;
+            let what = format!("seed {}, {fault}, log {how}", seed());
+            let wrong = violations(&world.sandbox, When::Torn);
+            assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+            world.complete(&what);
+            world.change();
+        }
+    }
+    assert!(torn > 0);
+}
+
+#[test]
+fn files_whose_records_are_lost_get_them_again_or_are_left_alone() {
+    let site = Site::start(|asked| Answer::ok(png_of(asked.path.len() as u32, 5)));
+    let sandbox = Sandbox::new();
+    let list = format!(
+        "{}\n  out=named.png\n{}\n",
+        site.url("/a"),
+        site.url("/random")
+    );
+    sandbox.fetch_list(&list, 0, &[]);
+    let before = sandbox.files();
+    for name in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(sandbox.store().join(".gannet").join(name));
+    }
+    // Somebody else's file stays where a name is wanted for other bytes.
+    sandbox.write("out/other.png", "mine");
+    let list = format!("{list}{}\n  out=other.png\n", site.url("/other"));
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("stored"), 3);
+    let after = sandbox.files();
+    assert!(
+        before
+            .iter()
+            .all(|(name, bytes)| after.get(name) == Some(bytes))
+    );
+    assert_eq!(after["other.png"], b"mine");
+    let recorded = catalog::files(&sandbox.store());
+    assert!(recorded.contains_key("named.png") && !recorded.contains_key("other.png"));
+    // The random name and the one that was taken have come once more.
+    assert_eq!((before.len(), after.len(), recorded.len()), (2, 5, 3));
 }

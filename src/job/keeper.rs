@@ -428,9 +428,19 @@ impl Keeper {
             let texts = candidates.iter().map(ToString::to_string).collect();
             let recorded = self.catalog.taken(texts).await?;
             let on_disk = self.store.prepare(candidates.clone()).await?;
+            let exist = candidates.iter().zip(&on_disk);
+            let unrecorded = exist
+                .map(|(path, exists)| *exists && !recorded.contains(path.as_str()))
+                .zip(&open)
+                .filter_map(|(unrecorded, index)| unrecorded.then_some(*index))
+                .collect();
+            let ours = self.without_record(entries, places, unrecorded).await?;
             let mut conflicts = Vec::new();
             for ((index, path), exists) in open.into_iter().zip(candidates).zip(on_disk) {
-                if exists || recorded.contains(path.as_str()) || !chosen.insert(path) {
+                if exists && !ours.contains(&index)
+                    || recorded.contains(path.as_str())
+                    || !chosen.insert(path)
+                {
                     conflicts.push(index);
                 }
             }
@@ -450,6 +460,29 @@ impl Keeper {
             open = conflicts;
         }
         Ok(())
+    }
+
+    /// Which of these entries find their very bytes in their places. Such a file lost its record, with the catalog
+    /// or with the tail of its log: it gets one again rather than a double beside it.
+    async fn without_record(
+        &self,
+        entries: &[(Finished, Option<Staged>)],
+        places: &[Option<Place>],
+        indices: Vec<usize>,
+    ) -> Result<HashSet<usize>, CommitError> {
+        let files: Vec<(StorePath, u64, Sha256)> = indices
+            .iter()
+            .filter_map(|index| {
+                let (place, staged) = (places[*index].as_ref()?, entries[*index].1.as_ref()?);
+                Some((place.path.clone(), staged.bytes, staged.sha256))
+            })
+            .collect();
+        if files.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let held = self.store.hold(files).await?;
+        let held = indices.into_iter().zip(held).filter(|(_, held)| *held);
+        Ok(held.map(|(index, _)| index).collect())
     }
 
     fn first_choice(

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Settings, Spool, StageId, StoreError};
 use crate::fault::{self, Point};
 use crate::naming::StorePath;
+use crate::target::{Sha256, Sha256Hasher};
 
 /// Up to this many files are synced one by one; for more, one pass over the file system is cheaper.
 const SYNC_SINGLY: usize = 16;
@@ -106,6 +107,23 @@ impl Store {
     pub async fn prepare(&self, paths: Vec<StorePath>) -> Result<Vec<bool>, StoreError> {
         let local = self.0.clone();
         blocking(move || paths.iter().map(|path| local.prepare(path)).collect()).await
+    }
+
+    /// Which of these paths hold a file of exactly these bytes already.
+    ///
+    /// # Errors
+    ///
+    /// When the worker thread is gone. What cannot be read is something else.
+    pub async fn hold(
+        &self,
+        files: Vec<(StorePath, u64, Sha256)>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let local = self.0.clone();
+        let holds = move |(path, bytes, sha256): &(StorePath, u64, Sha256)| {
+            local.stat(path.as_str()).is_some_and(|stat| stat.bytes == *bytes)
+                && local.digest(path).is_ok_and(|digest| digest == *sha256)
+        };
+        blocking(move || Ok(files.iter().map(holds).collect())).await
     }
 
     /// Makes the folders in which `paths` are to appear.
@@ -428,6 +446,22 @@ impl Local {
             }
         }
         Ok(ids)
+    }
+
+    fn digest(&self, path: &StorePath) -> io::Result<Sha256> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.root_dir, path.as_str(), flags, Mode::empty())?;
+        let mut hasher = Sha256Hasher::default();
+        let mut reader = BufReader::with_capacity(64 * 1024, File::from(file));
+        loop {
+            let bytes = reader.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(hasher.finish());
+            }
+            hasher.update(bytes);
+            let count = bytes.len();
+            reader.consume(count);
+        }
     }
 
     fn withdraw(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
