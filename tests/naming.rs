@@ -352,11 +352,19 @@ fn links_in_the_store_do_not_lead_out_of_it() {
         site.url("/2")
     );
     sandbox.fetch_list(list, 0, &[]);
+    std::os::unix::fs::symlink("../elsewhere", sandbox.path("out/album")).unwrap();
+    let list = format!(
+        "{}\n  dir=album\n{}\n  dir=other\n",
+        site.url("/3"),
+        site.url("/4")
+    );
+    let report = sandbox.fetch_list(list, 3, &[]);
+    assert_eq!(report.of(&site.url("/3"))["reason"], "store-error");
+    assert_eq!(report.of(&site.url("/4"))["outcome"], "stored");
     assert_eq!(sandbox.read("precious"), b"mine");
     let link = |name: &str| std::fs::read_link(sandbox.path("out").join(name)).unwrap();
     assert_eq!(link("header.png"), std::path::Path::new("../precious"));
     assert_eq!(link("dangling.png"), std::path::Path::new("/nonexistent"));
-    // A linked album is the owner's own doing, but no list can make one.
     assert!(support::sandbox::walk(&sandbox.path("elsewhere")).is_empty());
 }
 
@@ -432,6 +440,30 @@ fn a_file_that_is_not_gannets_is_never_written_over() {
     sandbox.fetch_list(&list, 0, &["--refresh"]);
     assert_eq!(sandbox.read("out/header.png"), b"mine");
     assert!(sandbox.path("out").join(&own).exists());
+}
+
+#[test]
+fn files_and_folders_that_want_one_name_do_not_end_the_job() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let both = [
+        format!(r#"{{"url":"{}","name":"x.png"}}"#, site.url("/1")),
+        format!(
+            r#"{{"url":"{}","name":"y.png","album":"x.png"}}"#,
+            site.url("/2")
+        ),
+    ];
+    // In one batch the folder comes first, and the file gets digits.
+    let report = sandbox.fetch_list(both.join("\n"), 0, &["--list-format", "jsonl"]);
+    assert_eq!(report.of(&site.url("/2"))["path"], "x.png/y.png");
+    assert_ne!(report.of(&site.url("/1"))["path"], "x.png");
+    // A file that is there stays, and only what wants a folder of that name fails.
+    let sandbox = Sandbox::new();
+    sandbox.fetch_list(&both[0], 0, &["--list-format", "jsonl"]);
+    let list = format!("{}\n{}", both[1], site.url("/3"));
+    let report = sandbox.fetch_list(list, 3, &["--list-format", "jsonl"]);
+    assert_eq!(report.of(&site.url("/2"))["reason"], "store-error");
+    assert_eq!(report.of(&site.url("/3"))["outcome"], "stored");
+    assert_eq!(sandbox.files().len(), 2);
 }
 
 #[test]

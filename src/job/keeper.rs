@@ -20,15 +20,13 @@ use uuid::Uuid;
 use super::coming::Coming;
 use super::item::Item;
 use super::worker::{describe, fresh_until};
-use super::{Job, OnChange, until};
-use crate::catalog::{
-    Batch as Records, Catalog, CatalogError, FileRow, KnownFile, Record, TargetKey, Wanted,
-};
+use super::{Job, JobError, OnChange, until};
+use crate::catalog::{Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
-use crate::target::{AlbumName, Outcome, Sha256, Target};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Target};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
 /// workers that can finish meanwhile is enough.
@@ -216,7 +214,7 @@ impl Keeper {
             if let Err(error) = result {
                 let (finished, staged) = &mut batch.entries[index];
                 *staged = None;
-                finished.refuse(&error);
+                finished.refuse(error.reason(), describe(&error));
                 finished.job.stop(error.reason(), Some(error.into()));
             }
         }
@@ -225,22 +223,45 @@ impl Keeper {
     async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
         while let Some(batch) = batches.recv().await {
             let mut entries = batch.entries;
-            let mut repeated = Vec::new();
-            if let Err(error) = self.commit(&mut entries, &mut repeated).await {
-                let stages = entries
-                    .iter()
-                    .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
-                    .collect();
-                // A catalog that failed may have recorded the batch all the same: the next start finds out.
-                if matches!(error, CommitError::Store(_)) {
-                    self.store.discard(stages).await;
-                }
-                error.tell(&mut entries);
-            }
-            refuse_repeats(&mut entries, &repeated);
+            self.commit_what_fits(&mut entries).await;
             announce(entries).await;
             fault::reach(Point::JobAnnounced);
         }
+    }
+
+    /// Commits a batch, or as much of it as there is room for, and gives what is not kept its outcome.
+    async fn commit_what_fits(&self, entries: &mut [(Finished, Option<Staged>)]) {
+        let mut repeated = Vec::new();
+        while let Err(error) = self.commit(entries, &mut repeated).await {
+            let with_bytes: Vec<usize> = (0..entries.len())
+                .filter(|index| entries[*index].1.is_some())
+                .collect();
+            let is_full = error.reason() == Reason::StoreFull;
+            // On a full disk nothing of the batch is recorded. What half of its files give back may be what the
+            // other half needs for its records.
+            let kept = if is_full { with_bytes.len() / 2 } else { 0 };
+            tracing::error!(
+                "{} of {} files of a batch could not be kept: {}",
+                with_bytes.len() - kept,
+                with_bytes.len(),
+                describe(&error)
+            );
+            // A catalog that failed may have recorded the batch all the same: the next start finds out.
+            let is_lost = is_full || matches!(error, JobError::Store(_));
+            let given_up = with_bytes
+                .get(kept)
+                .copied()
+                .filter(|_| kept > 0)
+                .unwrap_or(0);
+            let stages = refuse_all(entries[given_up..].iter_mut(), error);
+            if is_lost {
+                self.store.discard(stages).await;
+            }
+            if kept == 0 {
+                break;
+            }
+        }
+        refuse_repeats(entries, &repeated);
     }
 
     /// Makes a batch durable, recorded and visible. Fills `repeated` with which entries stand for the file of
@@ -249,7 +270,7 @@ impl Keeper {
         &self,
         entries: &mut [(Finished, Option<Staged>)],
         repeated: &mut Vec<(usize, usize)>,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), JobError> {
         let stages: Vec<StageId> = entries
             .iter()
             .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
@@ -290,7 +311,7 @@ impl Keeper {
             if let Err(error) = result {
                 // It is recorded and stays staged, so the next start tries again.
                 let finished = &mut entries[index].0;
-                finished.refuse(&error);
+                finished.refuse(error.reason(), describe(&error));
                 if !error.is_of_one_path() {
                     finished.job.stop(error.reason(), Some(error.into()));
                 }
@@ -305,7 +326,7 @@ impl Keeper {
     async fn drop_duplicates(
         &self,
         entries: &mut [(Finished, Option<Staged>)],
-    ) -> Result<Vec<(usize, usize)>, CommitError> {
+    ) -> Result<Vec<(usize, usize)>, JobError> {
         let mut wanted: HashMap<String, Vec<Sha256>> = HashMap::new();
         for (finished, staged) in entries.iter() {
             if let Some(staged) = staged.as_ref().filter(|_| finished.job.dedupe) {
@@ -363,7 +384,7 @@ impl Keeper {
     async fn name(
         &self,
         entries: &mut [(Finished, Option<Staged>)],
-    ) -> Result<Vec<Option<Place>>, CommitError> {
+    ) -> Result<Vec<Option<Place>>, JobError> {
         let now = Utc::now();
         let mut places: Vec<Option<Place>> = Vec::with_capacity(entries.len());
         for (finished, staged) in entries.iter() {
@@ -375,17 +396,20 @@ impl Keeper {
                 _ => None,
             });
         }
-        // A random name is nobody else's; it only needs its folder.
-        let random = places
-            .iter()
-            .flatten()
-            .filter(|place| place.name_from == NameFrom::Random);
-        let in_folders: Vec<StorePath> = random
-            .filter(|place| place.path.folder().is_some())
-            .map(|place| place.path.clone())
+        // All folders first: then a file finds its name taken by a folder that another one needs.
+        let in_folders: Vec<usize> = (0..places.len())
+            .filter(|index| {
+                let place = places[*index].as_ref();
+                place.is_some_and(|place| place.path.folder().is_some())
+            })
             .collect();
         if !in_folders.is_empty() {
-            self.store.make_folders(in_folders).await?;
+            let made = self.store.make_folders(paths(&places, &in_folders)).await;
+            for (index, made) in in_folders.into_iter().zip(made) {
+                if let Err(error) = made {
+                    self.give_up(entries, &mut places, index, error).await?;
+                }
+            }
         }
         self.settle_conflicts(entries, &mut places).await?;
         for ((finished, staged), place) in entries.iter_mut().zip(&places) {
@@ -403,9 +427,9 @@ impl Keeper {
     /// else put there, or by an earlier file of the batch.
     async fn settle_conflicts(
         &self,
-        entries: &[(Finished, Option<Staged>)],
+        entries: &mut [(Finished, Option<Staged>)],
         places: &mut [Option<Place>],
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), JobError> {
         let mut open: Vec<usize> = places
             .iter()
             .enumerate()
@@ -418,26 +442,30 @@ impl Keeper {
             .collect();
         let mut chosen: HashSet<StorePath> = HashSet::new();
         for attempt in 0.. {
-            let candidates: Vec<StorePath> = open
-                .iter()
-                .filter_map(|index| Some(places[*index].as_ref()?.path.clone()))
-                .collect();
-            if candidates.is_empty() {
+            if open.is_empty() {
                 break;
             }
+            let mut exist = HashSet::new();
+            let on_disk = self.store.exist(paths(places, &open)).await;
+            for (index, exists) in open.iter().zip(on_disk) {
+                match exists {
+                    Ok(true) => drop(exist.insert(*index)),
+                    Ok(false) => {}
+                    Err(error) => self.give_up(entries, places, *index, error).await?,
+                }
+            }
+            open.retain(|index| places[*index].is_some());
+            let candidates = paths(places, &open);
             let texts = candidates.iter().map(ToString::to_string).collect();
             let recorded = self.catalog.taken(texts).await?;
-            let on_disk = self.store.prepare(candidates.clone()).await?;
-            let exist = candidates.iter().zip(&on_disk);
-            let unrecorded = exist
-                .map(|(path, exists)| *exists && !recorded.contains(path.as_str()))
-                .zip(&open)
-                .filter_map(|(unrecorded, index)| unrecorded.then_some(*index))
-                .collect();
+            let unrecorded = open.iter().zip(&candidates).filter(|(index, path)| {
+                exist.contains(*index) && !recorded.contains(path.as_str())
+            });
+            let unrecorded = unrecorded.map(|(index, _)| *index).collect();
             let ours = self.without_record(entries, places, unrecorded).await?;
             let mut conflicts = Vec::new();
-            for ((index, path), exists) in open.into_iter().zip(candidates).zip(on_disk) {
-                if exists && !ours.contains(&index)
+            for (index, path) in open.into_iter().zip(candidates) {
+                if exist.contains(&index) && !ours.contains(&index)
                     || recorded.contains(path.as_str())
                     || !chosen.insert(path)
                 {
@@ -462,6 +490,25 @@ impl Keeper {
         Ok(())
     }
 
+    /// Leaves a file out of the batch that can have no place, for a reason that no other file need fear.
+    async fn give_up(
+        &self,
+        entries: &mut [(Finished, Option<Staged>)],
+        places: &mut [Option<Place>],
+        index: usize,
+        error: StoreError,
+    ) -> Result<(), JobError> {
+        if !error.is_of_one_path() {
+            return Err(error.into());
+        }
+        let (finished, staged) = &mut entries[index];
+        finished.refuse(error.reason(), describe(&error));
+        places[index] = None;
+        let stages = staged.take().map(|staged| staged.stage);
+        self.store.discard(stages.into_iter().collect()).await;
+        Ok(())
+    }
+
     /// Which of these entries find their very bytes in their places. Such a file lost its record, with the catalog
     /// or with the tail of its log: it gets one again rather than a double beside it.
     async fn without_record(
@@ -469,7 +516,7 @@ impl Keeper {
         entries: &[(Finished, Option<Staged>)],
         places: &[Option<Place>],
         indices: Vec<usize>,
-    ) -> Result<HashSet<usize>, CommitError> {
+    ) -> Result<HashSet<usize>, JobError> {
         let files: Vec<(StorePath, u64, Sha256)> = indices
             .iter()
             .filter_map(|index| {
@@ -522,6 +569,12 @@ impl Keeper {
     }
 }
 
+/// The paths of the places at `indices`.
+fn paths(places: &[Option<Place>], indices: &[usize]) -> Vec<StorePath> {
+    let places = indices.iter().filter_map(|index| places[*index].as_ref());
+    places.map(|place| place.path.clone()).collect()
+}
+
 /// Where a file is to be, and under which id it is recorded.
 #[derive(Debug)]
 struct Place {
@@ -564,10 +617,9 @@ impl Finished {
     }
 
     /// The store did not take the bytes, or could not give them their name.
-    fn refuse(&mut self, error: &StoreError) {
+    fn refuse(&mut self, reason: Reason, detail: String) {
         let item = &mut self.item;
-        (item.outcome, item.reason) = (Outcome::Failed, Some(error.reason()));
-        item.detail = Some(describe(error));
+        (item.outcome, item.reason, item.detail) = (Outcome::Failed, Some(reason), Some(detail));
         (item.path, item.sha256, item.name_from) = (None, None, None);
         // What the origin said is about bytes that are not kept: as a record's validators it would hide them.
         self.meta = None;
@@ -695,50 +747,24 @@ async fn announce(entries: Vec<(Finished, Option<Staged>)>) {
     }
 }
 
-/// Why a batch could not be kept.
-#[derive(Debug)]
-enum CommitError {
-    Store(StoreError),
-    Catalog(CatalogError),
-}
-
-impl From<StoreError> for CommitError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<CatalogError> for CommitError {
-    fn from(error: CatalogError) -> Self {
-        Self::Catalog(error)
-    }
-}
-
-impl CommitError {
-    /// Makes it the outcome of all that the batch would have kept, and stops the jobs.
-    fn tell(self, entries: &mut [(Finished, Option<Staged>)]) {
-        let (reason, detail) = match &self {
-            Self::Store(error) => (error.reason(), describe(error)),
-            Self::Catalog(error) => (error.reason(), describe(error)),
-        };
-        tracing::error!(
-            "a batch of {} targets could not be kept: {detail}",
-            entries.len()
-        );
-        let mut error = Some(match self {
-            Self::Store(error) => super::JobError::from(error),
-            Self::Catalog(error) => error.into(),
-        });
-        for (finished, staged) in entries {
-            if staged.is_some() {
-                let item = &mut finished.item;
-                (item.outcome, item.reason, item.detail) =
-                    (Outcome::Failed, Some(reason), Some(detail.clone()));
-                (item.path, item.sha256, item.name_from) = (None, None, None);
-            }
-            finished.job.stop(reason, error.take());
+/// Makes `error` the outcome of targets whose bytes cannot be kept, and stops their jobs. Returns what they had
+/// staged.
+fn refuse_all<'a>(
+    entries: impl Iterator<Item = &'a mut (Finished, Option<Staged>)>,
+    error: JobError,
+) -> Vec<StageId> {
+    let (reason, detail) = (error.reason(), describe(&error));
+    let error = Arc::new(error);
+    let mut stages = Vec::new();
+    for (finished, staged) in entries {
+        if let Some(staged) = staged.take() {
+            finished.refuse(reason, detail.clone());
+            stages.push(staged.stage);
         }
+        let error = JobError::Batch(error.clone());
+        finished.job.stop(reason, Some(error));
     }
+    stages
 }
 
 /// Publishes what an earlier process recorded but did not publish, and deletes what else it left staged.
@@ -746,7 +772,7 @@ impl CommitError {
 pub(super) async fn recover(
     store: &Store,
     catalog: &dyn Catalog,
-) -> Result<(usize, usize), super::JobError> {
+) -> Result<(usize, usize), JobError> {
     fault::reach(Point::RecoverBegun);
     let (mut published, mut deleted) = (0, 0);
     for stages in store.staged().await?.chunks(500) {

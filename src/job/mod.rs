@@ -211,6 +211,9 @@ pub enum JobError {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A batch could not be kept that held files of several jobs.
+    #[error(transparent)]
+    Batch(Arc<JobError>),
     /// The settings name a kind that nobody registered.
     #[error(transparent)]
     UnknownKind(#[from] crate::downloader::UnknownKind),
@@ -233,6 +236,18 @@ pub enum JobError {
     /// One of the engine's tasks ended early.
     #[error("internal error: the {0} task ended early")]
     Task(&'static str),
+}
+
+impl JobError {
+    /// The stable code of what it does to targets.
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Store(error) => error.reason(),
+            Self::Catalog(error) => error.reason(),
+            Self::Batch(error) => error.reason(),
+            _ => Reason::StoreError,
+        }
+    }
 }
 
 /// What the rooms along the way share about a running job.

@@ -98,15 +98,12 @@ impl Store {
         .await
     }
 
-    /// Which of `paths` have something there already. Makes the folders in which they are to appear,
-    /// so that `publish` has nothing left that may fail for want of them.
-    ///
-    /// # Errors
-    ///
-    /// When a folder cannot be made.
-    pub async fn prepare(&self, paths: Vec<StorePath>) -> Result<Vec<bool>, StoreError> {
+    /// Which of `paths` have something there already, be it a folder. The answers are in the order of the paths.
+    pub async fn exist(&self, paths: Vec<StorePath>) -> Vec<Result<bool, StoreError>> {
         let local = self.0.clone();
-        blocking(move || paths.iter().map(|path| local.prepare(path)).collect()).await
+        let count = paths.len();
+        let exist = blocking(move || Ok(paths.iter().map(|path| local.exists(path)).collect()));
+        exist.await.unwrap_or_else(|_| all_failed(count))
     }
 
     /// Which of these paths hold a file of exactly these bytes already.
@@ -120,20 +117,21 @@ impl Store {
     ) -> Result<Vec<bool>, StoreError> {
         let local = self.0.clone();
         let holds = move |(path, bytes, sha256): &(StorePath, u64, Sha256)| {
-            local.stat(path.as_str()).is_some_and(|stat| stat.bytes == *bytes)
+            local
+                .stat(path.as_str())
+                .is_some_and(|stat| stat.bytes == *bytes)
                 && local.digest(path).is_ok_and(|digest| digest == *sha256)
         };
         blocking(move || Ok(files.iter().map(holds).collect())).await
     }
 
-    /// Makes the folders in which `paths` are to appear.
-    ///
-    /// # Errors
-    ///
-    /// When a folder cannot be made.
-    pub async fn make_folders(&self, paths: Vec<StorePath>) -> Result<(), StoreError> {
+    /// Makes the folders in which `paths` are to appear, so that `publish` has nothing left that may fail for want
+    /// of them. The answers are in the order of the paths.
+    pub async fn make_folders(&self, paths: Vec<StorePath>) -> Vec<Result<(), StoreError>> {
         let local = self.0.clone();
-        blocking(move || paths.iter().try_for_each(|path| local.make_folder(path))).await
+        let count = paths.len();
+        let made = blocking(move || Ok(paths.iter().map(|path| local.make_folder(path)).collect()));
+        made.await.unwrap_or_else(|_| all_failed(count))
     }
 
     /// Gives staged files their names, in place of what had them. Idempotent: a file that is not staged
@@ -382,7 +380,8 @@ impl Local {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if !folders.contains(folder) {
             let full = self.root.join(folder);
-            fs::create_dir_all(&full)
+            self.refuse_links(folder)
+                .and_then(|()| fs::create_dir_all(&full))
                 .map_err(|error| self.error("create the folder", full, error))?;
             self.pass(Point::FolderMade, "create the folder")?;
             if folders.len() < FOLDERS_REMEMBERED {
@@ -392,13 +391,31 @@ impl Local {
         Ok(())
     }
 
-    fn prepare(&self, path: &StorePath) -> Result<bool, StoreError> {
-        self.make_folder(path)?;
-        let path = Path::new(path.as_str());
-        match rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+    /// A symbolic link on the way could lead out of the root, and who names albums is not who made the link.
+    fn refuse_links(&self, folder: &str) -> io::Result<()> {
+        let mut path = self.root.clone();
+        for component in folder.split('/') {
+            path.push(component);
+            match fs::symlink_metadata(&path) {
+                Ok(there) if there.is_symlink() => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotADirectory,
+                        format!("`{}` is a symbolic link", path.display()),
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn exists(&self, path: &StorePath) -> Result<bool, StoreError> {
+        match rustix::fs::statat(&self.root_dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(rustix::io::Errno::NOENT) => Ok(false),
-            Err(error) => Err(self.error("look up", self.root.join(path), error.into())),
+            Err(error) => Err(self.error("look up", self.root.join(path.as_str()), error.into())),
         }
     }
 
@@ -420,7 +437,7 @@ impl Local {
                 return Err(self.error("publish", self.root.join(path.as_str()), error.into()));
             }
         }
-        // Somebody removed the folder since `prepare`, or this is the start after a crash.
+        // Somebody removed the folder since `make_folders`, or this is the start after a crash.
         self.folders
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -37,18 +37,35 @@ async fn a_file_is_visible_from_publish_on_and_not_before() {
     let id = stage(&store, b"whole").await;
     store.sync(&[id]).await.unwrap();
     let visible = folder.path().join("cats/a.jpg");
-    assert_eq!(
-        store.prepare(vec![path("cats/a.jpg")]).await.unwrap(),
-        [false]
-    );
+    let exist = async || {
+        store
+            .exist(vec![path("cats/a.jpg")])
+            .await
+            .remove(0)
+            .unwrap()
+    };
+    assert!(!exist().await);
     assert!(!visible.exists());
     publish(&store, id, "cats/a.jpg").await;
     assert_eq!(std::fs::read(visible).unwrap(), b"whole");
-    assert_eq!(
-        store.prepare(vec![path("cats/a.jpg")]).await.unwrap(),
-        [true]
-    );
+    assert!(exist().await);
     assert!(store.staged().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_the_trouble_of_its_files_alone() {
+    let (folder, store) = store().await;
+    std::fs::write(folder.path().join("file"), "mine").unwrap();
+    std::os::unix::fs::symlink("/", folder.path().join("link")).unwrap();
+    let paths = ["file/a.jpg", "link/a.jpg", "link/tmp/a.jpg", "cats/a.jpg"].map(path);
+    let made = store.make_folders(paths.to_vec()).await;
+    for refused in &made[..3] {
+        assert!(
+            refused.as_ref().unwrap_err().is_of_one_path(),
+            "{refused:?}"
+        );
+    }
+    assert!(made[3].is_ok());
 }
 
 #[tokio::test]
@@ -68,7 +85,7 @@ async fn publishing_again_changes_nothing() {
 async fn publishing_survives_a_folder_that_somebody_removed() {
     let (folder, store) = store().await;
     let id = stage(&store, b"whole").await;
-    store.prepare(vec![path("cats/a.jpg")]).await.unwrap();
+    assert!(store.make_folders(vec![path("cats/a.jpg")]).await[0].is_ok());
     std::fs::remove_dir(folder.path().join("cats")).unwrap();
     publish(&store, id, "cats/a.jpg").await;
     assert!(folder.path().join("cats/a.jpg").exists());
