@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use support::pictures::{png, png_of};
+use support::pictures::png;
 use support::site::Gate;
 use support::{Answer, Asked, Sandbox, Site, sandbox, sha256};
 
@@ -1086,73 +1086,6 @@ fn a_root_without_permission_ends_with_1_and_is_named() {
         .run(["fetch", "list.txt", "-o", "locked"])
         .expect(1)
         .says(&["locked"]);
-}
-
-/// Runs `script` where `$ROOT` is a file system of two MiB of its own; `None` where the system forbids that.
-fn on_a_small_disk(sandbox: &Sandbox, script: &str) -> Option<support::Run> {
-    let may = std::process::Command::new("unshare")
-        .args(["-rm", "true"])
-        .output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no `unshare -rm` for this user");
-        return None;
-    }
-    let root = sandbox.path("small");
-    std::fs::create_dir(&root).unwrap();
-    let whole = format!("mount -t tmpfs -o size=2m tmpfs \"$ROOT\" || exit 77; {script}");
-    let mut command = std::process::Command::new("unshare");
-    command
-        .args(["-rm", "sh", "-c", &whole])
-        .env("ROOT", &root)
-        .env("GANNET", env!("CARGO_BIN_EXE_gannet"))
-        .current_dir(sandbox.path(""));
-    let run = sandbox::start(command, None).end();
-    if run.code() == 77 {
-        eprintln!("skipped: no tmpfs may be mounted");
-        return None;
-    }
-    Some(run)
-}
-
-#[test]
-fn a_full_disk_ends_the_job_and_leaves_whole_files_only() {
-    let sandbox = Sandbox::new();
-    let site = Site::start(|asked: &Asked| {
-        let n = asked.path[1..].parse().unwrap();
-        // Some 60 KB each, so that twenty to thirty fit.
-        Answer::ok(png_of(n, 140))
-    });
-    sandbox.write("list.txt", site.list(numbers(0..200)));
-    let script = "\"$GANNET\" fetch -o \"$ROOT\" --allow-private --json --progress never \
-         --set storage.commit_files=4 --report report.json list.txt; code=$?; cp -r \"$ROOT\" out; exit $code";
-    let Some(run) = on_a_small_disk(&sandbox, script) else {
-        return;
-    };
-    let run = run.expect(1);
-    assert!(
-        run.stderr.to_lowercase().contains("no space") || run.stderr.contains("full"),
-        "{run}"
-    );
-    let report = sandbox.json("report.json");
-    assert!(
-        report["reasons"]["store-full"].as_u64() > Some(0),
-        "{report}"
-    );
-    assert_adds_up(&report);
-    let files = sandbox.files();
-    for (name, bytes) in &files {
-        let item = report["items"].as_array().unwrap();
-        let item = item.iter().find(|item| item["path"] == **name);
-        let item = item.unwrap_or_else(|| panic!("{name} is visible and not reported"));
-        assert_eq!(item["sha256"], sha256(bytes));
-    }
-    assert_eq!(files.len() as u64, sandbox::count(&report, "stored"));
-    assert!(!files.is_empty());
-    // With room again, the same folder goes on.
-    let again = sandbox.fetch(&["list.txt"]).expect(0);
-    assert_eq!(again.count("targets"), 200);
-    assert_eq!(sandbox.files().len(), 200);
-    assert!(sandbox.staged().is_empty());
 }
 
 #[test]

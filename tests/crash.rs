@@ -64,6 +64,14 @@ struct World {
     dedupe: bool,
 }
 
+/// What a report says of a target.
+struct Reported {
+    url: String,
+    outcome: String,
+    /// Path and sha256.
+    file: Option<(String, String)>,
+}
+
 /// What the `n`th URL brings in this version of the site: a quarter changes, a sixth is too large for memory.
 fn body(n: u32, version: u32) -> Vec<u8> {
     static MADE: Mutex<BTreeMap<(u32, u32), Vec<u8>>> = Mutex::new(BTreeMap::new());
@@ -208,21 +216,19 @@ impl World {
             "{what}, whole pass:\n{}",
             wrong.join("\n")
         );
-        let urls: BTreeSet<String> = self.items().iter().map(|item| item.0.clone()).collect();
+        let urls: BTreeSet<String> = self.items().into_iter().map(|item| item.url).collect();
         assert!(urls.into_iter().eq(self.wanted().into_keys()), "{what}");
     }
 
-    /// URL, outcome, and the path and sha256 of its file, of each item of the last report.
-    fn items(&self) -> Vec<(String, String, Option<(String, String)>)> {
+    /// The items of the last report.
+    fn items(&self) -> Vec<Reported> {
         let report = self.sandbox.json("report.json");
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        let items = report["items"].as_array().unwrap().iter().map(|item| {
-            let file = text(&item["path"]).zip(text(&item["sha256"]));
-            (
-                text(&item["url"]).unwrap(),
-                text(&item["outcome"]).unwrap(),
-                file,
-            )
+        let items = report["items"].as_array().unwrap().iter();
+        let items = items.map(|item| Reported {
+            url: text(&item["url"]).unwrap(),
+            outcome: text(&item["outcome"]).unwrap(),
+            file: text(&item["path"]).zip(text(&item["sha256"])),
         });
         items.collect()
     }
@@ -233,7 +239,7 @@ impl World {
         let visible = self.sandbox.files();
         let mut seen = BTreeSet::new();
         let items = self.items();
-        for (url, outcome, file) in &items {
+        for Reported { url, outcome, file } in &items {
             if !seen.insert(url) {
                 wrong.push(format!("{url} is reported twice"));
             }
@@ -393,6 +399,86 @@ fn an_error_at_each_step_leaves_everything_in_order_and_is_told() {
             );
         }
     }
+}
+
+/// One pass with `out` on a file system of `kib` KiB of its own; `None` where the system forbids that.
+fn run_on_a_small_disk(world: &World, kib: u64) -> Option<Run> {
+    let may = std::process::Command::new("unshare")
+        .args(["-rm", "true"])
+        .output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no `unshare -rm` for this user");
+        return None;
+    }
+    let script = format!(
+        "mkdir -p out small && mount -t tmpfs -o size={kib}k tmpfs small && cp -a out/. small && rm -r out && \
+         ln -s small out || exit 77; \"$@\"; code=$?; rm out; cp -a small out; exit $code"
+    );
+    let _ = std::fs::remove_file(world.sandbox.path("report.json"));
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args([
+            "-rm",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+            env!("CARGO_BIN_EXE_gannet"),
+        ])
+        .args(world.args("list.csv"))
+        .current_dir(world.sandbox.path(""));
+    let run = support::sandbox::start(command, None).end();
+    if run.code() == 77 {
+        eprintln!("skipped: no tmpfs may be mounted");
+        return None;
+    }
+    Some(run)
+}
+
+#[test]
+fn a_full_disk_ends_the_job_and_leaves_everything_in_order() {
+    let mut numbers = Numbers::of(6);
+    let mut full = 0;
+    for dedupe in [false, true] {
+        let world = World::new(60, dedupe);
+        for _ in 0..5 {
+            let there = world.sandbox.everything();
+            let pages = there
+                .iter()
+                .map(|path| path.metadata().map_or(0, |file| file.len().div_ceil(4096)));
+            let kib = 4 * pages.sum::<u64>() + 100 + numbers.below(400);
+            let Some(run) = run_on_a_small_disk(&world, kib) else {
+                return;
+            };
+            let what = format!("seed {}, {kib} KiB, dedupe {dedupe}", seed());
+            assert!(
+                run.code() <= 1 && !run.stderr.contains("panicked"),
+                "{what}\n{run}"
+            );
+            if run.code() == 1 {
+                full += 1;
+                assert!(
+                    run.stderr.contains("full") || run.stderr.contains("No space"),
+                    "{what}\n{run}"
+                );
+            }
+            if world.sandbox.path("report.json").exists() {
+                let wrong = world.misreported();
+                assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+                let counts = &world.sandbox.json("report.json");
+                assert_eq!(
+                    run.code() == 1,
+                    counts["reasons"]["store-full"].is_u64(),
+                    "{what}\n{run}"
+                );
+            }
+            world.assert_in_order(When::Crashed, &what);
+            world.restart(&what);
+            world.complete(&what);
+            world.change();
+        }
+    }
+    assert!(full > 0, "no disk was small enough");
 }
 
 // ---- Killed at any instant
