@@ -98,12 +98,23 @@ pub fn violations(sandbox: &Sandbox, when: When) -> Vec<String> {
     wrong
 }
 
-/// One row for each URL of `wanted`, whose file has the sha256 given there, and no other row. With `each_its_file`
-/// no two URLs share a file, and every file has its URL.
+/// How many files the targets of a list, no two of which bring the same bytes but under [`Once`](Self::Once), have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// One each.
+    Replaced,
+    /// The same, and those that it had before.
+    Series,
+    /// One for all that bring the same bytes.
+    Once,
+}
+
+/// One row for each URL of `wanted`, whose file has the sha256 given there, and no other row; and no bytes in two
+/// files.
 pub fn lost_or_doubled(
     sandbox: &Sandbox,
     wanted: &BTreeMap<String, String>,
-    each_its_file: bool,
+    kept: Kept,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let Some((_copy, db)) = open(&sandbox.store()) else {
@@ -124,16 +135,22 @@ pub fn lost_or_doubled(
         if wanted.get(url) != sha256.as_ref() {
             wrong.push(format!("{url} stands for {path:?} with {sha256:?}"));
         }
-        if !used.insert(path) && each_its_file {
+        if !used.insert(path) && kept != Kept::Once {
             wrong.push(format!("{url} shares {path:?}"));
         }
     }
     for url in wanted.keys().filter(|url| !seen.contains(url)) {
         wrong.push(format!("{url} is lost"));
     }
-    let files = recorded(&db).len();
-    if each_its_file && files != wanted.len() {
-        wrong.push(format!("{files} files of {} targets", wanted.len()));
+    let files = recorded(&db);
+    if kept == Kept::Replaced && files.len() != wanted.len() {
+        wrong.push(format!("{} files of {} targets", files.len(), wanted.len()));
+    }
+    let mut contents = BTreeSet::new();
+    for file in &files {
+        if !contents.insert(&file.sha256) {
+            wrong.push(format!("{} has bytes that another file has", file.path));
+        }
     }
     wrong
 }
