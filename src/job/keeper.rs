@@ -236,9 +236,13 @@ impl Keeper {
             let with_bytes: Vec<usize> = (0..entries.len())
                 .filter(|index| entries[*index].1.is_some())
                 .collect();
-            let is_full = error.reason() == Reason::StoreFull;
-            // On a full disk nothing of the batch is recorded. What half of its files give back may be what the
-            // other half needs for its records.
+            // A catalog that failed may have recorded the batch all the same; then the next start publishes it.
+            let is_lost = match &error {
+                JobError::Catalog(_) => !self.may_be_recorded(entries).await,
+                _ => true,
+            };
+            // On a full disk, what half of the files give back may be what the other half needs for its records.
+            let is_full = is_lost && error.reason() == Reason::StoreFull;
             let kept = if is_full { with_bytes.len() / 2 } else { 0 };
             tracing::error!(
                 "{} of {} files of a batch could not be kept: {}",
@@ -246,8 +250,6 @@ impl Keeper {
                 with_bytes.len(),
                 describe(&error)
             );
-            // A catalog that failed may have recorded the batch all the same: the next start finds out.
-            let is_lost = is_full || matches!(error, JobError::Store(_));
             let given_up = with_bytes
                 .get(kept)
                 .copied()
@@ -264,7 +266,15 @@ impl Keeper {
         refuse_repeats(entries, &repeated);
     }
 
-    /// Makes a batch durable, recorded and visible. Fills `repeated` with which entries stand for the file of
+    /// Whether the catalog has, or may have, the staged files of a batch.
+    async fn may_be_recorded(&self, entries: &[(Finished, Option<Staged>)]) -> bool {
+        let stages = entries.iter().filter_map(|(_, staged)| staged.as_ref());
+        let stages = stages.map(|staged| staged.stage.0).collect();
+        let recorded = self.catalog.staged(stages).await;
+        recorded.map_or(true, |recorded| !recorded.is_empty())
+    }
+
+    /// Makes a batch durable, recorded and visible. Adds to `repeated` which entries stand for the file of
     /// which earlier entry.
     async fn commit(
         &self,
@@ -276,7 +286,7 @@ impl Keeper {
             .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
             .collect();
         self.store.sync(&stages).await?;
-        *repeated = self.drop_duplicates(entries).await?;
+        repeated.extend(self.drop_duplicates(entries).await?);
         let places = self.name(entries).await?;
         for (index, first) in repeated.iter() {
             if let (_, Some(staged)) = &entries[*first]
