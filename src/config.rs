@@ -161,9 +161,8 @@ impl Config {
                 "`max_bytes` is less than `min_bytes`",
             );
         }
-        let url = self.catalog.url.as_str();
-        if !url.is_empty() && url.strip_prefix("sqlite:").is_none_or(str::is_empty) {
-            return wrong("catalog", &["url"], "expected `sqlite:PATH`, or nothing");
+        if let Some(problem) = self.catalog.problem() {
+            return wrong("catalog", &["url"], problem);
         }
         for (name, host) in self.hosts.iter() {
             let (key, problem) = if host.password.is_some() && host.user.is_none() {

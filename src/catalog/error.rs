@@ -6,7 +6,9 @@ use crate::target::Reason;
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The setting names no catalog that this version has.
-    #[error("`catalog.url` is `{0}`; leave it empty or write `sqlite:PATH`")]
+    #[error(
+        "`catalog.url` is `{0}`; leave it empty, or write `sqlite:PATH` or `postgres://HOST/DATABASE`"
+    )]
     UnsupportedUrl(String),
     /// It cannot be opened.
     #[error("cannot open the catalog `{catalog}`")]
@@ -32,6 +34,20 @@ pub enum CatalogError {
         /// What the database said.
         source: DatabaseError,
     },
+    /// Another process works with it.
+    #[error("another process works with the catalog `{catalog}`")]
+    Locked {
+        /// The database, without credentials.
+        catalog: String,
+    },
+    /// It did not come back in time.
+    #[error("waited {} for the catalog, see `catalog.patience`", humantime::format_duration(*.waited))]
+    Away {
+        /// How long, in whole seconds.
+        waited: std::time::Duration,
+        /// What the last attempt said.
+        source: Box<CatalogError>,
+    },
     /// It was closed.
     #[error("the catalog is closed")]
     Closed,
@@ -46,6 +62,9 @@ pub enum DatabaseError {
     /// SQLite.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] sqlx_core::Error),
 }
 
 impl CatalogError {
@@ -62,6 +81,7 @@ impl CatalogError {
             Self::Open { source, .. } | Self::Query { source, .. } if source.is_full() => {
                 Reason::StoreFull
             }
+            Self::Away { source, .. } => source.reason(),
             _ => Reason::StoreError,
         }
     }
@@ -70,7 +90,12 @@ impl CatalogError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Open { source, .. } | Self::Query { source, .. } => source.is_transient(),
-            Self::UnsupportedUrl(_) | Self::Migrate { .. } | Self::Closed | Self::Worker => false,
+            Self::UnsupportedUrl(_)
+            | Self::Migrate { .. }
+            | Self::Locked { .. }
+            | Self::Away { .. }
+            | Self::Closed
+            | Self::Worker => false,
         }
     }
 }
@@ -79,6 +104,8 @@ impl DatabaseError {
     fn is_full(&self) -> bool {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            // Appendix A of PostgreSQL's manual: disk_full.
+            Self::Postgres(error) => code(error).is_some_and(|code| code == "53100"),
         }
     }
 
@@ -88,6 +115,24 @@ impl DatabaseError {
                 error.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
             ),
+            Self::Postgres(sqlx_core::Error::Io(_) | sqlx_core::Error::PoolTimedOut) => true,
+            Self::Postgres(error) => code(error).is_some_and(|code| {
+                matches!(
+                    &*code,
+                    "40001" // serialization_failure
+                    | "40P01" // deadlock_detected
+                    | "53300" // too_many_connections
+                    | "55P03" // lock_not_available
+                    | "57P01" // admin_shutdown
+                    | "57P02" // crash_shutdown
+                    | "57P03" // cannot_connect_now
+                ) || code.starts_with("08") // connection exceptions
+            }),
         }
     }
+}
+
+/// What PostgreSQL calls an error.
+fn code(error: &sqlx_core::Error) -> Option<std::borrow::Cow<'_, str>> {
+    error.as_database_error()?.code()
 }

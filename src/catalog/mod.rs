@@ -9,6 +9,8 @@
 
 mod error;
 mod history;
+mod patient;
+mod postgres;
 mod record;
 mod sqlite;
 mod upkeep;
@@ -28,17 +30,44 @@ use uuid::Uuid;
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
+use patient::{Patience, Patient};
+
 pub use error::{CatalogError, DatabaseError};
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
 pub use upkeep::{AlbumRow, Limits, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Empty: SQLite in the store; `sqlite:PATH`: elsewhere.
+    /// Empty: SQLite in the store; `sqlite:PATH`: elsewhere; `postgres://…`: PostgreSQL.
     pub url: String,
+    /// How long to wait for a catalog that is away or held by others, before what needs it fails.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+}
+
+impl Settings {
+    /// What is wrong with `url`, if anything.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        match Address::of(self, Path::new("")) {
+            Ok(Address::Postgres(url)) if url.query_pairs().any(|(key, _)| key == "password") => {
+                Some("holds a password behind `?`; expected `USER:PASSWORD@HOST`, or PGPASSWORD")
+            }
+            Ok(_) => None,
+            Err(_) => Some("expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing"),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("url", &masked(&self.url))
+            .field("patience", &self.patience)
+            .finish()
+    }
 }
 
 /// Names what a job wants of a URL: the URL, the album it goes into, and the name that the list asks for.
@@ -347,10 +376,25 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 ///
 /// # Errors
 ///
-/// When the setting names no catalog, it cannot be opened, or was written by a newer version.
+/// When the setting names no catalog, it cannot be opened within the patience that the settings have, another process
+/// works with it, or it was written by a newer version.
 pub async fn open(settings: &Settings, root: &Path) -> Result<Arc<dyn Catalog>, CatalogError> {
+    let patience = Patience::new(settings.patience);
     match Address::of(settings, root)? {
-        Address::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
+        Address::Sqlite(path) => {
+            let open = || sqlite::Sqlite::open(path.clone());
+            Ok(Arc::new(Patient::new(
+                patience.see_through(open).await?,
+                patience,
+            )))
+        }
+        Address::Postgres(url) => {
+            let open = || postgres::Postgres::open(&url);
+            Ok(Arc::new(Patient::new(
+                patience.see_through(open).await?,
+                patience,
+            )))
+        }
     }
 }
 
@@ -365,6 +409,7 @@ pub async fn open_to_read(
 ) -> Result<Arc<dyn Catalog>, CatalogError> {
     match Address::of(settings, root)? {
         Address::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open_to_read(path).await?)),
+        Address::Postgres(url) => Ok(Arc::new(postgres::Postgres::open_to_read(&url).await?)),
     }
 }
 
@@ -376,25 +421,29 @@ pub async fn open_to_read(
 pub fn path(settings: &Settings, root: &Path) -> Result<Option<PathBuf>, CatalogError> {
     match Address::of(settings, root)? {
         Address::Sqlite(path) => Ok(Some(path)),
+        Address::Postgres(_) => Ok(None),
     }
 }
 
 /// What a setting means.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Address {
     Sqlite(PathBuf),
+    Postgres(Url),
 }
 
 impl Address {
     fn of(settings: &Settings, root: &Path) -> Result<Self, CatalogError> {
-        match settings.url.strip_prefix("sqlite:") {
-            None if settings.url.is_empty() => {
-                Ok(Self::Sqlite(root.join(".gannet").join("catalog.db")))
-            }
-            Some(path) if !path.trim_start_matches("//").is_empty() => Ok(Self::Sqlite(
-                PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
-            )),
-            _ => Err(CatalogError::UnsupportedUrl(masked(&settings.url))),
+        let url = settings.url.as_str();
+        if url.is_empty() {
+            return Ok(Self::Sqlite(root.join(".gannet").join("catalog.db")));
+        }
+        match (url.split_once(':'), Url::parse(url)) {
+            (Some(("sqlite", path)), _) if !path.trim_start_matches("//").is_empty() => Ok(
+                Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
+            ),
+            (Some(("postgres" | "postgresql", _)), Ok(url)) => Ok(Self::Postgres(url)),
+            _ => Err(CatalogError::UnsupportedUrl(masked(url))),
         }
     }
 }
@@ -403,7 +452,10 @@ impl Address {
 fn masked(url: &str) -> String {
     Url::parse(url).map_or_else(
         |_| url.split(':').next().unwrap_or_default().to_owned() + ":…",
-        |url| crate::target::SafeUrl::new(&url).to_string(),
+        |mut url| {
+            url.set_query(None);
+            crate::target::SafeUrl::new(&url).to_string()
+        },
     )
 }
 
@@ -430,3 +482,7 @@ fn unsigned(n: i64) -> u64 {
 
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+#[expect(dead_code, unreachable_pub, reason = "tests of the program share it")]
+mod test_server;

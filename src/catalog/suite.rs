@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::catalog::test_server::Postgres;
 use crate::target::{Counts, Outcome, State};
 
 /// Makes a test of each function, for each catalog.
@@ -14,6 +15,18 @@ macro_rules! suite {
                 async fn $behaviour() {
                     let folder = tempfile::tempdir().unwrap();
                     super::$behaviour(&*super::in_sqlite(folder.path()).await).await;
+                }
+            )*
+        }
+
+        mod on_postgres {
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    if let Some(catalog) = super::in_postgres().await {
+                        super::$behaviour(&*catalog).await;
+                        catalog.close().await;
+                    }
                 }
             )*
         }
@@ -46,8 +59,24 @@ suite! {
 
 async fn in_sqlite(folder: &Path) -> Arc<dyn Catalog> {
     std::fs::create_dir(folder.join(".gannet")).unwrap();
-    let settings = Settings { url: String::new() };
-    open(&settings, folder).await.unwrap()
+    open(&settings(""), folder).await.unwrap()
+}
+
+/// A database of its own; `None` where there is no PostgreSQL.
+async fn in_postgres() -> Option<Arc<dyn Catalog>> {
+    let server = tokio::task::spawn_blocking(Postgres::shared)
+        .await
+        .unwrap()?;
+    let database = tokio::task::spawn_blocking(|| server.database());
+    let settings = settings(&database.await.unwrap());
+    Some(open(&settings, Path::new("")).await.unwrap())
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        url: url.to_owned(),
+        patience: Duration::ZERO,
+    }
 }
 
 async fn write(catalog: &dyn Catalog, records: impl Into<Vec<Record>>) -> Result<(), CatalogError> {

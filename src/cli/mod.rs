@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
+use crate::catalog::CatalogError;
 use crate::config::{Config, ConfigError, Loaded};
+use crate::job::EngineError;
 use crate::store::StoreError;
 use crate::telemetry;
 use args::{Cli, Command, Global, LogFormat};
@@ -65,9 +67,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let locked = |cause: &(dyn std::error::Error + 'static)| {
         matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
+            || matches!(cause.downcast_ref(), Some(CatalogError::Locked { .. }))
             || matches!(
                 cause.downcast_ref(),
-                Some(crate::job::EngineError::Store(StoreError::Locked { .. }))
+                Some(
+                    EngineError::Store(StoreError::Locked { .. })
+                        | EngineError::Catalog(CatalogError::Locked { .. })
+                )
             )
     };
     if error.chain().any(locked) {

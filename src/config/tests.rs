@@ -233,7 +233,7 @@ fn errors_name_place_key_and_what_is_allowed() {
         ),
         (
             "[catalog]\nurl = \"mysql://h\"",
-            "`gannet.toml`, line 2: `catalog.url`: expected `sqlite:PATH`, or nothing",
+            "`gannet.toml`, line 2: `catalog.url`: expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing",
         ),
         (
             "[hosts.\"example.org\"]\nper_hots = 3",
@@ -419,8 +419,9 @@ fn secrets_are_never_printed() {
             "[hosts.x]\nheaders = { Cookie = 987654 }",
             "hosts.x.headers.Cookie",
         ),
+        ("[catalog]\nurl = \"mysql://u:987654@h/d\"", "catalog.url"),
         (
-            "[catalog]\nurl = \"postgres://u:987654@h/d\"",
+            "[catalog]\nurl = \"postgres://h/d?password=987654\"",
             "catalog.url",
         ),
         ("[image]\ncheck = \"http://u:987654@h/d\"", "image.check"),

@@ -19,14 +19,14 @@ use uuid::Uuid;
 
 use super::coming::Coming;
 use super::item::Item;
-use super::worker::{describe, fresh_until};
+use super::worker::fresh_until;
 use super::{Job, JobError, OnChange, until};
 use crate::catalog::{Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
 use crate::naming::{self, NameFrom, StorePath, Wants};
 use crate::store::{StageId, Store, StoreError};
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Target};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Target, describe};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
 /// workers that can finish meanwhile is enough.

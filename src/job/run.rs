@@ -15,11 +15,10 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
-use super::worker::describe;
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
 use crate::catalog::{Among, CatalogError};
 use crate::fault::{self, Point};
-use crate::target::{Outcome, Reason};
+use crate::target::{Outcome, Reason, describe};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
 const ANNOUNCEMENTS: usize = 4;

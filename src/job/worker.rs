@@ -18,7 +18,7 @@ use crate::catalog::{Known, TargetKey};
 use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
 use crate::frontier::{Frontier, Health, Started};
-use crate::target::{Outcome, Reason, SafeUrl, Target};
+use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
 
 /// A target on its way from plan to keeper.
 #[derive(Debug)]
@@ -451,22 +451,6 @@ pub(super) fn lane_of(url: &Url) -> std::borrow::Cow<'_, str> {
         Some(port) => format!("{host}:{port}").into(),
         None => host.into(),
     }
-}
-
-/// An error and its sources in one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some libraries repeat their source in their own text.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Now, plus how long an answer stays fresh.

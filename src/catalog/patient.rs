@@ -1,0 +1,346 @@
+//! Waits for a catalog that is away for a while: PostgreSQL is restarted, SQLite is held by another program.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
+    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+};
+use crate::target::{Sha256, State, describe};
+
+/// Between the first two attempts. Doubled from then on.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two attempts at most: so long may a job stand still although the catalog is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Repeats what failed for a passing reason, for a while.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    /// Calls that wait. The first one says so, and the last one says that it is over.
+    waiting: AtomicUsize,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Does `work` until it succeeds, fails for good, or patience ends.
+    pub(super) async fn see_through<T, W>(
+        &self,
+        mut work: impl FnMut() -> W,
+    ) -> Result<T, CatalogError>
+    where
+        W: Future<Output = Result<T, CatalogError>>,
+    {
+        let error = match work().await {
+            Err(error) if error.is_transient() && !self.limit.is_zero() => error,
+            result => return result,
+        };
+        let waiting = Waiting::begin(self, &error);
+        let (began, mut pause, mut error) = (Instant::now(), PAUSE, error);
+        loop {
+            let left = self.limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(CatalogError::Away {
+                    waited: Duration::from_secs(began.elapsed().as_secs()),
+                    source: Box::new(error),
+                });
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            error = match work().await {
+                Err(error) if error.is_transient() => error,
+                Ok(done) => {
+                    waiting.end();
+                    return Ok(done);
+                }
+                Err(error) => return Err(error),
+            };
+        }
+    }
+}
+
+/// Counts a call that waits, until it is dropped.
+struct Waiting<'a>(&'a Patience);
+
+impl<'a> Waiting<'a> {
+    fn begin(patience: &'a Patience, error: &CatalogError) -> Self {
+        if patience.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            let limit = humantime::format_duration(patience.limit);
+            tracing::warn!("{}; trying again for up to {limit}", describe(error));
+        }
+        Self(patience)
+    }
+
+    fn end(self) {
+        if self.0.waiting.load(Ordering::Relaxed) == 1 {
+            tracing::warn!("the catalog is back");
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A catalog that waits for another one.
+#[derive(Debug)]
+pub(super) struct Patient<C> {
+    inner: C,
+    patience: Patience,
+}
+
+impl<C> Patient<C> {
+    pub(super) fn new(inner: C, patience: Patience) -> Self {
+        Self { inner, patience }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<C: Catalog> Catalog for Patient<C> {
+    async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.known(keys.clone()))
+            .await
+    }
+
+    async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.taken(paths.clone()))
+            .await
+    }
+
+    async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.staged(stages.clone()))
+            .await
+    }
+
+    async fn index_contents(&self, among: Among) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.index_contents(among))
+            .await
+    }
+
+    async fn with_content(
+        &self,
+        album: Option<String>,
+        contents: Vec<Sha256>,
+    ) -> Result<HashMap<Sha256, KnownFile>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.with_content(album.clone(), contents.clone()))
+            .await
+    }
+
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.record(batch.clone()))
+            .await
+    }
+
+    async fn begin_job(
+        &self,
+        id: Uuid,
+        source: &str,
+        kind: &str,
+        album: &str,
+        started: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.begin_job(id, source, kind, album, started))
+            .await
+    }
+
+    async fn end_job(
+        &self,
+        id: Uuid,
+        state: State,
+        repeats: u64,
+        error: Option<&str>,
+        finished: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.end_job(id, state, repeats, error, finished))
+            .await
+    }
+
+    async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.abandon_jobs(now))
+            .await
+    }
+
+    async fn interrupted_job(
+        &self,
+        source: &str,
+        kind: &str,
+        album: &str,
+    ) -> Result<Option<JobRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.interrupted_job(source, kind, album))
+            .await
+    }
+
+    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.resume_job(id, now))
+            .await
+    }
+
+    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.recorded_seqs(job, from, to))
+            .await
+    }
+
+    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.jobs(before, limit))
+            .await
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
+        self.patience.see_through(|| self.inner.job(id)).await
+    }
+
+    async fn outcomes(
+        &self,
+        job: Uuid,
+        filter: OutcomeFilter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutcomeRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.outcomes(job, filter, after, limit))
+            .await
+    }
+
+    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.delete_jobs_before(time))
+            .await
+    }
+
+    async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.listed_count(source))
+            .await
+    }
+
+    async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.gone(source, job))
+            .await
+    }
+
+    async fn mark_gone(
+        &self,
+        source: SourceId,
+        job: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.mark_gone(source, job, now))
+            .await
+    }
+
+    async fn prunable(
+        &self,
+        source: SourceId,
+        before: DateTime<Utc>,
+        after: Option<TargetKey>,
+        limit: u32,
+    ) -> Result<Vec<(TargetKey, KnownFile)>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.prunable(source, before, after, limit))
+            .await
+    }
+
+    async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.unlist(source, keys.clone()))
+            .await
+    }
+
+    async fn delete_files(
+        &self,
+        ids: Vec<Uuid>,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.delete_files(ids.clone(), reason, now))
+            .await
+    }
+
+    async fn excess(
+        &self,
+        album: &str,
+        limits: Limits,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.excess(album, limits, now, limit))
+            .await
+    }
+
+    async fn albums(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<AlbumRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.albums(after.clone(), limit))
+            .await
+    }
+
+    async fn files_after(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.files_after(after.clone(), limit))
+            .await
+    }
+
+    async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.urls_of(files.clone()))
+            .await
+    }
+
+    async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.events_after(after, limit))
+            .await
+    }
+
+    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.delete_events(ids.clone()))
+            .await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

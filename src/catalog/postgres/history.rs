@@ -1,0 +1,185 @@
+//! Jobs and their outcomes: newest first, page by page, never by offset.
+
+use chrono::{DateTime, Utc};
+use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::super::history::{INTERRUPTED, is_failure, select_jobs};
+use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis, unsigned};
+use super::Result;
+use super::rows::{self, one, text};
+use crate::target::State;
+
+/// Outcomes that are deleted in one transaction.
+const CHUNK: i64 = 10_000;
+
+pub(super) async fn begin(
+    db: &mut PgConnection,
+    id: Uuid,
+    source: &str,
+    kind: &str,
+    album: &str,
+    started: DateTime<Utc>,
+) -> Result<()> {
+    query(
+        "INSERT INTO jobs (id, source, kind, album, state, started) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(id)
+    .bind(text(source))
+    .bind(kind)
+    .bind(album)
+    .bind(State::Ongoing.as_str())
+    .bind(millis(started))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn end(
+    db: &mut PgConnection,
+    id: Uuid,
+    state: State,
+    repeats: u64,
+    error: Option<&str>,
+    finished: DateTime<Utc>,
+) -> Result<()> {
+    query("UPDATE jobs SET state = $1, finished = $2, repeats = $3, error = $4 WHERE id = $5")
+        .bind(state.as_str())
+        .bind(millis(finished))
+        .bind(integer(repeats))
+        .bind(error.map(text))
+        .bind(id)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
+    // Those who wrote are gone too.
+    query("DELETE FROM writers").execute(&mut *db).await?;
+    let abandoned = query(
+        "UPDATE jobs SET state = $1, finished = $2, error = $3, interrupted = TRUE WHERE state IN ($4, $5)",
+    )
+    .bind(State::Failed.as_str())
+    .bind(millis(now))
+    .bind(INTERRUPTED)
+    .bind(State::Queued.as_str())
+    .bind(State::Ongoing.as_str())
+    .execute(db)
+    .await?;
+    Ok(abandoned.rows_affected())
+}
+
+pub(super) async fn interrupted(
+    db: &PgPool,
+    source: &str,
+    kind: &str,
+    album: &str,
+) -> Result<Option<JobRow>> {
+    let newest = format!(
+        "{} WHERE md5(source) = md5($1) AND source = $1 ORDER BY id DESC LIMIT 1",
+        select_jobs()
+    );
+    let newest = query(AssertSqlSafe(newest))
+        .bind(text(source))
+        .fetch_optional(db);
+    let newest = newest.await?.as_ref().map(rows::job).transpose()?;
+    Ok(newest.filter(|job| job.is_interrupted_of(kind, album)))
+}
+
+pub(super) async fn resume(db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> Result<()> {
+    query(
+        "UPDATE jobs SET state = $1, resumed = $2, finished = NULL, error = NULL, interrupted = FALSE \
+         WHERE id = $3",
+    )
+    .bind(State::Ongoing.as_str())
+    .bind(millis(now))
+    .bind(id)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn recorded(db: &PgPool, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>> {
+    let seqs: Vec<i64> = query_scalar(
+        "SELECT seq FROM outcomes WHERE job = $1 AND seq >= $2 AND seq < $3 ORDER BY seq",
+    )
+    .bind(job)
+    .bind(integer(from))
+    .bind(integer(to))
+    .fetch_all(db)
+    .await?;
+    Ok(seqs.into_iter().map(unsigned).collect())
+}
+
+pub(super) async fn jobs(db: &PgPool, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>> {
+    let page = format!("{} WHERE id < $1 ORDER BY id DESC LIMIT $2", select_jobs());
+    let page = query(AssertSqlSafe(page))
+        // Version 7 ids sort by time.
+        .bind(before.unwrap_or(Uuid::max()))
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    page.iter().map(rows::job).collect()
+}
+
+pub(super) async fn job(db: &PgPool, id: Uuid) -> Result<Option<JobRow>> {
+    let job = format!("{} WHERE id = $1", select_jobs());
+    let job = query(AssertSqlSafe(job)).bind(id).fetch_optional(db);
+    job.await?.as_ref().map(rows::job).transpose()
+}
+
+pub(super) async fn outcomes(
+    db: &PgPool,
+    job: Uuid,
+    filter: OutcomeFilter,
+    after: Option<u64>,
+    limit: u32,
+) -> Result<Vec<OutcomeRow>> {
+    let only = match filter {
+        OutcomeFilter::All => String::new(),
+        OutcomeFilter::Failed => format!("AND {}", is_failure()),
+    };
+    let page = query(AssertSqlSafe(format!(
+        "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = $1 AND o.seq > $2 {only} ORDER BY o.seq LIMIT $3"
+    )))
+    .bind(job)
+    .bind(after.map_or(-1, integer))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    page.iter().map(rows::outcome).collect()
+}
+
+/// Deletes some of what belongs to the oldest job that ended before `time`. Returns how many jobs are deleted for
+/// good; `None` when there was nothing to do.
+pub(super) async fn delete_some(db: &mut PgConnection, time: DateTime<Utc>) -> Result<Option<u64>> {
+    let oldest = query("SELECT id FROM jobs WHERE finished < $1 ORDER BY id LIMIT 1")
+        .bind(millis(time))
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(id) = oldest.as_ref().map(one::<Uuid>).transpose()? else {
+        return Ok(None);
+    };
+    let outcomes = query(
+        "DELETE FROM outcomes WHERE job = $1 AND seq IN \
+         (SELECT seq FROM outcomes WHERE job = $1 ORDER BY seq LIMIT $2)",
+    )
+    .bind(id)
+    .bind(CHUNK)
+    .execute(&mut *db)
+    .await?;
+    if outcomes.rows_affected() == CHUNK as u64 {
+        return Ok(Some(0));
+    }
+    query("DELETE FROM jobs WHERE id = $1")
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(Some(1))
+}

@@ -1,0 +1,473 @@
+//! The catalog in PostgreSQL: one connection that writes, a few that read.
+
+mod history;
+mod record;
+mod rows;
+mod upkeep;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx_core::connection::Connection as _;
+use sqlx_core::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
+use sqlx_core::raw_sql::raw_sql;
+use sqlx_core::sql_str::SqlSafeStr as _;
+use sqlx_postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use tokio::sync::{Mutex, MutexGuard};
+use url::Url;
+use uuid::Uuid;
+
+use super::{
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
+    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+};
+use crate::target::{Sha256, State};
+
+/// What a query says.
+type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
+
+/// Connections that read. More than a job and somebody who looks at it need none.
+const READERS: u32 = 4;
+
+/// How long a call waits for a connection, before it fails for a passing reason.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The first half of the advisory lock that a process holds as long as it writes; the other is the schema.
+const LOCK: i32 = 0x676e_7401;
+
+/// The catalog in a PostgreSQL database.
+pub(super) struct Postgres {
+    options: PgConnectOptions,
+    /// The database, without credentials.
+    shown: String,
+    readers: PgPool,
+    /// Holds the lock, so that whoever writes is the only one. Taken out while it is used: what is not put back is
+    /// closed, and PostgreSQL rolls back what it began. Reconnecting comes with taking the lock again.
+    writer: Mutex<Option<PgConnection>>,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        f.debug_tuple("Postgres").field(&self.shown).finish()
+    }
+}
+
+/// A transaction on the connection that writes. Dropped without [`end`](Self::end), nothing of it stays.
+struct Writing<'a> {
+    action: &'static str,
+    slot: MutexGuard<'a, Option<PgConnection>>,
+    db: PgConnection,
+}
+
+impl Writing<'_> {
+    /// Makes what was done durable; when something of it failed, undoes it.
+    async fn end<T>(mut self, result: Result<T>) -> Result<T, CatalogError> {
+        let last = match &result {
+            Ok(_) => "COMMIT",
+            Err(_) => "ROLLBACK",
+        };
+        let ended = raw_sql(last).execute(&mut self.db).await;
+        if ended.is_ok() {
+            *self.slot = Some(self.db);
+        }
+        let result = match (result, ended) {
+            (Ok(_), Err(error)) => Err(error),
+            (result, _) => result,
+        };
+        result.map_err(failed(self.action))
+    }
+}
+
+fn migrator() -> Migrator {
+    let sql = include_str!("../../../migrations/postgres/0001_catalog.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "catalog".into(),
+        MigrationType::Simple,
+        sql,
+        false,
+    )])
+}
+
+impl Postgres {
+    /// Takes the database for this process and brings its tables up to date.
+    pub(super) async fn open(url: &Url) -> Result<Self, CatalogError> {
+        let catalog = Self::of(url, false)?;
+        let mut db = catalog.connect(false).await?;
+        let migrated = migrator().run_direct(None, &mut db, false).await;
+        migrated.map_err(|error| catalog.outdated(error))?;
+        catalog.writer.lock().await.replace(db);
+        Ok(catalog)
+    }
+
+    /// Opens a database that is there, to read it as it is.
+    pub(super) async fn open_to_read(url: &Url) -> Result<Self, CatalogError> {
+        let catalog = Self::of(url, true)?;
+        let newest = query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&catalog.readers)
+            .await
+            .map_err(|error| catalog.refused(error))?;
+        let ours = migrator().iter().map(|migration| migration.version).max();
+        if newest > ours {
+            let ahead = MigrateError::VersionMissing(newest.unwrap_or_default());
+            return Err(catalog.outdated(ahead));
+        }
+        Ok(catalog)
+    }
+
+    fn of(url: &Url, read_only: bool) -> Result<Self, CatalogError> {
+        let mut options: PgConnectOptions =
+            url.as_str()
+                .parse()
+                .map_err(|error: sqlx_core::Error| CatalogError::Open {
+                    catalog: super::masked(url.as_str()),
+                    source: error.into(),
+                })?;
+        let shown = format!(
+            "postgres://{}:{}/{}",
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or(options.get_username())
+        );
+        options = options.application_name(&format!("gannet, process {}", std::process::id()));
+        if read_only {
+            options = options.options([("default_transaction_read_only", "on")]);
+        }
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(CONNECT)
+            .connect_lazy_with(options.clone());
+        Ok(Self {
+            options,
+            shown,
+            readers,
+            writer: Mutex::new(None),
+        })
+    }
+
+    /// Connects and takes the lock. `again`: it may still be held by our connection that was lost.
+    async fn connect(&self, again: bool) -> Result<PgConnection, CatalogError> {
+        let connect = async {
+            let mut db = PgConnection::connect_with(&self.options).await?;
+            let taken = lock(&mut db, again).await?;
+            Ok((db, taken))
+        };
+        // Longer than the wait for the lock.
+        let connected = tokio::time::timeout(CONNECT * 2, connect).await;
+        let connected = connected.unwrap_or(Err(sqlx_core::Error::PoolTimedOut));
+        match connected.map_err(|error| self.refused(error))? {
+            (db, true) => Ok(db),
+            (_, false) => Err(CatalogError::Locked {
+                catalog: self.shown.clone(),
+            }),
+        }
+    }
+
+    async fn begin(&self, action: &'static str) -> Result<Writing<'_>, CatalogError> {
+        let mut slot = self.writer.lock().await;
+        if self.readers.is_closed() {
+            return Err(CatalogError::Closed);
+        }
+        let mut db = match slot.take() {
+            Some(db) => db,
+            None => self.connect(true).await?,
+        };
+        let begun = raw_sql("BEGIN").execute(&mut db).await;
+        begun.map_err(failed(action))?;
+        Ok(Writing { action, slot, db })
+    }
+
+    fn refused(&self, error: sqlx_core::Error) -> CatalogError {
+        CatalogError::Open {
+            catalog: self.shown.clone(),
+            source: error.into(),
+        }
+    }
+
+    fn outdated(&self, error: MigrateError) -> CatalogError {
+        match error {
+            MigrateError::Execute(error) => self.refused(error),
+            error => CatalogError::Migrate {
+                catalog: self.shown.clone(),
+                source: Box::new(error),
+            },
+        }
+    }
+}
+
+/// Takes the lock for as long as the connection lives. Returns whether it was free.
+async fn lock(db: &mut PgConnection, wait: bool) -> Result<bool> {
+    if wait {
+        raw_sql("SET lock_timeout = '10s'")
+            .execute(&mut *db)
+            .await?;
+        query("SELECT pg_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
+            .bind(LOCK)
+            .execute(&mut *db)
+            .await?;
+        raw_sql("RESET lock_timeout").execute(db).await?;
+        return Ok(true);
+    }
+    query_scalar("SELECT pg_try_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
+        .bind(LOCK)
+        .fetch_one(db)
+        .await
+}
+
+fn failed(action: &'static str) -> impl FnOnce(sqlx_core::Error) -> CatalogError {
+    move |error| match error {
+        sqlx_core::Error::PoolClosed => CatalogError::Closed,
+        error => CatalogError::query(action)(error),
+    }
+}
+
+#[async_trait]
+impl Catalog for Postgres {
+    async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
+        upkeep::known(&self.readers, &keys)
+            .await
+            .map_err(failed("look up URLs"))
+    }
+
+    async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError> {
+        upkeep::taken(&self.readers, &paths)
+            .await
+            .map_err(failed("look up names"))
+    }
+
+    async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError> {
+        upkeep::staged(&self.readers, &stages)
+            .await
+            .map_err(failed("look up staged files"))
+    }
+
+    async fn index_contents(&self, _: Among) -> Result<(), CatalogError> {
+        // The indexes are there from the start.
+        Ok(())
+    }
+
+    async fn with_content(
+        &self,
+        album: Option<String>,
+        contents: Vec<Sha256>,
+    ) -> Result<HashMap<Sha256, KnownFile>, CatalogError> {
+        upkeep::with_content(&self.readers, album, &contents)
+            .await
+            .map_err(failed("look up contents"))
+    }
+
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a batch").await?;
+        let done = record::write(&mut tx.db, &batch).await;
+        tx.end(done).await
+    }
+
+    async fn begin_job(
+        &self,
+        id: Uuid,
+        source: &str,
+        kind: &str,
+        album: &str,
+        started: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a job").await?;
+        let done = history::begin(&mut tx.db, id, source, kind, album, started).await;
+        tx.end(done).await
+    }
+
+    async fn end_job(
+        &self,
+        id: Uuid,
+        state: State,
+        repeats: u64,
+        error: Option<&str>,
+        finished: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a job's end").await?;
+        let done = history::end(&mut tx.db, id, state, repeats, error, finished).await;
+        tx.end(done).await
+    }
+
+    async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
+        let mut tx = self.begin("close interrupted jobs").await?;
+        let done = history::abandon(&mut tx.db, now).await;
+        tx.end(done).await
+    }
+
+    async fn interrupted_job(
+        &self,
+        source: &str,
+        kind: &str,
+        album: &str,
+    ) -> Result<Option<JobRow>, CatalogError> {
+        history::interrupted(&self.readers, source, kind, album)
+            .await
+            .map_err(failed("look up an interrupted job"))
+    }
+
+    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("take up a job again").await?;
+        let done = history::resume(&mut tx.db, id, now).await;
+        tx.end(done).await
+    }
+
+    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
+        history::recorded(&self.readers, job, from, to)
+            .await
+            .map_err(failed("look up outcomes"))
+    }
+
+    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
+        history::jobs(&self.readers, before, limit)
+            .await
+            .map_err(failed("list jobs"))
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
+        history::job(&self.readers, id)
+            .await
+            .map_err(failed("look up a job"))
+    }
+
+    async fn outcomes(
+        &self,
+        job: Uuid,
+        filter: OutcomeFilter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutcomeRow>, CatalogError> {
+        history::outcomes(&self.readers, job, filter, after, limit)
+            .await
+            .map_err(failed("list outcomes"))
+    }
+
+    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+        let mut deleted = 0;
+        loop {
+            // Between two transactions others come to write.
+            let mut tx = self.begin("delete old jobs").await?;
+            let done = history::delete_some(&mut tx.db, time).await;
+            match tx.end(done).await? {
+                Some(jobs) => deleted += jobs,
+                None => return Ok(deleted),
+            }
+        }
+    }
+
+    async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError> {
+        upkeep::listed_count(&self.readers, source)
+            .await
+            .map_err(failed("count a source's URLs"))
+    }
+
+    async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError> {
+        upkeep::gone(&self.readers, source, job)
+            .await
+            .map_err(failed("count a source's URLs"))
+    }
+
+    async fn mark_gone(
+        &self,
+        source: SourceId,
+        job: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        let mut tx = self.begin("mark URLs as gone").await?;
+        let done = upkeep::mark_gone(&mut tx.db, source, job, now).await;
+        tx.end(done).await
+    }
+
+    async fn prunable(
+        &self,
+        source: SourceId,
+        before: DateTime<Utc>,
+        after: Option<TargetKey>,
+        limit: u32,
+    ) -> Result<Vec<(TargetKey, KnownFile)>, CatalogError> {
+        upkeep::prunable(&self.readers, source, before, after, limit)
+            .await
+            .map_err(failed("list what is gone"))
+    }
+
+    async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("forget a source's URLs").await?;
+        let done = upkeep::unlist(&mut tx.db, source, &keys).await;
+        tx.end(done).await
+    }
+
+    async fn delete_files(
+        &self,
+        ids: Vec<Uuid>,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        let mut tx = self.begin("delete files").await?;
+        let done = upkeep::delete_files(&mut tx.db, &ids, reason, now).await;
+        tx.end(done).await
+    }
+
+    async fn excess(
+        &self,
+        album: &str,
+        limits: Limits,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        upkeep::excess(&self.readers, album, limits, now, limit)
+            .await
+            .map_err(failed("list files beyond the limits"))
+    }
+
+    async fn albums(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<AlbumRow>, CatalogError> {
+        upkeep::albums(&self.readers, after, limit)
+            .await
+            .map_err(failed("list albums"))
+    }
+
+    async fn files_after(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, CatalogError> {
+        upkeep::files_after(&self.readers, after, limit)
+            .await
+            .map_err(failed("list files"))
+    }
+
+    async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
+        upkeep::urls_of(&self.readers, &files)
+            .await
+            .map_err(failed("look up the URLs of files"))
+    }
+
+    async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
+        upkeep::events_after(&self.readers, after, limit)
+            .await
+            .map_err(failed("list events"))
+    }
+
+    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("delete events").await?;
+        let done = upkeep::delete_events(&mut tx.db, &ids).await;
+        tx.end(done).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        if let Some(db) = self.writer.lock().await.take() {
+            // What cannot be told any more, the end of the connection tells.
+            let _ = db.close().await;
+        }
+    }
+}

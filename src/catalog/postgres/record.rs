@@ -1,0 +1,279 @@
+//! Writing what became of targets: one transaction and a handful of statements for a batch.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use sqlx_core::query::query;
+use sqlx_core::row::Row as _;
+use sqlx_postgres::PgConnection;
+use uuid::Uuid;
+
+use super::super::record::Sums;
+use super::super::{Batch, FileRow, Record, integer, millis, unsigned};
+use super::Result;
+use super::rows::text;
+use super::upkeep::write_events;
+use crate::target::{AlbumName, Counts, Outcome, Reason};
+
+/// Writes `batch` inside the transaction that `db` is in.
+pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
+    let new = query(
+        "INSERT INTO writers (id, batch) VALUES ($1, $2) \
+         ON CONFLICT (id) DO UPDATE SET batch = excluded.batch WHERE writers.batch <> excluded.batch",
+    )
+    .bind(batch.writer)
+    .bind(batch.id)
+    .execute(&mut *db)
+    .await?;
+    if new.rows_affected() == 0 {
+        return Ok(());
+    }
+    let (records, now) = (batch.records.as_slice(), millis(batch.now));
+    write_albums(db, records, now).await?;
+    let files = records.iter().filter_map(|record| record.new_file.as_ref());
+    for files in rounds(files, |file| file.id) {
+        write_files(db, &files, now).await?;
+    }
+    share_files(db, records).await?;
+    let with_key = records.iter().filter(|record| record.key.is_some());
+    for records in rounds(with_key, |record| record.key) {
+        write_urls(db, &records, now).await?;
+    }
+    let with_list = records.iter().filter(|record| record.listed.is_some());
+    for records in rounds(with_list, |record| (record.listed, record.key)) {
+        write_listed(db, &records).await?;
+    }
+    let new = write_outcomes(db, records).await?;
+    write_counts(db, &new).await?;
+    let events: Vec<_> = new.iter().flat_map(|record| &record.events).collect();
+    write_events(db, &events, now).await
+}
+
+/// Divides rows so that no statement has a key twice, which PostgreSQL refuses to update. Nearly always that is one
+/// round.
+fn rounds<'a, T, K: Hash + Eq>(
+    rows: impl Iterator<Item = &'a T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<Vec<&'a T>> {
+    let mut times: HashMap<K, usize> = HashMap::new();
+    let mut rounds: Vec<Vec<&T>> = Vec::new();
+    for row in rows {
+        let time = times.entry(key(row)).or_default();
+        match rounds.get_mut(*time) {
+            Some(round) => round.push(row),
+            None => rounds.push(vec![row]),
+        }
+        *time += 1;
+    }
+    rounds
+}
+
+/// One column of many rows.
+fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
+}
+
+async fn write_albums(db: &mut PgConnection, records: &[Record], now: i64) -> Result<()> {
+    let files = records.iter().filter_map(|record| record.new_file.as_ref());
+    let albums: HashSet<&str> = files
+        .filter_map(|file| file.album.as_ref().map(AlbumName::as_str))
+        .collect();
+    if albums.is_empty() {
+        return Ok(());
+    }
+    query(
+        "INSERT INTO albums (name, created) SELECT name, $2 FROM UNNEST($1::text[]) AS new (name) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(albums.into_iter().collect::<Vec<_>>())
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
+    query(
+        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
+         active, name_from, metadata, mtime_ns, stored) \
+         SELECT *, $15 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         $7::bigint[], $8::bytea[], $9::bigint[], $10::bigint[], $11::boolean[], $12::text[], $13::text[], \
+         $14::bigint[]) \
+         ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
+         media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
+         width = excluded.width, height = excluded.height, active = excluded.active, \
+         metadata = excluded.metadata, stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+    )
+    .bind(column(files, |row| row.id))
+    .bind(column(files, |row| row.stage))
+    .bind(column(files, |row| row.path.as_str()))
+    .bind(column(files, |row| {
+        row.album.as_ref().map_or("", AlbumName::as_str)
+    }))
+    .bind(column(files, |row| row.format))
+    .bind(column(files, |row| row.media_type))
+    .bind(column(files, |row| integer(row.bytes)))
+    .bind(column(files, |row| &row.sha256.0[..]))
+    .bind(column(files, |row| row.dimensions.map(|(w, _)| i64::from(w))))
+    .bind(column(files, |row| row.dimensions.map(|(_, h)| i64::from(h))))
+    .bind(column(files, |row| row.active))
+    .bind(column(files, |row| row.name_from.as_str()))
+    .bind(column(files, |row| row.metadata.as_deref().map(text)))
+    .bind(column(files, |row| row.mtime_ns))
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn share_files(db: &mut PgConnection, records: &[Record]) -> Result<()> {
+    let duplicates = records.iter().filter(|r| r.outcome == Outcome::Duplicate);
+    let shared: Vec<Uuid> = duplicates.filter_map(|record| record.file).collect();
+    if shared.is_empty() {
+        return Ok(());
+    }
+    query("UPDATE files SET shared = TRUE WHERE id = ANY($1) AND NOT shared")
+        .bind(shared)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Result<()> {
+    // An answer replaces what earlier answers said; without one that stays.
+    query(
+        "INSERT INTO urls AS u (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, \
+         status, failures, outcome, reason, job, seen) \
+         SELECT *, $16 FROM UNNEST($1::bytea[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], \
+         $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], \
+         $14::text[], $15::uuid[]) \
+         ON CONFLICT (key) DO UPDATE SET \
+         file = COALESCE(excluded.file, u.file), \
+         etag = CASE WHEN excluded.checked IS NULL THEN u.etag ELSE excluded.etag END, \
+         last_modified = CASE WHEN excluded.checked IS NULL THEN u.last_modified ELSE excluded.last_modified END, \
+         fresh_until = CASE WHEN excluded.checked IS NULL THEN u.fresh_until ELSE excluded.fresh_until END, \
+         checked = COALESCE(excluded.checked, u.checked), \
+         tried = COALESCE(excluded.tried, u.tried), \
+         seen = excluded.seen, \
+         status = COALESCE(excluded.status, u.status), \
+         failures = CASE WHEN excluded.outcome = 'skipped' THEN u.failures \
+                         WHEN excluded.failures > 0 THEN u.failures + 1 ELSE 0 END, \
+         outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
+    )
+    .bind(column(records, |r| r.key.as_ref().map(|key| &key.0[..])))
+    .bind(column(records, |r| text(&r.url)))
+    .bind(column(records, Record::album))
+    .bind(column(records, |r| r.name().map(text)))
+    .bind(column(records, |r| r.file))
+    .bind(column(records, |r| r.etag.as_deref().map(text)))
+    .bind(column(records, |r| r.last_modified.as_deref().map(text)))
+    .bind(column(records, |r| r.fresh_until.map(millis)))
+    .bind(column(records, |r| r.checked.map(millis)))
+    .bind(column(records, |r| r.was_tried().then_some(now)))
+    .bind(column(records, |r| r.status.map(i64::from)))
+    .bind(column(records, |r| i64::from(r.is_bad())))
+    .bind(column(records, |r| r.outcome.as_str()))
+    .bind(column(records, |r| r.reason.map(Reason::as_str)))
+    .bind(column(records, |r| r.job))
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn write_listed(db: &mut PgConnection, records: &[&Record]) -> Result<()> {
+    query(
+        "INSERT INTO listed (source, key, job) \
+         SELECT * FROM UNNEST($1::bytea[], $2::bytea[], $3::uuid[]) AS new (source, key, job) \
+         WHERE key IS NOT NULL \
+         ON CONFLICT (source, key) DO UPDATE SET job = excluded.job, gone_since = NULL",
+    )
+    .bind(column(records, |r| {
+        r.listed.as_ref().map(|source| &source.0[..])
+    }))
+    .bind(column(records, |r| r.key.as_ref().map(|key| &key.0[..])))
+    .bind(column(records, |r| r.job))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Returns the records that the history did not have yet.
+async fn write_outcomes<'a>(
+    db: &mut PgConnection,
+    records: &'a [Record],
+) -> Result<Vec<&'a Record>> {
+    let rows: Vec<&Record> = records.iter().filter(|r| r.has_row()).collect();
+    if rows.is_empty() {
+        return Ok(records.iter().collect());
+    }
+    let written = query(
+        "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
+         final_url, file, line, grp, name, album, sha256) \
+         SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::uuid[], $12::bigint[], $13::text[], \
+         $14::text[], $15::text[], $16::bytea[]) ON CONFLICT DO NOTHING RETURNING job, seq",
+    )
+    .bind(column(&rows, |r| r.job))
+    .bind(column(&rows, |r| integer(r.seq)))
+    .bind(column(&rows, |r| text(&r.url)))
+    .bind(column(&rows, |r| r.outcome.as_str()))
+    .bind(column(&rows, |r| r.reason.map(Reason::as_str)))
+    .bind(column(&rows, |r| r.detail.as_deref().map(text)))
+    .bind(column(&rows, |r| r.status.map(i64::from)))
+    .bind(column(&rows, |r| i64::from(r.attempts)))
+    .bind(column(&rows, |r| r.elapsed_ms.map(integer)))
+    .bind(column(&rows, |r| r.final_url.as_deref().map(text)))
+    .bind(column(&rows, |r| r.file))
+    .bind(column(&rows, |r| r.line.map(integer)))
+    .bind(column(&rows, |r| r.group.as_deref().map(text)))
+    .bind(column(&rows, |r| r.missed()?.name.as_deref().map(text)))
+    .bind(column(&rows, |r| {
+        r.missed()?.album.as_ref().map(AlbumName::as_str)
+    }))
+    .bind(column(&rows, |r| {
+        r.missed()?.sha256.as_ref().map(|sha256| &sha256.0[..])
+    }))
+    .fetch_all(db)
+    .await?;
+    let mut written: HashSet<(Uuid, u64)> = written
+        .iter()
+        .map(|row| Ok((row.try_get("job")?, unsigned(row.try_get("seq")?))))
+        .collect::<Result<_>>()?;
+    let is_new = |r: &&Record| !r.has_row() || written.remove(&(r.job, r.seq));
+    Ok(records.iter().filter(is_new).collect())
+}
+
+async fn write_counts(db: &mut PgConnection, records: &[&Record]) -> Result<()> {
+    let sums = Sums::of(records);
+    let sums: Vec<(&Uuid, &Sums)> = sums.iter().collect();
+    let count = |count: fn(&Counts) -> u64| -> Vec<i64> {
+        sums.iter()
+            .map(|(_, sums)| integer(count(&sums.counts)))
+            .collect()
+    };
+    query(
+        "UPDATE jobs SET targets = jobs.targets + new.targets, stored = jobs.stored + new.stored, \
+         changed = jobs.changed + new.changed, unchanged = jobs.unchanged + new.unchanged, \
+         duplicate = jobs.duplicate + new.duplicate, rejected = jobs.rejected + new.rejected, \
+         failed = jobs.failed + new.failed, skipped = jobs.skipped + new.skipped, \
+         bytes = jobs.bytes + new.bytes \
+         FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
+         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) \
+         AS new (id, targets, stored, changed, unchanged, duplicate, rejected, failed, skipped, bytes) \
+         WHERE jobs.id = new.id",
+    )
+    .bind(sums.iter().map(|(id, _)| **id).collect::<Vec<_>>())
+    .bind(count(|counts| counts.targets))
+    .bind(count(|counts| counts.stored))
+    .bind(count(|counts| counts.changed))
+    .bind(count(|counts| counts.unchanged))
+    .bind(count(|counts| counts.duplicate))
+    .bind(count(|counts| counts.rejected))
+    .bind(count(|counts| counts.failed))
+    .bind(count(|counts| counts.skipped))
+    .bind(sums.iter().map(|(_, sums)| integer(sums.bytes)).collect::<Vec<_>>())
+    .execute(db)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,210 @@
+//! Reading rows of the database as what they mean, and writing text that it can hold.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use sqlx_core::decode::Decode;
+use sqlx_core::row::Row as _;
+use sqlx_core::types::Type;
+use sqlx_postgres::{PgRow, Postgres};
+use uuid::Uuid;
+
+use super::super::{
+    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, TargetKey, UrlRow,
+    from_millis, unsigned,
+};
+use super::Result;
+use crate::naming::NameFrom;
+use crate::target::{Counts, Sha256};
+
+/// `text` as PostgreSQL can hold it: without zero bytes, which lists and servers may send all the same.
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}").into(),
+        false => text.into(),
+    }
+}
+
+/// Columns of a [`KnownFile`], named as [`file`] reads them.
+pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, \
+                               f.height, f.active, f.name_from, f.mtime_ns, f.shared";
+
+/// The first column.
+pub(super) fn one<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow) -> Result<T> {
+    row.try_get(0)
+}
+
+/// Reads the columns of [`FILE`].
+pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
+    let width = small(row, "width")?;
+    Ok(KnownFile {
+        id: row.try_get("file_id")?,
+        path: row.try_get("path")?,
+        format: row.try_get("format")?,
+        media_type: row.try_get("media_type")?,
+        bytes: count(row, "bytes")?,
+        sha256: Sha256(digest(row, "sha256")?),
+        dimensions: width.zip(small(row, "height")?),
+        active: row.try_get("active")?,
+        name_from: row
+            .try_get::<&str, _>("name_from")?
+            .parse()
+            .unwrap_or(NameFrom::Random),
+        mtime_ns: row.try_get("mtime_ns")?,
+        shared: row.try_get("shared")?,
+        is_present: true,
+    })
+}
+
+/// Reads the columns of [`FILE`] out of an outer join, and those of the URL beside them.
+pub(super) fn known(row: &PgRow) -> Result<(TargetKey, Known)> {
+    let file_id: Option<Uuid> = row.try_get("file_id")?;
+    let known = Known {
+        file: file_id.map(|_| file(row)).transpose()?,
+        etag: row.try_get("etag")?,
+        last_modified: row.try_get("last_modified")?,
+        fresh_until: time(row, "fresh_until")?,
+        checked: time(row, "checked")?,
+        tried: time(row, "tried")?,
+        status: small(row, "status")?,
+        failures: small(row, "failures")?.unwrap_or_default(),
+        outcome: word(row, "outcome")?,
+        reason: optional_word(row, "reason")?,
+        job: row.try_get("job")?,
+    };
+    Ok((TargetKey(digest(row, "key")?), known))
+}
+
+pub(super) fn job(row: &PgRow) -> Result<JobRow> {
+    let count = |column| count(row, column);
+    Ok(JobRow {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        kind: row.try_get("kind")?,
+        album: Some(row.try_get("album")?).filter(|album: &String| !album.is_empty()),
+        state: word(row, "state")?,
+        started: row.try_get("started").map(from_millis)?,
+        finished: time(row, "finished")?,
+        resumed: time(row, "resumed")?,
+        interrupted: row.try_get("interrupted")?,
+        counts: Counts {
+            targets: count("targets")?,
+            stored: count("stored")?,
+            changed: count("changed")?,
+            unchanged: count("unchanged")?,
+            duplicate: count("duplicate")?,
+            rejected: count("rejected")?,
+            failed: count("failed")?,
+            skipped: count("skipped")?,
+        },
+        failures: count("failures")?,
+        repeats: count("repeats")?,
+        bytes: count("bytes")?,
+        error: row.try_get("error")?,
+    })
+}
+
+pub(super) fn outcome(row: &PgRow) -> Result<OutcomeRow> {
+    let optional = |column| {
+        row.try_get::<Option<i64>, _>(column)
+            .map(|n| n.map(unsigned))
+    };
+    let sha256: Option<&[u8]> = row.try_get("sha256")?;
+    Ok(OutcomeRow {
+        seq: count(row, "seq")?,
+        url: row.try_get("url")?,
+        outcome: word(row, "outcome")?,
+        reason: optional_word(row, "reason")?,
+        detail: row.try_get("detail")?,
+        status: small(row, "status")?,
+        attempts: small(row, "attempts")?.unwrap_or_default(),
+        elapsed_ms: optional("elapsed_ms")?,
+        final_url: row.try_get("final_url")?,
+        path: row.try_get("path")?,
+        line: optional("line")?,
+        group: row.try_get("grp")?,
+        name: row.try_get("name")?,
+        album: row.try_get("album")?,
+        sha256: sha256
+            .map(|_| digest(row, "sha256").map(Sha256))
+            .transpose()?,
+    })
+}
+
+pub(super) fn album(row: &PgRow) -> Result<AlbumRow> {
+    Ok(AlbumRow {
+        name: row.try_get("name")?,
+        files: count(row, "files")?,
+        bytes: count(row, "bytes")?,
+        newest: time(row, "newest")?,
+    })
+}
+
+pub(super) fn url(row: &PgRow) -> Result<UrlRow> {
+    Ok(UrlRow {
+        file: row.try_get("file")?,
+        key: key(row)?,
+        url: row.try_get("url")?,
+        album: row.try_get("album")?,
+        name: row.try_get("name")?,
+    })
+}
+
+pub(super) fn event(row: &PgRow) -> Result<EventRow> {
+    Ok(EventRow {
+        id: row.try_get("id")?,
+        created: row.try_get("created").map(from_millis)?,
+        event: Event {
+            job: row.try_get("job")?,
+            event: row.try_get("event")?,
+            payload: row.try_get("payload")?,
+        },
+    })
+}
+
+pub(super) fn key(row: &PgRow) -> Result<TargetKey> {
+    digest(row, "key").map(TargetKey)
+}
+
+pub(super) fn digest<const N: usize>(row: &PgRow, column: &str) -> Result<[u8; N]> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes
+        .try_into()
+        .map_err(|_| unreadable(column, "too long or too short"))
+}
+
+fn count(row: &PgRow, column: &str) -> Result<u64> {
+    row.try_get(column).map(unsigned)
+}
+
+/// A number for which PostgreSQL has no type of its own.
+fn small<T: TryFrom<i64>>(row: &PgRow, column: &str) -> Result<Option<T>> {
+    let Some(number) = row.try_get::<Option<i64>, _>(column)? else {
+        return Ok(None);
+    };
+    let fits = T::try_from(number);
+    fits.map(Some)
+        .map_err(|_| unreadable(column, &number.to_string()))
+}
+
+fn time(row: &PgRow, column: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>> {
+    let time: Option<i64> = row.try_get(column)?;
+    Ok(time.map(from_millis))
+}
+
+/// Reads one of our words; one that no gannet writes is an error that names it.
+fn word<T: FromStr>(row: &PgRow, column: &str) -> Result<T> {
+    optional_word(row, column)?.ok_or_else(|| unreadable(column, ""))
+}
+
+fn optional_word<T: FromStr>(row: &PgRow, column: &str) -> Result<Option<T>> {
+    let Some(text) = row.try_get::<Option<&str>, _>(column)? else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| unreadable(column, text))
+}
+
+fn unreadable(column: &str, what: &str) -> sqlx_core::Error {
+    let unknown = format!("the catalog holds an unreadable {column}: `{what}`");
+    sqlx_core::Error::Decode(unknown.into())
+}

@@ -1,0 +1,295 @@
+//! What is known of URLs and files, what sources list, what albums may hold, and what goes.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
+use sqlx_core::row::Row as _;
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::super::upkeep::deleted;
+use super::super::{
+    AlbumRow, Event, EventRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
+    millis, unsigned,
+};
+use super::Result;
+use super::rows;
+use crate::target::Sha256;
+
+pub(super) async fn known(db: &PgPool, keys: &[TargetKey]) -> Result<HashMap<TargetKey, Known>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT u.key, {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
+         u.outcome, u.reason, u.job FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
+        rows::FILE
+    )))
+    .bind(bytes(keys))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::known).collect()
+}
+
+pub(super) async fn taken(db: &PgPool, paths: &[String]) -> Result<HashSet<String>> {
+    let taken: Vec<String> = query_scalar("SELECT path FROM files WHERE path = ANY($1)")
+        .bind(paths)
+        .fetch_all(db)
+        .await?;
+    Ok(taken.into_iter().collect())
+}
+
+pub(super) async fn staged(db: &PgPool, stages: &[Uuid]) -> Result<HashMap<Uuid, String>> {
+    let found = query(
+        "SELECT stage, path FROM files WHERE id = ANY($1) AND stage = id \
+         UNION ALL SELECT stage, path FROM files WHERE stage = ANY($1) AND stage <> id",
+    )
+    .bind(stages)
+    .fetch_all(db)
+    .await?;
+    found
+        .iter()
+        .map(|row| Ok((row.try_get("stage")?, row.try_get("path")?)))
+        .collect()
+}
+
+pub(super) async fn with_content(
+    db: &PgPool,
+    album: Option<String>,
+    contents: &[Sha256],
+) -> Result<HashMap<Sha256, KnownFile>> {
+    let contents: Vec<&[u8]> = contents.iter().map(|content| &content.0[..]).collect();
+    let found = query(AssertSqlSafe(format!(
+        "SELECT DISTINCT ON (f.sha256) {} FROM files f \
+         WHERE f.sha256 = ANY($1) AND ($2::text IS NULL OR f.album = $2)",
+        rows::FILE
+    )))
+    .bind(contents)
+    .bind(album)
+    .fetch_all(db)
+    .await?;
+    let file = |row| rows::file(row).map(|file| (file.sha256, file));
+    found.iter().map(file).collect()
+}
+
+pub(super) async fn listed_count(db: &PgPool, source: SourceId) -> Result<u64> {
+    query_scalar("SELECT count(*) FROM listed WHERE source = $1 AND gone_since IS NULL")
+        .bind(&source.0[..])
+        .fetch_one(db)
+        .await
+        .map(unsigned)
+}
+
+pub(super) async fn gone(db: &PgPool, source: SourceId, job: Uuid) -> Result<u64> {
+    query_scalar(
+        "SELECT count(*) FROM listed WHERE source = $1 AND gone_since IS NULL AND job <> $2",
+    )
+    .bind(&source.0[..])
+    .bind(job)
+    .fetch_one(db)
+    .await
+    .map(unsigned)
+}
+
+pub(super) async fn mark_gone(
+    db: &mut PgConnection,
+    source: SourceId,
+    job: Uuid,
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let marked = query(
+        "UPDATE listed SET gone_since = $1 WHERE source = $2 AND gone_since IS NULL AND job <> $3",
+    )
+    .bind(millis(now))
+    .bind(&source.0[..])
+    .bind(job)
+    .execute(db)
+    .await?;
+    Ok(marked.rows_affected())
+}
+
+pub(super) async fn prunable(
+    db: &PgPool,
+    source: SourceId,
+    before: DateTime<Utc>,
+    after: Option<TargetKey>,
+    limit: u32,
+) -> Result<Vec<(TargetKey, KnownFile)>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT l.key, {} FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
+         WHERE l.source = $1 AND l.key > $3 AND l.gone_since < $2 AND u.seen <= l.gone_since \
+         AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = $1 AND m.key = o.key \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= $2 OR o.seen > m.gone_since)) \
+         ORDER BY l.key LIMIT $4",
+        rows::FILE
+    )))
+    .bind(&source.0[..])
+    .bind(millis(before))
+    .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found
+        .iter()
+        .map(|row| Ok((rows::key(row)?, rows::file(row)?)))
+        .collect()
+}
+
+pub(super) async fn unlist(
+    db: &mut PgConnection,
+    source: SourceId,
+    keys: &[TargetKey],
+) -> Result<()> {
+    query("DELETE FROM listed WHERE source = $1 AND key = ANY($2)")
+        .bind(&source.0[..])
+        .bind(bytes(keys))
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn delete_files(
+    db: &mut PgConnection,
+    ids: &[Uuid],
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let files = query(AssertSqlSafe(format!(
+        "DELETE FROM files f WHERE f.id = ANY($1) RETURNING {}",
+        rows::FILE
+    )))
+    .bind(ids)
+    .fetch_all(&mut *db)
+    .await?;
+    query(
+        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL \
+         WHERE file = ANY($1)",
+    )
+    .bind(ids)
+    .execute(&mut *db)
+    .await?;
+    let events: Vec<Event> = files
+        .iter()
+        .map(|row| Ok(deleted(&rows::file(row)?, reason)))
+        .collect::<Result<_>>()?;
+    write_events(db, &events.iter().collect::<Vec<_>>(), millis(now)).await?;
+    Ok(events.len() as u64)
+}
+
+pub(super) async fn excess(
+    db: &PgPool,
+    album: &str,
+    limits: Limits,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> Result<Vec<KnownFile>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT {} FROM (SELECT *, row_number() OVER newest AS place, sum(bytes) OVER newest AS total \
+         FROM files WHERE album = $1 \
+         WINDOW newest AS (ORDER BY stored DESC, id DESC ROWS UNBOUNDED PRECEDING)) f \
+         WHERE f.stored < $2 OR f.place > $3 OR f.total > $4 ORDER BY f.stored, f.id LIMIT $5",
+        rows::FILE
+    )))
+    .bind(album)
+    .bind(limits.oldest(now))
+    .bind(limits.max_files.map_or(i64::MAX, integer))
+    .bind(limits.max_bytes.map_or(i64::MAX, integer))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::file).collect()
+}
+
+pub(super) async fn albums(
+    db: &PgPool,
+    after: Option<String>,
+    limit: u32,
+) -> Result<Vec<AlbumRow>> {
+    let found = query(
+        "SELECT a.name, count(f.id) AS files, coalesce(sum(f.bytes), 0)::bigint AS bytes, \
+         max(f.stored) AS newest \
+         FROM (SELECT '' COLLATE \"C\" AS name UNION ALL SELECT name FROM albums) a \
+         LEFT JOIN files f ON f.album = a.name \
+         WHERE $1::text IS NULL OR a.name > $1 GROUP BY a.name ORDER BY a.name LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::album).collect()
+}
+
+pub(super) async fn files_after(
+    db: &PgPool,
+    after: Option<String>,
+    limit: u32,
+) -> Result<Vec<KnownFile>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT {} FROM files f WHERE f.path > $1 ORDER BY f.path LIMIT $2",
+        rows::FILE
+    )))
+    // No path is empty.
+    .bind(after.unwrap_or_default())
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::file).collect()
+}
+
+pub(super) async fn urls_of(db: &PgPool, files: &[Uuid]) -> Result<Vec<UrlRow>> {
+    let found = query(
+        "SELECT file, key, url, album, name FROM urls WHERE file = ANY($1) ORDER BY file, key",
+    )
+    .bind(files)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::url).collect()
+}
+
+/// Puts events into the outbox, in their order.
+pub(super) async fn write_events(db: &mut PgConnection, events: &[&Event], now: i64) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let jobs: Vec<Option<Uuid>> = events.iter().map(|event| event.job).collect();
+    let names: Vec<&str> = events.iter().map(|event| event.event.as_str()).collect();
+    let payloads: Vec<_> = events
+        .iter()
+        .map(|event| rows::text(&event.payload))
+        .collect();
+    query(
+        "INSERT INTO events (job, event, payload, created) \
+         SELECT job, event, payload, $4 FROM UNNEST($1::uuid[], $2::text[], $3::text[]) \
+         WITH ORDINALITY AS new (job, event, payload, place) ORDER BY place",
+    )
+    .bind(jobs)
+    .bind(names)
+    .bind(payloads)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn events_after(db: &PgPool, after: i64, limit: u32) -> Result<Vec<EventRow>> {
+    let found = query(
+        "SELECT id, job, event, payload, created FROM events WHERE id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::event).collect()
+}
+
+pub(super) async fn delete_events(db: &mut PgConnection, ids: &[i64]) -> Result<()> {
+    query("DELETE FROM events WHERE id = ANY($1)")
+        .bind(ids)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+fn bytes(keys: &[TargetKey]) -> Vec<&[u8]> {
+    keys.iter().map(|key| &key.0[..]).collect()
+}
