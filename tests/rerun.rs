@@ -536,3 +536,70 @@ fn a_job_that_was_killed_is_not_shown_as_ongoing_for_ever() {
     assert_ne!(states[0], "ongoing");
     assert_eq!(states[1], "completed");
 }
+
+// ---- What keeps failing, and what was altered
+
+#[test]
+fn a_url_that_keeps_failing_is_asked_less_and_less_often() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|_| Answer::status(404));
+    let list = site.list(["/1"]);
+    let patient = ["--set", "fetch.failure_backoff=1h"];
+    for (asked, outcome) in [(1, "failed"), (1, "skipped"), (1, "skipped")] {
+        let report = sandbox.fetch_list(&list, 3, &patient);
+        assert_eq!((site.total(), report.count(outcome)), (asked, 1));
+    }
+    let report = sandbox.fetch_list(&list, 3, &patient);
+    let item = report.only();
+    assert_eq!(
+        (&item["reason"], &item["status"]),
+        (&"status".into(), &404.into())
+    );
+    let detail = item["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("once") && detail.contains("--refresh"),
+        "{detail}"
+    );
+    sandbox.fetch_list(&list, 3, &["--refresh", patient[0], patient[1]]);
+    assert_eq!(site.total(), 2);
+    // Who starts again right away has mended something: by default five failures cost nothing.
+    let sandbox = Sandbox::new();
+    for asked in [3, 4, 5, 6, 7, 8, 8] {
+        sandbox.fetch_list(&list, 3, &[]);
+        assert_eq!(site.total(), asked);
+    }
+}
+
+#[test]
+fn what_is_gone_for_good_is_not_asked_again() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|_| Answer::status(410));
+    let list = site.list(["/1"]);
+    sandbox.fetch_list(&list, 3, &[]);
+    let report = sandbox.fetch_list(&list, 3, &[]);
+    assert_eq!((site.total(), report.count("skipped")), (1, 1));
+    assert!(report.only()["detail"].as_str().unwrap().contains("410"));
+    let run = sandbox.fetch(&["list.txt", "--dry-run"]).expect(0);
+    assert!(run.out().contains("wait"), "{run}");
+    sandbox.fetch_list(&list, 3, &["--refresh"]);
+    assert_eq!(site.total(), 2);
+}
+
+#[test]
+fn a_file_that_was_written_to_is_brought_again_though_it_kept_its_length() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked| {
+        Answer::ok(png(number(asked)))
+            .header("ETag", "\"1\"")
+            .unless_known(asked)
+    });
+    let list = site.list(["/1"]);
+    sandbox.fetch_list(&list, 0, &[]);
+    let (name, bytes) = sandbox.files().pop_first().unwrap();
+    let mut altered = bytes.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    sandbox.write(&format!("out/{name}"), altered);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("stored"), 1);
+    assert_eq!(sandbox.files()[&name], bytes);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
+}

@@ -127,8 +127,8 @@ async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
         let (would, invalid) = (rehearsed.would, rehearsed.summary.counts.failed);
         writeln!(
             out,
-            "would fetch {}, ask about {}; {} fresh, {invalid} invalid",
-            would.fetch, would.ask, would.fresh
+            "would fetch {}, ask about {}; {} fresh, {} waiting, {invalid} invalid",
+            would.fetch, would.ask, would.fresh, would.wait
         )?;
         out.flush()?;
     } else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::Settings;
+use super::settings::{FailureBackoff, Settings};
 
 /// A random wait before another attempt, `attempt` being the number of those that failed, from 1 on.
 ///
@@ -11,6 +11,15 @@ use super::settings::Settings;
 /// back together.
 pub fn backoff(settings: &Settings, attempt: u32) -> Duration {
     rand::random_range(Duration::ZERO..=ceiling(settings.backoff, settings.backoff_max, attempt))
+}
+
+/// How long a URL is left alone that failed in `failures` jobs in a row.
+pub fn failure_backoff(settings: &Settings, failures: u32) -> Duration {
+    let FailureBackoff { free, first } = settings.failure_backoff;
+    match failures.saturating_sub(free) {
+        0 => Duration::ZERO,
+        times => ceiling(first, settings.failure_backoff_max, times),
+    }
 }
 
 fn ceiling(first: Duration, max: Duration, attempt: u32) -> Duration {

@@ -30,7 +30,7 @@ mod robots;
 mod settings;
 mod wire;
 
-pub use backoff::backoff;
+pub use backoff::{backoff, failure_backoff};
 pub use caching::{Resume, Validators};
 pub use client::{Client, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};

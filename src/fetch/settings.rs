@@ -56,6 +56,11 @@ pub struct Settings {
     /// Ceiling of any such wait.
     #[serde(deserialize_with = "duration")]
     pub backoff_max: Duration,
+    /// How long a URL that failed is left alone by later jobs.
+    pub failure_backoff: FailureBackoff,
+    /// Ceiling of any such time.
+    #[serde(deserialize_with = "duration")]
+    pub failure_backoff_max: Duration,
     /// Longest `Retry-After` that is waited for.
     #[serde(deserialize_with = "duration")]
     pub retry_after_max: Duration,
@@ -141,6 +146,38 @@ pub struct Effective<'a> {
     host: Option<&'a HostSettings>,
 }
 
+/// How long a URL that failed is left alone by later jobs; the time doubles with each further failure in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureBackoff {
+    /// Failures in a row that cost nothing.
+    pub free: u32,
+    /// What the next one costs; zero: none ever costs anything.
+    pub first: Duration,
+}
+
+impl FailureBackoff {
+    /// Who starts a job again right after it failed has mended something, and waits for nothing.
+    const AUTO: Self = Self {
+        free: 5,
+        first: Duration::from_secs(300),
+    };
+}
+
+impl<'de> Deserialize<'de> for FailureBackoff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "auto" {
+            return Ok(Self::AUTO);
+        }
+        let first = humantime::parse_duration(&text).map_err(|_| {
+            D::Error::custom(format!(
+                "`{text}` is neither \"auto\" nor a time such as \"10m\""
+            ))
+        })?;
+        Ok(Self { free: 0, first })
+    }
+}
+
 /// Getters that look at the host first.
 macro_rules! effective {
     ($($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)?) => {$(
@@ -173,6 +210,11 @@ impl<'a> Effective<'a> {
         redirects: u32,
         /// See [`Settings::refresh_after`].
         refresh_after: Duration,
+    }
+
+    /// See [`failure_backoff`](super::failure_backoff).
+    pub fn failure_backoff(&self, failures: u32) -> Duration {
+        super::failure_backoff(self.fetch, failures)
     }
 
     /// See [`Settings::per_host`].

@@ -129,6 +129,8 @@ pub enum Would {
     Ask,
     /// Nothing: its record is fresh.
     Fresh,
+    /// Nothing: it failed before, and its time has not come again.
+    Wait,
 }
 
 impl Would {
@@ -138,6 +140,7 @@ impl Would {
             Self::Fetch => "fetch",
             Self::Ask => "ask",
             Self::Fresh => "fresh",
+            Self::Wait => "wait",
         }
     }
 }

@@ -67,6 +67,8 @@ pub(super) enum Brought {
 #[derive(Debug)]
 struct Staged {
     stage: StageId,
+    /// When it was written, as in [`FileStat`](crate::store::FileStat); for small bodies only once they are.
+    mtime_ns: i64,
     sha256: Sha256,
     bytes: u64,
     facts: Facts,
@@ -87,7 +89,7 @@ impl Staged {
             dimensions: self.facts.dimensions,
             active: self.facts.active,
             name_from: place.name_from,
-            mtime_ns: None,
+            mtime_ns: Some(self.mtime_ns),
             shared: false,
             is_present: true,
         }
@@ -177,19 +179,23 @@ impl Keeper {
                         None
                     } else {
                         let bytes = download.arrived.len();
-                        let stage = match download.arrived {
+                        let (stage, mtime_ns) = match download.arrived {
                             Arrived::Memory(body, permit) => {
                                 let stage = StageId::new();
                                 bodies.push((stage, body));
                                 permits.push(permit);
                                 owners.push(batch.entries.len());
-                                stage
+                                (stage, 0)
                             }
-                            Arrived::Staged(spooled) => spooled.keep(),
+                            Arrived::Staged(spooled) => {
+                                let mtime_ns = spooled.mtime_ns();
+                                (spooled.keep(), mtime_ns)
+                            }
                         };
                         batch.bytes += bytes;
                         Some(Staged {
                             stage,
+                            mtime_ns,
                             sha256: download.sha256,
                             bytes,
                             facts: download.facts,
@@ -211,11 +217,17 @@ impl Keeper {
         let results = self.store.stage(bodies).await;
         drop(permits);
         for (index, result) in owners.into_iter().zip(results) {
-            if let Err(error) = result {
-                let (finished, staged) = &mut batch.entries[index];
-                *staged = None;
-                finished.refuse(error.reason(), describe(&error));
-                finished.job.stop(error.reason(), Some(error.into()));
+            let (finished, staged) = &mut batch.entries[index];
+            match result {
+                Ok(mtime_ns) => staged
+                    .as_mut()
+                    .into_iter()
+                    .for_each(|s| s.mtime_ns = mtime_ns),
+                Err(error) => {
+                    *staged = None;
+                    finished.refuse(error.reason(), describe(&error));
+                    finished.job.stop(error.reason(), Some(error.into()));
+                }
             }
         }
     }
@@ -681,7 +693,7 @@ impl Finished {
                 .metadata
                 .as_ref()
                 .and_then(|metadata| serde_json::to_string(metadata).ok()),
-            mtime_ns: None,
+            mtime_ns: Some(staged.mtime_ns),
         });
         let item = &self.item;
         let meta = self.meta.as_ref();

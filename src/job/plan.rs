@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -15,10 +14,11 @@ use super::item::Would;
 use super::keeper::{Brought, Finished};
 use super::worker::{Shared, Ticket, lane_of};
 use super::{Job, JobError};
-use crate::catalog::{Catalog, Known, TargetKey};
+use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
+use crate::fetch::Effective;
 use crate::source::{Entry, Invalid, List};
-use crate::store::Store;
-use crate::target::{Sha256, Target};
+use crate::store::{FileStat, Store};
+use crate::target::{Outcome, Reason, Sha256, Target};
 
 /// One of N shares of a list, cut by host: `2/4` is the second of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,8 +180,10 @@ impl Planner {
                 self.forget(std::iter::once(key).chain(targets.map(|(key, _)| key)));
                 return Ok(false);
             }
-            let refresh_after = self.shared.settings_of(&target.url).refresh_after();
-            let would = decide(known.as_ref(), self.job.refresh, refresh_after);
+            let fetch = self.shared.settings_of(&target.url);
+            let would = decide(known.as_ref(), self.job.refresh, &fetch);
+            let rest = known.as_ref().filter(|_| would == Would::Wait);
+            let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
             let ticket = Box::new(Ticket {
                 job: self.job.clone(),
                 seq: planned.targets,
@@ -199,6 +201,14 @@ impl Planner {
             planned.targets += 1;
             if would == Would::Fresh {
                 self.shared.settle(ticket.confirm(None)).await;
+                continue;
+            }
+            if let Some((reason, status, detail)) = rest {
+                let mut ticket = ticket;
+                ticket.status = status;
+                let reason = reason.unwrap_or(Reason::Status);
+                let rested = ticket.fail(Outcome::Skipped, reason, detail);
+                self.shared.settle(rested).await;
                 continue;
             }
             let lane = lane_of(&ticket.target.url).into_owned();
@@ -289,7 +299,7 @@ pub(super) async fn look_up(
     Ok(known)
 }
 
-/// A file that somebody removed or changed in size has to be brought again, whatever the origin says
+/// A file that somebody removed or wrote to has to be brought again, whatever the origin says
 /// about what was there.
 async fn forget_missing_files(
     store: &Store,
@@ -302,11 +312,11 @@ async fn forget_missing_files(
         .collect();
     let stats = store.stats(paths).await?;
     for (known, stat) in known.iter_mut().zip(stats) {
-        if known
-            .file
-            .as_ref()
-            .is_some_and(|file| stat.is_none_or(|stat| stat.bytes != file.bytes))
-        {
+        let is_as_kept = |file: &KnownFile| {
+            let same_time = |stat: FileStat| file.mtime_ns.is_none_or(|time| time == stat.mtime_ns);
+            stat.is_some_and(|stat| stat.bytes == file.bytes && same_time(stat))
+        };
+        if !known.file.as_ref().is_none_or(is_as_kept) {
             known.forget_validators();
             if let Some(file) = &mut known.file {
                 file.is_present = false;
@@ -317,10 +327,57 @@ async fn forget_missing_files(
 }
 
 /// What to do about a target of which `known` is [looked up](look_up).
-pub(super) fn decide(known: Option<&Known>, refresh: bool, refresh_after: Duration) -> Would {
-    match known.filter(|known| known.file.is_some() && known.checked.is_some()) {
-        None => Would::Fetch,
-        Some(known) if !refresh && known.is_fresh(Utc::now(), refresh_after) => Would::Fresh,
-        Some(_) => Would::Ask,
+pub(super) fn decide(known: Option<&Known>, refresh: bool, fetch: &Effective<'_>) -> Would {
+    let Some(known) = known else {
+        return Would::Fetch;
+    };
+    let now = Utc::now();
+    if !refresh && rests_until(known, fetch).is_some_and(|until| now < until) {
+        return Would::Wait;
+    }
+    match (&known.file, known.checked) {
+        (Some(_), Some(_)) if !refresh && known.is_fresh(now, fetch.refresh_after()) => {
+            Would::Fresh
+        }
+        (Some(_), Some(_)) => Would::Ask,
+        _ => Would::Fetch,
+    }
+}
+
+/// Until when a URL that keeps failing is left alone: for ever where it answered 410 (RFC 9110, section 15.5.11).
+fn rests_until(known: &Known, fetch: &Effective<'_>) -> Option<DateTime<Utc>> {
+    let tried = known.tried.filter(|_| known.failures > 0)?;
+    if known.status == Some(410) {
+        return Some(DateTime::<Utc>::MAX_UTC);
+    }
+    let rest = TimeDelta::from_std(fetch.failure_backoff(known.failures)).ok()?;
+    Some(
+        tried
+            .checked_add_signed(rest)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC),
+    )
+}
+
+/// Why a URL is left alone, in words.
+pub(super) fn resting(known: &Known, fetch: &Effective<'_>) -> String {
+    let tried = known
+        .tried
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Secs, true);
+    match rests_until(known, fetch) {
+        Some(until) if until < DateTime::<Utc>::MAX_UTC => {
+            let times = match known.failures {
+                1 => "once".to_owned(),
+                times => format!("{times} times in a row"),
+            };
+            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+            format!(
+                "not asked: it failed {times}, last at {tried}; `fetch.failure_backoff` leaves it alone until {until}, \
+                 `--refresh` asks at once"
+            )
+        }
+        _ => format!(
+            "not asked: at {tried} it answered 410, gone for good; `--refresh` asks all the same"
+        ),
     }
 }

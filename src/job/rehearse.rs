@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::item::{Counts, Item, State, Summary, Would};
-use super::plan::{decide, look_up};
+use super::plan::{decide, look_up, resting};
 use super::report::{self, Head};
 use super::{Ending, JobError, Observer, Reasons, Setup, Spec};
 use crate::catalog::{self, Catalog, TargetKey};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub ask: u64,
     /// Known and fresh.
     pub fresh: u64,
+    /// Left alone for a while, since they keep failing.
+    pub wait: u64,
 }
 
 /// Reads the list and tells `observer` of each target what would be done about it, see [`Would`].
@@ -153,10 +155,13 @@ impl Rehearsal<'_> {
                 Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
                     let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
                     let known = known.get(&key(&target));
-                    items.push(self.item(
-                        &target,
-                        decide(known, spec.refresh, settings.refresh_after()),
-                    ));
+                    let would = decide(known, spec.refresh, &settings);
+                    let mut item = self.item(&target, would);
+                    if let Some(known) = known.filter(|_| would == Would::Wait) {
+                        item.reason = known.reason;
+                        item.detail = Some(resting(known, &settings));
+                    }
+                    items.push(item);
                 }
                 Entry::Invalid(invalid) if spec.shard.is_none_or(|s| s.has_invalid()) => {
                     items.push(invalid.into());
@@ -172,6 +177,7 @@ impl Rehearsal<'_> {
             Would::Fetch => (Outcome::Skipped, &mut self.would.fetch),
             Would::Ask => (Outcome::Skipped, &mut self.would.ask),
             Would::Fresh => (Outcome::Unchanged, &mut self.would.fresh),
+            Would::Wait => (Outcome::Skipped, &mut self.would.wait),
         };
         *count += 1;
         let mut item = Item::new(SafeUrl::new(&target.url).to_string(), outcome);
@@ -179,7 +185,7 @@ impl Rehearsal<'_> {
         item.detail = match would {
             Would::Fetch => Some("a dry run: it would be fetched".to_owned()),
             Would::Ask => Some("a dry run: it would be asked whether it changed".to_owned()),
-            Would::Fresh => None,
+            Would::Fresh | Would::Wait => None,
         };
         item.line = target.line;
         item.group = target.group.clone();
