@@ -48,6 +48,9 @@ pub enum CatalogError {
         /// What the last attempt said.
         source: Box<CatalogError>,
     },
+    /// Something is to be copied into it, and it has something already.
+    #[error("its table `{0}` is not empty; copy into a new catalog")]
+    NotEmpty(&'static str),
     /// It was closed.
     #[error("the catalog is closed")]
     Closed,
@@ -94,6 +97,7 @@ impl CatalogError {
             | Self::Migrate { .. }
             | Self::Locked { .. }
             | Self::Away { .. }
+            | Self::NotEmpty(_)
             | Self::Closed
             | Self::Worker => false,
         }

@@ -7,12 +7,14 @@
 //!
 //! This room knows nothing of how bytes are fetched or kept: it stores what it is told, in one go.
 
+mod copy;
 mod error;
 mod history;
 mod patient;
 mod postgres;
 mod record;
 mod sqlite;
+mod tables;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -32,9 +34,11 @@ use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
 use patient::{Patience, Patient};
 
+pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
 pub use history::{JobRow, OutcomeFilter, OutcomeRow};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
+pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, Limits, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
@@ -367,6 +371,21 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Takes delivered events out of the outbox.
     async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError>;
+
+    /// Up to `limit` rows of a table in the order of its key, behind that of the row `after`. Texts are in the order of
+    /// their bytes.
+    async fn rows(
+        &self,
+        table: &'static Table,
+        after: Option<Row>,
+        limit: u32,
+    ) -> Result<Vec<Row>, CatalogError>;
+
+    /// Puts rows into a table, but for those whose keys it has.
+    async fn load(&self, table: &'static Table, rows: Vec<Row>) -> Result<(), CatalogError>;
+
+    /// Says where it is and how large. May read all of it.
+    async fn status(&self) -> Result<Status, CatalogError>;
 
     /// Closes the database. What others still do is finished first; what comes after fails.
     async fn close(&self);

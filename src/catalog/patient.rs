@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
 };
 use crate::target::{Sha256, State, describe};
 
@@ -338,6 +338,27 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.patience
             .see_through(|| self.inner.delete_events(ids.clone()))
             .await
+    }
+
+    async fn rows(
+        &self,
+        table: &'static Table,
+        after: Option<Row>,
+        limit: u32,
+    ) -> Result<Vec<Row>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.rows(table, after.clone(), limit))
+            .await
+    }
+
+    async fn load(&self, table: &'static Table, rows: Vec<Row>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.load(table, rows.clone()))
+            .await
+    }
+
+    async fn status(&self) -> Result<Status, CatalogError> {
+        self.patience.see_through(|| self.inner.status()).await
     }
 
     async fn close(&self) {

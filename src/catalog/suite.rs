@@ -782,6 +782,133 @@ async fn a_full_disk_is_told_from_other_faults() {
     }
 }
 
+/// Every row of every table.
+async fn everything(catalog: &dyn Catalog) -> Vec<(&'static str, Vec<Row>)> {
+    let mut tables = Vec::new();
+    for table in &TABLES {
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let page = catalog.rows(table, after, 700).await.unwrap();
+            let Some(last) = page.last() else { break };
+            assert_eq!(last.len(), table.columns.len());
+            after = Some(last.clone());
+            rows.extend(page);
+        }
+        assert!(rows.is_sorted_by_key(|row| row[..table.keys].to_vec()));
+        assert!(!rows.is_empty(), "nothing in {}", table.name);
+        tables.push((table.name, rows));
+    }
+    tables
+}
+
+#[tokio::test]
+async fn a_copy_there_and_back_has_everything() {
+    let (there, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(middle) = in_postgres().await else {
+        return;
+    };
+    let (there, back) = (in_sqlite(there.path()).await, in_sqlite(back.path()).await);
+    let job = begin(&*there).await;
+    let mut records: Vec<Record> = (0..2_500)
+        .map(|n| {
+            let url = format!("http://a.example/{n}");
+            let mut record = stored(job, n, &url, &format!("Ä {n}.png"), url.as_bytes());
+            record.listed = Some(SourceId::of("list.txt", "image", None));
+            record
+        })
+        .collect();
+    records[0].new_file.as_mut().unwrap().album = Some(AlbumName::new("album").unwrap());
+    records[0].detail = Some("why".to_owned());
+    records[0].events = vec![Event {
+        job: Some(job),
+        event: "file.stored".to_owned(),
+        payload: "{}".to_owned(),
+    }];
+    write(&*there, records).await.unwrap();
+    let gone = Uuid::now_v7();
+    let source = SourceId::of("list.txt", "image", None);
+    there.mark_gone(source, gone, Utc::now()).await.unwrap();
+    let first = everything(&*there).await;
+    let counts = copy(&*there, &*middle).await.unwrap();
+    assert!(counts.contains(&("files", 2_500)), "{counts:?}");
+    assert_eq!(everything(&*middle).await, first);
+    copy(&*middle, &*back).await.unwrap();
+    assert_eq!(everything(&*back).await, first);
+    let again = copy(&*there, &*back).await.unwrap_err();
+    assert!(matches!(again, CatalogError::NotEmpty("jobs")), "{again:?}");
+    // What comes next does not collide with what was copied.
+    let next = Record {
+        events: vec![Event {
+            job: None,
+            event: "x".to_owned(),
+            payload: "{}".to_owned(),
+        }],
+        ..record(job, 9_999, "http://b.example/", Outcome::Failed)
+    };
+    for catalog in [&middle, &back] {
+        write(&**catalog, [next.clone()]).await.unwrap();
+        assert_eq!(catalog.events_after(0, 9).await.unwrap().len(), 2);
+    }
+    for catalog in [there, middle, back] {
+        let status = catalog.status().await.unwrap();
+        assert_eq!(status.version, status.latest);
+        let files = status.tables.iter().find(|table| table.name == "files");
+        assert!(
+            files.is_some_and(|files| files.rows == 2_500 && files.bytes > 100_000),
+            "{status:?}"
+        );
+        catalog.close().await;
+    }
+}
+
+#[tokio::test]
+async fn text_that_postgres_cannot_hold_is_kept_without_its_zero_bytes() {
+    let Some(catalog) = in_postgres().await else {
+        return;
+    };
+    let job = begin(&*catalog).await;
+    let mut record = record(job, 0, "http://a.example/", Outcome::Failed);
+    record.url = "a\0b".to_owned();
+    write(&*catalog, [record]).await.unwrap();
+    let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 1).await;
+    assert_eq!(outcomes.unwrap()[0].url, "a\u{fffd}b");
+    catalog.close().await;
+}
+
+#[tokio::test]
+async fn a_postgres_database_belongs_to_one_process_at_a_time() {
+    let Some(catalog) = in_postgres().await else {
+        return;
+    };
+    let url = catalog.status().await.unwrap().catalog;
+    let url = settings(&url.replace("//", "//gannet@"));
+    let error = open(&url, Path::new("")).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Locked { .. }), "{error:?}");
+    // To look at it is possible meanwhile; to write is not.
+    let reader = open_to_read(&url, Path::new("")).await.unwrap();
+    assert!(reader.jobs(None, 1).await.unwrap().is_empty());
+    assert!(begin_job(&*reader, Uuid::now_v7()).await.is_err());
+    reader.close().await;
+    catalog.close().await;
+    open(&url, Path::new("")).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    in_sqlite(folder.path()).await.close().await;
+    let path = folder.path().join(".gannet/catalog.db");
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    let refused = |error: &CatalogError| matches!(error, CatalogError::Migrate { .. });
+    let error = open(&settings(""), folder.path()).await.unwrap_err();
+    assert!(refused(&error), "{error:?}");
+    let error = open_to_read(&settings(""), folder.path())
+        .await
+        .unwrap_err();
+    assert!(refused(&error), "{error:?}");
+}
+
 #[test]
 fn a_key_depends_on_url_album_and_name() {
     let url = Url::parse("http://a.example/").unwrap();

@@ -84,6 +84,8 @@ pub enum Command {
     Demo(Demo),
     /// List jobs, or what became of one job's targets
     Jobs(Jobs),
+    /// Look at the catalog, or move it elsewhere
+    Catalog(Catalog),
     /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
@@ -217,6 +219,46 @@ pub struct Jobs {
     /// Most jobs to list
     #[arg(long, value_name = "N", value_parser = whole_number::<u32>, default_value_t = 20)]
     pub limit: u32,
+}
+
+/// `gannet catalog`.
+#[derive(Debug, Args)]
+pub struct Catalog {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: CatalogCommand,
+}
+
+/// What to do with a catalog.
+#[derive(Debug, Subcommand)]
+pub enum CatalogCommand {
+    /// Say where the catalog is, its version, and how large its tables are
+    Status {
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the tables up to date, as the next run would
+    Migrate {
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+    },
+    /// Copy everything into a new catalog, such as from SQLite to PostgreSQL
+    #[command(after_help = "Example:\n  \
+gannet catalog copy sqlite:downloads/.gannet/catalog.db postgres://gannet@db.example/gannet\n\n\
+The password comes from PGPASSWORD or ~/.pgpass. Set `catalog.url` to the new catalog afterwards.")]
+    Copy {
+        /// The catalog to copy, as `catalog.url` names it
+        #[arg(value_name = "SRC")]
+        from: String,
+        /// The catalog to fill, which must be empty
+        #[arg(value_name = "DST")]
+        to: String,
+    },
 }
 
 /// Reads a list format, and names all of them in help and errors.

@@ -25,13 +25,7 @@ pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
     }
     let config = load(global, flags)?.config;
     let _log = start_log(global, &config, None)?;
-    let path = catalog::path(&config.catalog, &config.storage.root)?;
-    if let Some(path) = path.filter(|path| !path.exists()) {
-        bail!(
-            "there is no catalog at `{}`; `-o DIR` or `storage.root` names the folder of the files",
-            path.display()
-        );
-    }
+    super::catalog::must_exist(&config.catalog, &config.storage.root)?;
     let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match &args.id {

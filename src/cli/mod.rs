@@ -1,6 +1,7 @@
 //! A file per subcommand: thin, no logic of the domain.
 
 pub mod args;
+mod catalog;
 mod check;
 mod demo;
 mod fetch;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Fetch(args) => fetch::run(&args, &cli.global).await,
         Command::Demo(args) => demo::run(&args, &cli.global).await,
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
+        Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
             // Written in one go at the end: the generator itself panics when its output is closed.

@@ -3,6 +3,7 @@
 mod history;
 mod record;
 mod rows;
+mod tables;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +18,7 @@ use sqlx_core::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx_core::query::query;
 use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::raw_sql::raw_sql;
-use sqlx_core::sql_str::SqlSafeStr as _;
+use sqlx_core::sql_str::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
 };
 use crate::target::{Sha256, State};
 
@@ -36,7 +37,10 @@ type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
 const READERS: u32 = 4;
 
 /// How long a call waits for a connection, before it fails for a passing reason.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a new connection waits for the lock that the lost one may still hold.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The first half of the advisory lock that a process holds as long as it writes; the other is the schema.
 const LOCK: i32 = 0x676e_7401;
@@ -96,6 +100,13 @@ fn migrator() -> Migrator {
     )])
 }
 
+/// The version of the schema that this gannet works with.
+fn latest() -> i64 {
+    let migrator = migrator();
+    let versions = migrator.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
 impl Postgres {
     /// Takes the database for this process and brings its tables up to date.
     pub(super) async fn open(url: &Url) -> Result<Self, CatalogError> {
@@ -110,12 +121,15 @@ impl Postgres {
     /// Opens a database that is there, to read it as it is.
     pub(super) async fn open_to_read(url: &Url) -> Result<Self, CatalogError> {
         let catalog = Self::of(url, true)?;
-        let newest = query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations")
-            .fetch_one(&catalog.readers)
-            .await
-            .map_err(|error| catalog.refused(error))?;
-        let ours = migrator().iter().map(|migration| migration.version).max();
-        if newest > ours {
+        // Not from the pool, which only says that it waited.
+        let look = async {
+            let mut db = PgConnection::connect_with(&catalog.options).await?;
+            query_scalar("SELECT max(version) FROM _sqlx_migrations")
+                .fetch_one(&mut db)
+                .await
+        };
+        let newest: Option<i64> = catalog.in_time(CONNECT, look).await?;
+        if newest > Some(latest()) {
             let ahead = MigrateError::VersionMissing(newest.unwrap_or_default());
             return Err(catalog.outdated(ahead));
         }
@@ -159,15 +173,23 @@ impl Postgres {
             let taken = lock(&mut db, again).await?;
             Ok((db, taken))
         };
-        // Longer than the wait for the lock.
-        let connected = tokio::time::timeout(CONNECT * 2, connect).await;
-        let connected = connected.unwrap_or(Err(sqlx_core::Error::PoolTimedOut));
-        match connected.map_err(|error| self.refused(error))? {
+        match self.in_time(CONNECT + LOCK_WAIT, connect).await? {
             (db, true) => Ok(db),
             (_, false) => Err(CatalogError::Locked {
                 catalog: self.shown.clone(),
             }),
         }
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        connect: impl Future<Output = Result<T>>,
+    ) -> Result<T, CatalogError> {
+        let connected = tokio::time::timeout(limit, connect).await;
+        connected
+            .unwrap_or_else(|late| Err(std::io::Error::from(late).into()))
+            .map_err(|error| self.refused(error))
     }
 
     async fn begin(&self, action: &'static str) -> Result<Writing<'_>, CatalogError> {
@@ -205,9 +227,8 @@ impl Postgres {
 /// Takes the lock for as long as the connection lives. Returns whether it was free.
 async fn lock(db: &mut PgConnection, wait: bool) -> Result<bool> {
     if wait {
-        raw_sql("SET lock_timeout = '10s'")
-            .execute(&mut *db)
-            .await?;
+        let wait = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
+        raw_sql(AssertSqlSafe(wait)).execute(&mut *db).await?;
         query("SELECT pg_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
             .bind(LOCK)
             .execute(&mut *db)
@@ -461,6 +482,29 @@ impl Catalog for Postgres {
         let mut tx = self.begin("delete events").await?;
         let done = upkeep::delete_events(&mut tx.db, &ids).await;
         tx.end(done).await
+    }
+
+    async fn rows(
+        &self,
+        table: &'static Table,
+        after: Option<Row>,
+        limit: u32,
+    ) -> Result<Vec<Row>, CatalogError> {
+        tables::rows(&self.readers, table, after.as_ref(), limit)
+            .await
+            .map_err(failed("read a table"))
+    }
+
+    async fn load(&self, table: &'static Table, rows: Vec<Row>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("fill a table").await?;
+        let done = tables::load(&mut tx.db, table, &rows).await;
+        tx.end(done).await
+    }
+
+    async fn status(&self) -> Result<Status, CatalogError> {
+        tables::status(&self.readers, self.shown.clone(), latest())
+            .await
+            .map_err(failed("measure tables"))
     }
 
     async fn close(&self) {

@@ -3,6 +3,7 @@
 mod history;
 mod record;
 mod rows;
+mod tables;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -18,16 +19,16 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, SourceId, TargetKey, UrlRow,
+    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
 };
 use crate::fault::{self, Point};
 use crate::target::{Sha256, State};
 
-static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
-    Migrations::new(vec![M::up(include_str!(
-        "../../../migrations/sqlite/0001_catalog.sql"
-    ))])
-});
+/// Each takes the schema one version further.
+const STEPS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_catalog.sql")];
+
+static MIGRATIONS: LazyLock<Migrations<'static>> =
+    LazyLock::new(|| Migrations::new(STEPS.map(M::up).into()));
 
 /// How long a statement waits for another process that writes, before it fails for a passing reason.
 const BUSY: Duration = Duration::from_secs(5);
@@ -492,6 +493,28 @@ impl Catalog for Sqlite {
 
     async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
         self.write("delete events", move |db| upkeep::delete_events(db, &ids))
+            .await
+    }
+
+    async fn rows(
+        &self,
+        table: &'static Table,
+        after: Option<Row>,
+        limit: u32,
+    ) -> Result<Vec<Row>, CatalogError> {
+        self.read("read a table", move |db| {
+            tables::rows(db, table, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn load(&self, table: &'static Table, rows: Vec<Row>) -> Result<(), CatalogError> {
+        self.write("fill a table", move |db| tables::load(db, table, &rows))
+            .await
+    }
+
+    async fn status(&self) -> Result<Status, CatalogError> {
+        self.read("measure tables", |db| tables::status(db, STEPS.len()))
             .await
     }
 
