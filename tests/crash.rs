@@ -506,8 +506,7 @@ fn kill_at_random(world: &World, kills: u64, mut numbers: Numbers) {
         seed(),
         self::kills()
     );
-    let mut cut = 0;
-    let mut starts = 0;
+    let (mut starts, mut cut, mut halfway) = (0, 0, 0);
     while cut < kills {
         starts += 1;
         assert!(
@@ -518,10 +517,13 @@ fn kill_at_random(world: &World, kills: u64, mut numbers: Numbers) {
         world.site.forget();
         let _ = std::fs::remove_file(world.sandbox.path("report.json"));
         let running = world.sandbox.start(world.args("list.csv"));
-        // Half of the instants are counted in requests, so that they fall among the batches; the others in time, so
-        // that they fall on the start and the end too. The delay waits for nothing: it is the random instant.
-        let requests = numbers.below(2) * numbers.below(u64::from(world.targets));
-        let delay = if requests > 0 { 4_000 } else { 300_000 };
+        // On the start, among the batches, or towards the end. The delay waits for nothing: it is the random instant.
+        let all = u64::from(world.targets);
+        let (requests, delay) = match numbers.below(4) {
+            0 => (0, 150_000),
+            1 => (all, 400_000),
+            _ => (1 + numbers.below(all), 4_000),
+        };
         let delay = Duration::from_micros(numbers.below(delay));
         world.site.wait_for(requests as usize);
         std::thread::sleep(delay);
@@ -532,6 +534,7 @@ fn kill_at_random(world: &World, kills: u64, mut numbers: Numbers) {
         );
         assert!([0, 137].contains(&run.code()), "{what}\n{run}");
         cut += u64::from(run.code() == 137);
+        halfway += u64::from(!world.sandbox.staged().is_empty());
         world.assert_in_order(When::Crashed, &what);
         if numbers.below(2) == 0 {
             world.restart(&what);
@@ -541,7 +544,7 @@ fn kill_at_random(world: &World, kills: u64, mut numbers: Numbers) {
         }
     }
     world.complete("at the end");
-    println!("{cut} of {starts} runs were cut off");
+    println!("{cut} of {starts} runs were cut off, {halfway} with files in the stage");
 }
 
 #[test]
