@@ -271,6 +271,11 @@ fn a_host_that_wants_a_longer_rest_than_anybody_waits_is_given_up() {
         for url in &urls[1..21] {
             assert_eq!(run.verdict(url), "skipped/host-down", "{value}");
         }
+        for url in &urls[..21] {
+            let detail = run.item(url)["detail"].as_str().unwrap();
+            assert!(detail.contains("`fetch.retry_after_max`"), "{detail}");
+            assert!(!detail.contains("host_down_after"), "{detail}");
+        }
         assert_eq!(run.count("stored"), 20);
         assert_eq!(origin.total(), 21);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Health, HostDown, Limits};
+use super::{Down, Health, HostDown, Limits};
 
 /// Answers in a row, for each allowed request at a time, after which a throttled lane is allowed one more.
 const GOOD_ROUNDS: usize = 8;
@@ -42,7 +42,8 @@ pub(super) struct Lane<T> {
     /// belong to its round, so that one blip does not count once for each request in flight.
     faults: u32,
     last_fault: Option<Instant>,
-    down_until: Option<Instant>,
+    /// Until when the host is given up, and why.
+    down: Option<(Instant, Down)>,
     /// What waits, by job; the jobs take turns.
     queue: VecDeque<(u64, VecDeque<T>)>,
     delayed: BinaryHeap<Delayed<T>>,
@@ -92,7 +93,7 @@ impl<T> Lane<T> {
             held_until: None,
             faults: 0,
             last_fault: None,
-            down_until: None,
+            down: None,
             queue: VecDeque::new(),
             delayed: BinaryHeap::new(),
             in_turns: false,
@@ -101,8 +102,8 @@ impl<T> Lane<T> {
     }
 
     pub(super) fn push(&mut self, job: u64, item: T, now: Instant) -> Result<(), HostDown<T>> {
-        if self.is_down(now) {
-            return Err(HostDown(item));
+        if let Some(down) = self.down(now) {
+            return Err(HostDown(item, down));
         }
         match self.queue.iter_mut().find(|(id, _)| *id == job) {
             Some((_, items)) => items.push_back(item),
@@ -118,15 +119,17 @@ impl<T> Lane<T> {
         at: Instant,
         now: Instant,
     ) -> Result<(), HostDown<T>> {
-        if self.is_down(now) {
-            return Err(HostDown(item));
+        if let Some(down) = self.down(now) {
+            return Err(HostDown(item, down));
         }
         self.delayed.push(Delayed { at, job, item });
         Ok(())
     }
 
-    pub(super) fn is_down(&self, now: Instant) -> bool {
-        self.down_until.is_some_and(|until| now < until)
+    /// Why the host is given up; `None`: it is not.
+    fn down(&self, now: Instant) -> Option<Down> {
+        self.down
+            .and_then(|(until, down)| (now < until).then_some(down))
     }
 
     /// Whether the lane may be forgotten: nothing waits or is under way, and the host is owed nothing, neither
@@ -143,7 +146,7 @@ impl<T> Lane<T> {
             && [
                 self.next_at,
                 self.held_until,
-                self.down_until,
+                self.down.map(|(until, _)| until),
                 throttled_until,
             ]
             .into_iter()
@@ -199,7 +202,12 @@ impl<T> Lane<T> {
         Some(item)
     }
 
-    pub(super) fn done(&mut self, started: Instant, health: Health, now: Instant) -> Vec<T> {
+    pub(super) fn done(
+        &mut self,
+        started: Instant,
+        health: Health,
+        now: Instant,
+    ) -> Vec<HostDown<T>> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let hold = |held: Option<Instant>, wait| {
             Some(held.map_or(now + wait, |until: Instant| until.max(now + wait)))
@@ -207,7 +215,7 @@ impl<T> Lane<T> {
         match health {
             Health::Good => {
                 self.faults = 0;
-                self.down_until = None;
+                self.down = None;
                 self.note_good();
             }
             Health::Throttled(wait) => {
@@ -227,13 +235,11 @@ impl<T> Lane<T> {
                     self.held_until = hold(self.held_until, wait);
                 }
                 if self.faults >= self.limits.down_after {
-                    self.down_until = Some(now + self.limits.down_for);
-                    return self.drain_all();
+                    return self.give_up(now + self.limits.down_for, Down::Faults);
                 }
             }
             Health::Closed(wait) => {
-                self.down_until = Some(now + wait);
-                return self.drain_all();
+                return self.give_up(now + wait, Down::Closed(wait));
             }
             Health::Unknown => {}
         }
@@ -268,10 +274,12 @@ impl<T> Lane<T> {
         items
     }
 
-    fn drain_all(&mut self) -> Vec<T> {
+    fn give_up(&mut self, until: Instant, down: Down) -> Vec<HostDown<T>> {
+        self.down = Some((until, down));
         let queued = self.queue.drain(..).flat_map(|(_, items)| items);
         queued
             .chain(self.delayed.drain().map(|delayed| delayed.item))
+            .map(|item| HostDown(item, down))
             .collect()
     }
 }

@@ -110,9 +110,18 @@ impl<T> Permit<T> {
     }
 }
 
-/// The host is given up: what was to be queued comes back.
+/// The host is given up: what was queued, or was to be, comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct HostDown<T>(pub T);
+pub struct HostDown<T>(pub T, pub Down);
+
+/// Why a host is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Down {
+    /// Rounds of connection faults, as [`Limits::down_after`] says.
+    Faults,
+    /// It asked to be left alone for so long.
+    Closed(Duration),
+}
 
 impl<T> Frontier<T> {
     /// An empty frontier. `limits` is asked once for each host that turns up.
@@ -224,7 +233,7 @@ impl<T> Frontier<T> {
 
     /// Frees a place in a lane. Returns what waited in the lane if this gave the host up.
     #[must_use = "what waited has to be answered"]
-    pub fn done(&self, started: &Started, health: Health) -> Vec<T> {
+    pub fn done(&self, started: &Started, health: Health) -> Vec<HostDown<T>> {
         let mut inner = self.lock();
         let now = Instant::now();
         let Some(lane) = inner.lanes.get_mut(&started.lane) else {

@@ -29,6 +29,7 @@ fn finish(frontier: &Frontier<u32>, permits: Vec<Permit<u32>>, health: Health) -
     permits
         .into_iter()
         .flat_map(|permit| frontier.done(&permit.split().1, health))
+        .map(|HostDown(item, _)| item)
         .collect()
 }
 
@@ -171,7 +172,7 @@ async fn a_host_that_keeps_failing_is_given_up_and_tried_again_later() {
         );
     }
     assert_eq!(refused.len(), 994);
-    assert_eq!(frontier.push("dead", 1, 7), Err(HostDown(7)));
+    assert_eq!(frontier.push("dead", 1, 7), Err(HostDown(7, Down::Faults)));
     tokio::time::advance(Duration::from_secs(61)).await;
     for n in 0..3 {
         frontier.push("dead", 1, n).unwrap();
@@ -260,7 +261,7 @@ async fn dead_hosts_are_forgotten_once_they_are_not_given_up_any_more() {
     });
     let dead = Health::Unreachable(Duration::from_secs(1));
     visit(&frontier, "dead", 3 * REMEMBERED, dead).await;
-    assert_eq!(frontier.push("dead0", 1, 7), Err(HostDown(7)));
+    assert_eq!(frontier.push("dead0", 1, 7), Err(HostDown(7, Down::Faults)));
     assert_eq!(remembered(&frontier), 3 * REMEMBERED);
     tokio::time::advance(Duration::from_secs(60)).await;
     visit(&frontier, "other", 2 * REMEMBERED, Health::Good).await;

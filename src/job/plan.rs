@@ -212,10 +212,9 @@ impl Planner {
                 continue;
             }
             let lane = lane_of(&ticket.target.url).into_owned();
-            if let Err(crate::frontier::HostDown(ticket)) =
-                self.shared.frontier.push(&lane, self.job.number, ticket)
-            {
-                self.shared.settle_host_down(ticket).await;
+            let pushed = self.shared.frontier.push(&lane, self.job.number, ticket);
+            if let Err(down) = pushed {
+                self.shared.settle_host_down(down).await;
             }
         }
         Ok(true)

@@ -17,7 +17,7 @@ use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
 use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
-use crate::frontier::{Frontier, Health, Started};
+use crate::frontier::{Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
 
 /// A target on its way from plan to keeper.
@@ -139,11 +139,14 @@ impl Shared {
         }
     }
 
-    pub(super) async fn settle_host_down(&self, ticket: Box<Ticket>) {
-        let detail = format!(
-            "`{}` was given up after repeated faults; `fetch.host_down_after` and `fetch.host_down_for` say when",
-            ticket.url().host_str().unwrap_or_default(),
-        );
+    pub(super) async fn settle_host_down(&self, HostDown(ticket, down): HostDown<Box<Ticket>>) {
+        let host = ticket.url().host_str().unwrap_or_default();
+        let detail = match down {
+            Down::Faults => format!(
+                "`{host}` was given up after repeated faults; `fetch.host_down_after` and `fetch.host_down_for` say when"
+            ),
+            Down::Closed(wait) => format!("`{host}` is given up: {}", wants_rest(wait)),
+        };
         self.settle(ticket.fail(Outcome::Skipped, Reason::HostDown, detail))
             .await;
     }
@@ -207,8 +210,8 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
         }
         Some(Ok(attempt)) => shared.conclude(ticket, attempt, health).await,
     }
-    for ticket in given_up {
-        shared.settle_host_down(ticket).await;
+    for down in given_up {
+        shared.settle_host_down(down).await;
     }
 }
 
@@ -299,25 +302,16 @@ impl Shared {
         let DownloadError::Fetch(error) = &failure.error else {
             return Health::Good;
         };
-        let wait = || {
-            error
-                .retry_after()
-                .unwrap_or_else(|| fetch::backoff(&self.fetch, attempts))
-        };
-        match failure.status {
-            Some(429) => self.throttled(wait()),
-            Some(503) if error.retry_after().is_some() => self.throttled(wait()),
-            _ if error.is_connect() => Health::Unreachable(fetch::backoff(&self.fetch, attempts)),
-            Some(_) => Health::Good,
-            None => Health::Unknown,
-        }
-    }
-
-    fn throttled(&self, wait: Duration) -> Health {
-        if wait > self.fetch.retry_after_max {
-            Health::Closed(wait)
-        } else {
-            Health::Throttled(wait)
+        let backoff = || fetch::backoff(&self.fetch, attempts);
+        match (failure.status, error.retry_after()) {
+            (Some(429 | 503), Some(wait)) if wait > self.fetch.retry_after_max => {
+                Health::Closed(wait)
+            }
+            (Some(429 | 503), Some(wait)) => Health::Throttled(wait),
+            (Some(429), None) => Health::Throttled(backoff()),
+            _ if error.is_connect() => Health::Unreachable(backoff()),
+            (Some(_), _) => Health::Good,
+            (None, _) => Health::Unknown,
         }
     }
 
@@ -426,15 +420,19 @@ impl Shared {
     ) {
         let job = ticket.job.clone();
         let lane = lane_of(ticket.url()).into_owned();
-        if let Err(crate::frontier::HostDown(ticket)) =
+        if let Err(HostDown(ticket, down)) =
             self.frontier.push_delayed(&lane, job.number, ticket, delay)
         {
-            match failed {
-                Some((outcome, reason, detail)) => {
-                    let detail = format!("{detail}; the host is given up");
+            match (failed, down) {
+                (Some((outcome, reason, mut detail)), down) => {
+                    detail.push_str("; the host is given up");
+                    if let Down::Closed(wait) = down {
+                        detail.push_str(": ");
+                        detail.push_str(&wants_rest(wait));
+                    }
                     self.settle(ticket.fail(outcome, reason, detail)).await;
                 }
-                None => self.settle_host_down(ticket).await,
+                (None, down) => self.settle_host_down(HostDown(ticket, down)).await,
             }
         }
         // A job that was stopped in between has been drained already.
@@ -442,6 +440,14 @@ impl Shared {
             self.skip_all(self.frontier.drain(job.number)).await;
         }
     }
+}
+
+/// Why a host is not waited for that asked for a rest of `wait`.
+fn wants_rest(wait: Duration) -> String {
+    format!(
+        "it asks to be left alone for {} (`Retry-After`), longer than `fetch.retry_after_max` lets wait",
+        humantime::format_duration(Duration::from_secs(wait.as_secs()))
+    )
 }
 
 /// The lane of a URL: its host, and its port where that is not the scheme's own.

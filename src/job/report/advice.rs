@@ -83,7 +83,9 @@ pub fn hint(reason: Reason, status: Option<u16>, host: Option<&str>) -> Cow<'sta
         Reason::Robots => {
             "ask the site's owner; `--set fetch.robots=false` does not look at the wish"
         }
-        Reason::HostDown => "run it again when the host is back; see also `fetch.host_down_after`",
+        Reason::HostDown => {
+            "run it again when the host is back; the detail names the setting that gave it up"
+        }
         Reason::GroupStopped => "cure the first error of the group, then run it again",
         Reason::Cancelled => "run it again: what is there is not fetched twice",
         Reason::Deadline => "run it again for the rest, or raise `--deadline`",
