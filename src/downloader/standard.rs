@@ -79,7 +79,12 @@ pub enum Answer {
     /// 304: what is known is still so.
     NotModified(Meta),
     /// Ask there instead.
-    Redirect(Url),
+    Redirect {
+        /// Where.
+        to: Url,
+        /// The status that says so.
+        status: u16,
+    },
 }
 
 /// An acceptable file that has arrived.
@@ -232,7 +237,7 @@ pub async fn download<D: Downloader + ?Sized>(
     };
     if let Some(location) = response.redirect() {
         return location
-            .map(Answer::Redirect)
+            .map(|to| Answer::Redirect { to, status })
             .map_err(|error| fail(error.into()));
     }
     if status == 304 {

@@ -40,7 +40,7 @@ pub(super) struct Limits {
 }
 
 /// Largest window of zstd in HTTP as a power of two, RFC 9659: bounds a decoder's memory to 8 MiB.
-const ZSTD_WINDOW_LOG: u32 = 23;
+pub(super) const ZSTD_WINDOW_LOG: u32 = 23;
 
 type Reader = Pin<Box<dyn AsyncRead + Send + Sync>>;
 
@@ -139,6 +139,7 @@ fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Cause> {
 pub(super) struct Body {
     stream: Bytestream,
     watch: Watch,
+    status: u16,
     max_bytes: u64,
     /// Bytes so far, with the part that a resumed body began with.
     got: u64,
@@ -156,6 +157,7 @@ impl Body {
         expected: Option<u64>,
     ) -> Result<Self, Cause> {
         Ok(Self {
+            status: head.response.status().as_u16(),
             stream: Bytestream::new(head.response, headers)?,
             watch: Watch::new(head.sleep, limits),
             max_bytes: limits.max_bytes,
@@ -167,6 +169,7 @@ impl Body {
     /// The body of an answer that has none to read.
     pub(super) fn none(head: Head, limits: Limits) -> Self {
         Self {
+            status: head.response.status().as_u16(),
             stream: Bytestream::Ended,
             watch: Watch::new(head.sleep, limits),
             max_bytes: 0,
@@ -230,6 +233,8 @@ impl Body {
         if self.got > self.max_bytes {
             return Err(FetchError::TooLarge {
                 url: url.into(),
+                status: self.status,
+                announced: None,
                 limit: self.max_bytes,
             });
         }

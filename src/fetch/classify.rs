@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::body::ZSTD_WINDOW_LOG;
 use super::error::{Cause, FetchError, Phase};
 use super::guard::Denied;
 use super::proxy::Proxy;
 use super::resolver::Unresolved;
+use super::wire::MAX_HEADERS;
 
 /// The errors below `error`, itself included, from the outside in.
 ///
@@ -88,8 +90,21 @@ pub(super) fn head(
     let source = cause(error);
     let url = url.into();
     if let Some(hyper) = find::<hyper::Error>(error) {
-        if hyper.is_parse() || hyper.is_parse_too_large() {
-            return FetchError::BadResponse { url, source };
+        if hyper.is_parse_too_large() {
+            return FetchError::BadResponse {
+                url,
+                status: None,
+                source: Cause(format!(
+                    "more than {MAX_HEADERS} headers, or 400 KiB of them; no more can be read"
+                )),
+            };
+        }
+        if hyper.is_parse() {
+            return FetchError::BadResponse {
+                url,
+                status: None,
+                source,
+            };
         }
         if hyper.is_timeout() {
             return FetchError::Reset { url, source };
@@ -99,7 +114,11 @@ pub(super) fn head(
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
             if find::<rustls::Error>(error).is_none() =>
         {
-            FetchError::BadResponse { url, source }
+            FetchError::BadResponse {
+                url,
+                status: None,
+                source,
+            }
         }
         _ => FetchError::Reset { url, source },
     }
@@ -173,6 +192,7 @@ pub(super) fn body(
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) if !is_tls_fault => {
             FetchError::BadResponse {
                 url,
+                status: None,
                 source: cause(error),
             }
         }
@@ -195,8 +215,17 @@ pub(super) fn decode(error: &io::Error, url: &Url, got: u64) -> FetchError {
             expected: None,
         };
     }
+    let cause = match root(error) {
+        // zstd's name for `ZSTD_error_frameParameter_windowTooLarge`.
+        text if text == "Frame requires too much memory for decoding" => format!(
+            "content encoding: its zstd window is larger than the {} MiB that RFC 9659 allows",
+            1 << (ZSTD_WINDOW_LOG - 20)
+        ),
+        text => format!("content encoding: {text}"),
+    };
     FetchError::BadResponse {
         url: url.into(),
-        source: Cause(format!("content encoding: {}", root(error))),
+        status: None,
+        source: Cause(cause),
     }
 }

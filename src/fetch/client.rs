@@ -177,7 +177,7 @@ impl Client {
             match response.redirect() {
                 Some(next) => {
                     let next = next?;
-                    trail.follow(&url, &next)?;
+                    trail.follow(&url, response.status, &next)?;
                     url = next;
                 }
                 None if response.has_body() => return Ok(response),

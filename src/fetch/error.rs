@@ -116,6 +116,8 @@ pub enum FetchError {
     BadResponse {
         /// The URL.
         url: SafeUrl,
+        /// Its status, where the head could be read and does not fit.
+        status: Option<u16>,
         /// What is wrong with it.
         source: Cause,
     },
@@ -142,6 +144,8 @@ pub enum FetchError {
     Redirects {
         /// The URL that redirects.
         url: SafeUrl,
+        /// The status by which it does.
+        status: u16,
         /// What is wrong with it.
         problem: RedirectProblem,
     },
@@ -157,11 +161,19 @@ pub enum FetchError {
     },
     /// The body is larger than allowed.
     #[error(
-        "`{url}` passed {limit} bytes; raise `fetch.max_bytes` (or the host's or the kind's `max_bytes`) to accept it"
+        "`{url}` {}; raise `fetch.max_bytes` (or the host's or the kind's `max_bytes`) to accept it",
+        announced.map_or_else(
+            || format!("sent more than {limit} bytes"),
+            |length| format!("announces {length} bytes, more than {limit}"),
+        )
     )]
     TooLarge {
         /// The URL.
         url: SafeUrl,
+        /// The status.
+        status: u16,
+        /// Its length as the head has it; `None`: the body came to pass the limit.
+        announced: Option<u64>,
         /// The limit.
         limit: u64,
     },
@@ -247,10 +259,14 @@ impl FetchError {
         )
     }
 
-    /// The status of the answer, where it is the problem.
+    /// The status of the answer, where it or its head is the problem.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Status { status, .. } | Self::NotResumed { status, .. } => Some(*status),
+            Self::Status { status, .. }
+            | Self::NotResumed { status, .. }
+            | Self::Redirects { status, .. }
+            | Self::TooLarge { status, .. } => Some(*status),
+            Self::BadResponse { status, .. } => *status,
             Self::NoRules { source, .. } => source.status(),
             _ => None,
         }

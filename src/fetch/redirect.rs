@@ -15,10 +15,11 @@ pub(super) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where an answer from `url` with `headers` leads to.
-pub(super) fn location(url: &Url, headers: &HeaderMap) -> Result<Url, FetchError> {
+/// Where an answer from `url` with `status` and `headers` leads to.
+pub(super) fn location(url: &Url, status: u16, headers: &HeaderMap) -> Result<Url, FetchError> {
     let bad = |problem| FetchError::Redirects {
         url: url.into(),
+        status,
         problem,
     };
     let value = headers
@@ -58,15 +59,16 @@ impl Trail {
         }
     }
 
-    /// Goes from `from` to `to`.
+    /// Goes from `from` to `to`, as an answer with `status` asks.
     ///
     /// # Errors
     ///
     /// When that is one redirect too many, or `to` was asked before. An origin that sets a cookie and
     /// redirects to the same URL ends here as well: there are no cookies.
-    pub fn follow(&mut self, from: &Url, to: &Url) -> Result<(), FetchError> {
+    pub fn follow(&mut self, from: &Url, status: u16, to: &Url) -> Result<(), FetchError> {
         let bad = |problem| FetchError::Redirects {
             url: from.into(),
+            status,
             problem,
         };
         if self.seen.len() as u64 >= u64::from(self.limit) {
@@ -87,7 +89,7 @@ mod tests {
     fn to(base: &str, value: &[u8]) -> Result<String, FetchError> {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, http::HeaderValue::from_bytes(value).unwrap());
-        location(&Url::parse(base).unwrap(), &headers).map(String::from)
+        location(&Url::parse(base).unwrap(), 302, &headers).map(String::from)
     }
 
     #[test]
@@ -134,7 +136,7 @@ mod tests {
                 "{value}"
             );
         }
-        let none = location(&Url::parse(base).unwrap(), &HeaderMap::new());
+        let none = location(&Url::parse(base).unwrap(), 302, &HeaderMap::new());
         assert!(matches!(
             none,
             Err(FetchError::Redirects {
@@ -148,9 +150,9 @@ mod tests {
     fn a_trail_ends_at_its_limit_and_at_a_circle() {
         let url = |n: u32| Url::parse(&format!("http://a.example/{n}")).unwrap();
         let mut trail = Trail::new(2);
-        trail.follow(&url(0), &url(1)).unwrap();
-        trail.follow(&url(1), &url(2)).unwrap();
-        let third = trail.follow(&url(2), &url(3)).unwrap_err();
+        trail.follow(&url(0), 302, &url(1)).unwrap();
+        trail.follow(&url(1), 302, &url(2)).unwrap();
+        let third = trail.follow(&url(2), 302, &url(3)).unwrap_err();
         assert!(matches!(
             third,
             FetchError::Redirects {
@@ -160,8 +162,8 @@ mod tests {
         ));
 
         let mut trail = Trail::new(9);
-        trail.follow(&url(0), &url(1)).unwrap();
-        let back = trail.follow(&url(1), &url(0)).unwrap_err();
+        trail.follow(&url(0), 302, &url(1)).unwrap();
+        let back = trail.follow(&url(1), 302, &url(0)).unwrap_err();
         assert!(matches!(
             back,
             FetchError::Redirects {
@@ -169,7 +171,7 @@ mod tests {
                 ..
             }
         ));
-        let itself = Trail::new(9).follow(&url(7), &url(7)).unwrap_err();
+        let itself = Trail::new(9).follow(&url(7), 302, &url(7)).unwrap_err();
         assert!(matches!(
             itself,
             FetchError::Redirects {
@@ -177,6 +179,6 @@ mod tests {
                 ..
             }
         ));
-        assert!(Trail::new(0).follow(&url(0), &url(1)).is_err());
+        assert!(Trail::new(0).follow(&url(0), 302, &url(1)).is_err());
     }
 }

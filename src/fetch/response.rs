@@ -46,6 +46,7 @@ impl Response {
         max_header_bytes: u64,
     ) -> Result<Self, FetchError> {
         let url = request.url;
+        let status = head.response.status().as_u16();
         let headers = std::mem::take(head.response.headers_mut());
         let header_bytes: usize = headers
             .iter()
@@ -54,10 +55,10 @@ impl Response {
         if header_bytes as u64 > max_header_bytes {
             return Err(bad(
                 url,
+                status,
                 format!("{header_bytes} bytes of headers; `fetch.max_header_bytes` sets the limit"),
             ));
         }
-        let status = head.response.status().as_u16();
         let has_body = matches!(status, 200 | 203 | 206);
         let is_encoded = has_body && body::is_encoded(&headers);
         let content_length = head
@@ -77,6 +78,8 @@ impl Response {
         if expected.is_some_and(|length| length > limits.max_bytes) {
             return Err(FetchError::TooLarge {
                 url: url.into(),
+                status,
+                announced: expected,
                 limit: limits.max_bytes,
             });
         }
@@ -84,6 +87,7 @@ impl Response {
             Body::new(head, &headers, limits, resumed_at, expected).map_err(|source| {
                 FetchError::BadResponse {
                     url: url.into(),
+                    status: Some(status),
                     source,
                 }
             })?
@@ -164,7 +168,8 @@ impl Response {
     ///
     /// [`Trail`](super::Trail) counts them and finds circles.
     pub fn redirect(&self) -> Option<Result<Url, FetchError>> {
-        redirect::is_redirect(self.status).then(|| redirect::location(&self.url, &self.headers))
+        redirect::is_redirect(self.status)
+            .then(|| redirect::location(&self.url, self.status, &self.headers))
     }
 
     /// How long the origin asks to wait before the next request.
@@ -219,9 +224,10 @@ impl Response {
     }
 }
 
-fn bad(url: &Url, why: impl Into<String>) -> FetchError {
+fn bad(url: &Url, status: u16, why: impl Into<String>) -> FetchError {
     FetchError::BadResponse {
         url: url.into(),
+        status: Some(status),
         source: Cause(why.into()),
     }
 }
@@ -234,7 +240,11 @@ fn place(
 ) -> Result<Option<ContentRange>, FetchError> {
     let url = request.url;
     match (status, request.resume) {
-        (206, None) => Err(bad(url, "a part of the body that was not asked for")),
+        (206, None) => Err(bad(
+            url,
+            status,
+            "a part of the body that was not asked for",
+        )),
         (206, Some(resume)) => headers
             .get(CONTENT_RANGE)
             .and_then(ContentRange::parse)
@@ -254,7 +264,7 @@ fn place(
         (304, resume)
             if resume.is_some() || request.validators.is_none_or(Validators::is_empty) =>
         {
-            Err(bad(url, "304 to a request without a condition"))
+            Err(bad(url, status, "304 to a request without a condition"))
         }
         _ => Ok(None),
     }

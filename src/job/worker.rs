@@ -268,15 +268,15 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         robots,
     };
     let downloader = ticket.job.downloader.clone();
-    let location = match downloader.download(&shared.cx, ask).await {
-        Ok(Answer::Redirect(location)) => location,
+    let (location, status) = match downloader.download(&shared.cx, ask).await {
+        Ok(Answer::Redirect { to, status }) => (to, status),
         Ok(answer) => return Attempt::Answer(answer),
         Err(failure) => return Attempt::Failed(failure),
     };
     let redirects = shared.settings_of(&ticket.target.url).redirects();
     let trail = ticket.trail.get_or_insert_with(|| Trail::new(redirects));
     let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
-    if let Err(error) = trail.follow(from, &location) {
+    if let Err(error) = trail.follow(from, status, &location) {
         return Attempt::Failed(no_answer(error));
     }
     ticket.moved_to = Some(location);
