@@ -23,6 +23,16 @@ enum Expected {
 
 use Expected::{Bad, Either, Stored};
 
+/// What becomes of a target only by an answer, so that its status is there.
+const TOLD: &[&str] = &[
+    "stored",
+    "failed/status",
+    "failed/redirects",
+    "failed/unsupported-scheme",
+    "rejected/too-large",
+    "rejected/empty",
+];
+
 /// Replies by name, and what each has to come to. All are asked in one run.
 #[derive(Default)]
 struct Table(Vec<(String, Vec<Reply>, Expected)>);
@@ -70,6 +80,9 @@ impl Table {
                 Bad(bad, n) => verdict == *bad && attempts == Some((*n).into()),
                 Either(all) => all.contains(&verdict.as_str()),
             };
+            if item["status"].is_null() && TOLD.contains(&verdict.as_str()) {
+                wrong.push(format!("{path}: {verdict} without a status"));
+            }
             if !is_right {
                 let expected = match expected {
                     Stored(n) => format!("stored, attempts {n}"),
@@ -175,6 +188,7 @@ fn every_status_has_its_outcome() {
         let item = run.item(origin.url(&path));
         let asked = origin.hits(&path) as u64;
         assert_eq!(item["attempts"].as_u64(), Some(asked), "{path}");
+        assert!(!item["status"].is_null(), "{path}");
         if let (Some("status"), Ok(status)) = (item["reason"].as_str(), path[1..].parse::<u64>()) {
             assert_eq!(item["status"].as_u64(), Some(status), "{path}");
             assert!(item["detail"].as_str().unwrap().contains(&path[1..]));

@@ -245,14 +245,42 @@ async fn headers_beyond_their_limit_are_a_bad_response() {
         "max_header_bytes = 4096",
     )
     .await;
-    assert_eq!(error.reason(), Reason::BadResponse);
+    assert_eq!(
+        (error.reason(), error.status()),
+        (Reason::BadResponse, Some(200))
+    );
+    let many = |count| {
+        (0..count).fold(Reply::ok("a"), |reply, n| {
+            reply.header(&format!("X-{n}"), "1")
+        })
+    };
+    assert!(outcome(many(1_000), "").await.is_ok());
     // More than hyper reads at all.
     let endless = Reply::raw(["HTTP/1.1 200 OK\r\nX-Long: ", &"x".repeat(2_000_000)].concat());
-    assert_eq!(failure(endless, "").await.reason(), Reason::BadResponse);
-    let many = (0..500).fold(Reply::ok("a"), |reply, n| {
-        reply.header(&format!("X-{n}"), "1")
-    });
-    assert_eq!(failure(many, "").await.reason(), Reason::BadResponse);
+    for reply in [endless, many(2_000)] {
+        let error = failure(reply, "").await;
+        assert_eq!(error.reason(), Reason::BadResponse);
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            cause.contains("1024 headers") && cause.contains("400 KiB"),
+            "{cause}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_zstd_window_beyond_what_is_allowed_is_said_to_be_too_large() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(24).unwrap();
+    encoder.write_all(&body(100_000)).unwrap();
+    let reply = Reply::ok(encoder.finish().unwrap()).header("Content-Encoding", "zstd");
+    let error = failure(reply, "").await;
+    assert_eq!(error.reason(), Reason::BadResponse);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        cause.contains("window") && cause.contains("8 MiB"),
+        "{cause}"
+    );
 }
 
 #[tokio::test]
@@ -320,15 +348,15 @@ async fn a_body_is_too_large_as_soon_as_that_is_known() {
         }
     }
     let url = origin.url("/length");
-    assert!(too_large(
-        client.send(limited(&url)).await.unwrap_err(),
-        100_000
-    ));
+    let error = client.send(limited(&url)).await.unwrap_err();
+    assert!(error.to_string().contains("announces 1099511627776 bytes"));
+    assert!(too_large(error, 100_000));
     for path in ["/endless", "/bomb"] {
         let url = origin.url(path);
         let response = client.send(limited(&url)).await.unwrap();
         let error = read(response).await.unwrap_err();
         assert!(!error.is_retriable() && error.reason() == Reason::TooLarge);
+        assert!(error.to_string().contains("sent more than 100000 bytes"));
         assert!(too_large(error, 100_000), "{path}");
     }
     let url = origin.url("/exact");

@@ -33,6 +33,9 @@ use super::settings::{ProxySetting, Settings};
 /// hang up avoids sending a request into a closing connection.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
+/// Lines of a response's header that are read over HTTP/1; `fetch.max_header_bytes` is what usually limits them.
+pub(super) const MAX_HEADERS: usize = 1024;
+
 /// A URL that the guard let through, without credentials.
 pub(super) struct Admitted {
     url: Url,
@@ -258,6 +261,7 @@ fn build(
             // character, costs its header and not the file.
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
+            .http1_max_headers(MAX_HEADERS)
             .http2_max_header_list_size(
                 settings
                     .max_header_bytes
