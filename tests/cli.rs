@@ -1117,6 +1117,49 @@ fn reports_that_cannot_be_written_are_found_before_anything_is_fetched() {
 }
 
 #[test]
+fn a_report_that_is_a_source_is_wrong_usage_and_touches_nothing() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
+    let list = site.list(["/1"]);
+    let path = sandbox.write("list.jsonl", format!("{:?}\n", list.trim()));
+    std::fs::hard_link(&path, sandbox.path("hard.jsonl")).unwrap();
+    std::os::unix::fs::symlink(&path, sandbox.path("soft.jsonl")).unwrap();
+    let before = snapshot(&sandbox);
+    let url = site.url("/2");
+    for report in ["list.jsonl", "./list.jsonl", "hard.jsonl", "soft.jsonl"] {
+        for more in [&[][..], &["--dry-run"]] {
+            let args = [&["-u", &url, "--report", report], more].concat();
+            sandbox
+                .fetch(&[&["list.jsonl"], &args[..]].concat())
+                .expect(2)
+                .says(&["--report", report]);
+        }
+    }
+    let shell = format!(
+        "exec '{}' fetch - --report list.jsonl < list.jsonl",
+        env!("CARGO_BIN_EXE_gannet")
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &shell]).current_dir(sandbox.path(""));
+    sandbox::start(command, None).end().expect(2);
+    assert_eq!(snapshot(&sandbox), before);
+    assert_eq!(site.total(), 0);
+}
+
+#[test]
+fn a_report_may_lie_in_a_store_that_is_not_there_yet() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
+    sandbox.write("list.txt", site.list(["/1"]));
+    let reports = ["--report", "out/r.json", "--report", "out/reports/r.html"];
+    let dry = [&["list.txt", "--dry-run"], &reports[..]].concat();
+    sandbox.fetch(&dry).expect(0);
+    sandbox
+        .fetch(&[&["list.txt"], &reports[..]].concat())
+        .expect(0);
+    assert_eq!(sandbox.json("out/r.json")["counts"]["stored"], 1);
+    assert!(sandbox.path("out/reports/r.html").exists());
+}
+
+#[test]
 fn the_demo_ends_as_expected_without_network() {
     let sandbox = Sandbox::new();
     let run = sandbox

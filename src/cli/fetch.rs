@@ -1,6 +1,7 @@
 //! `gannet fetch`: one pass over a list.
 
 use std::io::{BufWriter, Stdout, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::{Fetch, Global};
@@ -12,22 +13,27 @@ use crate::fetch::Client;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, rehearse};
-use crate::source::{ChainSource, InlineSource, Source, parse_source};
+use crate::source::{ChainSource, InlineSource, Place, Source, SourceSpec, parse_source};
 
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let flags = args.settings().map_err(Usage)?;
     let loaded = load(global, flags)?;
     let config = loaded.config;
     let registry = downloader::builtin(&config.image);
-    check(args, &config, &registry)?;
+    let sources = args
+        .sources
+        .iter()
+        .map(|text| parse_source(text, args.list_format))
+        .collect::<Result<Vec<_>, _>>()?;
+    check(args, &config, &registry, &sources)?;
     let progress = Progress::new(args.progress);
     let _log = start_log(global, &config, progress.multi())?;
     if args.dry_run {
-        return dry_run(args, &config).await;
+        return dry_run(args, &config, sources).await;
     }
     let signals = Signals::listen()?;
     let engine = Engine::start(config.setup(), registry).await?;
-    let spec = spec(args, &config, engine.client())?;
+    let spec = spec(args, &config, sources, engine.client());
     let reports = Reports::create(&args.report, &config.storage.root)?;
     let mut watch = Watch::new(reports, progress);
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
@@ -70,7 +76,12 @@ pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option
 }
 
 /// What clap cannot see of the command line, before anything is touched.
-fn check(args: &Fetch, config: &Config, registry: &Registry) -> anyhow::Result<()> {
+fn check(
+    args: &Fetch,
+    config: &Config,
+    registry: &Registry,
+    sources: &[SourceSpec],
+) -> anyhow::Result<()> {
     if let Err(error) = registry.find(&config.job.kind) {
         let Some(kind) = &args.kind else {
             return Err(error.into());
@@ -79,30 +90,40 @@ fn check(args: &Fetch, config: &Config, registry: &Registry) -> anyhow::Result<(
             .map_or_else(String::new, |kind| format!("; did you mean `{kind}`?"));
         return Err(Usage(format!("`--kind`: {error}{meant}")).into());
     }
-    Reports::check(&args.report).map_err(|error| match error {
+    let files: Vec<PathBuf> = sources.iter().filter_map(file).collect();
+    Reports::check(&args.report, &config.storage.root, &files).map_err(|error| match error {
         error if error.is_usage() => Usage(format!("`--report`: {error}")).into(),
         error => error.into(),
     })
 }
 
-/// All that was named, as one source: the lists first, then the URLs themselves.
-fn sources(args: &Fetch, client: &Arc<Client>) -> anyhow::Result<Arc<dyn Source>> {
-    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
-    for text in &args.sources {
-        sources.push(parse_source(text, args.list_format)?.into_source(client.clone()));
+/// The file that holds a list; `None` where it is on the web.
+fn file(source: &SourceSpec) -> Option<PathBuf> {
+    match &source.place {
+        Place::Stdin => Some("/dev/stdin".into()),
+        Place::Path(path) => Some(path.clone()),
+        Place::Url(_) => None,
     }
+}
+
+/// All that was named, as one source: the lists first, then the URLs themselves.
+fn source(args: &Fetch, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Arc<dyn Source> {
+    let mut sources: Vec<Arc<dyn Source>> = lists
+        .into_iter()
+        .map(|list| list.into_source(client.clone()))
+        .collect();
     if !args.url.is_empty() {
         sources.push(Arc::new(InlineSource::new(args.url.iter().cloned())));
     }
-    Ok(match <[_; 1]>::try_from(sources) {
+    match <[_; 1]>::try_from(sources) {
         Ok([source]) => source,
         Err(sources) => Arc::new(ChainSource::new(sources)),
-    })
+    }
 }
 
-fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<Spec> {
-    Ok(Spec {
-        source: sources(args, client)?,
+fn spec(args: &Fetch, config: &Config, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Spec {
+    Spec {
+        source: source(args, lists, client),
         kind: config.job.kind.clone(),
         album: config.job.album.clone(),
         count: args.count,
@@ -112,12 +133,12 @@ fn spec(args: &Fetch, config: &Config, client: &Arc<Client>) -> anyhow::Result<S
         on_change: config.job.on_change,
         deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
         max_failures: config.job.max_failures,
-    })
+    }
 }
 
-async fn dry_run(args: &Fetch, config: &Config) -> anyhow::Result<u8> {
+async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyhow::Result<u8> {
     let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
-    let spec = spec(args, config, &client)?;
+    let spec = spec(args, config, lists, &client);
     let mut told = Told {
         reports: Reports::create(&args.report, &config.storage.root)?,
         out: (!args.json).then(|| BufWriter::new(std::io::stdout())),

@@ -19,7 +19,7 @@ mod slot;
 mod way;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ use super::item::{Item, Summary};
 use crate::target::AlbumName;
 
 use slot::Slot;
-use way::{real_path, way};
+use way::{is_same, is_within, way};
 
 pub use html::Html;
 pub use json::Json;
@@ -120,6 +120,15 @@ pub enum ReportError {
         /// The report.
         path: PathBuf,
     },
+    /// The report would overwrite what is to be read.
+    #[error(
+        "report `{}` would overwrite the list that is to be read; name another file",
+        path.display()
+    )]
+    IsSource {
+        /// The report.
+        path: PathBuf,
+    },
     /// The file cannot be created.
     #[error("report `{}` cannot be created", path.display())]
     Create {
@@ -141,7 +150,10 @@ pub enum ReportError {
 impl ReportError {
     /// Whether the paths as such are at fault, whatever the file system holds.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::UnknownEnding { .. } | Self::Twice { .. })
+        matches!(
+            self,
+            Self::UnknownEnding { .. } | Self::Twice { .. } | Self::IsSource { .. }
+        )
     }
 }
 
@@ -153,54 +165,63 @@ impl ReportError {
 pub struct Reports(Vec<(PathBuf, Box<dyn Report>)>);
 
 impl Reports {
-    /// Says what is wrong with `paths`, and touches nothing.
+    /// Says what is wrong with `paths`, and touches nothing. `root` is the store's; `sources` are the files that
+    /// the job reads.
     ///
     /// # Errors
     ///
-    /// When an ending is unknown, a parent folder is missing, or a path comes twice.
-    pub fn check(paths: &[PathBuf]) -> Result<(), ReportError> {
+    /// When an ending is unknown, a parent folder is missing outside `root`, a path comes twice, or is a source.
+    pub fn check(paths: &[PathBuf], root: &Path, sources: &[PathBuf]) -> Result<(), ReportError> {
         for (n, path) in paths.iter().enumerate() {
             if form(path).is_none() {
                 return Err(ReportError::UnknownEnding { path: path.clone() });
             }
             let folder = folder_of(path);
-            if !folder.is_dir() {
+            if !folder.is_dir() && !is_within(folder, root) {
                 return Err(ReportError::NoFolder {
                     path: path.clone(),
                     folder: folder.to_owned(),
                 });
             }
-            if paths[..n]
-                .iter()
-                .any(|earlier| real_path(earlier) == real_path(path))
-            {
+            if paths[..n].iter().any(|earlier| is_same(earlier, path)) {
                 return Err(ReportError::Twice { path: path.clone() });
+            }
+            if sources.iter().any(|source| is_same(source, path)) {
+                return Err(ReportError::IsSource { path: path.clone() });
             }
         }
         Ok(())
     }
 
-    /// Creates the file of each path, in place of what is there. `root` is the folder to which the
-    /// items' paths are relative; it need not exist yet.
+    /// Creates the file of each path, in place of what is there, and its folder where that lies in `root`, the
+    /// folder to which the items' paths are relative. It need not exist yet.
     ///
     /// # Errors
     ///
     /// As [`check`](Self::check), and then nothing is created or emptied; or when a file cannot be created.
     pub fn create(paths: &[PathBuf], root: &Path) -> Result<Self, ReportError> {
-        Self::check(paths)?;
+        Self::check(paths, root, &[])?;
         let mut reports = Vec::with_capacity(paths.len());
         for path in paths {
             let Some(form) = form(path) else { continue };
-            let file = File::create(path).map_err(|source| ReportError::Create {
-                path: path.clone(),
-                source,
-            })?;
+            let folder = folder_of(path);
+            let made = if folder.is_dir() {
+                Ok(())
+            } else {
+                fs::create_dir_all(folder)
+            };
+            let file =
+                made.and_then(|()| File::create(path))
+                    .map_err(|source| ReportError::Create {
+                        path: path.clone(),
+                        source,
+                    })?;
             let out = BufWriter::new(file);
             let report: Box<dyn Report> = match form {
                 Form::Json => Box::new(Json::new(out)),
                 Form::Jsonl => Box::new(Jsonl::new(out)),
                 Form::Junit => Box::new(Junit::new(out)),
-                Form::Html => Box::new(Html::new(out, &way(folder_of(path), root))),
+                Form::Html => Box::new(Html::new(out, &way(folder, root))),
             };
             reports.push((path.clone(), report));
         }
