@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 use url::Url;
 
@@ -440,7 +441,7 @@ impl AlbumName {
     /// Longest name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// Takes `name` as it is.
+    /// Takes `name`, in Unicode's normalisation form C, so that what looks the same is the same folder.
     ///
     /// # Errors
     ///
@@ -454,6 +455,7 @@ impl AlbumName {
                 why,
             })
         };
+        let name: String = name.nfc().collect();
         if name.is_empty() {
             return bad("it is empty");
         }
@@ -632,6 +634,16 @@ mod tests {
         assert_eq!(text.to_uppercase().parse(), Ok(digest));
         assert!("e3".parse::<Sha256>().is_err());
         assert!("g".repeat(64).parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn an_album_is_the_same_however_its_letters_are_composed() {
+        let (composed, apart) = (
+            AlbumName::new("caf\u{e9}/\u{1e69}"),
+            AlbumName::new("cafe\u{301}/s\u{323}\u{307}"),
+        );
+        assert_eq!(composed, apart);
+        assert_eq!(apart.unwrap().as_str(), "caf\u{e9}/\u{1e69}");
     }
 
     #[test]
