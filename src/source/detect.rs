@@ -1,5 +1,7 @@
 //! Which format a list has, and whether it is a list at all.
 
+use url::Url;
+
 use crate::source::ListFormat;
 use crate::source::address::has_prefix;
 use crate::source::error::Stop;
@@ -20,27 +22,39 @@ pub(super) struct Hints {
     pub(super) name: Option<String>,
     /// `Content-Type`, parameters and all.
     pub(super) media_type: Option<String>,
+    /// Where it came from in the end: what it names may be relative to that.
+    pub(super) base: Option<Url>,
 }
 
 impl Hints {
-    /// What the name's ending and the media type claim.
+    /// What the name's ending, or else the media type, claims.
     ///
-    /// Endings and types that all kinds of text go by (`.txt`, `.xml`, `text/plain`) claim nothing.
+    /// `.txt` says text, which the first bytes tell apart; `.xml` and endings such as `.php` say nothing, like
+    /// `text/plain`.
     fn claimed(&self) -> Option<ListFormat> {
-        self.name
+        let ending = self.name.as_deref().and_then(ending);
+        if ending.as_deref() == Some("txt") {
+            return None;
+        }
+        ending
             .as_deref()
             .and_then(by_ending)
             .or_else(|| self.media_type.as_deref().and_then(by_media_type))
     }
 }
 
-fn by_ending(name: &str) -> Option<ListFormat> {
+/// The ending of a name in lower case, without that of its compression.
+fn ending(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
     let name = [".gz", ".gzip", ".zst", ".zstd"]
         .iter()
         .find_map(|packed| name.strip_suffix(packed))
         .unwrap_or(&name);
-    match name.rsplit_once('.')?.1 {
+    Some(name.rsplit_once('.')?.1.to_owned())
+}
+
+fn by_ending(ending: &str) -> Option<ListFormat> {
+    match ending {
         "csv" => Some(ListFormat::Csv),
         "tsv" | "tab" => Some(ListFormat::Tsv),
         "jsonl" | "ndjson" | "json" => Some(ListFormat::Jsonl),
@@ -164,7 +178,12 @@ fn markup(text: &[u8]) -> Markup {
                 if rest.len() >= 14 && rest[2..14].eq_ignore_ascii_case(b"doctype html") {
                     return Markup::Html;
                 }
-                b">"
+                xml = true;
+                match after_doctype(rest) {
+                    Some(after) => rest = after,
+                    None => return Markup::Unclear,
+                }
+                continue;
             }
             _ => break,
         };
@@ -191,6 +210,32 @@ fn markup(text: &[u8]) -> Markup {
         };
     }
     root(&name, xml)
+}
+
+/// What follows a document type declaration, whose internal subset (XML 1.0, section 2.8) may hold `>`; `None` where
+/// it does not end.
+fn after_doctype(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = &text[2..];
+    let mut is_subset = false;
+    loop {
+        let at = rest.iter().position(|byte| b"\"'<>[]".contains(byte))?;
+        let found = &rest[at..];
+        let end: &[u8] = match found {
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            [b'<', b'?', ..] => b"?>",
+            [b'"', ..] => b"\"",
+            [b'\'', ..] => b"'",
+            [b'>', after @ ..] if !is_subset => return Some(after),
+            [byte, after @ ..] => {
+                is_subset = (is_subset || *byte == b'[') && *byte != b']';
+                rest = after;
+                continue;
+            }
+            [] => return None,
+        };
+        let inner = &found[1..];
+        rest = &inner[memchr::memmem::find(inner, end)? + end.len()..];
+    }
 }
 
 fn root(name: &str, xml: bool) -> Markup {
@@ -324,6 +369,12 @@ mod tests {
             ("<?xml version='1.0'?><rss version='2.0'>", Feed),
             ("<feed>", Feed),
             ("<rdf:RDF>", Feed),
+            ("<!DOCTYPE rss [<!ENTITY nbsp \"&#160;\">]><rss>", Feed),
+            ("<!DOCTYPE rss SYSTEM \"a>b\"><rss>", Feed),
+            (
+                "<!DOCTYPE urlset PUBLIC '-//x' 'y' [ <!-- it's ]> --> <?a ]> ?> <!ENTITY a ']>'> %b; ] >\n<urlset>",
+                Sitemap,
+            ),
         ] {
             assert_eq!(found(head), Ok(format), "{head:?}");
         }
@@ -365,6 +416,7 @@ mod tests {
             format,
             name: Some(name.to_owned()),
             media_type: Some(media_type.to_owned()),
+            base: None,
         };
         let head = "https://example.org/\n";
         for (format, name, media_type, wanted) in [
@@ -374,8 +426,12 @@ mod tests {
             (None, "a.ndjson", "", Jsonl),
             (None, "list", "text/csv; header=present", Csv),
             (None, "list.php", "application/x-ndjson", Jsonl),
-            (None, "a.txt", "text/csv", Csv),
+            (None, "a.txt", "text/csv", Text),
             (None, "a.txt", "text/plain", Text),
+            (None, "a.TXT.gz", "application/json", Text),
+            (None, "a.txt", "application/rss+xml", Text),
+            (None, "a.xml", "text/csv", Csv),
+            (None, "a.php", "text/csv", Csv),
         ] {
             assert_eq!(
                 with(head, &hints(format, name, media_type)),
@@ -401,6 +457,7 @@ mod tests {
             "<?xml version='1.0'?>",
             "<rs",
             "<!-- ",
+            "<!DOCTYPE rss [<!ENTITY a '>'>",
         ] {
             assert!(!is_enough(short.as_bytes()), "{short:?}");
         }

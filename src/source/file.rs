@@ -65,6 +65,7 @@ impl Source for FileSource {
                 .and_then(Path::file_name)
                 .map(|name| name.to_string_lossy().into_owned()),
             media_type: None,
+            base: None,
         };
         let name = self.to_string();
         let path = self.path.clone();

@@ -281,7 +281,7 @@ pub(super) async fn parse_on_thread(
         if opened.send(Ok(format)).is_err() {
             return;
         }
-        let parsed = format::parse(format, input, &sink);
+        let parsed = format::parse(format, input, hints.base, &sink);
         let result = match parsed.map_err(|stop| stop.into_error(&name, format)) {
             Ok(()) => Ok(()),
             Err(Some(error)) => Err(error),

@@ -156,6 +156,7 @@ pub(super) async fn open(
             .filter(|name| name.contains('.'))
             .or_else(|| last_segment(&body.final_url)),
         media_type: body.media_type,
+        base: Some(body.final_url),
     };
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
     let pump = AbortOnDropHandle::new(tokio::spawn(pump(body.stream, pieces)));

@@ -313,6 +313,14 @@ fn remote(path: &str) -> RemoteSource {
         ("/list", ("text/csv", "name,url\nx,https://a.example/1\n")),
         ("/list.jsonl", ("text/plain", "\"https://a.example/2\"")),
         (
+            "/list.txt",
+            ("application/rss+xml", "https://a.example/3\n"),
+        ),
+        (
+            "/feeds/rss",
+            index("<rss><channel><item><enclosure url='../1.jpg'/></item></channel></rss>"),
+        ),
+        (
             "/cut",
             (
                 "text/plain",
@@ -384,6 +392,12 @@ async fn a_remote_list_is_read_by_its_type_or_ending() {
     for (path, format, wanted) in [
         ("/list", ListFormat::Csv, "2 https://a.example/1"),
         ("/list.jsonl", ListFormat::Jsonl, "1 https://a.example/2"),
+        ("/list.txt", ListFormat::Text, "1 https://a.example/3"),
+        (
+            "/feeds/rss",
+            ListFormat::Feed,
+            "1 https://ann:secret@h.example/1.jpg",
+        ),
     ] {
         let list = remote(path).open().await.unwrap();
         assert_eq!(list.format(), format);

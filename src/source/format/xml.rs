@@ -4,12 +4,13 @@
 
 use std::io;
 
-use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::escape::{EscapeError, resolve_predefined_entity};
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Error as XmlError, Reader, XmlVersion};
+use url::Url;
 
 use super::counted::{Counted, Position};
-use crate::source::address;
+use crate::source::address::{self, Refusal};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
 use crate::source::lines::MAX_LINE_BYTES;
@@ -21,8 +22,8 @@ use crate::target::Target;
 const MAX_DEPTH: usize = 256;
 
 /// One entry for each picture of a sitemap's page, or for the page where it names none; one for each
-/// enclosure of a feed. The sitemaps of an index go their own way.
-pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
+/// enclosure of a feed. The sitemaps of an index go their own way. `base` is the URL of the document.
+pub(super) fn parse(input: Input, base: Option<Url>, sink: &SharedSink) -> Result<(), Stop> {
     let input = Counted::new(input);
     let position = input.position();
     let mut reader = Reader::from_reader(input);
@@ -31,6 +32,7 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
         position: &position,
         sink,
         path: Vec::new(),
+        bases: base.map(|base| (0, base)).into_iter().collect(),
         text: None,
         page: None,
         has_image: false,
@@ -91,15 +93,49 @@ struct Walk<'a> {
     sink: &'a SharedSink,
     /// Local names of the open elements.
     path: Vec<String>,
-    /// Text of the `loc` that is open, and the line of its beginning.
-    text: Option<(String, u64)>,
+    /// What relative URLs are relative to, innermost last, and how many elements are open where each holds.
+    bases: Vec<(usize, Url)>,
+    /// The `loc` that is open.
+    text: Option<Text>,
     /// The `loc` of the page that is open.
-    page: Option<(String, u64)>,
+    page: Option<Text>,
     /// Whether that page names pictures.
     has_image: bool,
     /// Items of a feed.
     items: u64,
     enclosures: u64,
+}
+
+/// What a document says, in place of a URL.
+#[derive(Debug)]
+struct Text {
+    text: String,
+    /// Where it begins.
+    line: u64,
+    /// Why it cannot be read: it refers to what XML itself does not have.
+    problem: Option<String>,
+}
+
+impl Text {
+    fn new(line: u64) -> Self {
+        Self {
+            text: String::new(),
+            line,
+            problem: None,
+        }
+    }
+
+    fn url(&self, base: Option<&Url>) -> Result<Url, Refusal> {
+        match &self.problem {
+            Some(problem) => Err(Refusal::invalid(problem)),
+            None => address::resolve(&self.text, base),
+        }
+    }
+}
+
+/// Entities of a document's own are never expanded: a few lines of them may stand for gigabytes.
+fn unknown_entity(name: &str) -> String {
+    format!("it refers to the entity `{name}`, which is not one of XML's own")
 }
 
 impl Walk<'_> {
@@ -111,10 +147,16 @@ impl Walk<'_> {
                 format!("elements are nested deeper than {MAX_DEPTH}"),
             ));
         }
+        // Attributes that cannot be read matter only where a URL is wanted.
+        if let Ok(Some(base)) = self.attribute(element, |key| key == "xml:base")
+            && let Ok(base) = base.url(self.base())
+        {
+            self.bases.push((self.path.len() + 1, base));
+        }
         let name = element.local_name();
         let name = name.as_ref();
         match name {
-            "loc" => self.text = Some((String::new(), line)),
+            "loc" => self.text = Some(Text::new(line)),
             "url" => {
                 self.page = None;
                 self.has_image = false;
@@ -125,7 +167,11 @@ impl Walk<'_> {
             "content" if element.name().as_ref().contains(':') => {
                 self.enclosure(element, &["url"])?;
             }
-            "link" if self.attribute(element, &["rel"])?.as_deref() == Some("enclosure") => {
+            "link"
+                if self
+                    .attribute(element, |key| key == "rel")?
+                    .is_some_and(|rel| rel.text == "enclosure") =>
+            {
                 self.enclosure(element, &["href"])?;
             }
             _ => {}
@@ -141,46 +187,52 @@ impl Walk<'_> {
         match (name.as_str(), parent) {
             ("loc", "url") => self.page = self.text.take(),
             ("loc", "image") => {
-                if let Some((text, line)) = self.text.take() {
+                if let Some(text) = self.text.take() {
                     self.has_image = true;
-                    self.push(&text, line)?;
+                    self.push(&text, None)?;
                 }
             }
             ("loc", "sitemap") => {
-                if let Some((text, line)) = self.text.take() {
-                    self.push_sitemap(&text, line)?;
+                if let Some(text) = self.text.take() {
+                    self.push_sitemap(&text)?;
                 }
             }
             ("loc", _) => self.text = None,
             ("url", "urlset") if !self.has_image => {
-                let line = self.position.line();
-                let (text, line) = self.page.take().unwrap_or((String::new(), line));
-                self.push(&text, line)?;
+                let page = self.page.take();
+                let page = page.unwrap_or_else(|| Text::new(self.position.line()));
+                self.push(&page, None)?;
             }
             _ => {}
         }
+        self.bases.pop_if(|(depth, _)| *depth > self.path.len());
         Ok(self.path.is_empty())
     }
 
+    fn base(&self) -> Option<&Url> {
+        self.bases.last().map(|(_, base)| base)
+    }
+
     fn add(&mut self, piece: &str) {
-        if let Some((text, _)) = &mut self.text
+        if let Some(text) = &mut self.text
             // What is too long is refused by what is there already.
-            && text.len() <= MAX_LINE_BYTES
+            && text.text.len() <= MAX_LINE_BYTES
         {
-            text.push_str(piece);
+            text.text.push_str(piece);
         }
     }
 
     fn add_reference(&mut self, reference: &BytesRef<'_>) {
-        if self.text.is_none() {
+        let Some(text) = &mut self.text else {
             return;
-        }
+        };
         if let Ok(Some(c)) = reference.resolve_char_ref() {
             self.add(c.encode_utf8(&mut [0; 4]));
         } else if let Some(text) = resolve_predefined_entity(reference) {
             self.add(text);
         } else {
-            // Entities of a document's own are not resolved; the URL shows it.
+            let name: String = reference.chars().take(40).collect();
+            text.problem.get_or_insert_with(|| unknown_entity(&name));
             self.add("&");
             self.add(reference);
             self.add(";");
@@ -188,52 +240,66 @@ impl Walk<'_> {
     }
 
     fn enclosure(&mut self, element: &BytesStart<'_>, names: &[&str]) -> Result<(), Stop> {
-        let line = self.position.line();
-        let Some(url) = self.attribute(element, names)? else {
+        let Some(url) = self.attribute(element, |key| names.contains(&key))? else {
             return Ok(());
         };
         self.enclosures += 1;
-        self.push(&url, line)
+        self.push(&url, self.base())
     }
 
-    /// The value of the first attribute that has one of the local names.
-    fn attribute(&self, element: &BytesStart<'_>, names: &[&str]) -> Result<Option<String>, Stop> {
-        let broken = |detail: String| Stop::broken(self.position.line(), detail);
+    /// The value of the first attribute whose local name, or name in the space `xml`, is `wanted`.
+    fn attribute(
+        &self,
+        element: &BytesStart<'_>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Option<Text>, Stop> {
+        let broken = |error: XmlError| Stop::broken(self.position.line(), error.to_string());
         for attribute in element.attributes().with_checks(false) {
-            let attribute = attribute.map_err(|error| broken(error.to_string()))?;
-            if names.contains(&attribute.key.local_name().as_ref()) {
-                let value = attribute
-                    .normalized_value(XmlVersion::Implicit1_0)
-                    .map_err(|error| broken(error.to_string()))?;
-                return Ok(Some(value.into_owned()));
+            let attribute = attribute.map_err(|error| broken(error.into()))?;
+            let (name, local) = (attribute.key.as_ref(), attribute.key.local_name());
+            if !wanted(name) && !wanted(local.as_ref()) {
+                continue;
             }
+            let mut text = Text::new(self.position.line());
+            match attribute.normalized_value(XmlVersion::Implicit1_0) {
+                Ok(value) => text.text = value.into_owned(),
+                Err(XmlError::Escape(error)) => {
+                    text.text = attribute.value.into_owned();
+                    text.problem = Some(match error {
+                        EscapeError::UnrecognizedEntity(_, name) => unknown_entity(&name),
+                        other => other.to_string(),
+                    });
+                }
+                Err(error) => return Err(broken(error)),
+            }
+            return Ok(Some(text));
         }
         Ok(None)
     }
 
-    fn push(&self, text: &str, line: u64) -> Result<(), Stop> {
-        let entry = if text.len() > MAX_LINE_BYTES {
-            row::overlong(line, text.as_bytes())
+    fn push(&self, text: &Text, base: Option<&Url>) -> Result<(), Stop> {
+        let entry = if text.text.len() > MAX_LINE_BYTES {
+            row::overlong(text.line, text.text.as_bytes())
         } else {
-            match address::parse(text.as_bytes()) {
+            match text.url(base) {
                 Ok(url) => {
                     let mut target = Target::new(url);
-                    target.line = Some(line);
+                    target.line = Some(text.line);
                     Entry::Target(target)
                 }
-                Err(refusal) => Entry::Invalid(refusal.at(Some(line), text)),
+                Err(refusal) => Entry::Invalid(refusal.at(Some(text.line), &text.text)),
             }
         };
         self.sink.borrow_mut().push(entry)
     }
 
-    fn push_sitemap(&self, text: &str, line: u64) -> Result<(), Stop> {
-        match address::parse(text.as_bytes()) {
+    fn push_sitemap(&self, text: &Text) -> Result<(), Stop> {
+        match text.url(None) {
             Ok(url) => self.sink.borrow_mut().push_sitemap(url),
             Err(refusal) => self
                 .sink
                 .borrow_mut()
-                .push(Entry::Invalid(refusal.at(Some(line), text))),
+                .push(Entry::Invalid(refusal.at(Some(text.line), &text.text))),
         }
     }
 }
@@ -274,6 +340,63 @@ mod tests {
         let atom = "<feed xmlns='a'><entry><link href='https://a.example/no'/><link rel='enclosure' href='https://a.example/1'/>\
             <content type='html'>x</content></entry></feed>";
         assert_eq!(said(Feed, atom), ["1 https://a.example/1"]);
+    }
+
+    #[test]
+    fn relative_enclosures_go_by_the_nearest_base() {
+        let feed = "<feed xml:base='https://a.example/x/'><entry xml:base='y/'><link rel='enclosure' href='1.jpg'/>\n\
+            <link rel='enclosure' href='2.jpg' xml:base='/z/'/><link rel='enclosure' href='3.jpg'/></entry>\n\
+            <link rel='enclosure' href='4.jpg' base='/no/'/><link rel='enclosure' href='//b.example/5'/>\
+            <link rel='enclosure' href='https://b.example/6'/><link rel='enclosure' href=''/>\
+            <link rel='enclosure' href='ftp://a.example/7'/></feed>";
+        assert_eq!(
+            said(Feed, feed),
+            [
+                "1 https://a.example/x/y/1.jpg",
+                "2 https://a.example/z/2.jpg",
+                "2 https://a.example/x/y/3.jpg",
+                "3 https://a.example/x/4.jpg",
+                "3 https://b.example/5",
+                "3 https://b.example/6",
+                "3 !invalid-url ",
+                "3 !unsupported-scheme ftp://a.example/7",
+            ]
+        );
+        // Nothing says what these are relative to.
+        for feed in [
+            "<rss><enclosure url='1.jpg'/></rss>",
+            "<rss xml:base='x/'><enclosure url='1.jpg'/></rss>",
+        ] {
+            assert_eq!(said(Feed, feed), ["1 !invalid-url 1.jpg"]);
+        }
+        // Sitemaps are not relative to anything.
+        let sitemap = "<urlset xml:base='https://a.example/'><url><loc>1</loc></url></urlset>";
+        assert_eq!(said(Sitemap, sitemap), ["1 !invalid-url 1"]);
+    }
+
+    #[test]
+    fn entities_of_a_documents_own_are_not_expanded() {
+        let dtd = "<!DOCTYPE x [<!ENTITY host \"a.example\"><!ENTITY lol \"lol\"><!ENTITY lol2 \"&lol;&lol;&lol;\">\n\
+            <!-- ]> --> <!ENTITY e SYSTEM 'file:///etc/passwd'>]>";
+        let sitemap = format!(
+            "{dtd}<urlset><url><loc>https://&host;/1</loc></url><url><loc>https://a.example/2</loc></url></urlset>"
+        );
+        assert_eq!(
+            said(Sitemap, &sitemap),
+            ["2 !invalid-url https://&host;/1", "2 https://a.example/2"]
+        );
+        let rss = format!(
+            "{dtd}<rss><channel><title>&lol2;&nbsp;</title><item><enclosure url='https://a.example/&lol2;'/></item>\n\
+            <item><enclosure url='https://a.example/?a&b'/></item><item><enclosure url='https://a.example/3'/></item></channel></rss>"
+        );
+        assert_eq!(
+            said(Feed, &rss),
+            [
+                "2 !invalid-url https://a.example/&lol2;",
+                "3 !invalid-url https://a.example/?a&b",
+                "3 https://a.example/3"
+            ]
+        );
     }
 
     #[test]
