@@ -16,9 +16,8 @@ use super::sanitise::base_name;
 /// 1. `filename*` (RFC 8187) when it is valid, in any charset that browsers know
 /// 2. `filename`, quoted or not, in UTF-8 or Latin-1, with encoded words (RFC 2047) and backslash escapes
 /// 3. `filename*0`, `filename*1` … put together (RFC 2231, section 3)
-/// 4. what can be made of a broken `filename*`
 ///
-/// Of a repeated parameter the first counts. The type does not matter, nor whether there is one.
+/// A `filename*` that breaks RFC 8187 is passed over. Of a repeated parameter the first counts. The type does not matter, nor whether there is one.
 pub fn content_disposition(value: &[u8]) -> Option<String> {
     let parameters = parse(value);
     let named = |is_extended| {
@@ -31,13 +30,11 @@ pub fn content_disposition(value: &[u8]) -> Option<String> {
         // Dots and spaces alone name nothing, so what else the header offers counts.
         (!name.trim_matches(['.', ' ']).is_empty()).then(|| name.to_owned())
     };
-    let extended = named(true);
-    extended
+    named(true)
         .and_then(|p| extended_value(&p.value))
         .and_then(part)
         .or_else(|| named(false).map(plain_value).and_then(part))
         .or_else(|| continued_value(&parameters).and_then(part))
-        .or_else(|| extended.map(|p| broken_value(&p.value)).and_then(part))
 }
 
 /// One `name=value`.
@@ -229,24 +226,6 @@ fn decode_percent(charset: &'static Encoding, encoded: &[u8]) -> Option<String> 
     charset
         .decode_without_bom_handling_and_without_replacement(&bytes)
         .map(Cow::into_owned)
-}
-
-/// A `filename*` that breaks RFC 8187, read as what its sender probably meant.
-fn broken_value(value: &[u8]) -> String {
-    let (charset, encoded) = match split_at_quote(value) {
-        Some((label, rest)) if charset_of(label).is_some() => (
-            charset_of(label),
-            split_at_quote(rest).map_or(rest, |(_, encoded)| encoded),
-        ),
-        Some((_, rest)) => (
-            None,
-            split_at_quote(rest).map_or(value, |(_, encoded)| encoded),
-        ),
-        None => (None, value),
-    };
-    charset
-        .and_then(|charset| decode_percent(charset, encoded))
-        .unwrap_or_else(|| decode_text(&Cow::from(percent_decode(encoded))))
 }
 
 /// Most pieces of one name; the search for each goes through all parameters.
