@@ -86,6 +86,8 @@ CREATE TABLE listed (
     PRIMARY KEY (source, key)
 );
 
+CREATE INDEX listed_by_key ON listed (key);
+
 -- Outcomes of a job. Unchanged targets are only counted, unless the job asks for every outcome.
 CREATE TABLE outcomes (
     job         UUID NOT NULL,

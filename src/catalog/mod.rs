@@ -170,6 +170,8 @@ impl Known {
 pub struct KnownFile {
     /// Stays the same when the bytes change.
     pub id: Uuid,
+    /// The staged file that its bytes came from, and go back to when it is taken away.
+    pub stage: Uuid,
     /// Relative to the store's root.
     pub path: String,
     /// gannet's word for the format.
@@ -318,8 +320,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     ) -> Result<u64, CatalogError>;
 
     /// Up to `limit` URLs that are gone since before `before`, with their files, behind `after` in the order of keys.
-    /// Left out are URLs that any job had since they went, and files for which another URL stands that is not gone so
-    /// long.
+    /// Left out are URLs that any job had since they went or that another source lists, and files for which another
+    /// URL stands that is not gone so long.
     async fn prunable(
         &self,
         source: SourceId,

@@ -92,6 +92,11 @@ impl Record {
         matches!(self.outcome, Outcome::Rejected | Outcome::Failed)
     }
 
+    /// Whether it stands for a file that another URL brought. A link to the bytes of another file is one of its own.
+    pub(super) fn is_second(&self) -> bool {
+        self.outcome == Outcome::Duplicate && self.new_file.is_none()
+    }
+
     /// Whether it leaves a row in the history. Unchanged targets are counted only, so that it does not swell.
     pub(super) fn has_row(&self) -> bool {
         self.every_outcome || self.outcome != Outcome::Unchanged

@@ -397,6 +397,16 @@ async fn a_second_url_makes_a_file_shared(catalog: &dyn Catalog) {
     let (a, b) = (known(catalog, a).await, known(catalog, b).await);
     let (a, b) = (a.file.unwrap(), b.file.unwrap());
     assert!(a.id == b.id && a.shared);
+    // A file of its own that has the bytes of another is nobody else's.
+    let url = "http://c.example/";
+    let link = Record {
+        outcome: Outcome::Duplicate,
+        ..stored(job, 2, url, "album/a.png", b"a")
+    };
+    let stage = link.new_file.as_ref().unwrap().stage;
+    write(catalog, [link]).await.unwrap();
+    let link = known(catalog, url).await.file.unwrap();
+    assert!(!link.shared && link.stage == stage);
 }
 
 async fn what_is_recorded_twice_counts_once(catalog: &dyn Catalog) {
@@ -534,6 +544,20 @@ async fn what_a_list_no_longer_has_can_be_pruned(catalog: &dyn Catalog) {
 
     // What another job had since is left alone, and what came back is listed again.
     let back = begin(catalog).await;
+    let elsewhere = SourceId::of("other.txt", "image", None);
+    let mut other = record(back, 2, urls[1], Outcome::Unchanged);
+    other.listed = Some(elsewhere);
+    let batch = Batch {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        // Before it went, so that its having been seen says nothing.
+        now: now - Duration::from_secs(1),
+        records: vec![other],
+    };
+    catalog.record(Arc::new(batch)).await.unwrap();
+    assert_eq!(prunable(later).await, ["a.png", "a.png"]);
+    catalog.mark_gone(elsewhere, third, now).await.unwrap();
+    assert_eq!(prunable(later).await.len(), 3);
     let mut seen = Batch {
         id: Uuid::now_v7(),
         writer: Uuid::max(),

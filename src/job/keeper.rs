@@ -81,6 +81,7 @@ impl Staged {
     fn as_known(&self, place: &Place) -> KnownFile {
         KnownFile {
             id: place.id,
+            stage: self.stage.0,
             path: place.path.as_str().to_owned(),
             format: self.facts.format.name.to_owned(),
             media_type: self.facts.format.media_type.to_owned(),

@@ -13,7 +13,7 @@ use super::super::{Batch, FileRow, Record, integer, millis, unsigned};
 use super::Result;
 use super::rows::text;
 use super::upkeep::write_events;
-use crate::target::{AlbumName, Counts, Outcome, Reason};
+use crate::target::{AlbumName, Counts, Reason};
 
 /// Writes `batch` inside the transaction that `db` is in.
 pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
@@ -127,8 +127,8 @@ async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Res
 }
 
 async fn share_files(db: &mut PgConnection, records: &[Record]) -> Result<()> {
-    let duplicates = records.iter().filter(|r| r.outcome == Outcome::Duplicate);
-    let shared: Vec<Uuid> = duplicates.filter_map(|record| record.file).collect();
+    let seconds = records.iter().filter(|record| record.is_second());
+    let shared: Vec<Uuid> = seconds.filter_map(|record| record.file).collect();
     if shared.is_empty() {
         return Ok(());
     }

@@ -27,7 +27,7 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
 
 /// Columns of a [`KnownFile`], named as [`file`] reads them.
 pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, \
-                               f.height, f.active, f.name_from, f.mtime_ns, f.shared";
+                               f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
 
 /// The first column.
 pub(super) fn one<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow) -> Result<T> {
@@ -39,6 +39,7 @@ pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
     let width = small(row, "width")?;
     Ok(KnownFile {
         id: row.try_get("file_id")?,
+        stage: row.try_get("stage")?,
         path: row.try_get("path")?,
         format: row.try_get("format")?,
         media_type: row.try_get("media_type")?,

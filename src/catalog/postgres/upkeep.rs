@@ -119,7 +119,8 @@ pub(super) async fn prunable(
         "SELECT l.key, {} FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
          WHERE l.source = $1 AND l.key > $3 AND l.gone_since < $2 AND u.seen <= l.gone_since \
          AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = $1 AND m.key = o.key \
-         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= $2 OR o.seen > m.gone_since)) \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= $2 OR o.seen > m.gone_since \
+         OR EXISTS (SELECT 1 FROM listed e WHERE e.key = o.key AND e.source <> $1 AND e.gone_since IS NULL))) \
          ORDER BY l.key LIMIT $4",
         rows::FILE
     )))

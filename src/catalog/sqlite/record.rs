@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::super::record::Sums;
 use super::super::{Batch, Record, integer, millis};
 use super::upkeep::write_event;
-use crate::target::{AlbumName, Outcome, Reason};
+use crate::target::{AlbumName, Reason};
 
 /// Writes `batch` inside the transaction that `db` is in.
 pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
@@ -67,7 +67,7 @@ fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Resul
             row.mtime_ns,
         ])?;
     }
-    for record in records.iter().filter(|r| r.outcome == Outcome::Duplicate) {
+    for record in records.iter().filter(|record| record.is_second()) {
         share.execute([record.file])?;
     }
     Ok(())

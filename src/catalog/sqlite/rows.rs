@@ -14,7 +14,10 @@ use crate::target::{Counts, Sha256};
 
 /// Columns of a [`KnownFile`], in the order in which [`file`] reads them.
 pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
-                               f.active, f.name_from, f.mtime_ns, f.shared";
+                               f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
+
+/// How many these are.
+pub(super) const FILE_COLUMNS: usize = 13;
 
 /// Reads the columns of [`FILE`].
 pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
@@ -22,6 +25,7 @@ pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     let name_from = row.get_ref(9)?.as_str()?;
     Ok(KnownFile {
         id: row.get(0)?,
+        stage: row.get(12)?,
         path: row.get(1)?,
         format: row.get(2)?,
         media_type: row.get(3)?,
@@ -45,16 +49,16 @@ pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let has_file = row.get_ref(0)? != ValueRef::Null;
     Ok(Known {
         file: has_file.then(|| file(row)).transpose()?,
-        etag: row.get(12)?,
-        last_modified: row.get(13)?,
-        fresh_until: time(14)?,
-        checked: time(15)?,
-        tried: time(16)?,
-        status: row.get(17)?,
-        failures: row.get(18)?,
+        etag: row.get(FILE_COLUMNS)?,
+        last_modified: row.get(FILE_COLUMNS + 1)?,
+        fresh_until: time(FILE_COLUMNS + 2)?,
+        checked: time(FILE_COLUMNS + 3)?,
+        tried: time(FILE_COLUMNS + 4)?,
+        status: row.get(FILE_COLUMNS + 5)?,
+        failures: row.get(FILE_COLUMNS + 6)?,
         outcome: word(row, "outcome")?,
         reason: optional_word(row, "reason")?,
-        job: row.get(21)?,
+        job: row.get("job")?,
     })
 }
 

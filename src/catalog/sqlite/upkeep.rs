@@ -36,9 +36,13 @@ pub(super) fn mark_gone(
     .map(|count| count as u64)
 }
 
-/// Only what deletes files has to find their URLs, so no other job pays for this index.
+/// Only what deletes files has to find their URLs, and the sources that list those, so no other job pays for these
+/// indexes.
 pub(super) fn index_urls(db: &Connection) -> rusqlite::Result<()> {
-    db.execute_batch("CREATE INDEX IF NOT EXISTS urls_by_file ON urls (file)")
+    db.execute_batch(
+        "CREATE INDEX IF NOT EXISTS urls_by_file ON urls (file); \
+         CREATE INDEX IF NOT EXISTS listed_by_key ON listed (key)",
+    )
 }
 
 pub(super) fn prunable(
@@ -52,7 +56,8 @@ pub(super) fn prunable(
         "SELECT {}, l.key FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
          WHERE l.source = ?1 AND l.key > ?3 AND l.gone_since < ?2 AND u.seen <= l.gone_since \
          AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = ?1 AND m.key = o.key \
-         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= ?2 OR o.seen > m.gone_since)) \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= ?2 OR o.seen > m.gone_since \
+         OR EXISTS (SELECT 1 FROM listed e WHERE e.key = o.key AND e.source <> ?1 AND e.gone_since IS NULL))) \
          ORDER BY l.key LIMIT ?4",
         rows::FILE
     ))?
@@ -63,7 +68,7 @@ pub(super) fn prunable(
             after.map_or_else(Vec::new, |key| key.0.to_vec()),
             limit
         ],
-        |row| Ok((TargetKey(row.get(12)?), rows::file(row)?)),
+        |row| Ok((TargetKey(row.get(rows::FILE_COLUMNS)?), rows::file(row)?)),
     )?
     .collect()
 }
