@@ -1,6 +1,6 @@
 //! The store as a folder of the local file system.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -174,33 +174,55 @@ impl Store {
     }
 
     /// Takes published files out of their albums and back into the stage, as if they had never been
-    /// published. Idempotent: a file that is not there any more is fine. The answers are in the order of
-    /// the batch.
-    pub async fn withdraw(&self, batch: Vec<(StageId, StorePath)>) -> Vec<Result<(), StoreError>> {
+    /// published. Durable when it returns. Idempotent: a file that is not there any more is fine, and what is no
+    /// regular file is not ours to take. The answers are in the order of the batch.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot promise that it is durable.
+    pub async fn withdraw(
+        &self,
+        batch: Vec<(StageId, StorePath)>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         let local = self.0.clone();
-        let count = batch.len();
-        let withdrawn = blocking(move || {
-            Ok(batch
-                .iter()
-                .map(|(id, path)| local.withdraw(*id, path))
-                .collect())
-        });
-        withdrawn.await.unwrap_or_else(|_| all_failed(count))
+        blocking(move || {
+            let withdrawn = batch.iter().map(|(id, path)| local.withdraw(*id, path));
+            let withdrawn = withdrawn.collect();
+            if local.sync {
+                local.sync_stage()?;
+            }
+            Ok(withdrawn)
+        })
+        .await
     }
 
-    /// Stages published files under further ids, without a copy of their bytes: by hard links. Durable when
-    /// it returns. The answers are in the order of the batch; where a file cannot be linked nothing is staged.
+    /// Removes the folders that held these paths, and those that held them in turn, as far as they are empty.
+    pub async fn remove_empty_folders(&self, paths: Vec<StorePath>) {
+        let local = self.0.clone();
+        let removed = blocking(move || {
+            let folders: BTreeSet<&str> = paths.iter().filter_map(StorePath::folder).collect();
+            folders
+                .into_iter()
+                .for_each(|folder| local.remove_empty(folder));
+            Ok(())
+        });
+        let _ = removed.await;
+    }
+
+    /// Stages files under further ids, without a copy of their bytes: by hard links. Durable when it returns. The
+    /// answers, in the order of the batch, are the times of modification, as in [`FileStat`]; where a file cannot be
+    /// linked nothing is staged.
     ///
     /// # Errors
     ///
     /// When the system cannot promise that the links are durable.
     pub async fn link(
         &self,
-        batch: Vec<(StorePath, StageId)>,
-    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        batch: Vec<(Original, StageId)>,
+    ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
         let local = self.0.clone();
         blocking(move || {
-            let linked = batch.iter().map(|(path, id)| local.link(path, *id));
+            let linked = batch.iter().map(|(original, id)| local.link(original, *id));
             let linked = linked.collect();
             if local.sync {
                 local.sync_stage()?;
@@ -219,6 +241,15 @@ impl Store {
         let local = self.0.clone();
         blocking(move || Ok(paths.iter().map(|path| local.stat(path)).collect())).await
     }
+}
+
+/// What a link is made to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Original {
+    /// A file that is visible.
+    Published(StorePath),
+    /// One that waits to be.
+    Staged(StageId),
 }
 
 /// What the system says of a file.
@@ -482,6 +513,10 @@ impl Local {
     }
 
     fn withdraw(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
+        self.pass(Point::WithdrawBefore, "take back")?;
+        if self.stat(path.as_str()).is_none() {
+            return Ok(());
+        }
         let renamed = rustix::fs::renameat(
             &self.root_dir,
             path.as_str(),
@@ -489,20 +524,41 @@ impl Local {
             id.file_name(),
         );
         match renamed {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Ok(()) | Err(rustix::io::Errno::NOENT) => self.pass(Point::WithdrawOne, "take back"),
             Err(error) => Err(self.error("take back", self.root.join(path.as_str()), error.into())),
         }
     }
 
-    fn link(&self, path: &StorePath, id: StageId) -> Result<(), StoreError> {
+    fn remove_empty(&self, folder: &str) {
+        // Whoever is about to publish there makes it again.
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = Some(folder);
+        while let Some(folder) = rest {
+            // One that is not empty stays, and with it all that hold it.
+            if rustix::fs::unlinkat(&self.root_dir, folder, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+            folders.remove(folder);
+            rest = folder.rsplit_once('/').map(|(outer, _)| outer);
+        }
+    }
+
+    fn link(&self, original: &Original, id: StageId) -> Result<i64, StoreError> {
+        let (folder, name, path) = match original {
+            Original::Published(path) => (&self.root_dir, path.to_string(), path.below(&self.root)),
+            Original::Staged(id) => (&self.stage_dir, id.file_name(), self.staged_path(*id)),
+        };
+        self.pass(Point::LinkBefore, "link")?;
         rustix::fs::linkat(
-            &self.root_dir,
-            path.as_str(),
+            folder,
+            name,
             &self.stage_dir,
             id.file_name(),
             AtFlags::empty(),
         )
-        .map_err(|error| self.error("link", self.root.join(path.as_str()), error.into()))
+        .and_then(|()| rustix::fs::statat(&self.stage_dir, id.file_name(), AtFlags::empty()))
+        .map(|stat| FileStat::from(stat).mtime_ns)
+        .map_err(|error| self.error("link", path, error.into()))
     }
 
     fn stat(&self, path: &str) -> Option<FileStat> {

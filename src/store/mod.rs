@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::target::Reason;
 
-pub use local::{FileStat, Store};
+pub use local::{FileStat, Original, Store};
 pub use lock::StoreLock;
 pub use spool::{Spool, Spooled};
 

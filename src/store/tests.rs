@@ -221,25 +221,49 @@ async fn what_is_withdrawn_can_be_published_again() {
     store.publish(vec![(id, path.clone())]).await;
     let file = path.below(folder.path());
     for _ in 0..2 {
-        assert!(store.withdraw(vec![(id, path.clone())]).await[0].is_ok());
-        assert!(!file.exists());
+        let withdrawn = store.withdraw(vec![(id, path.clone())]).await.unwrap();
+        assert!(withdrawn[0].is_ok() && !file.exists());
     }
-    store.publish(vec![(id, path)]).await;
-    assert_eq!(std::fs::read(file).unwrap(), b"a");
+    // Folders that hold nothing go up to the root, and come again.
+    store.remove_empty_folders(vec![path.clone()]).await;
+    assert!(!folder.path().join("cats").exists());
+    store.publish(vec![(id, path.clone())]).await;
+    assert_eq!(std::fs::read(&file).unwrap(), b"a");
+    store.remove_empty_folders(vec![path]).await;
+    assert!(file.exists());
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_a_file_is_not_taken_away() {
+    let (folder, store) = store().await;
+    let in_the_way = folder.path().join("a.png");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let withdrawn = store.withdraw(vec![(StageId::new(), path("a.png"))]).await;
+    assert!(withdrawn.unwrap()[0].is_ok() && in_the_way.exists());
+    assert!(store.staged().await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_link_shares_the_bytes_and_outlives_the_file() {
     let (folder, store) = store().await;
-    let (id, linked, missing) = (StageId::new(), StageId::new(), StageId::new());
-    store
+    let ids = [(); 4].map(|()| StageId::new());
+    let [id, second, linked, missing] = ids;
+    let times = store
         .stage(vec![(id, bytes::Bytes::from_static(b"a"))])
         .await;
+    let staged = store.link(vec![(Original::Staged(id), second)]).await;
+    assert_eq!(
+        *staged.unwrap()[0].as_ref().unwrap(),
+        *times[0].as_ref().unwrap()
+    );
     store.publish(vec![(id, path("a.png"))]).await;
-    let links = vec![(path("a.png"), linked), (path("none.png"), missing)];
-    let results = store.link(links).await.unwrap();
+    let links = [("a.png", linked), ("none.png", missing)]
+        .map(|(name, id)| (Original::Published(path(name)), id));
+    let results = store.link(links.into()).await.unwrap();
     assert!(results[0].is_ok() && results[1].is_err());
-    store.publish(vec![(linked, path("cats/b.png"))]).await;
+    store
+        .publish(vec![(linked, path("cats/b.png")), (second, path("c.png"))])
+        .await;
     std::fs::remove_file(folder.path().join("a.png")).unwrap();
     assert_eq!(
         std::fs::read(folder.path().join("cats/b.png")).unwrap(),
