@@ -33,6 +33,11 @@ impl fmt::Display for ChainSource {
 
 #[async_trait]
 impl Source for ChainSource {
+    fn identity(&self) -> Option<String> {
+        let sources = self.0.iter().map(|source| source.identity());
+        Some(sources.collect::<Option<Vec<_>>>()?.join("\n"))
+    }
+
     /// Opens the first source, after a check of all: a name that is misspelt shows before any work.
     async fn open(&self) -> Result<List, SourceError> {
         self.check().await?;

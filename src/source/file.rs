@@ -56,6 +56,12 @@ impl fmt::Display for FileSource {
 
 #[async_trait]
 impl Source for FileSource {
+    /// Pipes and devices bring something else each time.
+    fn identity(&self) -> Option<String> {
+        let path = self.path.as_ref().filter(|path| path.is_file())?;
+        Some(path.canonicalize().ok()?.display().to_string())
+    }
+
     async fn open(&self) -> Result<List, SourceError> {
         let hints = Hints {
             format: self.format,

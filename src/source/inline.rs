@@ -38,6 +38,10 @@ impl fmt::Display for InlineSource {
 
 #[async_trait]
 impl Source for InlineSource {
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     async fn open(&self) -> Result<List, SourceError> {
         let urls = Arc::clone(&self.0);
         let entries = (0..urls.len()).map(move |at| {

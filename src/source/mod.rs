@@ -63,6 +63,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Begins to read the list. Cancel safe: a dropped call leaves nothing running.
     async fn open(&self) -> Result<List, SourceError>;
 
+    /// Names the source from one job to the next, so that it can be told what it no longer lists. `None` where what
+    /// it yields has nothing to do with what it yielded before, as on standard input.
+    fn identity(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
     /// Says early what is wrong, as far as it can be told without reading.
     async fn check(&self) -> Result<(), SourceError> {
         Ok(())
