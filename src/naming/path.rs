@@ -246,17 +246,19 @@ pub(super) fn join(stem: &str, extension: Option<&str>) -> FileName {
     }
 }
 
-/// How a dated name tells its time: such as `-20261121-093015-042`, in UTC.
-const DATE: &str = "-%Y%m%d-%H%M%S-%3f";
+/// How a dated name tells its time: such as `_20261121-093015-042`, in UTC. `_` sorts behind the `.` of the first name,
+/// which has no time.
+const DATE: &str = "_%Y%m%d-%H%M%S-%3f";
 
 /// The stem of a name without the time that dating put there.
 fn undated(stem: &str) -> &str {
-    let at = stem.len().checked_sub("-YYYYMMDD-HHMMSS-mmm".len());
+    let at = stem.len().checked_sub("_YYYYMMDD-HHMMSS-mmm".len());
     let Some((name, date)) = at.and_then(|at| stem.split_at_checked(at)) else {
         return stem;
     };
     let is_date = date.bytes().enumerate().all(|(index, byte)| match index {
-        0 | 9 | 16 => byte == b'-',
+        0 => byte == b'_',
+        9 | 16 => byte == b'-',
         _ => byte.is_ascii_digit(),
     });
     if is_date && !name.is_empty() {

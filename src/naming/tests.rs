@@ -401,18 +401,19 @@ fn a_series_sorts_as_it_came() {
         next.as_str().to_owned()
     };
     let second = next("{album}/{name}", "cams/gate.jpg", "cams/x1.png", 7);
-    assert_eq!(second, "cams/gate-20261121-091015-007.png");
+    assert_eq!(second, "cams/gate_20261121-091015-007.png");
+    assert!(*"cams/gate.jpg" < *second);
     let third = next(
         "{album}/{name}",
-        "cams/gate-20261121-091015-007.png",
+        "cams/gate_20261121-091015-007.png",
         "cams/x2.png",
         61_042,
     );
-    assert_eq!(third, "cams/gate-20261121-091116-042.png");
+    assert_eq!(third, "cams/gate_20261121-091116-042.png");
     assert!(second < third);
     // What only looks like a date is part of the name.
-    let odd = next("{name}", "-20261121-091015-007.png", "x.png", 0);
-    assert_eq!(odd, "-20261121-091015-007-20261121-091015-000.png");
+    let odd = next("{name}", "_20261121-091015-007.png", "x.png", 0);
+    assert_eq!(odd, "_20261121-091015-007_20261121-091015-000.png");
     // A template that tells the time has its way.
     let by_time = next(
         "{date}/{time}-{name}",
@@ -422,7 +423,7 @@ fn a_series_sorts_as_it_came() {
     );
     assert_eq!(by_time, "2026-11-21/2-a.jpg");
     let by_day = next("{date}/{name}", "2026-11-20/a.jpg", "2026-11-21/a.jpg", 0);
-    assert_eq!(by_day, "2026-11-21/a-20261121-091015-000.jpg");
+    assert_eq!(by_day, "2026-11-21/a_20261121-091015-000.jpg");
     let long = format!("{}.jpg", "n".repeat(250));
     assert_eq!(next("{name}", &long, &long, 0).len(), 255);
 }
