@@ -7,6 +7,7 @@
 //! The order is what makes a crash harmless: a file becomes visible only after it is durable and recorded,
 //! and one that is recorded but not yet visible is published at the next start ([`recover`]).
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,11 +22,13 @@ use super::coming::Coming;
 use super::item::Item;
 use super::worker::fresh_until;
 use super::{Job, JobError, OnChange, until};
-use crate::catalog::{Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted};
+use crate::catalog::{
+    Among, Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted,
+};
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
 use crate::naming::{self, NameFrom, StorePath, Wants};
-use crate::store::{StageId, Store, StoreError};
+use crate::store::{Original, StageId, Store, StoreError};
 use crate::target::{AlbumName, Outcome, Reason, Sha256, Target, describe};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
@@ -300,6 +303,7 @@ impl Keeper {
             .collect();
         self.store.sync(&stages).await?;
         repeated.extend(self.drop_duplicates(entries).await?);
+        self.link_duplicates(entries).await?;
         let places = self.name(entries).await?;
         for (index, first) in repeated.iter() {
             if let (_, Some(staged)) = &entries[*first]
@@ -352,7 +356,7 @@ impl Keeper {
     ) -> Result<Vec<(usize, usize)>, JobError> {
         let mut wanted: HashMap<String, Vec<Sha256>> = HashMap::new();
         for (finished, staged) in entries.iter() {
-            if let Some(staged) = staged.as_ref().filter(|_| finished.job.dedupe) {
+            if let Some(staged) = staged.as_ref().filter(|_| finished.job.dedupe.is_some()) {
                 wanted
                     .entry(finished.album_key())
                     .or_default()
@@ -383,7 +387,7 @@ impl Keeper {
         let mut dropped = Vec::new();
         let mut repeated = Vec::new();
         for (index, (finished, slot)) in entries.iter_mut().enumerate() {
-            let Some(staged) = slot.as_ref().filter(|_| finished.job.dedupe) else {
+            let Some(staged) = slot.as_ref().filter(|_| finished.job.dedupe.is_some()) else {
                 continue;
             };
             let content = (finished.album_key(), staged.sha256);
@@ -401,6 +405,70 @@ impl Keeper {
         }
         self.store.discard(dropped).await;
         Ok(repeated)
+    }
+
+    /// Makes new files whose bytes another album has links to those, in jobs that want it so. Where that cannot be,
+    /// the bytes that came are kept.
+    async fn link_duplicates(
+        &self,
+        entries: &mut [(Finished, Option<Staged>)],
+    ) -> Result<(), JobError> {
+        let open: Vec<(usize, StageId, Sha256)> = entries
+            .iter()
+            .enumerate()
+            .filter(|(_, (finished, _))| finished.job.dedupe == Some(Among::Store))
+            .filter_map(|(index, (_, staged))| {
+                let staged = staged.as_ref()?;
+                Some((index, staged.stage, staged.sha256))
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let contents = open.iter().map(|(_, _, sha256)| *sha256).collect();
+        let there = self.catalog.with_content(None, contents).await?;
+        let there: Vec<(StorePath, u64, Sha256)> = there
+            .into_values()
+            .filter_map(|file| Some((StorePath::new(&file.path).ok()?, file.bytes, file.sha256)))
+            .collect();
+        // What somebody changed since has other bytes than its record says.
+        let held = self.store.hold(there.clone()).await?;
+        let held = there.into_iter().zip(held).filter(|(_, held)| *held);
+        let mut originals: HashMap<Sha256, Original> = held
+            .map(|((path, _, sha256), _)| (sha256, Original::Published(path)))
+            .collect();
+        let (mut owners, mut links) = (Vec::new(), Vec::new());
+        for (index, stage, sha256) in open {
+            match originals.entry(sha256) {
+                Entry::Occupied(original) => {
+                    owners.push((index, stage));
+                    links.push((original.get().clone(), StageId::new()));
+                }
+                Entry::Vacant(first) => {
+                    first.insert(Original::Staged(stage));
+                    // It may have been a link to one that there was no room for.
+                    entries[index].0.item.outcome = Outcome::Stored;
+                }
+            }
+        }
+        if links.is_empty() {
+            return Ok(());
+        }
+        let linked = self.store.link(links.clone()).await?;
+        let mut replaced = Vec::with_capacity(owners.len());
+        for (((index, stage), (_, link)), linked) in owners.into_iter().zip(links).zip(linked) {
+            match (linked, &mut entries[index]) {
+                (Ok(_), (finished, Some(staged))) => {
+                    finished.item.outcome = Outcome::Duplicate;
+                    staged.stage = link;
+                    replaced.push(stage);
+                }
+                (Err(error), _) => tracing::debug!("kept once more: {}", describe(&error)),
+                (Ok(_), (_, None)) => {}
+            }
+        }
+        self.store.discard(replaced).await;
+        Ok(())
     }
 
     /// Finds a free path for every new file; a known file keeps its own.
@@ -437,7 +505,9 @@ impl Keeper {
         self.settle_conflicts(entries, &mut places).await?;
         for ((finished, staged), place) in entries.iter_mut().zip(&places) {
             if let (Some(staged), Some(place)) = (staged, place) {
-                if staged.replaces.as_ref().is_some_and(|file| file.is_present) {
+                if finished.item.outcome == Outcome::Stored
+                    && staged.replaces.as_ref().is_some_and(|file| file.is_present)
+                {
                     finished.item.outcome = Outcome::Changed;
                 }
                 finished.describe(&staged.as_known(place));
@@ -609,15 +679,16 @@ struct Place {
 }
 
 impl Place {
-    /// Where the file is whose bytes `staged` replaces. Where contents are kept once, other URLs may stand
-    /// for that file too, so changed bytes become a file of their own; and so they do in a series.
+    /// Where the file is whose bytes `staged` replaces. Where contents are kept once, or were when it came, other URLs
+    /// may stand for that file too, so changed bytes become a file of their own; and so they do in a series.
     fn of_known(finished: &Finished, staged: &Staged) -> Option<Self> {
-        let is_replaced = !finished.job.dedupe && finished.job.on_change == OnChange::Replace;
+        let is_replaced =
+            finished.job.dedupe.is_none() && finished.job.on_change == OnChange::Replace;
         // A missing file is brought back under its own name: nobody can stand for what is not there.
         let file = staged
             .replaces
             .as_ref()
-            .filter(|file| is_replaced || !file.is_present)?;
+            .filter(|file| is_replaced && !file.shared || !file.is_present)?;
         Some(Self {
             path: StorePath::new(&file.path).ok()?,
             name_from: file.name_from,
@@ -718,7 +789,10 @@ impl Finished {
             etag: meta.and_then(|meta| meta.validators.etag.clone()),
             last_modified: meta.and_then(|meta| meta.validators.last_modified.clone()),
             fresh_until: meta.and_then(fresh_until),
-            bytes: new_file.as_ref().map_or(0, |file| file.bytes),
+            bytes: new_file
+                .as_ref()
+                .filter(|_| item.outcome != Outcome::Duplicate)
+                .map_or(0, |file| file.bytes),
             new_file,
             listed: None,
             every_outcome: false,

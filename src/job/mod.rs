@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::catalog::{self, CatalogError, TargetKey};
+use crate::catalog::{self, Among, CatalogError, TargetKey};
 use crate::downloader::Downloader;
 use crate::source::Source;
 use crate::store::{self, StoreError};
@@ -61,7 +61,7 @@ pub struct Settings {
     /// Limit for a whole job; zero: none.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
-    /// Whether the same bytes are kept once an album.
+    /// Among which files the same bytes are kept once.
     pub dedupe: Dedupe,
     /// What becomes of a file when its URL brings other bytes.
     pub on_change: OnChange,
@@ -82,7 +82,7 @@ fn album_or_root<'de, D: serde::Deserializer<'de>>(
     }
 }
 
-/// Whether the same bytes are kept once an album, whichever URL brings them.
+/// Among which files the same bytes are kept once, whichever URL brings them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dedupe {
@@ -92,6 +92,8 @@ pub enum Dedupe {
     Off,
     /// Once an album.
     Album,
+    /// Once; what another album has is linked.
+    Store,
 }
 
 /// What becomes of a file when its URL brings other bytes.
@@ -189,7 +191,7 @@ pub struct Spec {
     pub shard: Option<Shard>,
     /// Ask the origin about every known URL, fresh or not.
     pub refresh: bool,
-    /// Whether the same bytes are kept once an album.
+    /// Among which files the same bytes are kept once.
     pub dedupe: Dedupe,
     /// What becomes of a file when its URL brings other bytes.
     pub on_change: OnChange,
@@ -259,7 +261,8 @@ struct Job {
     album: Option<AlbumName>,
     downloader: Arc<dyn Downloader>,
     refresh: bool,
-    dedupe: bool,
+    /// Among which files the same bytes are kept once.
+    dedupe: Option<Among>,
     on_change: OnChange,
     /// Places between plan and announcement.
     window: Semaphore,

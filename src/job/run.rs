@@ -99,12 +99,16 @@ impl Engine {
             started,
         };
         let dedupe = match spec.dedupe {
-            Dedupe::Auto => spec.count.is_some(),
-            Dedupe::Off => false,
-            Dedupe::Album => true,
+            Dedupe::Auto => spec.count.map(|_| Among::Album),
+            Dedupe::Off => None,
+            Dedupe::Album => Some(Among::Album),
+            Dedupe::Store => Some(Among::Store),
         };
-        if dedupe {
+        if dedupe.is_some() {
             self.catalog.index_contents(Among::Album).await?;
+        }
+        if dedupe == Some(Among::Store) {
+            self.catalog.index_contents(Among::Store).await?;
         }
         let album = spec.album.as_ref().map_or("", |album| album.as_str());
         self.catalog
