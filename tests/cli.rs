@@ -31,7 +31,15 @@ fn numbers(range: std::ops::Range<u32>) -> impl Iterator<Item = String> {
     range.map(|n| format!("/{n}"))
 }
 
-const COMMANDS: [&str; 6] = ["fetch", "demo", "jobs", "check", "completions", "man"];
+const COMMANDS: [&str; 7] = [
+    "fetch",
+    "demo",
+    "jobs",
+    "albums",
+    "check",
+    "completions",
+    "man",
+];
 
 // ---- Exit codes
 

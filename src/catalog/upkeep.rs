@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{Event, KnownFile, TargetKey, millis};
@@ -11,7 +11,8 @@ use super::{Event, KnownFile, TargetKey, millis};
 /// An album with what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AlbumRow {
-    /// Empty for the root folder.
+    /// Empty for the root folder, which JSON has as `null`.
+    #[serde(serialize_with = "null_where_empty")]
     pub name: String,
     /// How many files it holds.
     pub files: u64,
@@ -45,6 +46,12 @@ pub struct UrlRow {
     pub album: String,
     /// The name that its list wants.
     pub name: Option<String>,
+}
+
+fn null_where_empty<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(name)
+        .filter(|name| !name.is_empty())
+        .serialize(serializer)
 }
 
 impl Limits {

@@ -86,6 +86,8 @@ pub enum Command {
     Jobs(Jobs),
     /// Look at the catalog, or move it elsewhere
     Catalog(Catalog),
+    /// List albums: their files, bytes, and when the newest came
+    Albums(Albums),
     /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
@@ -259,6 +261,17 @@ The password comes from PGPASSWORD or ~/.pgpass. Set `catalog.url` to the new ca
         #[arg(value_name = "DST")]
         to: String,
     },
+}
+
+/// `gannet albums`.
+#[derive(Debug, Args)]
+pub struct Albums {
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Print JSON: an array of albums
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Reads a list format, and names all of them in help and errors.

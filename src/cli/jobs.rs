@@ -1,6 +1,8 @@
 //! `gannet jobs`: the history, and one job's outcomes.
 
 use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::bail;
 use uuid::Uuid;
@@ -8,6 +10,7 @@ use uuid::Uuid;
 use super::args::{Global, Jobs};
 use super::{load, start_log};
 use crate::catalog::{self, Catalog, JobRow, OutcomeFilter};
+use crate::telemetry;
 
 /// Outcomes that are read at a time.
 const PAGE: u32 = 1000;
@@ -15,18 +18,27 @@ const PAGE: u32 = 1000;
 /// Jobs among which the beginning of an id is looked up.
 const RECENT: u32 = 10_000;
 
-pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
+/// Opens the catalog of the store at `output`, or where the settings say, to look at it; and the log.
+pub(super) async fn open(
+    output: Option<&Path>,
+    global: &Global,
+) -> anyhow::Result<(Arc<dyn Catalog>, telemetry::Guard)> {
     let mut flags = Vec::new();
-    if let Some(output) = &args.output {
+    if let Some(output) = output {
         flags.push((
             "storage.root".to_owned(),
             super::args::path(output).map_err(super::Usage)?,
         ));
     }
     let config = load(global, flags)?.config;
-    let _log = start_log(global, &config, None)?;
+    let log = start_log(global, &config, None)?;
     super::catalog::must_exist(&config.catalog, &config.storage.root)?;
     let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
+    Ok((catalog, log))
+}
+
+pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
+    let (catalog, _log) = open(args.output.as_deref(), global).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match &args.id {
         None => list(&*catalog, args, &mut out).await?,

@@ -1,5 +1,6 @@
 //! A file per subcommand: thin, no logic of the domain.
 
+mod albums;
 pub mod args;
 mod catalog;
 mod check;
@@ -37,6 +38,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args, &cli.global).await,
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
+        Command::Albums(args) => albums::run(&args, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
             // Written in one go at the end: the generator itself panics when its output is closed.
