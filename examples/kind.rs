@@ -115,6 +115,7 @@ async fn main() -> anyhow::Result<()> {
         refresh: false,
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
+        on_remove: config.job.on_remove,
         deadline: None,
         max_failures: config.job.max_failures,
     };

@@ -47,6 +47,8 @@ pub struct Config {
     pub image: image::Settings,
     /// `[naming]`
     pub naming: naming::Settings,
+    /// `[retention]`
+    pub retention: job::Retention,
     /// `[log]`
     pub log: telemetry::Settings,
     /// What the fields were read from, with the secrets masked.
@@ -73,6 +75,7 @@ impl Config {
             fetch: &self.fetch,
             hosts: &self.hosts,
             naming: &self.naming,
+            retention: &self.retention,
         }
     }
 

@@ -53,6 +53,7 @@ pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
         refresh: false,
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
+        on_remove: config.job.on_remove,
         deadline: None,
         max_failures: MaxFailures::Percent(100.0),
     };

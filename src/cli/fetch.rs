@@ -131,6 +131,7 @@ fn spec(args: &Fetch, config: &Config, lists: Vec<SourceSpec>, client: &Arc<Clie
         refresh: args.refresh,
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
+        on_remove: config.job.on_remove,
         deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
         max_failures: config.job.max_failures,
     }

@@ -11,7 +11,7 @@ use super::coming::Coming;
 use super::descriptors;
 use super::keeper::{self, Keeper};
 use super::worker::{self, Shared};
-use super::{JobError, Settings, Setup};
+use super::{JobError, Retention, Settings, Setup};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::downloader::{Context, Registry};
 use crate::fault::{self, Point};
@@ -26,6 +26,7 @@ pub struct Engine {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) registry: Registry,
     pub(super) settings: Settings,
+    pub(super) retention: Retention,
     tasks: JoinSet<()>,
     _locks: [Option<StoreLock>; 2],
 }
@@ -107,6 +108,7 @@ impl Engine {
             catalog,
             registry,
             settings: config.job.clone(),
+            retention: config.retention.clone(),
             tasks,
             _locks: [Some(lock), catalog_lock],
         })

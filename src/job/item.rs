@@ -171,10 +171,15 @@ pub struct Summary {
     pub counts: Counts,
     /// Lines that repeat an earlier target and were dropped; they are no targets.
     pub repeats: u64,
+    /// Files that were removed: pruned, or beyond what their album may hold.
+    pub removed: u64,
     /// Bytes of the bodies that were stored or changed.
     pub bytes: u64,
     /// Rejected, failed and skipped targets by reason.
     pub reasons: BTreeMap<Reason, u64>,
+    /// What somebody should look at although the job came to its end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Why the job could not run to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

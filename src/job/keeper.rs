@@ -794,7 +794,7 @@ impl Finished {
                 .filter(|_| item.outcome != Outcome::Duplicate)
                 .map_or(0, |file| file.bytes),
             new_file,
-            listed: None,
+            listed: self.job.listed,
             every_outcome: false,
             events: Vec::new(),
         }

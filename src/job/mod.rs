@@ -6,7 +6,8 @@
 //! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
-//! - `run` counts what the keeper announces and tells the [`Observer`].
+//! - `run` counts what the keeper announces and tells the [`Observer`];
+//! - `upkeep` takes away what is no longer wanted, once the job is done.
 //!
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
 
@@ -21,6 +22,7 @@ mod rehearse;
 pub mod report;
 mod run;
 pub mod summary;
+mod upkeep;
 mod worker;
 
 use std::collections::{BTreeMap, HashSet};
@@ -34,7 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::catalog::{self, Among, CatalogError, TargetKey};
+use crate::catalog::{self, Among, CatalogError, SourceId, TargetKey};
 use crate::downloader::Downloader;
 use crate::source::Source;
 use crate::store::{self, StoreError};
@@ -46,6 +48,8 @@ pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use rehearse::{Plan, Rehearsed, rehearse};
 pub use run::Observer;
+pub use upkeep::Retention;
+use upkeep::Touched;
 
 /// `[job]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,6 +69,13 @@ pub struct Settings {
     pub dedupe: Dedupe,
     /// What becomes of a file when its URL brings other bytes.
     pub on_change: OnChange,
+    /// What becomes of a file when its URL leaves the list.
+    pub on_remove: OnRemove,
+    /// How long a URL has to be gone before its file is removed.
+    #[serde(with = "humantime_serde")]
+    pub prune_after: Duration,
+    /// The share of a list that may be gone at once; beyond it nothing is removed.
+    pub prune_limit: Percent,
     /// Most targets between plan and announcement.
     pub window: std::num::NonZeroU32,
 }
@@ -104,6 +115,33 @@ pub enum OnChange {
     Replace,
     /// It stays, and the new bytes get a name with the time in it: a series.
     Keep,
+}
+
+/// What becomes of a file when its URL leaves the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRemove {
+    /// It stays.
+    Keep,
+    /// It goes, after a grace, unless another URL or source stands for it.
+    Prune,
+}
+
+/// A share in percent, from 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct Percent(u8);
+
+impl TryFrom<u64> for Percent {
+    type Error = String;
+
+    fn try_from(percent: u64) -> Result<Self, String> {
+        u8::try_from(percent)
+            .ok()
+            .filter(|percent| *percent <= 100)
+            .map(Self)
+            .ok_or_else(|| "expected a share in percent, from 0 to 100".to_owned())
+    }
 }
 
 /// How many rejected and failed targets are tolerated.
@@ -174,6 +212,8 @@ pub struct Setup<'a> {
     pub hosts: &'a fetch::Hosts,
     /// `[naming]`
     pub naming: &'a naming::Settings,
+    /// `[retention]`
+    pub retention: &'a Retention,
 }
 
 /// One job to run.
@@ -195,6 +235,8 @@ pub struct Spec {
     pub dedupe: Dedupe,
     /// What becomes of a file when its URL brings other bytes.
     pub on_change: OnChange,
+    /// What becomes of a file when its URL leaves the list.
+    pub on_remove: OnRemove,
     /// Limit for the whole job.
     pub deadline: Option<Duration>,
     /// Failures that are tolerated.
@@ -264,6 +306,10 @@ struct Job {
     /// Among which files the same bytes are kept once.
     dedupe: Option<Among>,
     on_change: OnChange,
+    /// The source, in jobs at whose end is removed what it no longer lists.
+    listed: Option<SourceId>,
+    /// The albums that it has targets for, where what they may hold is limited.
+    touched: Option<Touched>,
     /// Places between plan and announcement.
     window: Semaphore,
     /// Files that may still be stored, in jobs that store a number of them.

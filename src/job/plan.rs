@@ -141,6 +141,9 @@ impl Planner {
                 Entry::Target(target) if self.shard.is_none_or(|shard| shard.has(&target.url)) => {
                     let album = target.album.as_ref().or(self.job.album.as_ref());
                     let key = TargetKey::of(&target.url, album, target.name.as_deref());
+                    if let Some(touched) = &self.job.touched {
+                        touched.add(album);
+                    }
                     targets.push((key, target));
                 }
                 Entry::Invalid(_) | Entry::Target(_) => {}

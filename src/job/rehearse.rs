@@ -81,8 +81,10 @@ pub async fn rehearse(
         finished: Utc::now(),
         counts: rehearsal.counts,
         repeats: 0,
+        removed: 0,
         bytes: 0,
         reasons: rehearsal.reasons,
+        warnings: Vec::new(),
         error: ended.as_ref().err().map(|error| format!("{error:#}")),
         ending: Ending::Fine,
     };

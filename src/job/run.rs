@@ -15,8 +15,9 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
-use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, Spec, until};
-use crate::catalog::{Among, CatalogError};
+use super::upkeep::{Prune, Pruned, Touched, Upkeep};
+use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, until};
+use crate::catalog::{Among, CatalogError, SourceId};
 use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason, describe};
 
@@ -110,6 +111,7 @@ impl Engine {
         if dedupe == Some(Among::Store) {
             self.catalog.index_contents(Among::Store).await?;
         }
+        let prune = self.prunes(&spec).await?;
         let album = spec.album.as_ref().map_or("", |album| album.as_str());
         self.catalog
             .begin_job(id, &head.source, &spec.kind, album, started)
@@ -124,6 +126,8 @@ impl Engine {
             refresh: spec.refresh,
             dedupe,
             on_change: spec.on_change,
+            listed: prune.map(|prune| prune.source),
+            touched: self.retention.limits().map(|_| Touched::new()),
             window: Semaphore::new(self.settings.window.get() as usize),
             wanted: spec.count.map(|count| {
                 Semaphore::new(
@@ -154,6 +158,8 @@ impl Engine {
             began: Instant::now(),
             count: spec.count,
             planned: None,
+            prune,
+            stop: stop.clone(),
         };
         let error = match running.observer.begin(&head) {
             Ok(()) => running.see_through(&spec, announced, stop).await.err(),
@@ -165,6 +171,24 @@ impl Engine {
             drop(self.shared.frontier.drain(job.number));
         }
         running.end(head, spec.max_failures, error).await
+    }
+
+    /// What to know at the end of a job that is to prune; `None` for one that does not.
+    async fn prunes(&self, spec: &Spec) -> Result<Option<Prune>, JobError> {
+        if spec.on_remove == OnRemove::Keep {
+            return Ok(None);
+        }
+        let source = spec.source.identity();
+        let Some(source) = source.filter(|_| spec.count.is_none() && spec.shard.is_none()) else {
+            tracing::info!(
+                "nothing is pruned: a part of a list, standard input and URLs of the command line do not show what \
+                 has gone"
+            );
+            return Ok(None);
+        };
+        let source = SourceId::of(&source, &spec.kind, spec.album.as_ref());
+        let listed = self.catalog.listed_count(source).await?;
+        Ok(Some(Prune { source, listed }))
     }
 
     async fn record_end(&self, summary: &Summary) -> Result<(), CatalogError> {
@@ -184,6 +208,17 @@ struct Running<'a> {
     count: Option<u64>,
     /// How reading the list ended, once it did.
     planned: Option<Planned>,
+    prune: Option<Prune>,
+    /// Asks the whole process to stop.
+    stop: CancellationToken,
+}
+
+/// What was taken away at the end of a job.
+#[derive(Debug, Default)]
+struct Upkept {
+    removed: u64,
+    warnings: Vec<String>,
+    error: Option<JobError>,
 }
 
 impl Running<'_> {
@@ -303,6 +338,36 @@ impl Running<'_> {
         });
     }
 
+    /// Takes away what is no longer wanted. `whole` says whether the list was read to its end, and no error came up.
+    async fn keep_up(&self, whole: bool) -> Upkept {
+        let mut upkept = Upkept::default();
+        upkept.error = self.take_away(whole, &mut upkept).await.err();
+        upkept
+    }
+
+    async fn take_away(&self, whole: bool, upkept: &mut Upkept) -> Result<(), JobError> {
+        let engine = self.engine;
+        let upkeep = Upkeep {
+            store: &engine.store,
+            catalog: &*engine.catalog,
+            stop: &self.stop,
+            now: Utc::now(),
+        };
+        if let Some(prune) = self.prune.filter(|_| whole) {
+            match upkeep.prune(prune, self.job.id, &engine.settings).await? {
+                Pruned::Files(files) => upkept.removed += files,
+                Pruned::Refused(why) => {
+                    tracing::warn!(job.id = %self.job.id, "{why}");
+                    upkept.warnings.push(why);
+                }
+            }
+        }
+        if let (Some(touched), Some(limits)) = (&self.job.touched, engine.retention.limits()) {
+            upkept.removed += upkeep.trim(touched, limits).await?;
+        }
+        upkeep.forget(engine.retention.jobs).await
+    }
+
     /// Makes the summary and tells everyone.
     async fn end(
         mut self,
@@ -325,7 +390,17 @@ impl Running<'_> {
             });
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
         let error = error.or(planned.error);
-        let error = error.as_ref().or(self.job.error.get());
+        let broken = error.as_ref().or(self.job.error.get());
+        let upkept = match broken {
+            // What has just failed would keep whoever waits for the end waiting once more.
+            Some(JobError::Catalog(_)) => Upkept::default(),
+            _ if self.stop.is_cancelled() => Upkept::default(),
+            _ => {
+                let whole = broken.is_none() && stopped.is_none() && planned.is_whole;
+                self.keep_up(whole).await
+            }
+        };
+        let error = broken.or(upkept.error.as_ref());
         let failure = too_few.as_ref().or(cut_short.as_ref());
         let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);
         let ending = match (error, failure) {
@@ -345,8 +420,10 @@ impl Running<'_> {
             finished: Utc::now(),
             counts: self.tally.counts,
             repeats: planned.repeats,
+            removed: upkept.removed,
             bytes: self.tally.bytes,
             reasons: self.tally.reasons,
+            warnings: upkept.warnings,
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };
@@ -371,9 +448,9 @@ impl Running<'_> {
         let state = summary.state;
         tracing::info!(
             job.id = %summary.job, job.state = %state,
-            "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped",
+            "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped, {} removed",
             summary.job, summary.counts.targets, summary.counts.stored, summary.counts.changed, summary.counts.unchanged,
-            summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped,
+            summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped, summary.removed,
         );
         Ok(summary)
     }

@@ -119,7 +119,10 @@ impl fmt::Display for Text<'_> {
         if let Some(error) = &summary.error {
             writeln!(f, "{}", self.paint(RED, &printable(error)))?;
         }
-        if summary.counts.targets > 0 || summary.repeats > 0 {
+        for warning in &summary.warnings {
+            writeln!(f, "{}", self.paint(YELLOW, &printable(warning)))?;
+        }
+        if summary.counts.targets > 0 || summary.repeats > 0 || summary.removed > 0 {
             writeln!(f)?;
         }
         for outcome in Outcome::ALL {
@@ -137,6 +140,10 @@ impl fmt::Display for Text<'_> {
         if summary.repeats > 0 {
             let repeats = HumanCount(summary.repeats).to_string();
             writeln!(f, "{repeats:>12}  repeats, dropped")?;
+        }
+        if summary.removed > 0 {
+            let removed = HumanCount(summary.removed).to_string();
+            writeln!(f, "{removed:>12}  removed")?;
         }
         writeln!(f, "\nfiles    {}", self.files.display())?;
         for (n, report) in self.reports.iter().enumerate() {
@@ -360,6 +367,7 @@ mod tests {
         let mut summary = summary(&items);
         summary.state = State::Cancelled;
         summary.repeats = 12;
+        summary.removed = 3;
         let reports = ["a.json".into(), "a.html".into()];
         assert_eq!(
             text(&items, &summary, &reports, false),
@@ -369,6 +377,7 @@ mod tests {
              \x20          4  failed\n\
              \x20          3  skipped\n\
              \x20         12  repeats, dropped\n\
+             \x20          3  removed\n\
              \n\
              files    /data/cats\n\
              reports  a.json\n\

@@ -216,15 +216,22 @@ fn miscounted(db: &Connection) -> Vec<String> {
     wrong
 }
 
-/// References to files that nobody recorded.
+/// References to files that nobody recorded. The history may tell of one whose deletion is told of too.
 fn dangling(db: &Connection) -> Vec<String> {
     let mut wrong = Vec::new();
     for table in ["urls", "outcomes"]
         .iter()
         .filter(|table| has_table(db, table))
     {
+        let told = match *table {
+            "outcomes" => {
+                "AND NOT EXISTS (SELECT 1 FROM events WHERE event = 'file.deleted' \
+                 AND replace(json_extract(payload, '$.file'), '-', '') = lower(hex(file)))"
+            }
+            _ => "",
+        };
         let sql = format!(
-            "SELECT count(*) FROM {table} WHERE file IS NOT NULL AND file NOT IN (SELECT id FROM files)"
+            "SELECT count(*) FROM {table} WHERE file IS NOT NULL AND file NOT IN (SELECT id FROM files) {told}"
         );
         let count: i64 = db.query_row(&sql, [], |row| row.get(0)).unwrap();
         if count > 0 {

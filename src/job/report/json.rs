@@ -34,8 +34,11 @@ struct Back<'a> {
     finished: DateTime<Utc>,
     counts: Counts,
     repeats: u64,
+    removed: u64,
     bytes: u64,
     reasons: &'a BTreeMap<Reason, u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -75,8 +78,10 @@ impl<W: Write + std::fmt::Debug + Send> Report for Json<W> {
             finished: summary.finished,
             counts: summary.counts,
             repeats: summary.repeats,
+            removed: summary.removed,
             bytes: summary.bytes,
             reasons: &summary.reasons,
+            warnings: &summary.warnings,
             error: summary.error.as_deref(),
         })?;
         let rest = back.strip_prefix('{').unwrap_or(&back);
@@ -135,6 +140,7 @@ mod tests {
                     "rejected": 0, "failed": 1, "skipped": 0,
                 },
                 "repeats": 0,
+                "removed": 0,
                 "bytes": 2048,
                 "reasons": { "status": 1 },
             })

@@ -40,8 +40,10 @@ pub(crate) fn summary(items: &[Item]) -> Summary {
         finished: "2026-11-21T10:01:30Z".parse().unwrap(),
         counts,
         repeats: 0,
+        removed: 0,
         bytes,
         reasons,
+        warnings: Vec::new(),
         error: None,
         ending: Default::default(),
     }

@@ -306,6 +306,10 @@ fn outcome(summary: &Summary) -> String {
         let repeats = HumanCount(summary.repeats);
         all.push(("calm", format!("<b>{repeats}</b> repeats dropped")));
     }
+    if summary.removed > 0 {
+        let removed = HumanCount(summary.removed);
+        all.push(("mild", format!("<b>{removed}</b> removed")));
+    }
     all.push(("calm", format!("<b>{}</b>", HumanBytes(summary.bytes))));
     chips(&all)
 }

@@ -1,0 +1,273 @@
+//! Takes away what is no longer wanted: files whose URLs left their list, files beyond what an album may hold, and old
+//! history.
+//!
+//! A file goes the way back that it came: out of its album into the stage, out of the catalog, out of the stage. What is
+//! in the stage and recorded is published at the next start, what is not recorded is deleted there, so that a crash
+//! leaves a file as it was or nothing of it ([`recover`](super::keeper::recover)).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{JobError, Settings};
+use crate::catalog::{Catalog, KnownFile, Limits, SourceId};
+use crate::fault::{self, Point};
+use crate::naming::StorePath;
+use crate::store::{StageId, Store};
+use crate::target::{AlbumName, describe};
+
+/// Files, albums or events that are dealt with at a time.
+const BATCH: u32 = 500;
+
+/// Albums of a job that are remembered by name.
+const MOST_ALBUMS: usize = 10_000;
+
+/// `[retention]`. Zero is no limit. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// How long ago the bytes of a file may have come.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Files of an album.
+    pub max_files: u64,
+    /// Bytes of an album.
+    pub max_bytes: ByteSize,
+    /// How long ago a job of the history may have ended.
+    #[serde(with = "humantime_serde")]
+    pub jobs: Duration,
+}
+
+impl Retention {
+    /// What an album may hold; `None` when that is any number of files.
+    pub(super) fn limits(&self) -> Option<Limits> {
+        let limits = Limits {
+            max_age: Some(self.max_age).filter(|age| !age.is_zero()),
+            max_files: Some(self.max_files).filter(|files| *files > 0),
+            max_bytes: Some(self.max_bytes.as_u64()).filter(|bytes| *bytes > 0),
+        };
+        Some(limits).filter(|limits| *limits != Limits::default())
+    }
+}
+
+/// The albums that a job had targets for, by name, where the empty name is the root folder; all there are, once they
+/// are too many to remember.
+#[derive(Debug, Default)]
+pub(super) struct Touched(Mutex<Option<BTreeSet<String>>>);
+
+impl Touched {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Some(BTreeSet::new())))
+    }
+
+    pub(super) fn add(&self, album: Option<&AlbumName>) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let album = album.map_or("", AlbumName::as_str);
+        if let Some(known) = names.as_mut().filter(|known| !known.contains(album)) {
+            known.insert(album.to_owned());
+            if known.len() > MOST_ALBUMS {
+                *names = None;
+            }
+        }
+    }
+
+    fn take(&self) -> Option<BTreeSet<String>> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.take()
+    }
+}
+
+/// What a job that prunes has to know from its beginning to its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prune {
+    pub(super) source: SourceId,
+    /// How many URLs the source listed before.
+    pub(super) listed: u64,
+}
+
+/// What became of the URLs that left a list.
+#[derive(Debug)]
+pub(super) enum Pruned {
+    /// So many files went.
+    Files(u64),
+    /// Too much of the list has gone for that to be meant, and all is kept: why, in words.
+    Refused(String),
+}
+
+/// Whoever takes things away.
+#[derive(Debug)]
+pub(super) struct Upkeep<'a> {
+    pub(super) store: &'a Store,
+    pub(super) catalog: &'a dyn Catalog,
+    /// When cancelled, the rest is left to the next job.
+    pub(super) stop: &'a CancellationToken,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Upkeep<'_> {
+    /// Marks the URLs as gone that `job`, which read the whole list, did not have, and removes the files of those that
+    /// have been gone for long enough.
+    pub(super) async fn prune(
+        &self,
+        prune: Prune,
+        job: Uuid,
+        settings: &Settings,
+    ) -> Result<Pruned, JobError> {
+        let Prune { source, listed } = prune;
+        let gone = self.catalog.gone(source, job).await?;
+        let listed = listed.max(gone);
+        if gone * 100 > listed * u64::from(settings.prune_limit.0) {
+            return Ok(Pruned::Refused(format!(
+                "nothing is pruned: {gone} of the {listed} URLs that this list had are gone, and `job.prune_limit` is \
+                 {} %; if that is meant, run once with `--set job.prune_limit=100`",
+                settings.prune_limit.0
+            )));
+        }
+        if gone > 0 {
+            self.catalog.mark_gone(source, job, self.now).await?;
+            tracing::info!(
+                job.id = %job,
+                "{gone} URLs left the list; what they brought goes after {}",
+                humantime::format_duration(settings.prune_after)
+            );
+        }
+        let mut removed = 0;
+        let mut after = None;
+        // The catalog knows times to the millisecond, and what has been gone for just so long may go.
+        let before = self.before(settings.prune_after) + TimeDelta::milliseconds(1);
+        while !self.stop.is_cancelled() {
+            let page = self.catalog.prunable(source, before, after, BATCH).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            let (keys, files): (Vec<_>, Vec<_>) = page.into_iter().unzip();
+            removed += self.remove(files, "pruned").await?;
+            self.catalog.unlist(source, keys).await?;
+        }
+        if removed > 0 {
+            tracing::info!(job.id = %job, "pruned {removed} files whose URLs left the list");
+        }
+        Ok(Pruned::Files(removed))
+    }
+
+    /// Removes what is beyond the limits of the albums that a job touched, oldest first. Returns how many files that
+    /// were.
+    pub(super) async fn trim(&self, touched: &Touched, limits: Limits) -> Result<u64, JobError> {
+        let mut removed = 0;
+        if let Some(albums) = touched.take() {
+            for album in &albums {
+                removed += self.trim_album(album, limits).await?;
+            }
+            return Ok(removed);
+        }
+        let mut after = None;
+        loop {
+            let page = self.catalog.albums(after, BATCH).await?;
+            for album in &page {
+                removed += self.trim_album(&album.name, limits).await?;
+            }
+            after = page.into_iter().next_back().map(|album| album.name);
+            if after.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn trim_album(&self, album: &str, limits: Limits) -> Result<u64, JobError> {
+        let mut removed = 0;
+        while !self.stop.is_cancelled() {
+            let page = self.catalog.excess(album, limits, self.now, BATCH).await?;
+            let count = page.len() as u64;
+            let done = self.remove(page, "retention").await?;
+            removed += done;
+            // What cannot be taken away stands at the head of every page.
+            if count == 0 || done < count {
+                break;
+            }
+        }
+        if removed > 0 {
+            let name = if album.is_empty() { "." } else { album };
+            tracing::info!("album `{name}` was beyond its limits: removed {removed} files");
+        }
+        Ok(removed)
+    }
+
+    /// Deletes the history that is older than `age`, and the events of that time that nobody took.
+    pub(super) async fn forget(&self, age: Duration) -> Result<(), JobError> {
+        if age.is_zero() {
+            return Ok(());
+        }
+        let before = self.before(age);
+        let jobs = self.catalog.delete_jobs_before(before).await?;
+        if jobs > 0 {
+            tracing::info!("deleted {jobs} jobs from the history");
+        }
+        while !self.stop.is_cancelled() {
+            let events = self.catalog.events_after(0, BATCH).await?;
+            let old = events.iter().take_while(|event| event.created < before);
+            let old: Vec<i64> = old.map(|event| event.id).collect();
+            if old.is_empty() {
+                break;
+            }
+            self.catalog.delete_events(old).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes files out of their albums and the catalog, which writes an event for each. Returns how many: one that
+    /// cannot be taken away is told of and stays.
+    async fn remove(&self, files: Vec<KnownFile>, reason: &str) -> Result<u64, JobError> {
+        // Two URLs may stand for one file.
+        let files: BTreeMap<Uuid, (StageId, StorePath)> = files
+            .into_iter()
+            .filter_map(|file| {
+                let path = StorePath::new(&file.path).ok()?;
+                Some((file.id, (StageId(file.stage), path)))
+            })
+            .collect();
+        if files.is_empty() {
+            return Ok(0);
+        }
+        let batch: Vec<_> = files.values().cloned().collect();
+        let withdrawn = match self.store.withdraw(batch.clone()).await {
+            Ok(withdrawn) => withdrawn,
+            Err(error) => {
+                // They are recorded, so they have to be visible.
+                self.store.publish(batch).await;
+                return Err(error.into());
+            }
+        };
+        let (mut ids, mut stages, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+        for ((id, (stage, path)), withdrawn) in files.into_iter().zip(withdrawn) {
+            match withdrawn {
+                Ok(()) => {
+                    ids.push(id);
+                    stages.push(stage);
+                    paths.push(path);
+                }
+                Err(error) => tracing::warn!("`{path}` cannot be removed: {}", describe(&error)),
+            }
+        }
+        fault::reach(Point::FilesWithdrawn);
+        let count = ids.len() as u64;
+        // Where this fails, nobody knows whether they are still recorded: the next start finds out.
+        self.catalog.delete_files(ids, reason, self.now).await?;
+        fault::reach(Point::FilesDeleted);
+        self.store.discard(stages).await;
+        self.store.remove_empty_folders(paths).await;
+        Ok(count)
+    }
+
+    /// The time `age` ago; an age beyond all time is the beginning of it.
+    fn before(&self, age: Duration) -> DateTime<Utc> {
+        TimeDelta::from_std(age)
+            .ok()
+            .and_then(|age| self.now.checked_sub_signed(age))
+            .unwrap_or(DateTime::UNIX_EPOCH)
+    }
+}
