@@ -458,9 +458,9 @@ impl Keeper {
         let mut replaced = Vec::with_capacity(owners.len());
         for (((index, stage), (_, link)), linked) in owners.into_iter().zip(links).zip(linked) {
             match (linked, &mut entries[index]) {
-                (Ok(_), (finished, Some(staged))) => {
+                (Ok(mtime_ns), (finished, Some(staged))) => {
                     finished.item.outcome = Outcome::Duplicate;
-                    staged.stage = link;
+                    (staged.stage, staged.mtime_ns) = (link, mtime_ns);
                     replaced.push(stage);
                 }
                 (Err(error), _) => tracing::debug!("kept once more: {}", describe(&error)),
