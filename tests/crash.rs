@@ -619,6 +619,31 @@ fn nothing_is_a_duplicate_of_what_could_not_be_kept() {
     }
 }
 
+#[test]
+fn the_half_of_a_batch_that_has_no_room_takes_its_duplicates_along() {
+    if !have_faults() {
+        return;
+    }
+    // The second path of each content repeats the first, within one batch.
+    let site = Site::start(|asked| Answer::ok(png_of(u32::from(asked.path.as_bytes()[1]), 5)));
+    let sandbox = Sandbox::new();
+    sandbox.write("list.txt", site.list(["/a1", "/a2", "/b1", "/b2"]));
+    let args = [
+        "list.txt",
+        "--set",
+        "job.dedupe=album",
+        "--set",
+        "storage.commit_interval=1s",
+    ];
+    let mut command = sandbox.command(sandbox.fetch_args(&args));
+    command.env(fault::VARIABLE, "catalog.before-commit:1=enospc");
+    let run = support::sandbox::start(command, None).end().expect(1);
+    let counts = ["stored", "duplicate", "failed"].map(|outcome| run.count(outcome));
+    assert_eq!(counts, [1, 1, 2], "{run}");
+    let wrong = violations(&sandbox, When::Crashed);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 // ---- The catalog's log torn
 
 /// Cuts the log somewhere, or flips bytes from somewhere on. Returns what it did; `None` without a log.

@@ -272,6 +272,7 @@ impl Keeper {
                 .filter(|_| kept > 0)
                 .unwrap_or(0);
             let stages = refuse_all(entries[given_up..].iter_mut(), error);
+            refuse_repeats(entries, &repeated);
             if is_lost {
                 self.store.discard(stages).await;
             }
@@ -809,8 +810,10 @@ fn refuse_repeats(entries: &mut [(Finished, Option<Staged>)], repeated: &[(usize
             let (reason, detail) = (first.reason, first.detail.clone());
             let finished = &mut entries[*index].0;
             finished.brought = Brought::Nothing;
-            let item = &mut finished.item;
-            (item.outcome, item.reason, item.detail) = (Outcome::Failed, reason, detail);
+            finished.refuse(
+                reason.unwrap_or(Reason::StoreError),
+                detail.unwrap_or_default(),
+            );
         }
     }
 }
