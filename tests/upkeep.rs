@@ -562,6 +562,39 @@ fn a_kill_while_files_are_removed_leaves_each_whole_or_gone() {
 }
 
 #[test]
+fn what_cannot_be_removed_stays_and_is_told() {
+    if !fault::COMPILED_IN {
+        return;
+    }
+    for (fault, code, left) in [
+        ("store.withdraw.before:2=eio", 0, 7),
+        ("store.withdraw.one:2=eio", 0, 7),
+        ("store.withdraw.before:1+=eio", 0, 10),
+        // They are gone from the album, and the next start deletes them.
+        ("store.discard.before:1+=eio", 0, 6),
+    ] {
+        let (sandbox, site) = (Sandbox::new(), site());
+        let list = site.list(paths(10));
+        let args = [&["list.txt", "--set", "job.prune_limit=50"], &AT_ONCE[..]].concat();
+        sandbox.fetch_list(&list, 0, &args[1..]);
+        sandbox.write("list.txt", site.list(paths(6)));
+        let run = fetch_with_fault(&sandbox, &args, fault).expect(code);
+        assert_eq!(sandbox.files().len(), left, "{fault}\n{run}");
+        assert_eq!(run.json()["removed"], 10 - left, "{fault}");
+        assert_eq!(
+            run.stderr.contains("cannot be removed"),
+            left > 6,
+            "{fault}"
+        );
+        let wrong = violations(&sandbox, When::Crashed);
+        assert!(wrong.is_empty(), "{fault}:\n{}", wrong.join("\n"));
+        sandbox.fetch(&args).expect(0);
+        assert_eq!(sandbox.files().len(), 6, "{fault}");
+        in_order(&sandbox);
+    }
+}
+
+#[test]
 fn a_kill_while_bytes_are_linked_leaves_everything_in_order() {
     if !fault::COMPILED_IN {
         return;

@@ -5,7 +5,7 @@
 //! in the stage and recorded is published at the next start, what is not recorded is deleted there, so that a crash
 //! leaves a file as it was or nothing of it ([`recover`](super::keeper::recover)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{JobError, Settings};
-use crate::catalog::{Catalog, KnownFile, Limits, SourceId};
+use crate::catalog::{Catalog, KnownFile, Limits, SourceId, TargetKey};
 use crate::fault::{self, Point};
 use crate::naming::StorePath;
 use crate::store::{StageId, Store};
@@ -145,8 +145,12 @@ impl Upkeep<'_> {
             let page = self.catalog.prunable(source, before, after, BATCH).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            let (keys, files): (Vec<_>, Vec<_>) = page.into_iter().unzip();
-            removed += self.remove(files, "pruned").await?;
+            let keys: Vec<(TargetKey, Uuid)> = page.iter().map(|(key, f)| (*key, f.id)).collect();
+            let files = page.into_iter().map(|(_, file)| file).collect();
+            let gone = self.remove(files, "pruned").await?;
+            removed += gone.len() as u64;
+            let keys = keys.into_iter().filter(|(_, file)| gone.contains(file));
+            let keys = keys.map(|(key, _)| key).collect();
             self.catalog.unlist(source, keys).await?;
         }
         if removed > 0 {
@@ -182,11 +186,11 @@ impl Upkeep<'_> {
         let mut removed = 0;
         while !self.stop.is_cancelled() {
             let page = self.catalog.excess(album, limits, self.now, BATCH).await?;
-            let count = page.len() as u64;
-            let done = self.remove(page, "retention").await?;
-            removed += done;
+            let count = page.len();
+            let gone = self.remove(page, "retention").await?.len();
+            removed += gone as u64;
             // What cannot be taken away stands at the head of every page.
-            if count == 0 || done < count {
+            if count == 0 || gone < count {
                 break;
             }
         }
@@ -219,9 +223,9 @@ impl Upkeep<'_> {
         Ok(())
     }
 
-    /// Takes files out of their albums and the catalog, which writes an event for each. Returns how many: one that
-    /// cannot be taken away is told of and stays.
-    async fn remove(&self, files: Vec<KnownFile>, reason: &str) -> Result<u64, JobError> {
+    /// Takes files out of their albums and the catalog, which writes an event for each. Returns which: one that cannot
+    /// be taken away is told of and stays.
+    async fn remove(&self, files: Vec<KnownFile>, reason: &str) -> Result<HashSet<Uuid>, JobError> {
         // Two URLs may stand for one file.
         let files: BTreeMap<Uuid, (StageId, StorePath)> = files
             .into_iter()
@@ -231,7 +235,7 @@ impl Upkeep<'_> {
             })
             .collect();
         if files.is_empty() {
-            return Ok(0);
+            return Ok(HashSet::new());
         }
         let batch: Vec<_> = files.values().cloned().collect();
         let withdrawn = match self.store.withdraw(batch.clone()).await {
@@ -243,6 +247,7 @@ impl Upkeep<'_> {
             }
         };
         let (mut ids, mut stages, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+        let mut back = Vec::new();
         for ((id, (stage, path)), withdrawn) in files.into_iter().zip(withdrawn) {
             match withdrawn {
                 Ok(()) => {
@@ -250,17 +255,21 @@ impl Upkeep<'_> {
                     stages.push(stage);
                     paths.push(path);
                 }
-                Err(error) => tracing::warn!("`{path}` cannot be removed: {}", describe(&error)),
+                Err(error) => {
+                    tracing::warn!("`{path}` cannot be removed: {}", describe(&error));
+                    back.push((stage, path));
+                }
             }
         }
+        self.store.publish(back).await;
         fault::reach(Point::FilesWithdrawn);
-        let count = ids.len() as u64;
+        let gone = ids.iter().copied().collect();
         // Where this fails, nobody knows whether they are still recorded: the next start finds out.
         self.catalog.delete_files(ids, reason, self.now).await?;
         fault::reach(Point::FilesDeleted);
         self.store.discard(stages).await;
         self.store.remove_empty_folders(paths).await;
-        Ok(count)
+        Ok(gone)
     }
 
     /// The time `age` ago; an age beyond all time is the beginning of it.
