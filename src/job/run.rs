@@ -15,7 +15,7 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
-use super::upkeep::{Prune, Pruned, Touched, Upkeep};
+use super::upkeep::{Prune, Touched, Upkeep};
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, until};
 use crate::catalog::{Among, CatalogError, SourceId};
 use crate::fault::{self, Point};
@@ -340,32 +340,32 @@ impl Running<'_> {
 
     /// Takes away what is no longer wanted. `whole` says whether the list was read to its end, and no error came up.
     async fn keep_up(&self, whole: bool) -> Upkept {
-        let mut upkept = Upkept::default();
-        upkept.error = self.take_away(whole, &mut upkept).await.err();
-        upkept
-    }
-
-    async fn take_away(&self, whole: bool, upkept: &mut Upkept) -> Result<(), JobError> {
-        let engine = self.engine;
-        let upkeep = Upkeep {
-            store: &engine.store,
-            catalog: &*engine.catalog,
+        let mut upkeep = Upkeep {
+            store: &self.engine.store,
+            catalog: &*self.engine.catalog,
             stop: &self.stop,
             now: Utc::now(),
+            removed: 0,
+            warnings: Vec::new(),
         };
+        let error = self.take_away(whole, &mut upkeep).await.err();
+        Upkept {
+            removed: upkeep.removed,
+            warnings: upkeep.warnings,
+            error,
+        }
+    }
+
+    async fn take_away(&self, whole: bool, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
+        let (job, settings) = (&self.job, &self.engine.settings);
         if let Some(prune) = self.prune.filter(|_| whole) {
-            match upkeep.prune(prune, self.job.id, &engine.settings).await? {
-                Pruned::Files(files) => upkept.removed += files,
-                Pruned::Refused(why) => {
-                    tracing::warn!(job.id = %self.job.id, "{why}");
-                    upkept.warnings.push(why);
-                }
-            }
+            upkeep.prune(prune, job.id, settings).await?;
         }
-        if let (Some(touched), Some(limits)) = (&self.job.touched, engine.retention.limits()) {
-            upkept.removed += upkeep.trim(touched, limits).await?;
+        let retention = &self.engine.retention;
+        if let (Some(touched), Some(limits)) = (&job.touched, retention.limits()) {
+            upkeep.trim(touched, limits).await?;
         }
-        upkeep.forget(engine.retention.jobs).await
+        upkeep.forget(retention.jobs).await
     }
 
     /// Makes the summary and tells everyone.

@@ -91,16 +91,7 @@ pub(super) struct Prune {
     pub(super) listed: u64,
 }
 
-/// What became of the URLs that left a list.
-#[derive(Debug)]
-pub(super) enum Pruned {
-    /// So many files went.
-    Files(u64),
-    /// Too much of the list has gone for that to be meant, and all is kept: why, in words.
-    Refused(String),
-}
-
-/// Whoever takes things away.
+/// Whoever takes things away, and what that came to.
 #[derive(Debug)]
 pub(super) struct Upkeep<'a> {
     pub(super) store: &'a Store,
@@ -108,26 +99,33 @@ pub(super) struct Upkeep<'a> {
     /// When cancelled, the rest is left to the next job.
     pub(super) stop: &'a CancellationToken,
     pub(super) now: DateTime<Utc>,
+    /// Files that were removed.
+    pub(super) removed: u64,
+    /// What somebody should look at.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Upkeep<'_> {
     /// Marks the URLs as gone that `job`, which read the whole list, did not have, and removes the files of those that
-    /// have been gone for long enough.
+    /// have been gone for long enough. Where too much of the list has gone for that to be meant, all is kept.
     pub(super) async fn prune(
-        &self,
+        &mut self,
         prune: Prune,
         job: Uuid,
         settings: &Settings,
-    ) -> Result<Pruned, JobError> {
+    ) -> Result<(), JobError> {
         let Prune { source, listed } = prune;
         let gone = self.catalog.gone(source, job).await?;
         let listed = listed.max(gone);
         if gone * 100 > listed * u64::from(settings.prune_limit.0) {
-            return Ok(Pruned::Refused(format!(
+            let refused = format!(
                 "nothing is pruned: {gone} of the {listed} URLs that this list had are gone, and `job.prune_limit` is \
                  {} %; if that is meant, run once with `--set job.prune_limit=100`",
                 settings.prune_limit.0
-            )));
+            );
+            tracing::warn!(job.id = %job, "{refused}");
+            self.warnings.push(refused);
+            return Ok(());
         }
         if gone > 0 {
             self.catalog.mark_gone(source, job, self.now).await?;
@@ -137,7 +135,7 @@ impl Upkeep<'_> {
                 humantime::format_duration(settings.prune_after)
             );
         }
-        let mut removed = 0;
+        let earlier = self.removed;
         let mut after = None;
         // The catalog knows times to the millisecond, and what has been gone for just so long may go.
         let before = self.before(settings.prune_after) + TimeDelta::milliseconds(1);
@@ -148,57 +146,55 @@ impl Upkeep<'_> {
             let keys: Vec<(TargetKey, Uuid)> = page.iter().map(|(key, f)| (*key, f.id)).collect();
             let files = page.into_iter().map(|(_, file)| file).collect();
             let gone = self.remove(files, "pruned").await?;
-            removed += gone.len() as u64;
             let keys = keys.into_iter().filter(|(_, file)| gone.contains(file));
             let keys = keys.map(|(key, _)| key).collect();
             self.catalog.unlist(source, keys).await?;
         }
-        if removed > 0 {
-            tracing::info!(job.id = %job, "pruned {removed} files whose URLs left the list");
+        let pruned = self.removed - earlier;
+        if pruned > 0 {
+            tracing::info!(job.id = %job, "pruned {pruned} files whose URLs left the list");
         }
-        Ok(Pruned::Files(removed))
+        Ok(())
     }
 
-    /// Removes what is beyond the limits of the albums that a job touched, oldest first. Returns how many files that
-    /// were.
-    pub(super) async fn trim(&self, touched: &Touched, limits: Limits) -> Result<u64, JobError> {
-        let mut removed = 0;
+    /// Removes what is beyond the limits of the albums that a job touched, oldest first.
+    pub(super) async fn trim(&mut self, touched: &Touched, limits: Limits) -> Result<(), JobError> {
         if let Some(albums) = touched.take() {
             for album in &albums {
-                removed += self.trim_album(album, limits).await?;
+                self.trim_album(album, limits).await?;
             }
-            return Ok(removed);
+            return Ok(());
         }
         let mut after = None;
         loop {
             let page = self.catalog.albums(after, BATCH).await?;
             for album in &page {
-                removed += self.trim_album(&album.name, limits).await?;
+                self.trim_album(&album.name, limits).await?;
             }
             after = page.into_iter().next_back().map(|album| album.name);
             if after.is_none() {
-                return Ok(removed);
+                return Ok(());
             }
         }
     }
 
-    async fn trim_album(&self, album: &str, limits: Limits) -> Result<u64, JobError> {
-        let mut removed = 0;
+    async fn trim_album(&mut self, album: &str, limits: Limits) -> Result<(), JobError> {
+        let earlier = self.removed;
         while !self.stop.is_cancelled() {
             let page = self.catalog.excess(album, limits, self.now, BATCH).await?;
             let count = page.len();
             let gone = self.remove(page, "retention").await?.len();
-            removed += gone as u64;
             // What cannot be taken away stands at the head of every page.
             if count == 0 || gone < count {
                 break;
             }
         }
+        let removed = self.removed - earlier;
         if removed > 0 {
             let name = if album.is_empty() { "." } else { album };
             tracing::info!("album `{name}` was beyond its limits: removed {removed} files");
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Deletes the history that is older than `age`, and the events of that time that nobody took.
@@ -225,7 +221,11 @@ impl Upkeep<'_> {
 
     /// Takes files out of their albums and the catalog, which writes an event for each. Returns which: one that cannot
     /// be taken away is told of and stays.
-    async fn remove(&self, files: Vec<KnownFile>, reason: &str) -> Result<HashSet<Uuid>, JobError> {
+    async fn remove(
+        &mut self,
+        files: Vec<KnownFile>,
+        reason: &str,
+    ) -> Result<HashSet<Uuid>, JobError> {
         // Two URLs may stand for one file.
         let files: BTreeMap<Uuid, (StageId, StorePath)> = files
             .into_iter()
@@ -263,9 +263,10 @@ impl Upkeep<'_> {
         }
         self.store.publish(back).await;
         fault::reach(Point::FilesWithdrawn);
-        let gone = ids.iter().copied().collect();
+        let gone: HashSet<Uuid> = ids.iter().copied().collect();
         // Where this fails, nobody knows whether they are still recorded: the next start finds out.
         self.catalog.delete_files(ids, reason, self.now).await?;
+        self.removed += gone.len() as u64;
         fault::reach(Point::FilesDeleted);
         self.store.discard(stages).await;
         self.store.remove_empty_folders(paths).await;
