@@ -17,7 +17,7 @@ cd "$1" || exit 1
     --locale-provider=icu --icu-locale=en-US >initdb.log 2>&1 ||
     { rm -rf data; "$2/initdb" -D data -U gannet -A trust -E UTF8 --no-sync --locale=C >initdb.log 2>&1; } ||
     { cat initdb.log >&2; rm -rf "$1"; exit 1; }
-options="-p $3 -k $1 -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200"
+options="-p $3 -k $1 -c listen_addresses=127.0.0.1 -c fsync=$4 -c max_connections=200"
 start() { "$2/pg_ctl" -D data -l log -s -w -t 60 -o "$options" start </dev/null || cat log >&2; echo started; }
 stop() { "$2/pg_ctl" -D data -s -w -t 60 -m "$3" stop; echo stopped; }
 start "$@"
@@ -51,6 +51,12 @@ impl Postgres {
 
     /// A server of one's own; `None` where there is no PostgreSQL.
     pub fn start() -> Option<Self> {
+        // No test cuts the power.
+        Self::start_with("off")
+    }
+
+    /// The same with another value of `fsync`.
+    pub fn start_with(fsync: &str) -> Option<Self> {
         let Some(bin) = programs() else {
             let required = std::env::var_os("GANNET_REQUIRE_SERVICES").is_some_and(|v| v == "1");
             assert!(
@@ -73,7 +79,7 @@ impl Postgres {
         let mut child = command
             .args(["sh", "-c", KEEPER, "sh"])
             .args([folder.as_path(), bin.as_path()])
-            .arg(port.to_string())
+            .args([&port.to_string(), fsync])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
