@@ -59,6 +59,23 @@ fn a_store_may_have_its_catalog_in_postgres() {
 }
 
 #[test]
+fn looking_at_a_database_makes_no_catalog_in_it() {
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let catalog = at(&server.database());
+    let look = || sandbox.run(["catalog", "status", "--set", &catalog]);
+    look()
+        .expect(1)
+        .says(&["there is no catalog in", "gannet catalog migrate"]);
+    sandbox
+        .run(["catalog", "migrate", "--set", &catalog])
+        .expect(0);
+    look().expect(0);
+}
+
+#[test]
 fn another_store_cannot_use_the_same_database_meanwhile() {
     let Some(server) = Postgres::shared() else {
         return;

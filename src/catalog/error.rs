@@ -18,6 +18,9 @@ pub enum CatalogError {
         /// What the database said.
         source: DatabaseError,
     },
+    /// A database is there, and no catalog in it.
+    #[error("there is no catalog in `{0}` yet; a run, or `gannet catalog migrate`, makes it")]
+    Missing(String),
     /// Its tables cannot be brought up to date.
     #[error("cannot bring the catalog `{catalog}` up to date; a newer gannet may have written it")]
     Migrate {
@@ -94,6 +97,7 @@ impl CatalogError {
         match self {
             Self::Open { source, .. } | Self::Query { source, .. } => source.is_transient(),
             Self::UnsupportedUrl(_)
+            | Self::Missing(_)
             | Self::Migrate { .. }
             | Self::Locked { .. }
             | Self::Away { .. }

@@ -365,3 +365,62 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.inner.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn busy() -> CatalogError {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        CatalogError::query("try")(rusqlite::Error::SqliteFailure(busy, None))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_the_way_for_a_while_is_waited_for() {
+        let patience = Patience::new(Duration::from_secs(60));
+        let (began, tries) = (Instant::now(), Cell::new(0));
+        let work = || {
+            tries.set(tries.get() + 1);
+            let is_back = began.elapsed() >= Duration::from_secs(10);
+            std::future::ready(if is_back {
+                Ok(tries.get())
+            } else {
+                Err(busy())
+            })
+        };
+        // 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s, and then every 2 s.
+        assert_eq!(patience.see_through(work).await.unwrap(), 10);
+        assert!(began.elapsed() < Duration::from_secs(12));
+        assert_eq!(patience.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_and_says_what_was_in_the_way() {
+        let patience = Patience::new(Duration::from_secs(7));
+        let began = Instant::now();
+        let work = || std::future::ready(Err::<(), _>(busy()));
+        let error = patience.see_through(work).await.unwrap_err();
+        assert_eq!(began.elapsed(), Duration::from_secs(7));
+        let text = describe(&error);
+        assert!(
+            text.contains("waited 7s for the catalog") && text.contains("cannot try"),
+            "{text}"
+        );
+        assert!(!error.is_transient());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_is_not_waited_for() {
+        let patience = Patience::new(Duration::from_secs(60));
+        let began = Instant::now();
+        let work = || std::future::ready(Err::<(), _>(CatalogError::Closed));
+        assert!(patience.see_through(work).await.is_err());
+        let patience = Patience::new(Duration::ZERO);
+        let work = || std::future::ready(Err::<(), _>(busy()));
+        let error = patience.see_through(work).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

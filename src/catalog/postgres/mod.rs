@@ -75,9 +75,10 @@ impl Writing<'_> {
     async fn end<T>(mut self, result: Result<T>) -> Result<T, CatalogError> {
         let last = match &result {
             Ok(_) => "COMMIT",
+            Err(sqlx_core::Error::Io(_)) => return result.map_err(failed(self.action)),
             Err(_) => "ROLLBACK",
         };
-        let ended = raw_sql(last).execute(&mut self.db).await;
+        let ended = in_time(raw_sql(last).execute(&mut self.db)).await;
         if ended.is_ok() {
             *self.slot = Some(self.db);
         }
@@ -124,11 +125,20 @@ impl Postgres {
         // Not from the pool, which only says that it waited.
         let look = async {
             let mut db = PgConnection::connect_with(&catalog.options).await?;
+            let is_there = query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL");
+            if !is_there.fetch_one(&mut db).await? {
+                return Ok(None);
+            }
             query_scalar("SELECT max(version) FROM _sqlx_migrations")
                 .fetch_one(&mut db)
                 .await
         };
-        let newest: Option<i64> = catalog.in_time(CONNECT, look).await?;
+        let newest: Option<i64> = within(CONNECT, look)
+            .await
+            .map_err(|error| catalog.refused(error))?;
+        if newest.is_none() {
+            return Err(CatalogError::Missing(catalog.shown));
+        }
         if newest > Some(latest()) {
             let ahead = MigrateError::VersionMissing(newest.unwrap_or_default());
             return Err(catalog.outdated(ahead));
@@ -173,23 +183,13 @@ impl Postgres {
             let taken = lock(&mut db, again).await?;
             Ok((db, taken))
         };
-        match self.in_time(CONNECT + LOCK_WAIT, connect).await? {
+        let connected = within(CONNECT + LOCK_WAIT, connect).await;
+        match connected.map_err(|error| self.refused(error))? {
             (db, true) => Ok(db),
             (_, false) => Err(CatalogError::Locked {
                 catalog: self.shown.clone(),
             }),
         }
-    }
-
-    async fn in_time<T>(
-        &self,
-        limit: Duration,
-        connect: impl Future<Output = Result<T>>,
-    ) -> Result<T, CatalogError> {
-        let connected = tokio::time::timeout(limit, connect).await;
-        connected
-            .unwrap_or_else(|late| Err(std::io::Error::from(late).into()))
-            .map_err(|error| self.refused(error))
     }
 
     async fn begin(&self, action: &'static str) -> Result<Writing<'_>, CatalogError> {
@@ -201,7 +201,7 @@ impl Postgres {
             Some(db) => db,
             None => self.connect(true).await?,
         };
-        let begun = raw_sql("BEGIN").execute(&mut db).await;
+        let begun = in_time(raw_sql("BEGIN").execute(&mut db)).await;
         begun.map_err(failed(action))?;
         Ok(Writing { action, slot, db })
     }
@@ -242,6 +242,16 @@ async fn lock(db: &mut PgConnection, wait: bool) -> Result<bool> {
         .await
 }
 
+/// Whatever one call asks for is answered long before, unless the network swallows the answer.
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(Duration::from_secs(300), work).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|late| Err(std::io::Error::from(late).into()))
+}
+
 fn failed(action: &'static str) -> impl FnOnce(sqlx_core::Error) -> CatalogError {
     move |error| match error {
         sqlx_core::Error::PoolClosed => CatalogError::Closed,
@@ -252,21 +262,18 @@ fn failed(action: &'static str) -> impl FnOnce(sqlx_core::Error) -> CatalogError
 #[async_trait]
 impl Catalog for Postgres {
     async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
-        upkeep::known(&self.readers, &keys)
-            .await
-            .map_err(failed("look up URLs"))
+        let done = in_time(upkeep::known(&self.readers, &keys)).await;
+        done.map_err(failed("look up URLs"))
     }
 
     async fn taken(&self, paths: Vec<String>) -> Result<HashSet<String>, CatalogError> {
-        upkeep::taken(&self.readers, &paths)
-            .await
-            .map_err(failed("look up names"))
+        let done = in_time(upkeep::taken(&self.readers, &paths)).await;
+        done.map_err(failed("look up names"))
     }
 
     async fn staged(&self, stages: Vec<Uuid>) -> Result<HashMap<Uuid, String>, CatalogError> {
-        upkeep::staged(&self.readers, &stages)
-            .await
-            .map_err(failed("look up staged files"))
+        let done = in_time(upkeep::staged(&self.readers, &stages)).await;
+        done.map_err(failed("look up staged files"))
     }
 
     async fn index_contents(&self, _: Among) -> Result<(), CatalogError> {
@@ -279,14 +286,13 @@ impl Catalog for Postgres {
         album: Option<String>,
         contents: Vec<Sha256>,
     ) -> Result<HashMap<Sha256, KnownFile>, CatalogError> {
-        upkeep::with_content(&self.readers, album, &contents)
-            .await
-            .map_err(failed("look up contents"))
+        let done = in_time(upkeep::with_content(&self.readers, album, &contents)).await;
+        done.map_err(failed("look up contents"))
     }
 
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
         let mut tx = self.begin("record a batch").await?;
-        let done = record::write(&mut tx.db, &batch).await;
+        let done = in_time(record::write(&mut tx.db, &batch)).await;
         tx.end(done).await
     }
 
@@ -299,7 +305,7 @@ impl Catalog for Postgres {
         started: DateTime<Utc>,
     ) -> Result<(), CatalogError> {
         let mut tx = self.begin("record a job").await?;
-        let done = history::begin(&mut tx.db, id, source, kind, album, started).await;
+        let done = in_time(history::begin(&mut tx.db, id, source, kind, album, started)).await;
         tx.end(done).await
     }
 
@@ -312,13 +318,16 @@ impl Catalog for Postgres {
         finished: DateTime<Utc>,
     ) -> Result<(), CatalogError> {
         let mut tx = self.begin("record a job's end").await?;
-        let done = history::end(&mut tx.db, id, state, repeats, error, finished).await;
+        let done = in_time(history::end(
+            &mut tx.db, id, state, repeats, error, finished,
+        ))
+        .await;
         tx.end(done).await
     }
 
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
         let mut tx = self.begin("close interrupted jobs").await?;
-        let done = history::abandon(&mut tx.db, now).await;
+        let done = in_time(history::abandon(&mut tx.db, now)).await;
         tx.end(done).await
     }
 
@@ -328,33 +337,29 @@ impl Catalog for Postgres {
         kind: &str,
         album: &str,
     ) -> Result<Option<JobRow>, CatalogError> {
-        history::interrupted(&self.readers, source, kind, album)
-            .await
-            .map_err(failed("look up an interrupted job"))
+        let done = in_time(history::interrupted(&self.readers, source, kind, album)).await;
+        done.map_err(failed("look up an interrupted job"))
     }
 
     async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
         let mut tx = self.begin("take up a job again").await?;
-        let done = history::resume(&mut tx.db, id, now).await;
+        let done = in_time(history::resume(&mut tx.db, id, now)).await;
         tx.end(done).await
     }
 
     async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
-        history::recorded(&self.readers, job, from, to)
-            .await
-            .map_err(failed("look up outcomes"))
+        let done = in_time(history::recorded(&self.readers, job, from, to)).await;
+        done.map_err(failed("look up outcomes"))
     }
 
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
-        history::jobs(&self.readers, before, limit)
-            .await
-            .map_err(failed("list jobs"))
+        let done = in_time(history::jobs(&self.readers, before, limit)).await;
+        done.map_err(failed("list jobs"))
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
-        history::job(&self.readers, id)
-            .await
-            .map_err(failed("look up a job"))
+        let done = in_time(history::job(&self.readers, id)).await;
+        done.map_err(failed("look up a job"))
     }
 
     async fn outcomes(
@@ -364,9 +369,8 @@ impl Catalog for Postgres {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<OutcomeRow>, CatalogError> {
-        history::outcomes(&self.readers, job, filter, after, limit)
-            .await
-            .map_err(failed("list outcomes"))
+        let done = in_time(history::outcomes(&self.readers, job, filter, after, limit)).await;
+        done.map_err(failed("list outcomes"))
     }
 
     async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
@@ -374,7 +378,7 @@ impl Catalog for Postgres {
         loop {
             // Between two transactions others come to write.
             let mut tx = self.begin("delete old jobs").await?;
-            let done = history::delete_some(&mut tx.db, time).await;
+            let done = in_time(history::delete_some(&mut tx.db, time)).await;
             match tx.end(done).await? {
                 Some(jobs) => deleted += jobs,
                 None => return Ok(deleted),
@@ -383,15 +387,13 @@ impl Catalog for Postgres {
     }
 
     async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError> {
-        upkeep::listed_count(&self.readers, source)
-            .await
-            .map_err(failed("count a source's URLs"))
+        let done = in_time(upkeep::listed_count(&self.readers, source)).await;
+        done.map_err(failed("count a source's URLs"))
     }
 
     async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError> {
-        upkeep::gone(&self.readers, source, job)
-            .await
-            .map_err(failed("count a source's URLs"))
+        let done = in_time(upkeep::gone(&self.readers, source, job)).await;
+        done.map_err(failed("count a source's URLs"))
     }
 
     async fn mark_gone(
@@ -401,7 +403,7 @@ impl Catalog for Postgres {
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError> {
         let mut tx = self.begin("mark URLs as gone").await?;
-        let done = upkeep::mark_gone(&mut tx.db, source, job, now).await;
+        let done = in_time(upkeep::mark_gone(&mut tx.db, source, job, now)).await;
         tx.end(done).await
     }
 
@@ -412,14 +414,20 @@ impl Catalog for Postgres {
         after: Option<TargetKey>,
         limit: u32,
     ) -> Result<Vec<(TargetKey, KnownFile)>, CatalogError> {
-        upkeep::prunable(&self.readers, source, before, after, limit)
-            .await
-            .map_err(failed("list what is gone"))
+        let done = in_time(upkeep::prunable(
+            &self.readers,
+            source,
+            before,
+            after,
+            limit,
+        ))
+        .await;
+        done.map_err(failed("list what is gone"))
     }
 
     async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError> {
         let mut tx = self.begin("forget a source's URLs").await?;
-        let done = upkeep::unlist(&mut tx.db, source, &keys).await;
+        let done = in_time(upkeep::unlist(&mut tx.db, source, &keys)).await;
         tx.end(done).await
     }
 
@@ -430,7 +438,7 @@ impl Catalog for Postgres {
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError> {
         let mut tx = self.begin("delete files").await?;
-        let done = upkeep::delete_files(&mut tx.db, &ids, reason, now).await;
+        let done = in_time(upkeep::delete_files(&mut tx.db, &ids, reason, now)).await;
         tx.end(done).await
     }
 
@@ -441,9 +449,8 @@ impl Catalog for Postgres {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<KnownFile>, CatalogError> {
-        upkeep::excess(&self.readers, album, limits, now, limit)
-            .await
-            .map_err(failed("list files beyond the limits"))
+        let done = in_time(upkeep::excess(&self.readers, album, limits, now, limit)).await;
+        done.map_err(failed("list files beyond the limits"))
     }
 
     async fn albums(
@@ -451,9 +458,8 @@ impl Catalog for Postgres {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<AlbumRow>, CatalogError> {
-        upkeep::albums(&self.readers, after, limit)
-            .await
-            .map_err(failed("list albums"))
+        let done = in_time(upkeep::albums(&self.readers, after, limit)).await;
+        done.map_err(failed("list albums"))
     }
 
     async fn files_after(
@@ -461,26 +467,23 @@ impl Catalog for Postgres {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<KnownFile>, CatalogError> {
-        upkeep::files_after(&self.readers, after, limit)
-            .await
-            .map_err(failed("list files"))
+        let done = in_time(upkeep::files_after(&self.readers, after, limit)).await;
+        done.map_err(failed("list files"))
     }
 
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
-        upkeep::urls_of(&self.readers, &files)
-            .await
-            .map_err(failed("look up the URLs of files"))
+        let done = in_time(upkeep::urls_of(&self.readers, &files)).await;
+        done.map_err(failed("look up the URLs of files"))
     }
 
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
-        upkeep::events_after(&self.readers, after, limit)
-            .await
-            .map_err(failed("list events"))
+        let done = in_time(upkeep::events_after(&self.readers, after, limit)).await;
+        done.map_err(failed("list events"))
     }
 
     async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
         let mut tx = self.begin("delete events").await?;
-        let done = upkeep::delete_events(&mut tx.db, &ids).await;
+        let done = in_time(upkeep::delete_events(&mut tx.db, &ids)).await;
         tx.end(done).await
     }
 
@@ -490,21 +493,19 @@ impl Catalog for Postgres {
         after: Option<Row>,
         limit: u32,
     ) -> Result<Vec<Row>, CatalogError> {
-        tables::rows(&self.readers, table, after.as_ref(), limit)
-            .await
-            .map_err(failed("read a table"))
+        let done = in_time(tables::rows(&self.readers, table, after.as_ref(), limit)).await;
+        done.map_err(failed("read a table"))
     }
 
     async fn load(&self, table: &'static Table, rows: Vec<Row>) -> Result<(), CatalogError> {
         let mut tx = self.begin("fill a table").await?;
-        let done = tables::load(&mut tx.db, table, &rows).await;
+        let done = in_time(tables::load(&mut tx.db, table, &rows)).await;
         tx.end(done).await
     }
 
     async fn status(&self) -> Result<Status, CatalogError> {
-        tables::status(&self.readers, self.shown.clone(), latest())
-            .await
-            .map_err(failed("measure tables"))
+        let done = in_time(tables::status(&self.readers, self.shown.clone(), latest())).await;
+        done.map_err(failed("measure tables"))
     }
 
     async fn close(&self) {
