@@ -14,7 +14,7 @@ use indicatif::MultiProgress;
 use serde::Deserialize;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -58,7 +58,7 @@ pub enum Error {
         /// `log.dir`.
         dir: PathBuf,
         /// Why not.
-        source: InitError,
+        source: io::Error,
     },
     /// The process already has its logs.
     #[error("logs are already set up in this process")]
@@ -153,13 +153,15 @@ fn daily_files(dir: &Path, keep: usize) -> Result<RollingFileAppender, Error> {
     if keep > 0 {
         files = files.max_log_files(keep);
     }
-    // The appender makes it too, but only after it has complained on stderr that it is missing.
-    // Where that fails, its own error says why.
-    let _ = std::fs::create_dir_all(dir);
-    files.build(dir).map_err(|source| Error::Folder {
+    let failed = |source| Error::Folder {
         dir: dir.to_owned(),
         source,
-    })
+    };
+    // The appender makes it too, but it complains on stderr that it is missing. Its own errors repeat their causes.
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    files
+        .build(dir)
+        .map_err(|error| failed(io::Error::other(error.to_string())))
 }
 
 /// Writes a whole line, since a line in pieces mixes with those of other processes.
