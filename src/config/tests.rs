@@ -343,6 +343,30 @@ fn lists_may_be_written_without_toml() {
 }
 
 #[test]
+fn a_name_server_is_asked_at_port_53_unless_told_otherwise() {
+    let set = [(
+        "fetch.name_servers",
+        "192.0.2.1,2001:db8::1,192.0.2.2:54,[2001:db8::1]:54",
+    )];
+    let servers = load("", &[], &set).unwrap().config.fetch.name_servers;
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        servers,
+        [
+            "192.0.2.1:53",
+            "[2001:db8::1]:53",
+            "192.0.2.2:54",
+            "[2001:db8::1]:54"
+        ]
+    );
+    let found = error("[fetch]\nname_servers = [\"dns.example\"]", &[], &[]);
+    assert!(
+        found.contains("`dns.example` is no name server; write an address"),
+        "{found}"
+    );
+}
+
+#[test]
 fn a_variable_that_looks_like_a_setting_and_is_none_is_an_error() {
     for (name, meant) in [
         ("GANNET_FOO", "`GANNET_SECTION__KEY`"),

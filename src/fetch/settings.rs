@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +79,7 @@ pub struct Settings {
     /// Which proxy requests go through.
     pub proxy: ProxySetting,
     /// Name servers; empty: the system's.
+    #[serde(deserialize_with = "name_servers")]
     pub name_servers: Vec<SocketAddr>,
     /// How long a known URL is not asked again.
     #[serde(deserialize_with = "duration")]
@@ -501,6 +502,22 @@ fn some_header_value<'de, D: Deserializer<'de>>(
 fn header_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {
     HeaderValue::try_from(String::deserialize(deserializer)?)
         .map_err(|_| D::Error::custom("expected text without control characters"))
+}
+
+fn name_servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let server = |text: String| {
+        let address = text.trim();
+        let server = address
+            .parse()
+            .or_else(|_| address.parse().map(|ip: IpAddr| (ip, 53).into()));
+        server.map_err(|_| {
+            D::Error::custom(format!(
+                "`{address}` is no name server; write an address, or address and port, such as \"192.0.2.1\" or \"[2001:db8::1]:5353\""
+            ))
+        })
+    };
+    let servers = Vec::<String>::deserialize(deserializer)?;
+    servers.into_iter().map(server).collect()
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
