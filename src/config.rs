@@ -63,6 +63,16 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read; `None` when there was none.
     pub file: Option<PathBuf>,
+    layers: Vec<Layer>,
+}
+
+impl Loaded {
+    /// An error about the value of a setting that cannot be used for what only its reader knows. Names the layer
+    /// that set it.
+    pub fn wrong(&self, section: &str, key: &str, problem: impl Into<String>) -> ConfigError {
+        let path = vec![section.to_owned(), key.to_owned()];
+        layer::blame(&self.layers, &[path], problem.into())
+    }
 }
 
 impl Config {
@@ -129,7 +139,11 @@ impl Config {
         if let Err((keys, problem)) = config.check() {
             return Err(layer::blame(&layers, &keys, problem));
         }
-        Ok(Loaded { config, file })
+        Ok(Loaded {
+            config,
+            file,
+            layers,
+        })
     }
 
     /// The settings in force, as TOML, with every secret replaced by `***`.
@@ -144,6 +158,13 @@ impl Config {
             Err((keys.iter().map(path).collect(), problem.to_owned()))
         };
         let (fetch, image) = (&self.fetch, &self.image);
+        if self.storage.root.as_os_str().is_empty() {
+            return wrong(
+                "storage",
+                &["root"],
+                "is empty; write the folder for the files, such as `.` or \"downloads\"",
+            );
+        }
         if fetch.backoff > fetch.backoff_max {
             return wrong(
                 "fetch",

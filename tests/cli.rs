@@ -363,6 +363,10 @@ fn a_wrong_type_or_an_impossible_value_is_named_with_its_place() {
         ("job", "window", "0"),
         ("storage", "sync", "\"x\""),
         ("storage", "commit_files", "0"),
+        ("storage", "root", "\"\""),
+        ("fetch", "name_servers", "[\"dns.example\"]"),
+        ("fetch", "ca_files", "[\"absent.pem\"]"),
+        ("job", "kind", "\"music\""),
     ] {
         let dotted = format!("{section}.{key}");
         sandbox.write("my.toml", format!("[{section}]\n{key} = {value}\n"));
@@ -662,6 +666,12 @@ fn log_files_are_written_where_a_setting_says() {
         .fetch(&["list.txt", "--set", "log.dir=file"])
         .expect(1)
         .says(&["file"]);
+    for dir in ["file/logs", "/proc"] {
+        let set = format!("log.dir={dir}");
+        let run = sandbox.fetch(&["list.txt", "--set", &set]).expect(1);
+        assert_eq!(run.stderr.lines().count(), 1, "{run}");
+        assert_eq!(run.stderr.matches("os error").count(), 1, "{run}");
+    }
 }
 
 #[test]
@@ -1049,6 +1059,19 @@ fn headers_are_sent() {
     let asked = site.asked();
     assert_eq!(asked[0].header("x-one"), Some("1"));
     assert_eq!(asked[0].header("x-two"), Some("a: b"));
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_wrong_usage() {
+    let sandbox = Sandbox::new();
+    sandbox.write("list.txt", "");
+    for header in ["a b: c", "Host: x", "X-A: a\nX-B: b", ": x"] {
+        sandbox
+            .fetch(&["list.txt", "--header", "X-Good: 1", "--header", header])
+            .expect(2)
+            .says(&["--header"]);
+    }
+    assert_eq!(sandbox.everything(), [sandbox.path("list.txt")]);
 }
 
 // ---- Stores that cannot be used

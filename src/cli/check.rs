@@ -3,12 +3,25 @@
 use std::io::Write as _;
 
 use super::args::Global;
-use super::load;
+use super::{find_kind, load};
 use crate::downloader;
+use crate::fetch::{Client, SetupError};
 
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let loaded = load(global, Vec::new())?;
-    downloader::builtin(&loaded.config.image).find(&loaded.config.job.kind)?;
+    find_kind(&loaded, &downloader::builtin(&loaded.config.image))?;
+    // Sets up what a run sets up, and reads `fetch.ca_files` for it.
+    if let Err(error) = Client::new(&loaded.config.fetch, &loaded.config.hosts) {
+        use SetupError::{BadCa, NoCa, ReadCa};
+        let is_file = matches!(error, ReadCa { .. } | NoCa { .. } | BadCa { .. });
+        let error = anyhow::Error::from(error);
+        return Err(match is_file {
+            true => loaded
+                .wrong("fetch", "ca_files", format!("{error:#}"))
+                .into(),
+            false => error,
+        });
+    }
     let mut stdout = std::io::stdout().lock();
     match &loaded.file {
         Some(file) => writeln!(

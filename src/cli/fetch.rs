@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::args::{Fetch, Global};
 use super::watch::{Signals, Watch};
-use super::{Usage, exit, load, start_log};
-use crate::config::{Config, nearest};
+use super::{Usage, exit, find_kind, load, start_log};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::downloader::{self, Registry};
 use crate::fetch::Client;
 use crate::job::progress::{Progress, Snapshot};
@@ -18,22 +18,22 @@ use crate::source::{ChainSource, InlineSource, Place, Source, SourceSpec, parse_
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let flags = args.settings().map_err(Usage)?;
     let loaded = load(global, flags)?;
-    let config = loaded.config;
+    let config = &loaded.config;
     let registry = downloader::builtin(&config.image);
     let sources = args
         .sources
         .iter()
         .map(|text| parse_source(text, args.list_format))
         .collect::<Result<Vec<_>, _>>()?;
-    check(args, &config, &registry, &sources)?;
+    check(args, &loaded, &registry, &sources)?;
     let progress = Progress::new(args.progress);
-    let _log = start_log(global, &config, progress.multi())?;
+    let _log = start_log(global, config, progress.multi())?;
     if args.dry_run {
-        return dry_run(args, &config, sources).await;
+        return dry_run(args, config, sources).await;
     }
     let signals = Signals::listen()?;
     let engine = Engine::start(config.setup(), registry).await?;
-    let spec = spec(args, &config, sources, engine.client());
+    let spec = spec(args, config, sources, engine.client());
     let reports = Reports::create(&args.report, &config.storage.root)?;
     let mut watch = Watch::new(reports, progress);
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
@@ -78,20 +78,18 @@ pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option
 /// What clap cannot see of the command line, before anything is touched.
 fn check(
     args: &Fetch,
-    config: &Config,
+    loaded: &Loaded,
     registry: &Registry,
     sources: &[SourceSpec],
 ) -> anyhow::Result<()> {
-    if let Err(error) = registry.find(&config.job.kind) {
-        let Some(kind) = &args.kind else {
-            return Err(error.into());
-        };
-        let meant = nearest(kind, registry.kinds())
-            .map_or_else(String::new, |kind| format!("; did you mean `{kind}`?"));
-        return Err(Usage(format!("`--kind`: {error}{meant}")).into());
-    }
+    find_kind(loaded, registry).map_err(|error| match error {
+        ConfigError::Value { problem, .. } if args.kind.is_some() => {
+            Usage(format!("`--kind`: {problem}")).into()
+        }
+        error => anyhow::Error::from(error),
+    })?;
     let files: Vec<PathBuf> = sources.iter().filter_map(file).collect();
-    Reports::check(&args.report, &config.storage.root, &files).map_err(|error| match error {
+    Reports::check(&args.report, &loaded.config.storage.root, &files).map_err(|error| match error {
         error if error.is_usage() => Usage(format!("`--report`: {error}")).into(),
         error => error.into(),
     })

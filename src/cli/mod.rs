@@ -17,7 +17,8 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::catalog::CatalogError;
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded, nearest};
+use crate::downloader::Registry;
 use crate::job::EngineError;
 use crate::store::StoreError;
 use crate::telemetry;
@@ -125,6 +126,16 @@ fn load_pinned(
     })
 }
 
+/// Says what is wrong with `job.kind`, and where it is set.
+fn find_kind(loaded: &Loaded, registry: &Registry) -> Result<(), ConfigError> {
+    let kind = &loaded.config.job.kind;
+    registry.find(kind).map(drop).map_err(|error| {
+        let meant = nearest(kind, registry.kinds())
+            .map_or_else(String::new, |kind| format!("; did you mean `{kind}`?"));
+        loaded.wrong("job", "kind", format!("{error}{meant}"))
+    })
+}
+
 /// Names the flag where the value of one is at fault: it came in as a setting, but nobody wrote `--set`.
 fn flag_at_fault(
     error: ConfigError,
@@ -139,7 +150,11 @@ fn flag_at_fault(
     else {
         return error.into();
     };
-    let sets = |pairs: &[(String, String)]| pairs.iter().any(|(set, _)| set == key);
+    // The headers of one table are judged together.
+    let sets = |pairs: &[(String, String)]| {
+        let mut rest = pairs.iter().filter_map(|(set, _)| set.strip_prefix(key));
+        rest.any(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     match args::flag_of(key) {
         Some(flag) if place == "`--set`" && sets(flags) && !sets(typed) => {
             Usage(format!("`{flag}`: {problem}")).into()
