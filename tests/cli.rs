@@ -31,7 +31,7 @@ fn numbers(range: std::ops::Range<u32>) -> impl Iterator<Item = String> {
     range.map(|n| format!("/{n}"))
 }
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "fetch",
     "demo",
     "jobs",
@@ -39,6 +39,7 @@ const COMMANDS: [&str; 7] = [
     "check",
     "completions",
     "man",
+    "help",
 ];
 
 // ---- Exit codes
@@ -268,8 +269,8 @@ fn of_many_runs_that_start_at_once_on_a_new_store_one_goes_on() {
 }
 
 #[test]
-fn signals_end_a_run_with_130_and_143() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+fn signals_end_a_run_with_128_and_their_number() {
+    for (signal, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         let (sandbox, gate) = (Sandbox::new(), Gate::new());
         let site = Site::start({
             let gate = gate.clone();
@@ -290,6 +291,67 @@ fn signals_end_a_run_with_130_and_143() {
         );
         gate.open();
     }
+}
+
+#[test]
+fn a_terminal_that_hangs_up_stops_a_run_and_what_came_is_recorded() {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let screen = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            pictures(asked)
+        }
+    });
+    sandbox.write("list.txt", site.list(numbers(0..50)));
+    let mut child = sandbox
+        .command(sandbox.fetch_args(&["list.txt"]))
+        .stdin(Stdio::null())
+        .stdout(screen.try_clone().unwrap())
+        .stderr(screen)
+        .spawn()
+        .unwrap();
+    site.wait_for(8);
+    drop(terminal);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(129));
+    let last = sandbox
+        .run(["jobs", "-o", "out", "last", "--json"])
+        .expect(0);
+    let job: serde_json::Value = last.out().lines().last().unwrap().parse().unwrap();
+    assert_eq!(job["state"], "cancelled");
+    gate.open();
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            pictures(asked)
+        }
+    });
+    sandbox.write("list.txt", site.list(["/1"]));
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_gannet"))
+        .args(sandbox.fetch_args(&["list.txt"]))
+        .current_dir(sandbox.path(""));
+    let run = sandbox::start(command, None);
+    site.wait_for(1);
+    run.signal("HUP");
+    gate.open();
+    assert_eq!(run.end().expect(0).count("stored"), 1);
 }
 
 #[test]
@@ -563,6 +625,11 @@ fn every_command_has_help() {
             assert!(run.out().lines().all(|line| line.chars().count() <= 100));
         }
     }
+    assert_eq!(sandbox.run(["help"]).expect(0).out(), all.out());
+    sandbox
+        .run(["help", "nothing"])
+        .expect(2)
+        .says(&["nothing"]);
     let version = sandbox.run(["--version"]).expect(0);
     assert!(version.out().contains(env!("CARGO_PKG_VERSION")));
 }

@@ -24,11 +24,12 @@ const RESULT: &str = "What comes out";
     bin_name = "gannet",
     version,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_subcommand = true
 )]
 #[command(
     after_help = "Exit codes: 0 every target is fine · 1 could not run · 2 wrong usage · 3 ran, but more targets \
-failed than --max-failures · 4 another run holds the store · 130/143 stopped by a signal, work so far kept."
+failed than --max-failures · 4 another run holds the store · 129/130/143 stopped by a signal, work so far kept."
 )]
 pub struct Cli {
     /// What to do.
@@ -97,6 +98,11 @@ pub enum Command {
     },
     /// Print the manual page, for `man -l -`
     Man,
+    /// Print this help, or that of a command
+    Help {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 /// `gannet fetch`.
@@ -109,7 +115,7 @@ gannet fetch https://example.org/sitemap.xml -a site --report site.html\n  \
 gannet fetch -u https://example.org/cat.jpg\n  zcat urls.gz | gannet fetch - --max-failures 5%\n  \
 gannet jobs last --failed | gannet fetch -\n\n\
 Exit codes: 0 every target is fine · 1 could not run · 2 wrong usage · 3 more targets failed than \
---max-failures · 4 another run holds the store · 130/143 stopped by a signal, work so far kept."
+--max-failures · 4 another run holds the store · 129/130/143 stopped by a signal, work so far kept."
 )]
 pub struct Fetch {
     /// Lists of URLs: a path, `-` for standard input, or the http(s) URL of a list
@@ -215,10 +221,10 @@ pub struct Jobs {
     /// names, albums and digests that the list wants
     #[arg(long, requires = "id")]
     pub failed: bool,
-    /// Print JSON: an array of jobs, or one job's outcomes a line
+    /// Print JSON: an array of jobs, or one job's outcomes a line and the job itself, with its counts, last
     #[arg(long)]
     pub json: bool,
-    /// Most jobs to list
+    /// Most jobs to list; 0: all
     #[arg(long, value_name = "N", value_parser = whole_number::<u32>, default_value_t = 20)]
     pub limit: u32,
 }

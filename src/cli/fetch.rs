@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::args::{Fetch, Global};
 use super::watch::{Signals, Watch};
-use super::{Usage, exit, find_kind, load, start_log};
+use super::{Usage, exit, find_kind, load, say, start_log};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::downloader::{self, Registry};
 use crate::fetch::Client;
@@ -45,16 +45,17 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     } else {
         watch.print(&summary, &config.storage.root, &args.report)
     };
-    // Whoever read the summary may have seen enough; the exit code tells the truth all the same.
+    // Whoever read the summary may have seen enough, or hung up; the exit code tells the truth all the same.
     if let Err(error) = printed
         && error.kind() != std::io::ErrorKind::BrokenPipe
+        && signals.exit_code() != Some(exit::HANGUP)
     {
         return Err(error.into());
     }
     if summary.ending == Ending::Broken
         && let Some(error) = &summary.error
     {
-        eprintln!("gannet: {error}");
+        say(error);
     }
     Ok(exit_code(
         &summary,
@@ -65,7 +66,7 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
 
 pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option<u8>) -> u8 {
     match summary.ending {
-        Ending::Stopped => signal.unwrap_or(130),
+        Ending::Stopped => signal.unwrap_or(exit::INTERRUPT),
         Ending::Broken => exit::COULD_NOT_RUN,
         Ending::Failures => exit::FAILURES,
         Ending::Fine => match unchanged {

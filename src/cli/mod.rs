@@ -30,6 +30,9 @@ mod exit {
     pub(super) const USAGE: u8 = 2;
     pub(super) const FAILURES: u8 = 3;
     pub(super) const LOCKED: u8 = 4;
+    pub(super) const HANGUP: u8 = 129;
+    pub(super) const INTERRUPT: u8 = 130;
+    pub(super) const TERMINATE: u8 = 143;
 }
 
 /// Does what was typed and answers with the exit code.
@@ -51,15 +54,37 @@ pub async fn run(cli: Cli) -> ExitCode {
                 .context("cannot print the completion script")
         }
         Command::Man => man::run(),
+        Command::Help { command } => help(command.as_deref()),
     };
     match result {
         Ok(code) => code.into(),
         Err(error) if is_broken_pipe(&error) => 0.into(),
         Err(error) => {
-            eprintln!("gannet: {error:#}");
+            say(&format_args!("{error:#}"));
             exit_code(&error).into()
         }
     }
+}
+
+/// Tells stderr, which may have gone with its terminal.
+fn say(what: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "gannet: {what}");
+}
+
+/// What `--help` prints, of `command` or of all.
+fn help(command: Option<&str>) -> anyhow::Result<u8> {
+    let mut cli = Cli::command();
+    cli.build();
+    let about = match command {
+        None => &mut cli,
+        Some(name) => cli.find_subcommand_mut(name).ok_or_else(|| {
+            Usage(format!(
+                "there is no command `{name}`; `gannet help` lists them"
+            ))
+        })?,
+    };
+    about.print_help()?;
+    Ok(0)
 }
 
 /// Whoever read our output has seen enough.

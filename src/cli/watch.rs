@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::exit;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, ReportError, Reports};
 use crate::job::summary::{Failures, Text};
@@ -88,7 +89,7 @@ impl Observer for Watch {
     }
 }
 
-/// Stops a job at SIGINT or SIGTERM; a second one ends the process at once.
+/// Stops a job at SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
 #[derive(Debug)]
 pub(super) struct Signals {
     /// Cancelled by the first signal.
@@ -101,6 +102,11 @@ impl Signals {
     pub(super) fn listen() -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        // `nohup` says that the end of the terminal is not to matter.
+        let mut hangup = match is_hangup_ignored() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
         let stop = CancellationToken::new();
         let (tell, caught) = watch::channel(None);
         let task = tokio::spawn({
@@ -108,8 +114,9 @@ impl Signals {
             async move {
                 loop {
                     let code = tokio::select! {
-                        _ = interrupt.recv() => 130,
-                        _ = terminate.recv() => 143,
+                        _ = interrupt.recv() => exit::INTERRUPT,
+                        _ = terminate.recv() => exit::TERMINATE,
+                        Some(_) = async { hangup.as_mut()?.recv().await } => exit::HANGUP,
                     };
                     if stop.is_cancelled() {
                         // What is recorded stays; what is half done is cleared up at the next start.
@@ -134,4 +141,14 @@ impl Drop for Signals {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Whether this process was started with SIGHUP ignored. Listening would undo that.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

@@ -102,8 +102,9 @@ impl Write for Line<'_> {
             write_line(io::stderr(), &marked).map(|_| line.len())
         };
         match &self.stderr.progress {
-            Some(progress) => progress.suspend(write),
-            None => write(),
+            // A bar whose terminal has hung up cannot step aside: it would panic.
+            Some(progress) if io::stderr().is_terminal() => progress.suspend(write),
+            _ => write(),
         }
     }
 
