@@ -555,19 +555,35 @@ fn one_job_is_found_by_its_id_its_beginning_and_as_the_last() {
     let rows = sandbox
         .run(["jobs", "-o", "out", "last", "--json"])
         .expect(0);
-    let rows: Vec<Value> = rows
+    let mut rows: Vec<Value> = rows
         .out()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(rows.len(), 9);
     let report = sandbox.json("r.json");
+    let job = rows.pop().unwrap();
+    assert_eq!(
+        (&job["id"], &job["counts"]),
+        (&report["job"], &report["counts"])
+    );
+    assert_eq!(rows.len(), 9);
     for item in report["items"].as_array().unwrap() {
         let row = rows.iter().find(|row| row["line"] == item["line"]).unwrap();
         for key in ["url", "outcome", "reason", "path", "status"] {
             assert_eq!(row[key], item[key], "{key}: {row} {item}");
         }
     }
+}
+
+#[test]
+fn a_limit_of_0_lists_all_jobs_and_unchanged_targets_stand_in_the_counts() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(answers));
+    sandbox.fetch_list(site.list(["/1"]), 0, &[]);
+    sandbox.fetch_list(site.list(["/1"]), 0, &[]);
+    let all = sandbox.run(["jobs", "-o", "out", "--json", "--limit", "0"]);
+    assert_eq!(all.json().as_array().unwrap().len(), 2);
+    let last = sandbox.run(["jobs", "-o", "out", "last", "--json"]);
+    assert_eq!(last.json()["counts"]["unchanged"], 1);
 }
 
 #[test]

@@ -53,7 +53,11 @@ pub(super) async fn run(args: &Jobs, global: &Global) -> anyhow::Result<u8> {
 }
 
 async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyhow::Result<()> {
-    let jobs = catalog.jobs(None, args.limit).await?;
+    let limit = match args.limit {
+        0 => u32::MAX,
+        limit => limit,
+    };
+    let jobs = catalog.jobs(None, limit).await?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
         return Ok(());
@@ -166,9 +170,7 @@ async fn show(
     let mut after = None;
     loop {
         let page = catalog.outcomes(job.id, filter, after, PAGE).await?;
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
+        let Some(last) = page.last() else { break };
         after = Some(last.seq);
         for row in &page {
             if args.json {
@@ -184,4 +186,9 @@ async fn show(
             }
         }
     }
+    if args.json && !args.failed {
+        // Unchanged targets are in its counts only.
+        writeln!(out, "{}", serde_json::to_string(job)?)?;
+    }
+    Ok(())
 }
