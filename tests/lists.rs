@@ -188,6 +188,74 @@ fn the_user_may_say_the_form() {
 }
 
 #[test]
+fn an_ending_counts_more_than_the_type() {
+    let (sandbox, files) = (Sandbox::new(), site());
+    let body = files.list(["/1", "/2"]);
+    let lists = Site::start(move |asked| {
+        let media_type = match asked.path.as_str() {
+            "/json/l.txt" => "application/json",
+            _ => "application/rss+xml",
+        };
+        Answer::ok(body.clone()).header("Content-Type", media_type)
+    });
+    for path in ["/json/l.txt", "/rss/l.txt"] {
+        sandbox.fetch_report(0, &[&lists.url(path)]);
+        assert_eq!(stored(&sandbox), [1, 2], "{path}");
+    }
+}
+
+#[test]
+fn a_quote_that_nobody_closes_costs_no_row() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let [a, b, c] = [1, 2, 3].map(|n| site.url(&format!("/{n}")));
+    sandbox.write(
+        "list.tsv",
+        format!("url\tnote\n{a}\t\"hello\n{b}\t\"two\nlines\"\n{c}\tx\n"),
+    );
+    let report = sandbox.fetch_report(0, &["list.tsv"]);
+    assert_eq!(stored(&sandbox), [1, 2, 3]);
+    assert_eq!(report.of(&c)["line"], 5);
+}
+
+#[test]
+fn a_feed_with_a_dtd_and_relative_enclosures_is_read() {
+    let (sandbox, files) = (Sandbox::new(), site());
+    let other = files.url("/there/");
+    let feeds = Site::start(move |asked| match asked.path.as_str() {
+        "/feeds/rss" => Answer::ok(format!(
+            "<!DOCTYPE rss [<!ENTITY nbsp \"&#160;\"><!ENTITY lol \"&nbsp;&nbsp;&nbsp;&nbsp;\">]><rss><channel>\n\
+             <title>a&nbsp;b</title><item><enclosure url='../1'/></item>\n\
+             <item><enclosure url='2' xml:base='{other}'/></item><item><enclosure url='/&lol;'/></item></channel></rss>"
+        )),
+        _ => pictures(asked),
+    });
+    let report = sandbox.fetch_report(3, &[&feeds.url("/feeds/rss")]);
+    assert_eq!(stored(&sandbox), [1, 2]);
+    assert_eq!(report.of(&feeds.url("/1"))["outcome"], "stored");
+    assert_eq!(report.of(&files.url("/there/2"))["outcome"], "stored");
+    assert_eq!(report.of("/&lol;")["reason"], "invalid-url");
+}
+
+#[test]
+fn an_album_is_one_folder_however_its_name_is_composed() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let [a, b] = [1, 2].map(|n| site.url(&format!("/{n}")));
+    sandbox.write(
+        "list.csv",
+        format!("url,album\n{a},caf\u{e9}\n{b},cafe\u{301}\n"),
+    );
+    sandbox.fetch_report(0, &["list.csv"]);
+    let url = site.url("/3");
+    sandbox.fetch(&["-u", &url, "-a", "cafe\u{301}"]).expect(0);
+    let names = sandbox.names();
+    assert_eq!(names.len(), 3);
+    assert!(
+        names.iter().all(|name| name.starts_with("caf\u{e9}/")),
+        "{names:?}"
+    );
+}
+
+#[test]
 fn encodings_and_line_ends_make_no_difference() {
     let site = site();
     let [a, b, c] = [1, 2, 3].map(|n| site.url(&format!("/{n}")));
