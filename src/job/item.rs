@@ -42,7 +42,7 @@ pub struct Item {
     /// Digest of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
-    /// Why it was rejected, failed or skipped.
+    /// Why it was rejected, failed or skipped; `None` where a dry run skipped what it would ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// The reason in words.
