@@ -27,9 +27,7 @@ fn page() -> std::io::Result<Vec<u8>> {
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     for command in root.get_subcommands() {
-        if command.get_name() != "help" {
-            command_part(command, &mut page)?;
-        }
+        command_part(command, &mut page)?;
     }
     man.render_extra_section(&mut page)?;
     Ok(page)
