@@ -142,7 +142,7 @@ fn the_ending_chooses_the_form_and_an_unknown_one_lists_them() {
 fn a_missing_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/such/report.json");
-    let error = Reports::create(&[path], folder.path())
+    let error = Reports::create(&[path], &folder.path().join("out"))
         .unwrap_err()
         .to_string();
     assert!(error.contains("there is no folder `"), "{error}");
