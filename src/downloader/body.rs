@@ -70,9 +70,14 @@ impl Body {
 
     /// A reader of its own over the whole body, buffered and seekable.
     pub fn reader(&self) -> BodyReader<'_> {
+        self.reader_at(0)
+    }
+
+    /// The same, with `position` as the place where it begins to read.
+    pub(crate) fn reader_at(&self, position: u64) -> BodyReader<'_> {
         BodyReader {
             body: self,
-            position: 0,
+            position,
             buffer: Vec::new(),
             start: 0,
         }

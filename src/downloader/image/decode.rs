@@ -1,111 +1,353 @@
-//! `check = "decode"`: every pixel, in bounded memory.
+//! `check = "decode"`: every pixel of every frame and page, in bounded memory.
+//!
+//! PNG, GIF and TIFF go by rows, pieces of rows, strips and tiles, which are not kept. The other formats need
+//! their pixels in memory at once; how many bytes that takes is known beforehand, and reserved.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
-use image::codecs::gif::GifDecoder;
+use gif::{ColorOutput, DecodeOptions};
 use image::codecs::webp::WebPDecoder;
 use image::error::{ImageError, LimitErrorKind};
 use image::{AnimationDecoder, ImageDecoder, ImageReader};
+use tiff::decoder::{ChunkType, Decoder as TiffDecoder, Limits as TiffLimits};
+use tiff::tags::{CompressionMethod, Tag};
+use tiff::{TiffError, TiffFormatError};
 
-use super::{ImageFormat, Settings, rgb};
-use crate::downloader::window::{Window, corrupt};
-use crate::downloader::{Body, Rejection};
+use super::memory::Memory;
+use super::tiff::MAX_DIRECTORIES;
+use super::{ImageFormat, Limits, gif as gif_file, ico, jpeg, rgb};
+use crate::downloader::window::{Window, corrupt, unreadable};
+use crate::downloader::{Body, BodyReader, Rejection};
 use crate::target::Reason;
 
-/// Memory for a decoder's tables, beyond the pixels.
-const SPARE: u64 = 64 * 1024 * 1024;
+/// Memory for a decoder that keeps no pixels, and for the tables of one that does.
+const TABLES: u64 = 4 * 1024 * 1024;
 
-/// Goes through every pixel of `body`, whose structure has been checked.
+/// Pixels of all frames together, as a multiple of `image.max_pixels`: bounds the time for an animation.
+const MAX_FRAMES: u64 = 64;
+
+/// Goes through every pixel of `body`, whose structure has been checked and states `dimensions`.
 ///
 /// Formats and variants that the decoder does not know pass: the structure is all that can be held against them.
 pub(super) fn decode(
     body: &Body,
     format: ImageFormat,
-    settings: &Settings,
+    dimensions: (u32, u32),
+    limits: &Limits,
+    memory: &Memory,
 ) -> Result<(), Rejection> {
-    let format = match format {
-        ImageFormat::Bmp => image::ImageFormat::Bmp,
-        ImageFormat::Gif => image::ImageFormat::Gif,
-        ImageFormat::Jpeg => image::ImageFormat::Jpeg,
-        ImageFormat::Tiff => image::ImageFormat::Tiff,
-        ImageFormat::Ico => image::ImageFormat::Ico,
-        ImageFormat::Png => image::ImageFormat::Png,
-        ImageFormat::Webp => image::ImageFormat::WebP,
-        ImageFormat::Rgb => return rgb::decode(&mut Window::new(body)),
-        ImageFormat::Svg
-        | ImageFormat::Avif
-        | ImageFormat::Heic
-        | ImageFormat::Jxl
-        | ImageFormat::Jp2
-        | ImageFormat::Psd
-        | ImageFormat::Cur => return Ok(()),
+    let decoding = Decoding {
+        body,
+        dimensions,
+        limits,
+        memory,
+        spent: 0,
     };
-    // A decoder that panics has met something it does not know, in planar TIFF for one: that says no more
-    // against the picture than a variant that it does not support.
-    match panic::catch_unwind(AssertUnwindSafe(|| pixels(body, format, settings))) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => judge(error),
-        Err(_) => Ok(()),
+    // A decoder that panics has met something it does not know: that says no more against the picture than
+    // a variant that it does not support.
+    match panic::catch_unwind(AssertUnwindSafe(|| decoding.run(format))) {
+        Ok(Err(Stop::Rejected(rejection))) => Err(rejection),
+        Ok(Ok(()) | Err(Stop::Unknown)) | Err(_) => Ok(()),
     }
 }
 
-fn pixels(body: &Body, format: image::ImageFormat, settings: &Settings) -> Result<(), ImageError> {
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(settings.max_side.get());
-    limits.max_image_height = Some(settings.max_side.get());
-    // Eight bytes are a pixel of four channels of 16 bits.
-    limits.max_alloc = Some(
-        settings
-            .max_pixels
-            .get()
-            .saturating_mul(8)
-            .saturating_add(SPARE),
-    );
-    match format {
-        image::ImageFormat::Gif => {
-            let mut decoder = GifDecoder::new(body.reader())?;
-            decoder.set_limits(limits)?;
-            frames(decoder)
-        }
-        image::ImageFormat::WebP => {
-            let mut decoder = WebPDecoder::new(body.reader())?;
-            if decoder.has_animation() {
-                decoder.set_limits(limits)?;
-                return frames(decoder);
+/// Why decoding stops before the end.
+enum Stop {
+    Rejected(Rejection),
+    /// The decoder does not know this variant of the format.
+    Unknown,
+}
+
+struct Decoding<'a> {
+    body: &'a Body,
+    dimensions: (u32, u32),
+    limits: &'a Limits,
+    memory: &'a Memory,
+    /// Pixels of the frames so far.
+    spent: u64,
+}
+
+impl Decoding<'_> {
+    fn run(mut self, format: ImageFormat) -> Result<(), Stop> {
+        match format {
+            ImageFormat::Png => self.png(0, self.dimensions.0),
+            ImageFormat::Ico => self.icon(),
+            ImageFormat::Gif => self.gif(),
+            ImageFormat::Tiff => self.tiff(),
+            ImageFormat::Webp => self.webp(),
+            // Three channels of a byte, or four.
+            ImageFormat::Bmp => self.whole(image::ImageFormat::Bmp, self.pixels() * 4),
+            ImageFormat::Jpeg => {
+                let start = jpeg::Start::read(&mut Window::new(self.body), self.limits)?;
+                let bytes = self.body.len() + self.pixels() * start.decoded_bytes();
+                self.whole(image::ImageFormat::Jpeg, bytes)
             }
-            still(body, format, limits)
+            ImageFormat::Rgb => Ok(rgb::decode(&mut Window::new(self.body))?),
+            ImageFormat::Svg
+            | ImageFormat::Avif
+            | ImageFormat::Heic
+            | ImageFormat::Jxl
+            | ImageFormat::Jp2
+            | ImageFormat::Psd
+            | ImageFormat::Cur => Ok(()),
         }
-        _ => still(body, format, limits),
     }
-}
 
-/// Decodes frame after frame, of which one is held at a time.
-fn frames<'a>(decoder: impl AnimationDecoder<'a>) -> Result<(), ImageError> {
-    decoder.into_frames().try_for_each(|frame| frame.map(drop))
-}
+    fn pixels(&self) -> u64 {
+        u64::from(self.dimensions.0) * u64::from(self.dimensions.1)
+    }
 
-fn still(body: &Body, format: image::ImageFormat, limits: image::Limits) -> Result<(), ImageError> {
-    let mut reader = ImageReader::with_format(body.reader(), format);
-    reader.limits(limits);
-    reader.decode().map(drop)
-}
-
-fn judge(error: ImageError) -> Result<(), Rejection> {
-    match error {
-        ImageError::Unsupported(_) => Ok(()),
-        ImageError::Limits(limit) if matches!(limit.kind(), LimitErrorKind::Unsupported { .. }) => {
-            Ok(())
+    /// Holds the limits against one more frame.
+    fn frame(&mut self, width: u32, height: u32) -> Result<(), Rejection> {
+        self.limits.admit_frame(width, height)?;
+        self.spent += u64::from(width) * u64::from(height);
+        if self.spent > self.limits.max_pixels().saturating_mul(MAX_FRAMES) {
+            return Err(Rejection::new(
+                Reason::TooManyPixels,
+                format!(
+                    "has frames of more than {MAX_FRAMES} times `image.max_pixels` ({}) together",
+                    self.limits.max_pixels()
+                ),
+            ));
         }
-        ImageError::Limits(_) => Err(Rejection::new(
-            Reason::TooManyPixels,
-            "needs more memory to decode than `image.max_pixels` allows",
-        )),
-        ImageError::IoError(error)
-            if error.kind() != io::ErrorKind::UnexpectedEof && error.raw_os_error().is_some() =>
+        Ok(())
+    }
+
+    /// The PNG at `offset`: row by row, frame by frame.
+    fn png(&mut self, offset: u64, width: u32) -> Result<(), Stop> {
+        // A few rows, of at most eight bytes a pixel.
+        let _held = self.memory.hold(TABLES + u64::from(width) * 8 * 4)?;
+        let mut options = png::DecodeOptions::default();
+        options.set_ignore_text_chunk(true);
+        options.set_ignore_iccp_chunk(true);
+        let reader = self.body.reader_at(offset);
+        let mut reader = png::Decoder::new_with_options(reader, options).read_info()?;
+        let info = reader.info();
+        // A still picture before an animation is not counted by it.
+        let mut more = info.animation_control().map_or(0, |animation| {
+            animation
+                .num_frames
+                .saturating_sub(u32::from(info.frame_control.is_some()))
+        });
+        loop {
+            let info = reader.info();
+            let (width, height) = info
+                .frame_control
+                .map_or(info.size(), |frame| (frame.width, frame.height));
+            self.frame(width, height)?;
+            while reader.next_row()?.is_some() {}
+            if more == 0 {
+                return Ok(());
+            }
+            more -= 1;
+            reader.next_frame_info()?;
+        }
+    }
+
+    /// The entries that are PNGs. The others are not compressed: their pixels are in the file.
+    fn icon(&mut self) -> Result<(), Stop> {
+        for (offset, width) in ico::pngs(&mut Window::new(self.body))? {
+            self.png(offset, width)?;
+        }
+        Ok(())
+    }
+
+    /// As many frames as the file has; whether a trailer follows them does not matter.
+    fn gif(&mut self) -> Result<(), Stop> {
+        let _held = self.memory.hold(TABLES)?;
+        let (_, images) = gif_file::walk(&mut Window::new(self.body), self.limits)?;
+        let mut options = DecodeOptions::new();
+        options.set_color_output(ColorOutput::Indexed);
+        let mut decoder = options.read_info(self.body.reader())?;
+        let mut piece = vec![0; 64 * 1024];
+        for _ in 0..images {
+            let frame = decoder
+                .next_frame_info()?
+                .ok_or_else(|| corrupt("holds fewer frames than its blocks show"))?;
+            let (width, height) = (frame.width.into(), frame.height.into());
+            self.frame(width, height)?;
+            let mut left = width as usize * height as usize;
+            while left > 0 {
+                let n = left.min(piece.len());
+                if !decoder.fill_buffer(&mut piece[..n])? {
+                    return Err(corrupt("does not decode: a frame is truncated").into());
+                }
+                left -= n;
+            }
+        }
+        Ok(())
+    }
+
+    /// Strip by strip or tile by tile, page by page.
+    fn tiff(&mut self) -> Result<(), Stop> {
+        // What the largest piece takes has to be known before any is decoded.
+        let mut largest = 0;
         {
-            Err(crate::downloader::window::unreadable(&error))
+            let _held = self.memory.hold(TABLES)?;
+            self.pages(|decoder, piece| {
+                let bytes = decoder.image_chunk_buffer_layout(piece)?.len as u64;
+                let compression = decoder.find_tag_unsigned::<u16>(Tag::Compression)?;
+                let is_jpeg = compression.is_some_and(|method| {
+                    CompressionMethod::from_u16(method) == Some(CompressionMethod::ModernJPEG)
+                });
+                // JPEG is decoded as a whole first.
+                largest = largest.max(if is_jpeg { bytes * 3 } else { bytes });
+                Ok(())
+            })?;
         }
-        error => Err(corrupt(format!("does not decode: {error}"))),
+        let _held = self.memory.hold(TABLES + largest)?;
+        let mut buffer = Vec::new();
+        self.pages(|decoder, piece| {
+            buffer.resize(decoder.image_chunk_buffer_layout(piece)?.len, 0);
+            Ok(decoder.read_chunk_bytes(piece, &mut buffer)?)
+        })
     }
+
+    /// Shows `visit` every strip and tile that is there.
+    fn pages(
+        &mut self,
+        mut visit: impl FnMut(&mut TiffDecoder<BodyReader<'_>>, u32) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        self.spent = 0;
+        let mut limits = TiffLimits::default();
+        // What pieces take is held against the budget.
+        limits.decoding_buffer_size = usize::MAX;
+        limits.intermediate_buffer_size = usize::MAX;
+        let mut decoder = TiffDecoder::new(self.body.reader())?.with_limits(limits);
+        for _ in 0..MAX_DIRECTORIES {
+            let (width, height) = decoder.dimensions()?;
+            self.frame(width, height)?;
+            match page(&mut decoder, &mut visit) {
+                Ok(()) | Err(Stop::Unknown) => {}
+                rejected => return rejected,
+            }
+            if !decoder.more_images() {
+                break;
+            }
+            decoder.next_image()?;
+        }
+        Ok(())
+    }
+
+    /// One frame at a time, on a canvas.
+    fn webp(&mut self) -> Result<(), Stop> {
+        let decoder = WebPDecoder::new(self.body.reader())?;
+        if !decoder.has_animation() {
+            // Three or four channels, the same again for what they are made of, and transforms.
+            return self.whole(image::ImageFormat::WebP, self.pixels() * 12);
+        }
+        // The canvas, the frame and what it is made of, and two copies of the canvas.
+        let _held = self.memory.hold(TABLES + self.pixels() * 20)?;
+        let (width, height) = decoder.dimensions();
+        decoder.into_frames().try_for_each(|frame| {
+            frame?;
+            Ok(self.frame(width, height)?)
+        })
+    }
+
+    /// All pixels at once, which takes `bytes`.
+    fn whole(&self, format: image::ImageFormat, bytes: u64) -> Result<(), Stop> {
+        let bytes = TABLES + bytes;
+        let _held = self.memory.hold(bytes)?;
+        let mut limits = image::Limits::default();
+        limits.max_alloc = Some(bytes);
+        let mut reader = ImageReader::with_format(self.body.reader(), format);
+        reader.limits(limits);
+        reader.decode()?;
+        Ok(())
+    }
+}
+
+/// Shows `visit` the strips or tiles of the page that `decoder` is at, but for those that a sparse file leaves out.
+fn page(
+    decoder: &mut TiffDecoder<BodyReader<'_>>,
+    visit: &mut impl FnMut(&mut TiffDecoder<BodyReader<'_>>, u32) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let (pieces, counts) = match decoder.get_chunk_type() {
+        ChunkType::Strip => (decoder.strip_count()?, Tag::StripByteCounts),
+        ChunkType::Tile => (decoder.tile_count()?, Tag::TileByteCounts),
+    };
+    let counts = decoder
+        .find_tag_unsigned_vec::<u64>(counts)?
+        .unwrap_or_default();
+    (0..pieces)
+        .filter(|piece| counts.get(*piece as usize) != Some(&0))
+        .try_for_each(|piece| visit(decoder, piece))
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Rejected(match error.raw_os_error() {
+            Some(_) => unreadable(&error),
+            None => undecodable(&error),
+        })
+    }
+}
+
+impl From<png::DecodingError> for Stop {
+    fn from(error: png::DecodingError) -> Self {
+        match error {
+            png::DecodingError::IoError(error) => error.into(),
+            error => Self::Rejected(undecodable(&error)),
+        }
+    }
+}
+
+impl From<gif::DecodingError> for Stop {
+    fn from(error: gif::DecodingError) -> Self {
+        match error {
+            gif::DecodingError::Io(error) => error.into(),
+            // Of the metadata, since no frame is kept.
+            gif::DecodingError::MemoryLimit | gif::DecodingError::OutOfMemory => Self::Unknown,
+            error => Self::Rejected(undecodable(&error)),
+        }
+    }
+}
+
+impl From<TiffError> for Stop {
+    fn from(error: TiffError) -> Self {
+        match error {
+            TiffError::IoError(error) => error.into(),
+            // The decoder wants tags that old writers leave out and directories of thumbnails lack, and no
+            // directory twice; and its tables have limits.
+            TiffError::FormatError(
+                TiffFormatError::CycleInOffsets | TiffFormatError::RequiredTagNotFound(_),
+            )
+            | TiffError::UnsupportedError(_)
+            | TiffError::LimitsExceeded
+            | TiffError::IntSizeError
+            | TiffError::UsageError(_) => Self::Unknown,
+            error @ TiffError::FormatError(_) => Self::Rejected(undecodable(&error)),
+        }
+    }
+}
+
+impl From<ImageError> for Stop {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Unsupported(_) => Self::Unknown,
+            ImageError::Limits(limit)
+                if matches!(limit.kind(), LimitErrorKind::Unsupported { .. }) =>
+            {
+                Self::Unknown
+            }
+            ImageError::Limits(_) => Self::Rejected(Rejection::new(
+                Reason::TooManyPixels,
+                "needs more memory to decode than its size lets expect",
+            )),
+            ImageError::IoError(error) => error.into(),
+            error => Self::Rejected(undecodable(&error)),
+        }
+    }
+}
+
+fn undecodable(error: &dyn std::error::Error) -> Rejection {
+    corrupt(format!("does not decode: {error}"))
 }

@@ -16,6 +16,15 @@ pub(crate) fn matches(head: &[u8]) -> bool {
 }
 
 pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let (dimensions, _) = walk(window, limits)?;
+    Ok(Picture::still(dimensions))
+}
+
+/// Follows the blocks. Returns the size of the picture, and how many images make it up.
+pub(super) fn walk(
+    window: &mut Window<'_>,
+    limits: &Limits,
+) -> Result<((u32, u32), u64), Rejection> {
     let screen = (window.le16(6)?, window.le16(8)?);
     let mut dimensions = if screen.0 == 0 || screen.1 == 0 {
         // Decoders take the first image's size for a screen without one.
@@ -48,7 +57,7 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
         }
     }
     match dimensions {
-        Some(dimensions) if images > 0 => Ok(Picture::still(dimensions)),
+        Some(dimensions) if images > 0 => Ok((dimensions, images)),
         _ => Err(corrupt("holds no image")),
     }
 }

@@ -38,6 +38,18 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
         .ok_or_else(|| corrupt("holds no picture"))
 }
 
+/// Where the entries are that are PNGs, and how wide they are.
+pub(super) fn pngs(window: &mut Window<'_>) -> Result<Vec<(u64, u32)>, Rejection> {
+    let mut found = Vec::new();
+    for n in 0..u64::from(window.le16(4)?) {
+        let offset = u64::from(window.le32(DIRECTORY as u64 + ENTRY as u64 * n + 12)?);
+        if window.up_to(offset, 8)? == png::SIGNATURE {
+            found.push((offset, window.be32(offset + 16)?));
+        }
+    }
+    Ok(found)
+}
+
 fn entry(
     window: &mut Window<'_>,
     limits: &Limits,

@@ -15,8 +15,46 @@ const SOS: u8 = 0xda;
 const TEM: u8 = 0x01;
 
 pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+    let start = Start::read(window, limits)?;
+    match window.rfind(start.data, &[0xff, EOI])? {
+        Some(end) if end > start.data => Ok(Picture::still(start.dimensions)),
+        Some(_) => Err(corrupt("holds no picture data")),
+        None => Err(corrupt("is truncated: there is no end-of-image marker")),
+    }
+}
+
+/// What stands before the coded data.
+#[derive(Debug)]
+pub(super) struct Start {
+    dimensions: (u32, u32),
+    components: u8,
+    /// Whether coefficients have to be kept until the last scan: it is progressive, or its first scan has not
+    /// all components.
+    keeps_coefficients: bool,
+    /// Where the coded data of the first scan begins.
+    data: u64,
+}
+
+impl Start {
+    pub(super) fn read(window: &mut Window<'_>, limits: &Limits) -> Result<Self, Rejection> {
+        read_start(window, limits)
+    }
+
+    /// Bytes that decoding takes for each pixel: the pixels, and two bytes for each coefficient that is kept.
+    pub(super) fn decoded_bytes(&self) -> u64 {
+        let channels = if self.components == 1 { 1 } else { 3 };
+        let coefficients = if self.keeps_coefficients {
+            2 * u64::from(self.components)
+        } else {
+            0
+        };
+        channels + coefficients
+    }
+}
+
+fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejection> {
     let mut at = 2;
-    let mut dimensions = None;
+    let mut frame = None;
     loop {
         let (marker, behind) = next_marker(window, at)?;
         at = behind;
@@ -40,16 +78,18 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
                     return Err(corrupt("its frame header is too short"));
                 }
                 let (width, height) = (u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
-                dimensions = Some(limits.admit(width.into(), height.into())?);
+                let dimensions = limits.admit(width.into(), height.into())?;
+                frame = Some((dimensions, components, marker & 3 == 2));
             }
             SOS => {
-                let dimensions =
-                    dimensions.ok_or_else(|| corrupt("its picture data has no frame header"))?;
-                return match window.rfind(at + length, &[0xff, EOI])? {
-                    Some(end) if end > at + length => Ok(Picture::still(dimensions)),
-                    Some(_) => Err(corrupt("holds no picture data")),
-                    None => Err(corrupt("is truncated: there is no end-of-image marker")),
-                };
+                let (dimensions, components, progressive) =
+                    frame.ok_or_else(|| corrupt("its picture data has no frame header"))?;
+                return Ok(Start {
+                    dimensions,
+                    components,
+                    keeps_coefficients: progressive || window.u8(at + 2)? < components,
+                    data: at + length,
+                });
             }
             _ => {}
         }

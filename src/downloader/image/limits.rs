@@ -20,6 +20,11 @@ impl Limits {
         }
     }
 
+    /// Most pixels of one picture.
+    pub(super) const fn max_pixels(&self) -> u64 {
+        self.max_pixels
+    }
+
     /// The size, if it is allowed.
     pub(super) fn admit(&self, width: u32, height: u32) -> Result<(u32, u32), Rejection> {
         if width == 0 || height == 0 {

@@ -2,7 +2,7 @@
 //!
 //! [`Image`] accepts the formats that its [`Settings`] list. A file beside this one knows one format, or a
 //! few related ones: how it begins, and what the whole file must hold to be whole. `decode` goes through
-//! every pixel where the `image` crate can.
+//! every pixel where there is a decoder.
 
 mod bmp;
 mod decode;
@@ -14,6 +14,7 @@ mod jp2;
 mod jpeg;
 mod jxl;
 mod limits;
+mod memory;
 mod png;
 mod psd;
 mod rgb;
@@ -31,6 +32,7 @@ use crate::target::Reason;
 
 pub use format::ImageFormat;
 pub(crate) use limits::Limits;
+use memory::Memory;
 pub use settings::{Check, Settings};
 
 /// What a format's own check finds out.
@@ -79,6 +81,8 @@ pub(crate) fn sniffers() -> &'static [(ImageFormat, infer::Matcher)] {
 pub struct Image {
     settings: Settings,
     limits: Limits,
+    /// For `decode`.
+    memory: Memory,
     accept: String,
 }
 
@@ -94,6 +98,7 @@ impl Image {
         accept.push_str("*/*;q=0.1");
         Self {
             limits: Limits::new(settings),
+            memory: Memory::new(settings.decode_memory.as_u64()),
             settings: settings.clone(),
             accept,
         }
@@ -143,7 +148,7 @@ impl Image {
             ImageFormat::Tiff => tiff::inspect(window, limits),
             ImageFormat::Ico | ImageFormat::Cur => ico::inspect(window, limits),
             ImageFormat::Rgb => rgb::inspect(window, limits),
-            ImageFormat::Png => png::inspect(window, limits),
+            ImageFormat::Png => png::inspect(window, limits, self.settings.check == Check::Decode),
             ImageFormat::Webp => webp::inspect(window, limits),
             ImageFormat::Avif | ImageFormat::Heic => isobmff::inspect(window, limits),
             ImageFormat::Jxl => jxl::inspect(window, limits),
@@ -201,7 +206,10 @@ impl Downloader for Image {
                 let picture = self
                     .check_structure(body, known)
                     .map_err(|r| name_format(r, known))?;
-                decode::decode(body, known, &self.settings).map_err(|r| name_format(r, known))?;
+                if let Some(size) = picture.dimensions {
+                    decode::decode(body, known, size, &self.limits, &self.memory)
+                        .map_err(|r| name_format(r, known))?;
+                }
                 picture
             }
         };

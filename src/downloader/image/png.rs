@@ -1,4 +1,4 @@
-//! PNG (third edition, W3C 2025): chunks from the signature to `IEND`, and the checksums of critical chunks.
+//! PNG (third edition, W3C 2025): chunks from the signature to `IEND`, and the checksums of chunks that hold pictures.
 
 use super::{Limits, Picture};
 use crate::downloader::Rejection;
@@ -6,13 +6,17 @@ use crate::downloader::window::{MAX_LOOK, Window, corrupt};
 
 pub(crate) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Bytes whose checksum is verified. A checksum over more costs more than a header check should; `decode`
-/// verifies all.
+/// Bytes whose checksum is verified. A checksum over more costs more than a header check should.
 const CHECKED_BYTES: u64 = 1024 * 1024;
 
-pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+/// Checks the chunks; of the checksums as many as a header check can afford, or `all`.
+pub(super) fn inspect(
+    window: &mut Window<'_>,
+    limits: &Limits,
+    all: bool,
+) -> Result<Picture, Rejection> {
     let mut at = SIGNATURE.len() as u64;
-    let mut budget = CHECKED_BYTES;
+    let mut budget = if all { u64::MAX } else { CHECKED_BYTES };
     let mut dimensions = None;
     let mut seen_data = false;
     let mut seen_palette = false;
@@ -27,7 +31,8 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
             return Err(corrupt("does not begin with an `IHDR` chunk"));
         }
         window.require(at + 8, length + 4)?;
-        let critical = kind[0].is_ascii_uppercase();
+        // Frames of an animation are no less than the picture itself, although old decoders pass them over.
+        let critical = kind[0].is_ascii_uppercase() || &kind == b"fdAT";
         if critical && length <= budget {
             budget -= length;
             verify(window, at + 4, length + 4)?;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_pixels: NonZeroU64,
     /// Longest side of a picture in pixels.
     pub max_side: NonZeroU32,
+    /// Memory for decoding, over all pictures that are decoded at a time.
+    pub decode_memory: ByteSize,
     /// Smallest file of a picture.
     pub min_bytes: ByteSize,
     /// Largest file of a picture.

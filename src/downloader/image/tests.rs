@@ -12,7 +12,7 @@ const ALL: &str = r#"["bmp","gif","jpg","svg","tif","ico","sgi","png","webp","av
 
 fn settings(formats: &str, check: &str) -> Settings {
     toml::from_str(&format!(
-        "formats = {formats}\ncheck = \"{check}\"\nmax_pixels = 1000000\nmax_side = 20000\nmin_bytes = 0\nmax_bytes = \"1MiB\""
+        "formats = {formats}\ncheck = \"{check}\"\nmax_pixels = 1000000\nmax_side = 20000\nmin_bytes = 0\nmax_bytes = \"1MiB\"\ndecode_memory = \"64MiB\""
     ))
     .unwrap()
 }
@@ -371,7 +371,7 @@ fn settings_take_the_known_names_and_list_them_for_others() {
     );
     let parse = |formats: &str| {
         toml::from_str::<Settings>(&format!(
-            "formats = {formats}\ncheck = \"header\"\nmax_pixels = 1\nmax_side = 1\nmin_bytes = 0\nmax_bytes = 1"
+            "formats = {formats}\ncheck = \"header\"\nmax_pixels = 1\nmax_side = 1\nmin_bytes = 0\nmax_bytes = 1\ndecode_memory = 1"
         ))
         .unwrap_err()
         .to_string()
@@ -436,6 +436,193 @@ fn a_damaged_png_chunk_is_found_by_its_checksum() {
     assert_eq!(reason(&HEADER, &png), Err(Reason::Corrupt));
 }
 
+/// A PNG of 8×8 pixels in as many `frames`.
+fn png_of(color: ::png::ColorType, depth: ::png::BitDepth, frames: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut bytes, 8, 8);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    if color == ::png::ColorType::Indexed {
+        encoder.set_palette(vec![7; 3 * 256]);
+    }
+    if frames > 1 {
+        encoder.set_animated(frames, 0).unwrap();
+    }
+    let mut writer = encoder.write_header().unwrap();
+    let row = (8_usize * color.samples() * (depth as usize)).div_ceil(8);
+    for _ in 0..frames {
+        let noise: Vec<u8> = (0..row * 8).map(|n| (n * n % 251) as u8).collect();
+        writer.write_image_data(&noise).unwrap();
+    }
+    drop(writer);
+    bytes
+}
+
+#[test]
+fn an_icon_may_hold_any_png() {
+    use ::png::{BitDepth as D, ColorType as C};
+    for (color, depth) in [
+        (C::Rgba, D::Eight),
+        (C::Rgb, D::Eight),
+        (C::Grayscale, D::Eight),
+        (C::GrayscaleAlpha, D::Eight),
+        (C::Grayscale, D::Sixteen),
+        (C::Grayscale, D::One),
+        (C::Indexed, D::Eight),
+        (C::Indexed, D::One),
+    ] {
+        let file = png_of(color, depth, 1);
+        assert_eq!(reason(&DECODE, &icon_of(&file, 1)), Ok("ico"), "{color:?}");
+        let mut damaged = file;
+        let data = memchr::memmem::find(&damaged, b"IDAT").unwrap();
+        damaged[data + 12] ^= 0x55;
+        let icon = icon_of(&damaged, 1);
+        assert_eq!(reason(&DECODE, &icon), Err(Reason::Corrupt), "{color:?}");
+    }
+}
+
+/// A GIF of two frames.
+fn animated_gif() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::gif::Encoder::new(&mut bytes, 23, 17, &[9; 3 * 256]).unwrap();
+    for _ in 0..2 {
+        let pixels: Vec<u8> = (0..23 * 17).map(|n| (n * n % 251) as u8).collect();
+        let frame = ::gif::Frame::from_indexed_pixels(23, 17, pixels, None);
+        encoder.write_frame(&frame).unwrap();
+    }
+    drop(encoder);
+    bytes
+}
+
+#[test]
+fn a_gif_may_end_without_its_trailer() {
+    let whole = animated_gif();
+    let bare = &whole[..whole.len() - 1];
+    let padded = [bare, &[0; 5]].concat();
+    for file in [&whole, bare, &padded] {
+        assert_eq!(reason(&HEADER, file), Ok("gif"));
+        assert_eq!(reason(&DECODE, file), Ok("gif"));
+    }
+}
+
+/// A TIFF of two compressed pages.
+fn two_pages() -> Vec<u8> {
+    use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype::Gray8};
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes)
+        .unwrap()
+        .with_compression(Compression::Deflate(DeflateLevel::Fast));
+    let pixels: Vec<u8> = (0..64 * 64_u32).map(|n| (n * n % 251) as u8).collect();
+    for _ in 0..2 {
+        encoder.write_image::<Gray8>(64, 64, &pixels).unwrap();
+    }
+    bytes.into_inner()
+}
+
+/// An animated WebP of two frames, without loss.
+fn animated_webp() -> Vec<u8> {
+    let still = encode(::image::ImageFormat::WebP);
+    let picture = &still[12..];
+    let mut chunks = b"WEBPVP8X\x0a\0\0\0\x12\0\0\0\x16\0\0\x10\0\0".to_vec();
+    chunks.extend(b"ANIM\x06\0\0\0\0\0\0\0\0\0");
+    for _ in 0..2 {
+        chunks.extend(b"ANMF");
+        chunks.extend((16 + picture.len() as u32).to_le_bytes());
+        chunks.extend(b"\0\0\0\0\0\0\x16\0\0\x10\0\0\x64\0\0\0");
+        chunks.extend(picture);
+    }
+    [&b"RIFF"[..], &(chunks.len() as u32).to_le_bytes(), &chunks].concat()
+}
+
+/// Where `needle` stands last.
+fn last(bytes: &[u8], needle: &[u8]) -> usize {
+    memchr::memmem::rfind(bytes, needle).unwrap()
+}
+
+#[test]
+fn damage_is_found_in_every_frame_and_page() {
+    let apng = png_of(::png::ColorType::Rgb, ::png::BitDepth::Eight, 3);
+    // With a checksum that is right, and with one that is not.
+    let mut damaged_apng = apng.clone();
+    let data = last(&apng, b"fdAT");
+    damaged_apng[data + 10..data + 20].fill(0x55);
+    assert_eq!(reason(&HEADER, &damaged_apng), Err(Reason::Corrupt));
+    let length = u32::from_be_bytes(apng[data - 4..data].try_into().unwrap()) as usize;
+    let sum = crc32fast::hash(&damaged_apng[data..data + 4 + length]);
+    damaged_apng[data + 4 + length..][..4].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(reason(&HEADER, &damaged_apng), Ok("png"));
+
+    let gif = animated_gif();
+    let mut damaged_gif = gif.clone();
+    let second = gif.len() - 200;
+    damaged_gif[second..second + 40].fill(0xff);
+
+    let tiff = two_pages();
+    let mut damaged_tiff = tiff.clone();
+    // The second page's data begins like the first one's.
+    let second = last(&tiff, &tiff[8..24]);
+    damaged_tiff[second + 20..second + 60].fill(0x55);
+
+    let webp = animated_webp();
+    let mut damaged_webp = webp.clone();
+    let second = last(&webp, b"ANMF");
+    damaged_webp[second + 50..second + 90].fill(0x55);
+    let mut half_webp = webp.clone();
+    half_webp[second..].fill(0);
+
+    for (whole, damaged, name) in [
+        (&apng, damaged_apng, "png"),
+        (&gif, damaged_gif, "gif"),
+        (&tiff, damaged_tiff, "tiff"),
+        (&webp, damaged_webp, "webp"),
+        (&webp, half_webp, "webp"),
+    ] {
+        assert_eq!(reason(&DECODE, whole), Ok(name));
+        assert_eq!(reason(&DECODE, &damaged), Err(Reason::Corrupt), "{name}");
+    }
+}
+
+#[test]
+fn decoding_takes_no_more_memory_than_it_is_given() {
+    let image = |decode_memory: &str| {
+        Image::new(&Settings {
+            decode_memory: decode_memory.parse().unwrap(),
+            max_bytes: "16MiB".parse().unwrap(),
+            ..settings(ALL, "decode")
+        })
+    };
+    let (small, large_enough) = (image("6MiB"), image("64MiB"));
+    let large = |format| {
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = DynamicImage::ImageRgb8(RgbImage::new(900, 900));
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    use ::image::ImageFormat as F;
+    // By rows, pieces and strips.
+    for format in [F::Png, F::Gif, F::Tiff] {
+        assert_eq!(judge(&small, &large(format)).err(), None, "{format:?}");
+    }
+    for format in [F::Jpeg, F::WebP] {
+        let file = large(format);
+        assert!(judge(&large_enough, &file).is_ok(), "{format:?}");
+        let rejection = judge(&small, &file).unwrap_err();
+        assert_eq!(rejection.reason, Reason::TooManyPixels, "{format:?}");
+        assert!(rejection.detail.contains("`image.decode_memory`"));
+    }
+}
+
+#[test]
+fn the_frames_of_a_picture_have_a_limit_together() {
+    let tight = Image::new(&Settings {
+        max_pixels: 64.try_into().unwrap(),
+        ..settings(ALL, "decode")
+    });
+    let frames = |n| png_of(::png::ColorType::Grayscale, ::png::BitDepth::Eight, n);
+    assert_eq!(reason(&tight, &frames(64)), Ok("png"));
+    assert_eq!(reason(&tight, &frames(65)), Err(Reason::TooManyPixels));
+}
+
 #[test]
 fn a_tiff_whose_directories_form_a_loop_ends() {
     let mut tiff = encode(::image::ImageFormat::Tiff);
@@ -446,6 +633,7 @@ fn a_tiff_whose_directories_form_a_loop_ends() {
     let link = first + 2 + 12 * entries;
     tiff[link..link + 4].copy_from_slice(&(first as u32).to_le_bytes());
     assert_eq!(reason(&HEADER, &tiff), Ok("tiff"));
+    assert_eq!(reason(&DECODE, &tiff), Ok("tiff"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::downloader::Rejection;
 use crate::downloader::window::{Window, corrupt};
 
 /// Directories that are followed; a scan of thousands of pages needs no more to show damage.
-const MAX_DIRECTORIES: usize = 1024;
+pub(super) const MAX_DIRECTORIES: usize = 1024;
 
 /// Strips and tiles that are looked at in all directories together: directories may share their lists, so
 /// that the length of the file is no bound.

@@ -19,6 +19,7 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
     }
     let mut canvas = None;
     let mut image = None;
+    let mut is_animated = false;
     let mut at = 12;
     while at + 8 <= stated {
         let [a, b, c, d, l0, l1, l2, l3] = window.array(at)?;
@@ -38,11 +39,16 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
             }
             // A frame of an animation: 16 bytes, then the chunks of one picture (section 2.7.1.1).
             b"ANMF" => {
+                is_animated = true;
                 let [w0, w1, w2, h0, h1, h2] = window.array(data + 6)?;
                 image.get_or_insert(limits.admit(
                     1 + u32::from_le_bytes([w0, w1, w2, 0]),
                     1 + u32::from_le_bytes([h0, h1, h2, 0]),
                 )?);
+            }
+            // Frames that were lost: no checksum and no count would tell.
+            [0, 0, 0, 0] if is_animated => {
+                return Err(corrupt(format!("has a damaged chunk at byte {at}")));
             }
             // Metadata behind the picture: a wrong length there does no harm to it.
             _ if image.is_some() && window.require(data, length).is_err() => break,

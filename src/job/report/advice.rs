@@ -78,7 +78,7 @@ pub fn hint(reason: Reason, status: Option<u16>, host: Option<&str>) -> Cow<'sta
         Reason::Corrupt => {
             "the file is damaged at its origin; `--set image.check=sniff` keeps such files"
         }
-        Reason::TooManyPixels => "raise `image.max_pixels` or `image.max_side`",
+        Reason::TooManyPixels => "raise the setting that the detail names",
         Reason::Checksum => "find out why the bytes changed before you correct the list's sha256",
         Reason::Robots => {
             "ask the site's owner; `--set fetch.robots=false` does not look at the wish"
