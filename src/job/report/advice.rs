@@ -28,7 +28,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::TooManyPixels => "the picture has too many pixels",
         Reason::Checksum => "not the bytes that the list promises",
         Reason::Robots => "the site asks robots not to",
-        Reason::HostDown => "the host was given up after it kept failing",
+        Reason::HostDown => "the host was given up",
         Reason::GroupStopped => "an earlier error stopped the group",
         Reason::Cancelled => "the job was cancelled",
         Reason::Deadline => "the job's deadline passed",
