@@ -181,7 +181,7 @@ reasons! {
     Checksum = "checksum",
     /// robots.txt or `X-Robots-Tag` asks not to.
     Robots = "robots",
-    /// The host was given up after it kept failing.
+    /// The host was given up: it kept failing, or asked for too long a rest.
     HostDown = "host-down",
     /// An earlier error stopped the group.
     GroupStopped = "group-stopped",
