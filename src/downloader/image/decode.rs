@@ -72,7 +72,7 @@ impl Decoding<'_> {
     fn run(mut self, format: ImageFormat) -> Result<(), Stop> {
         match format {
             ImageFormat::Png => self.png(0, self.dimensions.0),
-            ImageFormat::Ico => self.icon(),
+            ImageFormat::Ico | ImageFormat::Cur => self.icon(),
             ImageFormat::Gif => self.gif(),
             ImageFormat::Tiff => self.tiff(),
             ImageFormat::Webp => self.webp(),
@@ -89,8 +89,7 @@ impl Decoding<'_> {
             | ImageFormat::Heic
             | ImageFormat::Jxl
             | ImageFormat::Jp2
-            | ImageFormat::Psd
-            | ImageFormat::Cur => Ok(()),
+            | ImageFormat::Psd => Ok(()),
         }
     }
 

@@ -478,6 +478,8 @@ fn an_icon_may_hold_any_png() {
         damaged[data + 12] ^= 0x55;
         let icon = icon_of(&damaged, 1);
         assert_eq!(reason(&DECODE, &icon), Err(Reason::Corrupt), "{color:?}");
+        let cursor = icon_of(&damaged, 2);
+        assert_eq!(reason(&DECODE, &cursor), Err(Reason::Corrupt), "{color:?}");
     }
 }
 
