@@ -900,7 +900,7 @@ fn a_dry_run_tells_reports_and_scripts_what_would_be_done() {
     let report = sandbox.fetch_list(&list, 0, &fresh);
     assert_eq!(
         report.run.json()["would"],
-        serde_json::json!({"fetch": 2, "ask": 0, "fresh": 1})
+        serde_json::json!({"fetch": 2, "ask": 0, "fresh": 1, "wait": 0})
     );
     let would = |path: &str| report.of(&site.url(path))["would"].clone();
     assert_eq!(would(lost), "fetch", "its file is gone");

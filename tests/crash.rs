@@ -178,6 +178,9 @@ impl World {
             "report.json",
             "--set",
             "storage.commit_files=8",
+            // So that batches are full, however slow the machine is.
+            "--set",
+            "storage.commit_interval=10s",
             "--set",
             "fetch.body_memory=48KiB",
             "--set",

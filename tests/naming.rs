@@ -459,7 +459,7 @@ fn files_and_folders_that_want_one_name_do_not_end_the_job() {
     // A file that is there stays, and only what wants a folder of that name fails.
     let sandbox = Sandbox::new();
     sandbox.fetch_list(&both[0], 0, &["--list-format", "jsonl"]);
-    let list = format!("{}\n{}", both[1], site.url("/3"));
+    let list = format!(r#"{}{}{{"url":"{}"}}"#, both[1], '\n', site.url("/3"));
     let report = sandbox.fetch_list(list, 3, &["--list-format", "jsonl"]);
     assert_eq!(report.of(&site.url("/2"))["reason"], "store-error");
     assert_eq!(report.of(&site.url("/3"))["outcome"], "stored");

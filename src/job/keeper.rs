@@ -891,9 +891,11 @@ pub(super) async fn recover(
         }
         deleted += to_discard.len();
         store.discard(to_discard).await;
-        for result in store.publish(to_publish).await {
+        let waiting: Vec<StageId> = to_publish.iter().map(|(stage, _)| *stage).collect();
+        let mut done = Vec::new();
+        for (stage, result) in waiting.into_iter().zip(store.publish(to_publish).await) {
             match result {
-                Ok(()) => published += 1,
+                Ok(()) => done.push(stage),
                 Err(error) if error.is_of_one_path() => tracing::warn!(
                     "{}; its bytes wait in the stage: move away what is there, and the next start puts the \
                      file in its place",
@@ -902,6 +904,9 @@ pub(super) async fn recover(
                 Err(error) => return Err(error.into()),
             }
         }
+        published += done.len();
+        // Where the place holds a link to the same file, rename(2) leaves both names.
+        store.discard(done).await;
     }
     fault::reach(Point::RecoverDone);
     Ok((published, deleted))
