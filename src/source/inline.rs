@@ -46,10 +46,10 @@ impl Source for InlineSource {
         let urls = Arc::clone(&self.0);
         let entries = (0..urls.len()).map(move |at| {
             let text = &urls[at];
-            match address::parse(text.as_bytes()) {
+            Ok(match address::parse(text.as_bytes()) {
                 Ok(url) => Entry::Target(Target::new(url)),
                 Err(refusal) => Entry::Invalid(refusal.at(None, text)),
-            }
+            })
         });
         entries_on_thread(self.to_string(), entries).await
     }

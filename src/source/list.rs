@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -295,16 +296,27 @@ pub(super) async fn parse_on_thread(
 /// Starts a thread that hands out entries that are there already.
 pub(super) async fn entries_on_thread(
     name: String,
-    entries: impl Iterator<Item = Entry> + Send + 'static,
+    entries: impl Iterator<Item = io::Result<Entry>> + Send + 'static,
 ) -> Result<List, SourceError> {
+    let shown = name.clone();
     on_thread(name, None, move |sink, opened| {
         if opened.send(Ok(ListFormat::Text)).is_err() {
             return;
         }
         let mut sink = sink.borrow_mut();
         for entry in entries {
-            if sink.push(entry).is_err() {
-                return;
+            match entry {
+                Ok(entry) => {
+                    if sink.push(entry).is_err() {
+                        return;
+                    }
+                }
+                Err(source) => {
+                    return sink.end(Err(SourceError::Read {
+                        name: shown,
+                        source,
+                    }));
+                }
             }
         }
         sink.end(Ok(()));

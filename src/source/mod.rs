@@ -5,6 +5,7 @@
 //! | [`FileSource`] | a path, or standard input as `-` |
 //! | [`RemoteSource`] | the list behind an `http` or `https` URL, through a [`Fetch`] that is handed in |
 //! | [`InlineSource`] | URLs that stand in a command line or a job |
+//! | [`GivenSource`] | targets that are known already, such as those of an earlier job |
 //! | [`ChainSource`] | several sources, one after the other |
 //!
 //! A [`List`] is parsed on a thread of its own and arrives in chunks through a bounded channel, so that
@@ -21,6 +22,7 @@ mod detect;
 mod error;
 mod file;
 mod format;
+mod given;
 mod http;
 mod inline;
 mod lines;
@@ -45,6 +47,7 @@ use crate::target::{Reason, Target, UnknownWord};
 pub use chain::ChainSource;
 pub use error::SourceError;
 pub use file::FileSource;
+pub use given::GivenSource;
 pub use inline::InlineSource;
 pub use list::List;
 pub use remote::{Fetch, FetchFailure, RemoteBody, RemoteSource};
