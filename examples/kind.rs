@@ -113,6 +113,7 @@ async fn main() -> anyhow::Result<()> {
         count: None,
         shard: None,
         refresh: false,
+        distrusted: std::collections::HashSet::new(),
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
         on_remove: config.job.on_remove,

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::job::Shard;
 use crate::job::progress::When;
 use crate::source::ListFormat;
+use crate::target::Reason;
 
 const GLOBAL: &str = "Global options";
 const LISTS: &str = "What to fetch";
@@ -85,6 +86,8 @@ pub enum Command {
     Demo(Demo),
     /// List jobs, or what became of one job's targets
     Jobs(Jobs),
+    /// Ask once more for what failed in a job, whatever is known of it
+    Retry(Box<Retry>),
     /// Look at the catalog, or move it elsewhere
     Catalog(Catalog),
     /// List albums: their files, bytes, and when the newest came
@@ -148,6 +151,17 @@ pub struct Fetch {
     /// Ask the origin about every known URL, also where its record is fresh
     #[arg(long, help_heading = FILES)]
     pub refresh: bool,
+    /// How the origins are asked.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// What comes out.
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// How origins are asked, by every command that does.
+#[derive(Debug, Args)]
+pub struct Asking {
     /// Requests at a time, over all hosts [fetch.concurrency]
     #[arg(short = 'j', long, value_name = "N", value_parser = whole_number::<usize>, help_heading = PACE)]
     pub concurrency: Option<usize>,
@@ -175,6 +189,11 @@ pub struct Fetch {
     /// Send all requests through this proxy; `direct`: through none [fetch.proxy]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = NETWORK)]
     pub proxy: Option<String>,
+}
+
+/// What a job tells, and when it counts as failed.
+#[derive(Debug, Args)]
+pub struct Told {
     /// Write a report: .json, .jsonl, .xml (JUnit) or .html (contact sheet); may be repeated
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = RESULT)]
     pub report: Vec<PathBuf>,
@@ -190,6 +209,31 @@ pub struct Fetch {
     /// Exit with this code, not 0, when every target is fine and nothing was new
     #[arg(long, value_name = "CODE", help_heading = RESULT)]
     pub exit_unchanged: Option<u8>,
+}
+
+/// `gannet retry`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Names in [brackets] are the settings that an option overrides; `gannet check` prints their values.\n\n\
+Examples:\n  gannet retry last\n  gannet retry 01a1fe2c --reason timeout reset\n\n\
+Exit codes are those of `gannet fetch`; 0 also where there is nothing to retry."
+)]
+pub struct Retry {
+    /// The job: its id, the beginning of it, or `last`
+    pub id: String,
+    /// Only what failed for these reasons, such as timeout; every word up to the next option is one
+    #[arg(long, value_name = "REASON", num_args = 1.., value_delimiter = ',', value_parser = reason(),
+        hide_possible_values = true, help_heading = LISTS)]
+    pub reason: Vec<Reason>,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
+    pub output: Option<PathBuf>,
+    /// How the origins are asked.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// What comes out.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// `gannet demo`.
@@ -286,6 +330,12 @@ fn list_format() -> impl TypedValueParser<Value = ListFormat> {
         .try_map(|word| word.parse::<ListFormat>())
 }
 
+/// Reads a reason, and names the one that was probably meant.
+fn reason() -> impl TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
+        .try_map(|word| word.parse::<Reason>())
+}
+
 fn whole_number<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse()
         .map_err(|_| "write a whole number that is 0 or more, such as 20")
@@ -329,17 +379,47 @@ pub(super) fn flag_of(key: &str) -> Option<&'static str> {
 impl Fetch {
     /// The flags as settings.
     pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
-        let mut set = Vec::new();
-        let mut put = |key: &str, value: String| set.push((key.to_owned(), value));
-        if let Some(output) = &self.output {
-            put("storage.root", path(output)?);
-        }
+        let mut set = root(self.output.as_deref())?;
         if let Some(album) = &self.album {
-            put("job.album", quoted(album));
+            set.push(("job.album".to_owned(), quoted(album)));
         }
         if let Some(kind) = &self.kind {
-            put("job.kind", quoted(kind));
+            set.push(("job.kind".to_owned(), quoted(kind)));
         }
+        set.extend(self.asking.settings()?);
+        set.extend(self.told.settings());
+        Ok(set)
+    }
+}
+
+impl Retry {
+    /// The flags as settings.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let mut set = root(self.output.as_deref())?;
+        set.extend(self.asking.settings()?);
+        set.extend(self.told.settings());
+        Ok(set)
+    }
+}
+
+/// `--output` as a setting.
+pub(super) fn root(output: Option<&Path>) -> Result<Vec<(String, String)>, String> {
+    let root = output.map(|output| Ok(("storage.root".to_owned(), path(output)?)));
+    root.into_iter().collect()
+}
+
+impl Told {
+    fn settings(&self) -> Option<(String, String)> {
+        let most = self.max_failures.as_ref()?;
+        Some(("job.max_failures".to_owned(), quoted(most)))
+    }
+}
+
+impl Asking {
+    /// The flags as settings.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let mut set = Vec::new();
+        let mut put = |key: &str, value: String| set.push((key.to_owned(), value));
         if let Some(concurrency) = self.concurrency {
             put("fetch.concurrency", concurrency.to_string());
         }
@@ -351,9 +431,6 @@ impl Fetch {
         }
         if let Some(deadline) = &self.deadline {
             put("job.deadline", quoted(deadline));
-        }
-        if let Some(max_failures) = &self.max_failures {
-            put("job.max_failures", quoted(max_failures));
         }
         if self.allow_private {
             put("fetch.private_networks", "true".to_owned());

@@ -1,5 +1,6 @@
 //! `gannet demo`: the real engine against an origin of its own, offline.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
         count: None,
         shard: None,
         refresh: false,
+        distrusted: HashSet::new(),
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
         on_remove: config.job.on_remove,

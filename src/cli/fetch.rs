@@ -1,10 +1,11 @@
 //! `gannet fetch`: one pass over a list.
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Stdout, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::{Fetch, Global};
+use super::args::{Fetch, Global, Told};
 use super::watch::{Signals, Watch};
 use super::{Usage, exit, find_kind, load, say, start_log};
 use crate::config::{Config, ConfigError, Loaded};
@@ -26,7 +27,7 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
         .map(|text| parse_source(text, args.list_format))
         .collect::<Result<Vec<_>, _>>()?;
     check(args, &loaded, &registry, &sources)?;
-    let progress = Progress::new(args.progress);
+    let progress = Progress::new(args.told.progress);
     let _log = start_log(global, config, progress.multi())?;
     if args.dry_run {
         return dry_run(args, config, sources).await;
@@ -34,16 +35,28 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let signals = Signals::listen()?;
     let engine = Engine::start(config.setup(), registry).await?;
     let spec = spec(args, config, sources, engine.client());
-    let reports = Reports::create(&args.report, &config.storage.root)?;
+    see_through(engine, spec, &args.told, config, progress, &signals).await
+}
+
+/// Runs one job for somebody at a terminal, ends the engine, tells what came of it, and answers with the exit code.
+pub(super) async fn see_through(
+    engine: Engine,
+    spec: Spec,
+    told: &Told,
+    config: &Config,
+    progress: Progress,
+    signals: &Signals,
+) -> anyhow::Result<u8> {
+    let reports = Reports::create(&told.report, &config.storage.root)?;
     let mut watch = Watch::new(reports, progress);
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
     engine.shut_down().await;
     let summary = result?;
-    let printed = if args.json {
+    let printed = if told.json {
         let json = serde_json::to_string(&summary)?;
         writeln!(std::io::stdout().lock(), "{json}")
     } else {
-        watch.print(&summary, &config.storage.root, &args.report)
+        watch.print(&summary, &config.storage.root, &told.report)
     };
     // Whoever read the summary may have seen enough, or hung up; the exit code tells the truth all the same.
     if let Err(error) = printed
@@ -60,7 +73,7 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     Ok(exit_code(
         &summary,
         signals.exit_code(),
-        args.exit_unchanged,
+        told.exit_unchanged,
     ))
 }
 
@@ -90,7 +103,12 @@ fn check(
         error => anyhow::Error::from(error),
     })?;
     let files: Vec<PathBuf> = sources.iter().filter_map(file).collect();
-    Reports::check(&args.report, &loaded.config.storage.root, &files).map_err(|error| match error {
+    check_reports(&args.told, &loaded.config, &files)
+}
+
+/// What is wrong with the reports, before anything is touched.
+pub(super) fn check_reports(told: &Told, config: &Config, lists: &[PathBuf]) -> anyhow::Result<()> {
+    Reports::check(&told.report, &config.storage.root, lists).map_err(|error| match error {
         error if error.is_usage() => Usage(format!("`--report`: {error}")).into(),
         error => error.into(),
     })
@@ -128,6 +146,7 @@ fn spec(args: &Fetch, config: &Config, lists: Vec<SourceSpec>, client: &Arc<Clie
         count: args.count,
         shard: args.shard,
         refresh: args.refresh,
+        distrusted: HashSet::new(),
         dedupe: config.job.dedupe,
         on_change: config.job.on_change,
         on_remove: config.job.on_remove,
@@ -139,9 +158,9 @@ fn spec(args: &Fetch, config: &Config, lists: Vec<SourceSpec>, client: &Arc<Clie
 async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyhow::Result<u8> {
     let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
     let spec = spec(args, config, lists, &client);
-    let mut told = Told {
-        reports: Reports::create(&args.report, &config.storage.root)?,
-        out: (!args.json).then(|| BufWriter::new(std::io::stdout())),
+    let mut told = Rehearsal {
+        reports: Reports::create(&args.told.report, &config.storage.root)?,
+        out: (!args.told.json).then(|| BufWriter::new(std::io::stdout())),
     };
     let rehearsed = rehearse(&spec, config.setup(), &mut told).await?;
     if let Some(mut out) = told.out {
@@ -160,12 +179,12 @@ async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyho
 }
 
 /// Tells what a dry run finds: to the reports, and a line for each target to `out`.
-struct Told {
+struct Rehearsal {
     reports: Reports,
     out: Option<BufWriter<Stdout>>,
 }
 
-impl Observer for Told {
+impl Observer for Rehearsal {
     fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
         Ok(self.reports.begin(head)?)
     }

@@ -23,13 +23,7 @@ pub(super) async fn open(
     output: Option<&Path>,
     global: &Global,
 ) -> anyhow::Result<(Arc<dyn Catalog>, telemetry::Guard)> {
-    let mut flags = Vec::new();
-    if let Some(output) = output {
-        flags.push((
-            "storage.root".to_owned(),
-            super::args::path(output).map_err(super::Usage)?,
-        ));
-    }
+    let flags = super::args::root(output).map_err(super::Usage)?;
     let config = load(global, flags)?.config;
     let log = start_log(global, &config, None)?;
     super::catalog::must_exist(&config.catalog, &config.storage.root)?;
@@ -102,7 +96,8 @@ fn duration(job: &JobRow) -> String {
     }
 }
 
-async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobRow> {
+/// The job that `id` names: an id, the beginning of one, or `last`.
+pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobRow> {
     if let Ok(id) = Uuid::parse_str(id) {
         return catalog
             .job(id)

@@ -8,6 +8,7 @@ mod demo;
 mod fetch;
 mod jobs;
 mod man;
+mod retry;
 mod watch;
 
 use std::io::Write as _;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Fetch(args) => fetch::run(&args, &cli.global).await,
         Command::Demo(args) => demo::run(&args, &cli.global).await,
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
+        Command::Retry(args) => retry::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
         Command::Albums(args) => albums::run(&args, &cli.global).await,
         Command::Check => check::run(&cli.global),

@@ -119,6 +119,16 @@ impl Engine {
         &self.shared.cx.client
     }
 
+    /// What is known of URLs and files.
+    pub fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.catalog
+    }
+
+    /// Where the files are.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Ends the workers, keeps what has arrived, and closes the catalog.
     pub async fn shut_down(self) {
         let Self {

@@ -14,6 +14,7 @@
 mod coming;
 mod descriptors;
 mod engine;
+mod failed;
 pub mod item;
 mod keeper;
 mod plan;
@@ -44,6 +45,7 @@ use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
 
 pub use engine::{Engine, EngineError};
+pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use rehearse::{Plan, Rehearsed, rehearse};
@@ -231,6 +233,8 @@ pub struct Spec {
     pub shard: Option<Shard>,
     /// Ask the origin about every known URL, fresh or not.
     pub refresh: bool,
+    /// Files that are taken for missing, whatever their length and time say: they are brought again into their places.
+    pub distrusted: HashSet<Uuid>,
     /// Among which files the same bytes are kept once.
     pub dedupe: Dedupe,
     /// What becomes of a file when its URL brings other bytes.
@@ -303,6 +307,7 @@ struct Job {
     album: Option<AlbumName>,
     downloader: Arc<dyn Downloader>,
     refresh: bool,
+    distrusted: HashSet<Uuid>,
     /// Among which files the same bytes are kept once.
     dedupe: Option<Among>,
     on_change: OnChange,

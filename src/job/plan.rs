@@ -1,6 +1,6 @@
 //! Reads a job's list and decides what is to be asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 use url::Url;
+use uuid::Uuid;
 
 use super::coming::OneComing;
 use super::item::Would;
@@ -170,7 +171,8 @@ impl Planner {
             planned.repeats += (before - targets.len()) as u64;
         }
         let wanted = targets.iter().map(|(key, target)| (*key, target));
-        let mut known = look_up(&*self.catalog, &self.store, wanted).await?;
+        let distrusted = &self.job.distrusted;
+        let mut known = look_up(&*self.catalog, &self.store, distrusted, wanted).await?;
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
             let known = known.remove(&key);
@@ -281,12 +283,13 @@ impl Planner {
 pub(super) async fn look_up(
     catalog: &dyn Catalog,
     store: &Store,
+    distrusted: &HashSet<Uuid>,
     targets: impl Iterator<Item = (TargetKey, &Target)>,
 ) -> Result<HashMap<TargetKey, Known>, JobError> {
     let targets: Vec<_> = targets.collect();
     let keys = targets.iter().map(|(key, _)| *key).collect();
     let mut known = catalog.known(keys).await?;
-    forget_missing_files(store, known.values_mut()).await?;
+    forget_missing_files(store, distrusted, known.values_mut()).await?;
     for (key, target) in targets {
         if let (Some(known), Some(promised)) = (known.get_mut(&key), target.sha256)
             && known
@@ -305,6 +308,7 @@ pub(super) async fn look_up(
 /// about what was there.
 async fn forget_missing_files(
     store: &Store,
+    distrusted: &HashSet<Uuid>,
     known: impl Iterator<Item = &mut Known>,
 ) -> Result<(), JobError> {
     let mut known: Vec<&mut Known> = known.filter(|known| known.file.is_some()).collect();
@@ -316,7 +320,8 @@ async fn forget_missing_files(
     for (known, stat) in known.iter_mut().zip(stats) {
         let is_as_kept = |file: &KnownFile| {
             let same_time = |stat: FileStat| file.mtime_ns.is_none_or(|time| time == stat.mtime_ns);
-            stat.is_some_and(|stat| stat.bytes == file.bytes && same_time(stat))
+            !distrusted.contains(&file.id)
+                && stat.is_some_and(|stat| stat.bytes == file.bytes && same_time(stat))
         };
         if !known.file.as_ref().is_none_or(is_as_kept) {
             known.forget_validators();

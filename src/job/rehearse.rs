@@ -148,7 +148,7 @@ impl Rehearsal<'_> {
             Entry::Invalid(_) => None,
         });
         let known = match there {
-            Some((catalog, store)) => look_up(&**catalog, store, targets).await?,
+            Some((catalog, store)) => look_up(&**catalog, store, &spec.distrusted, targets).await?,
             None => HashMap::new(),
         };
         let mut items = Vec::with_capacity(chunk.len());

@@ -86,7 +86,7 @@ impl Engine {
     /// cannot begin. What goes wrong later is in the summary.
     pub async fn run(
         &self,
-        spec: Spec,
+        mut spec: Spec,
         observer: &mut dyn Observer,
         stop: CancellationToken,
     ) -> Result<Summary, JobError> {
@@ -124,6 +124,7 @@ impl Engine {
             album: spec.album.clone(),
             downloader,
             refresh: spec.refresh,
+            distrusted: std::mem::take(&mut spec.distrusted),
             dedupe,
             on_change: spec.on_change,
             listed: prune.map(|prune| prune.source),

@@ -1,0 +1,81 @@
+//! `gannet retry`: once more what failed in a job.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::args::{Global, Retry};
+use super::fetch::{check_reports, see_through};
+use super::jobs::find;
+use super::watch::Signals;
+use super::{Usage, load, start_log};
+use crate::catalog::{self, JobRow};
+use crate::config::Config;
+use crate::downloader;
+use crate::job::progress::Progress;
+use crate::job::{Engine, Failed, OnRemove, Spec};
+use crate::target::AlbumName;
+
+pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
+    let config = load(global, args.settings().map_err(Usage)?)?.config;
+    check_reports(&args.told, &config, &[])?;
+    let registry = downloader::builtin(&config.image);
+    let progress = Progress::new(args.told.progress);
+    let _log = start_log(global, &config, progress.multi())?;
+    super::catalog::must_exist(&config.catalog, &config.storage.root)?;
+    let reader = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
+    let job = find(&*reader, &args.id).await?;
+    let failed = Failed::new(reader.clone(), job.id, args.reason.clone());
+    let is_empty = failed.is_empty().await?;
+    reader.close().await;
+    if is_empty {
+        nothing(args, &job)?;
+        return Ok(0);
+    }
+    let signals = Signals::listen()?;
+    let engine = Engine::start(config.setup(), registry).await?;
+    let failed = Failed::new(engine.catalog().clone(), job.id, args.reason.clone());
+    let spec = spec(&config, job, failed)?;
+    see_through(engine, spec, &args.told, &config, progress, &signals).await
+}
+
+fn nothing(args: &Retry, job: &JobRow) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if args.told.json {
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({ "retry": job.id, "targets": 0 })
+        )?;
+    } else {
+        let why = if args.reason.is_empty() {
+            ""
+        } else {
+            " for such a reason"
+        };
+        writeln!(
+            out,
+            "nothing to retry: no target of job {} failed{why}",
+            job.id
+        )?;
+    }
+    Ok(())
+}
+
+fn spec(config: &Config, job: JobRow, failed: Failed) -> anyhow::Result<Spec> {
+    Ok(Spec {
+        source: Arc::new(failed.into_source()),
+        kind: job.kind,
+        album: job.album.as_deref().map(AlbumName::new).transpose()?,
+        count: None,
+        shard: None,
+        refresh: true,
+        distrusted: HashSet::new(),
+        dedupe: config.job.dedupe,
+        on_change: config.job.on_change,
+        // A part of a list does not show what has gone.
+        on_remove: OnRemove::Keep,
+        deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
+        max_failures: config.job.max_failures,
+    })
+}
