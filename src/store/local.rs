@@ -46,6 +46,18 @@ impl Store {
     /// When the root cannot be made, read or written.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
         let (root, sync) = (settings.root.clone(), settings.sync);
+        blocking(move || Local::make(root, sync))
+            .await
+            .map(|local| Self(Arc::new(local)))
+    }
+
+    /// Opens a store that is there, to look at it: nothing is made.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be read.
+    pub async fn open_to_read(settings: &Settings) -> Result<Self, StoreError> {
+        let (root, sync) = (settings.root.clone(), settings.sync);
         blocking(move || Local::open(root, sync))
             .await
             .map(|local| Self(Arc::new(local)))
@@ -117,12 +129,34 @@ impl Store {
     ) -> Result<Vec<bool>, StoreError> {
         let local = self.0.clone();
         let holds = move |(path, bytes, sha256): &(StorePath, u64, Sha256)| {
-            local
-                .stat(path.as_str())
-                .is_some_and(|stat| stat.bytes == *bytes)
-                && local.digest(path).is_ok_and(|digest| digest == *sha256)
+            matches!(local.compare(path.as_str(), *bytes, *sha256), Found::Whole)
         };
         blocking(move || Ok(files.iter().map(holds).collect())).await
+    }
+
+    /// Holds the file at `path` against what its record says of it.
+    ///
+    /// # Errors
+    ///
+    /// When the worker thread is gone.
+    pub async fn compare(
+        &self,
+        path: String,
+        bytes: u64,
+        sha256: Sha256,
+    ) -> Result<Found, StoreError> {
+        let local = self.0.clone();
+        blocking(move || Ok(local.compare(&path, bytes, sha256))).await
+    }
+
+    /// Whether a staged file is there.
+    ///
+    /// # Errors
+    ///
+    /// When the worker thread is gone.
+    pub async fn is_staged(&self, id: StageId) -> Result<bool, StoreError> {
+        let local = self.0.clone();
+        blocking(move || Ok(local.staged_path(id).exists())).await
     }
 
     /// Makes the folders in which `paths` are to appear, so that `publish` has nothing left that may fail for want
@@ -243,6 +277,21 @@ impl Store {
     }
 }
 
+/// How a file compares with what its record says of it.
+#[derive(Debug)]
+pub enum Found {
+    /// It has the length and the digest.
+    Whole,
+    /// There is nothing, or no regular file.
+    Missing,
+    /// It has another length.
+    Length(u64),
+    /// It has another digest.
+    Content(Sha256),
+    /// It cannot be read.
+    Unreadable(io::Error),
+}
+
 /// What a link is made to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Original {
@@ -280,19 +329,24 @@ impl fmt::Display for Store {
     }
 }
 
+fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
 impl Local {
-    fn open(root: PathBuf, sync: bool) -> Result<Self, StoreError> {
-        let hidden = root.join(".gannet");
-        let stage = hidden.join("stage");
-        let refused = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io {
-                action,
-                path,
-                source,
-            }
-        };
+    fn make(root: PathBuf, sync: bool) -> Result<Self, StoreError> {
+        let stage = root.join(".gannet").join("stage");
         fs::create_dir_all(&stage).map_err(refused("create the folder", &stage))?;
+        Self::open(root, sync)
+    }
+
+    fn open(root: PathBuf, sync: bool) -> Result<Self, StoreError> {
+        let stage = root.join(".gannet").join("stage");
         let open = |path: &Path| {
             rustix::fs::open(
                 path,
@@ -496,9 +550,30 @@ impl Local {
         Ok(ids)
     }
 
-    fn digest(&self, path: &StorePath) -> io::Result<Sha256> {
+    fn compare(&self, path: &str, bytes: u64, sha256: Sha256) -> Found {
+        let stat = match rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Found::Missing,
+            Err(error) => return Found::Unreadable(error.into()),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Found::Missing;
+        }
+        let length = FileStat::from(stat).bytes;
+        if length != bytes {
+            return Found::Length(length);
+        }
+        match self.digest(path) {
+            Ok(digest) if digest == sha256 => Found::Whole,
+            Ok(digest) => Found::Content(digest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Missing,
+            Err(error) => Found::Unreadable(error),
+        }
+    }
+
+    fn digest(&self, path: &str) -> io::Result<Sha256> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.root_dir, path.as_str(), flags, Mode::empty())?;
+        let file = rustix::fs::openat(&self.root_dir, path, flags, Mode::empty())?;
         let mut hasher = Sha256Hasher::default();
         let mut reader = BufReader::with_capacity(64 * 1024, File::from(file));
         loop {

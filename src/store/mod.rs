@@ -11,6 +11,7 @@
 mod local;
 mod lock;
 mod spool;
+mod walk;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -22,9 +23,10 @@ use uuid::Uuid;
 
 use crate::target::Reason;
 
-pub use local::{FileStat, Original, Store};
+pub use local::{FileStat, Found, Original, Store};
 pub use lock::StoreLock;
 pub use spool::{Spool, Spooled};
+pub use walk::{Seen, Walk};
 
 /// `[storage]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
