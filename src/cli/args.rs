@@ -88,6 +88,8 @@ pub enum Command {
     Jobs(Jobs),
     /// Ask once more for what failed in a job, whatever is known of it
     Retry(Box<Retry>),
+    /// Hold every record against its file, and bring again what is damaged
+    Verify(Box<Verify>),
     /// Look at the catalog, or move it elsewhere
     Catalog(Catalog),
     /// List albums: their files, bytes, and when the newest came
@@ -234,6 +236,39 @@ pub struct Retry {
     /// What comes out.
     #[command(flatten)]
     pub told: Told,
+}
+
+/// `gannet verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Names in [brackets] are the settings that an option overrides; `gannet check` prints their values.\n\n\
+Findings: missing, length, content, unreadable: a file is not as it is recorded · unrecorded: a file is \
+there that gannet does not know.\n\n\
+Exit codes: 0 everything is as recorded, or is again · 1 could not run · 2 wrong usage · 3 something is not · \
+4 another run holds the store (with --repair) · 130/143 stopped by a signal."
+)]
+pub struct Verify {
+    /// Fetch missing and damaged files again from their URLs
+    #[arg(long)]
+    pub repair: bool,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Print JSON: a finding a line, the summary last
+    #[arg(long)]
+    pub json: bool,
+    /// Show how far it is: auto, always or never
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub progress: When,
+    /// How the origins are asked, for a repair.
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// `gannet demo`.
@@ -406,6 +441,15 @@ impl Retry {
 pub(super) fn root(output: Option<&Path>) -> Result<Vec<(String, String)>, String> {
     let root = output.map(|output| Ok(("storage.root".to_owned(), path(output)?)));
     root.into_iter().collect()
+}
+
+impl Verify {
+    /// The flags as settings.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let mut set = root(self.output.as_deref())?;
+        set.extend(self.asking.settings()?);
+        Ok(set)
+    }
 }
 
 impl Told {

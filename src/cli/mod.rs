@@ -9,6 +9,7 @@ mod fetch;
 mod jobs;
 mod man;
 mod retry;
+mod verify;
 mod watch;
 
 use std::io::Write as _;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args, &cli.global).await,
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
         Command::Retry(args) => retry::run(&args, &cli.global).await,
+        Command::Verify(args) => verify::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
         Command::Albums(args) => albums::run(&args, &cli.global).await,
         Command::Check => check::run(&cli.global),

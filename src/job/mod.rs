@@ -20,10 +20,12 @@ mod keeper;
 mod plan;
 pub mod progress;
 mod rehearse;
+mod repair;
 pub mod report;
 mod run;
 pub mod summary;
 mod upkeep;
+mod verify;
 mod worker;
 
 use std::collections::{BTreeMap, HashSet};
@@ -49,9 +51,11 @@ pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use rehearse::{Plan, Rehearsed, rehearse};
+pub use repair::Repaired;
 pub use run::Observer;
 pub use upkeep::Retention;
 use upkeep::Touched;
+pub use verify::{Finding, Problem, Verified, Verifier};
 
 /// `[job]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]

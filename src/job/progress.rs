@@ -130,7 +130,7 @@ impl Progress {
                 let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
                 pace.measure(&now);
                 if let Some(total) = now.total
-                    && bar.length().is_none()
+                    && bar.length() != Some(total)
                 {
                     bar.set_style(style("{bar:24} {percent:>3}% {msg}"));
                     bar.set_length(total);
