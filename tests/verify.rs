@@ -241,7 +241,7 @@ fn what_a_crash_left_unpublished_is_missing_until_the_next_run() {
     let sandbox = Sandbox::new();
     sandbox.write("list.txt", site.list(["/1"]));
     let mut command = sandbox.command(sandbox.fetch_args(&["list.txt"]));
-    command.env(gannet::fault::VARIABLE, "store.publish.before=kill");
+    command.env(gannet::fault::VARIABLE, "store.publish.before:1=kill");
     support::sandbox::start(command, None).end().expect(137);
     let run = verify(&sandbox, &[]).expect(3);
     let detail = lines(&run)[0]["detail"].clone();
