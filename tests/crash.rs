@@ -180,7 +180,7 @@ impl World {
             "storage.commit_files=8",
             // So that batches are full, however slow the machine is.
             "--set",
-            "storage.commit_interval=10s",
+            "storage.commit_interval=1m",
             "--set",
             "fetch.body_memory=48KiB",
             "--set",
@@ -371,7 +371,8 @@ fn a_kill_while_an_earlier_kill_is_made_up_for_costs_nothing() {
                 assert_eq!(run.code(), 137, "{what}\n{run}");
                 again += 1;
             }
-            assert!(again > 0, "{first}, {second}");
+            // Later on a batch may have one changed file, whose publishing was the last thing that was left to do.
+            assert!(again > 0 || round > 0, "{first}, {second}");
             world.restart(first);
             world.complete(first);
             world.change();
