@@ -652,6 +652,33 @@ fn the_half_of_a_batch_that_has_no_room_takes_its_duplicates_along() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn nothing_is_a_duplicate_of_what_has_no_place() {
+    let site = Site::start(|_| Answer::ok(png_of(1, 5)));
+    let sandbox = Sandbox::new();
+    // A file stands where the first URL needs a folder.
+    sandbox.write("out/localhost", "mine");
+    let first = site.url_as("localhost", "/a");
+    sandbox.write("list.txt", format!("{first}\n{}\n", site.url("/b")));
+    let args = [
+        "list.txt",
+        "--set",
+        "job.dedupe=album",
+        "--set",
+        "naming.template={host}/{name}",
+        "--set",
+        "storage.commit_interval=1s",
+        "--set",
+        "fetch.concurrency=1",
+    ];
+    let run = sandbox.fetch(&args).expect(3);
+    assert_eq!((run.count("failed"), run.count("duplicate")), (2, 0));
+    // The history says the same.
+    let (_copy, db) = catalog::open(&sandbox.store());
+    let sql = "SELECT count(*) FROM outcomes WHERE outcome = 'failed'";
+    assert_eq!(db.query_row(sql, [], |row| row.get(0)), Ok(2));
+}
+
 // ---- The catalog's log torn
 
 /// Cuts the log somewhere, or flips bytes from somewhere on. Returns what it did; `None` without a log.

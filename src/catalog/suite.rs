@@ -49,6 +49,7 @@ suite! {
     the_newest_job_of_a_source_can_be_resumed_when_interrupted,
     what_a_list_no_longer_has_can_be_pruned,
     a_deleted_file_is_announced_and_its_url_forgets_it,
+    a_file_that_was_deleted_meanwhile_is_none,
     events_leave_the_outbox_in_order,
     an_album_keeps_its_newest_files_within_its_limits,
     albums_and_files_come_page_by_page,
@@ -597,6 +598,26 @@ async fn a_deleted_file_is_announced_and_its_url_forgets_it(catalog: &dyn Catalo
         (&payload["path"], &payload["reason"]),
         (&"a.png".into(), &"retention".into())
     );
+}
+
+async fn a_file_that_was_deleted_meanwhile_is_none(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let file = stored(job, 0, url, "a.png", b"a");
+    let id = file.file.unwrap();
+    write(catalog, [file]).await.unwrap();
+    let deleted = catalog.delete_files(vec![id], "retention", Utc::now());
+    assert_eq!(deleted.await.unwrap(), 1);
+    // Another job had looked the URL up before, and the origin confirms what was there then.
+    let mut confirmed = record(job, 1, url, Outcome::Unchanged);
+    (confirmed.file, confirmed.checked) = (Some(id), Some(Utc::now()));
+    let mut second = record(job, 2, "http://b.example/", Outcome::Duplicate);
+    second.file = Some(id);
+    write(catalog, [confirmed, second]).await.unwrap();
+    for url in [url, "http://b.example/"] {
+        assert!(known(catalog, url).await.file.is_none());
+    }
+    assert!(catalog.urls_of(vec![id]).await.unwrap().is_empty());
 }
 
 async fn events_leave_the_outbox_in_order(catalog: &dyn Catalog) {

@@ -272,7 +272,6 @@ impl Keeper {
                 .filter(|_| kept > 0)
                 .unwrap_or(0);
             let stages = refuse_all(entries[given_up..].iter_mut(), error);
-            refuse_repeats(entries, &repeated);
             if is_lost {
                 self.store.discard(stages).await;
             }
@@ -306,6 +305,8 @@ impl Keeper {
         repeated.extend(self.drop_duplicates(entries).await?);
         self.link_duplicates(entries).await?;
         let places = self.name(entries).await?;
+        // A first one may have found no place.
+        refuse_repeats(entries, repeated);
         for (index, first) in repeated.iter() {
             if let (_, Some(staged)) = &entries[*first]
                 && let Some(place) = &places[*first]

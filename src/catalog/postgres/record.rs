@@ -140,13 +140,18 @@ async fn share_files(db: &mut PgConnection, records: &[Record]) -> Result<()> {
 }
 
 async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Result<()> {
-    // An answer replaces what earlier answers said; without one that stays.
+    // An answer replaces what earlier answers said; without one that stays. A file that was deleted since the URL was
+    // looked up is none.
     query(
         "INSERT INTO urls AS u (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, \
          status, failures, outcome, reason, job, seen) \
-         SELECT *, $16 FROM UNNEST($1::bytea[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], \
+         SELECT new.key, new.url, new.album, new.name, f.id, new.etag, new.last_modified, new.fresh_until, \
+         new.checked, new.tried, new.status, new.failures, new.outcome, new.reason, new.job, $16 \
+         FROM UNNEST($1::bytea[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], \
          $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], \
          $14::text[], $15::uuid[]) \
+         AS new (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, status, failures, \
+         outcome, reason, job) LEFT JOIN files f ON f.id = new.file \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, u.file), \
          etag = CASE WHEN excluded.checked IS NULL THEN u.etag ELSE excluded.etag END, \

@@ -74,10 +74,13 @@ fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Resul
 }
 
 fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
-    // An answer replaces what earlier answers said; without one that stays.
+    // An answer replaces what earlier answers said; without one that stays. A file that was deleted since the URL was
+    // looked up is none.
     let mut url = db.prepare_cached(
         "INSERT INTO urls (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, seen, \
-         status, failures, outcome, reason, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         status, failures, outcome, reason, job) VALUES (?1, ?2, ?3, ?4, \
+         CASE WHEN ?17 THEN ?5 ELSE (SELECT id FROM files WHERE id = ?5) END, \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, file), \
          etag = CASE WHEN excluded.checked IS NULL THEN etag ELSE excluded.etag END, \
@@ -110,6 +113,7 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
             record.outcome.as_str(),
             record.reason.map(Reason::as_str),
             record.job,
+            record.new_file.is_some(),
         ])?;
     }
     Ok(())
