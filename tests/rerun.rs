@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use gannet::fault;
 use support::pictures::png;
 use support::site::Gate;
-use support::{Answer, Asked, Sandbox, Site, catalog, sha256};
+use support::{Answer, Asked, Run, Sandbox, Site, catalog, sha256};
 
 const DATE: &str = "Tue, 01 Oct 2024 10:00:00 GMT";
 
@@ -515,26 +516,218 @@ fn a_folder_where_a_file_belongs_costs_that_file_alone() {
     assert_in_order(&sandbox, true);
 }
 
+// ---- Interrupted
+
+/// A pass with batches of eight that is killed once so many of them are recorded; `None` in a build that cannot.
+fn killed_after(sandbox: &Sandbox, batches: u32, args: &[&str]) -> Option<Run> {
+    if !fault::COMPILED_IN {
+        eprintln!("skipped: this build has no fault points");
+        return None;
+    }
+    let mut all = sandbox.fetch_args(&[
+        "list.txt",
+        "--set",
+        "storage.commit_files=8",
+        "--set",
+        "storage.commit_interval=1m",
+        // One after the other, or a batch may get many more.
+        "-j",
+        "1",
+    ]);
+    all.extend(args);
+    let mut command = sandbox.command(all);
+    command.env(fault::VARIABLE, format!("catalog.committed:{batches}=kill"));
+    let run = support::sandbox::start(command, None).end();
+    assert_eq!(run.code(), 137, "{run}");
+    Some(run)
+}
+
+/// What each job of the history is, oldest first: id and state.
+fn jobs(sandbox: &Sandbox) -> Vec<(String, String)> {
+    let (_copy, db) = catalog::open(&sandbox.store());
+    let mut query = db
+        .prepare("SELECT lower(hex(id)), state FROM jobs ORDER BY id")
+        .unwrap();
+    let jobs = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    jobs.unwrap().map(Result::unwrap).collect()
+}
+
+/// A figure of the newest job.
+fn counted(sandbox: &Sandbox, outcome: &str) -> u64 {
+    let (_copy, db) = catalog::open(&sandbox.store());
+    let sql = format!("SELECT {outcome} FROM jobs ORDER BY id DESC LIMIT 1");
+    let count: i64 = db.query_row(&sql, [], |row| row.get(0)).unwrap();
+    count.unsigned_abs()
+}
+
 #[test]
-fn a_job_that_was_killed_is_not_shown_as_ongoing_for_ever() {
-    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+fn an_interrupted_job_goes_on_where_it_was() {
+    let (sandbox, mended) = (Sandbox::new(), Arc::new(AtomicU32::new(0)));
     let site = Site::start({
-        let gate = gate.clone();
-        move |asked| {
-            gate.pass();
-            Answer::ok(png(number(asked)))
+        let mended = mended.clone();
+        move |asked| match number(asked) {
+            0 if mended.load(Ordering::SeqCst) == 0 => Answer::status(404),
+            2 => Answer::ok(b"no picture".to_vec()),
+            n => Answer::ok(png(n)),
         }
     });
-    sandbox.write("list.txt", site.list(paths(3)));
-    let run = sandbox.start(sandbox.fetch_args(&["list.txt"]));
-    site.wait_for(3);
-    run.kill();
-    gate.open();
-    sandbox.fetch(&["list.txt"]).expect(0);
-    let states = catalog::job_states(&sandbox.store());
-    assert_eq!(states.len(), 2);
-    assert_ne!(states[0], "ongoing");
-    assert_eq!(states[1], "completed");
+    let list = format!("no url\n{}{}", site.list(paths(30)), site.list(["/1"]));
+    sandbox.write("list.txt", &list);
+    let Some(_) = killed_after(&sandbox, 2, &[]) else {
+        return;
+    };
+    let stored = counted(&sandbox, "stored");
+    mended.store(1, Ordering::SeqCst);
+    site.forget();
+    let report = sandbox.fetch_report(3, &["list.txt"]);
+    // What failed is tried again.
+    assert_eq!(site.total() as u64, 30 - stored);
+    let counts = ["targets", "stored", "rejected", "failed"].map(|outcome| report.count(outcome));
+    assert_eq!(counts, [31, 29, 1, 1]);
+    let mut told: Vec<&str> = report
+        .items()
+        .iter()
+        .map(|item| item["url"].as_str().unwrap())
+        .collect();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), 31);
+    assert!(
+        report
+            .items()
+            .iter()
+            .all(|item| item["outcome"] != "stored" || item["sha256"].is_string())
+    );
+    let warnings = report.whole["warnings"].to_string();
+    assert!(
+        warnings.contains(&format!(" {stored} targets")),
+        "{warnings}"
+    );
+    let jobs = jobs(&sandbox);
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(
+        report.whole["job"].as_str().unwrap().replace('-', ""),
+        jobs[0].0
+    );
+    let outcomes = sandbox.run(["jobs", "-o", "out", report.whole["job"].as_str().unwrap()]);
+    assert_eq!(
+        outcomes
+            .expect(0)
+            .out()
+            .lines()
+            .filter(|line| line.contains("http"))
+            .count(),
+        30
+    );
+    assert_in_order(&sandbox, true);
+    // The next one is another job, and what is unchanged then is only counted.
+    assert_eq!(
+        sandbox.fetch_report(3, &["list.txt"]).count("unchanged"),
+        29
+    );
+    assert_eq!(self::jobs(&sandbox).len(), 2);
+}
+
+#[test]
+fn what_was_unchanged_in_an_interrupted_job_counts_and_is_not_asked_again() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked| Answer::ok(png(number(asked))));
+    sandbox.fetch_list(site.list(paths(24)), 0, &[]);
+    let Some(_) = killed_after(&sandbox, 2, &[]) else {
+        return;
+    };
+    site.forget();
+    let unchanged = counted(&sandbox, "unchanged");
+    let report = sandbox.fetch_report(0, &["list.txt"]);
+    let rest = 24 - unchanged;
+    assert_eq!((site.total() as u64, report.count("unchanged")), (rest, 24));
+    assert_eq!(
+        (report.count("targets"), report.items().len() as u64),
+        (24, rest)
+    );
+    let warnings = report.whole["warnings"].to_string();
+    assert!(
+        warnings.contains(&format!(" {unchanged} unchanged")),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn an_interrupted_job_is_left_alone_where_it_is_old_or_all_is_to_be_asked() {
+    for args in [
+        &["--refresh"][..],
+        &["--shard", "1/1"],
+        &["--set", "job.resume_within=0s"],
+        &["--set", "job.kind=any"],
+        &["-a", "elsewhere"],
+        &[],
+    ] {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|asked| Answer::ok(png(number(asked))));
+        sandbox.write("list.txt", site.list(paths(12)));
+        let Some(_) = killed_after(&sandbox, 1, &[]) else {
+            return;
+        };
+        if args.is_empty() {
+            catalog::change(&sandbox.store(), "UPDATE jobs SET recorded = 1");
+        }
+        site.forget();
+        let report = sandbox.fetch_report(0, &[&["list.txt"], args].concat());
+        assert_eq!((site.total(), report.items().len()), (12, 12), "{args:?}");
+        assert_eq!(
+            report.whole["warnings"],
+            serde_json::Value::Null,
+            "{args:?}"
+        );
+        let states: Vec<String> = jobs(&sandbox).into_iter().map(|(_, state)| state).collect();
+        assert_eq!(states, ["failed", "completed"], "{args:?}");
+    }
+}
+
+#[test]
+fn a_number_of_files_is_kept_to_over_an_interruption() {
+    for count in ["4", "8", "20", "30"] {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|asked| Answer::ok(png(number(asked))));
+        sandbox.write("list.txt", site.list(paths(30)));
+        // A batch of eight is closed early where no more may come.
+        let Some(_) = killed_after(&sandbox, 1, &["-n", count]) else {
+            return;
+        };
+        let report = sandbox.fetch_report(0, &["list.txt", "-n", count]);
+        let count: u64 = count.parse().unwrap();
+        assert_eq!(
+            (report.count("stored"), report.items().len() as u64),
+            (count, count)
+        );
+        assert_eq!(sandbox.files().len() as u64, count);
+        assert_in_order(&sandbox, true);
+    }
+}
+
+#[test]
+fn an_interrupted_job_does_not_prune() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked| Answer::ok(png(number(asked))));
+    let prune = [
+        "--set",
+        "job.on_remove=prune",
+        "--set",
+        "job.prune_after=0s",
+    ];
+    sandbox.fetch_list(site.list(paths(20)), 0, &prune);
+    // Without a note of what is listed: all that this one has would seem to be gone.
+    sandbox.write("list.txt", site.list(paths(18)));
+    let Some(_) = killed_after(&sandbox, 1, &[]) else {
+        return;
+    };
+    let report = sandbox.fetch_report(0, &[&["list.txt"], &prune[..]].concat());
+    assert_eq!(report.whole["removed"], 0);
+    let report = sandbox.fetch_report(0, &[&["list.txt"], &prune[..]].concat());
+    assert_eq!(
+        (&report.whole["removed"], sandbox.files().len()),
+        (&2.into(), 18)
+    );
 }
 
 // ---- What keeps failing, and what was altered

@@ -21,6 +21,17 @@ pub enum CatalogError {
     /// A database is there, and no catalog in it.
     #[error("there is no catalog in `{0}` yet; a run, or `gannet catalog migrate`, makes it")]
     Missing(String),
+    /// An older gannet has written it, and it may not be changed now.
+    #[error(
+        "the catalog has version {version} of its tables, and this gannet reads version {latest}; the next run, or \
+         `gannet catalog migrate`, brings it up to date"
+    )]
+    Outdated {
+        /// The version that it has.
+        version: i64,
+        /// The version that it has to have.
+        latest: i64,
+    },
     /// Its tables cannot be brought up to date.
     #[error("cannot bring the catalog `{catalog}` up to date; a newer gannet may have written it")]
     Migrate {
@@ -98,6 +109,7 @@ impl CatalogError {
             Self::Open { source, .. } | Self::Query { source, .. } => source.is_transient(),
             Self::UnsupportedUrl(_)
             | Self::Missing(_)
+            | Self::Outdated { .. }
             | Self::Migrate { .. }
             | Self::Locked { .. }
             | Self::Away { .. }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::KnownFile;
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
 /// A job as the catalog has it.
@@ -26,6 +27,9 @@ pub struct JobRow {
     /// When it was last taken up again after an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<DateTime<Utc>>,
+    /// When an outcome of it was last recorded.
+    #[serde(skip)]
+    pub recorded: Option<DateTime<Utc>>,
     /// Whether its process ended before it did.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
@@ -68,9 +72,13 @@ pub struct OutcomeRow {
     /// Where redirects led, when elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
-    /// Where the file is, relative to the store's root.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    /// The file that it stands for, unless that is gone.
+    #[serde(
+        rename = "path",
+        serialize_with = "path",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub file: Option<KnownFile>,
     /// Line in the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
@@ -86,6 +94,11 @@ pub struct OutcomeRow {
     /// Where it could not be had, the digest that the list promises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
+}
+
+#[expect(clippy::ref_option, reason = "serde passes references")]
+fn path<S: serde::Serializer>(file: &Option<KnownFile>, serializer: S) -> Result<S::Ok, S::Error> {
+    file.as_ref().map(|file| &file.path).serialize(serializer)
 }
 
 /// Which outcomes of a job are wanted.
@@ -116,6 +129,27 @@ pub(super) fn select_jobs() -> String {
     format!(
         "SELECT jobs.*, rejected + failed + CASE skipped WHEN 0 THEN 0 ELSE (SELECT count(*) FROM outcomes o \
          WHERE o.job = jobs.id AND o.outcome = 'skipped' AND {}) END AS failures FROM jobs",
+        is_failure()
+    )
+}
+
+/// Puts a job back to work: `$1` the state, `$2` when, `$3` the job. Whatever was rejected or failed is a failure, of what
+/// was skipped some.
+pub(super) fn resume_job() -> String {
+    let is_failure = is_failure();
+    format!(
+        "UPDATE jobs SET state = $1, resumed = $2, finished = NULL, error = NULL, interrupted = FALSE, \
+         rejected = 0, failed = 0, \
+         targets = targets - (SELECT count(*) FROM outcomes o WHERE o.job = jobs.id AND {is_failure}), \
+         skipped = skipped - (SELECT count(*) FROM outcomes o WHERE o.job = jobs.id AND o.outcome = 'skipped' \
+         AND {is_failure}) WHERE id = $3"
+    )
+}
+
+/// Deletes what failed in job `$1` from the history.
+pub(super) fn delete_failures() -> String {
+    format!(
+        "DELETE FROM outcomes AS o WHERE o.job = $1 AND {}",
         is_failure()
     )
 }

@@ -135,6 +135,8 @@ pub struct Known {
     pub checked: Option<DateTime<Utc>>,
     /// When it was last asked for, with whatever outcome.
     pub tried: Option<DateTime<Utc>>,
+    /// When a job last had it.
+    pub seen: DateTime<Utc>,
     /// Status of the last answer.
     pub status: Option<u16>,
     /// How many times in a row it was rejected or failed.
@@ -214,7 +216,7 @@ pub enum Among {
 /// - Lists come in the order of a key, and a page begins behind the last key of the page before.
 /// - A dropped call is written whole or not at all.
 ///
-/// A new catalog is a folder beside these, a line in [`open`] and [`open_to_read`], and one in `suite.rs`, which holds
+/// A new catalog is a folder beside these, an arm in [`open`] and in [`open_to_read`], and one in `suite.rs`, which holds
 /// every catalog to this contract.
 ///
 /// # Errors
@@ -279,11 +281,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         album: &str,
     ) -> Result<Option<JobRow>, CatalogError>;
 
-    /// Writes down that an interrupted job goes on.
+    /// Writes down that an interrupted job goes on, which takes what failed in it off its figures and out of the history:
+    /// that is tried again. Does not end before all of it is done, however much there is.
     async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError>;
-
-    /// The targets of a job from number `from` to before `to` whose outcomes are in the history, in order.
-    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError>;
 
     /// Up to `limit` jobs, newest first, older than `before`.
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError>;
@@ -423,14 +423,44 @@ pub async fn open(settings: &Settings, root: &Path) -> Result<Arc<dyn Catalog>, 
 ///
 /// # Errors
 ///
-/// When there is none, it cannot be opened, or was written by a newer version.
+/// When there is none, it cannot be opened, or was written by another version.
 pub async fn open_to_read(
     settings: &Settings,
     root: &Path,
 ) -> Result<Arc<dyn Catalog>, CatalogError> {
+    let (catalog, version, latest) = open_as_it_is(settings, root).await?;
+    if version < latest {
+        return Err(CatalogError::Outdated { version, latest });
+    }
+    Ok(catalog)
+}
+
+/// Like [`open_to_read`], also what an older version has written: only its [status](Catalog::status) can be asked for.
+///
+/// # Errors
+///
+/// When there is none, it cannot be opened, or was written by a newer version.
+pub async fn open_to_inspect(
+    settings: &Settings,
+    root: &Path,
+) -> Result<Arc<dyn Catalog>, CatalogError> {
+    Ok(open_as_it_is(settings, root).await?.0)
+}
+
+/// The catalog, the version of its schema, and the one that this gannet works with.
+async fn open_as_it_is(
+    settings: &Settings,
+    root: &Path,
+) -> Result<(Arc<dyn Catalog>, i64, i64), CatalogError> {
     match Address::of(settings, root)? {
-        Address::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open_to_read(path).await?)),
-        Address::Postgres(url) => Ok(Arc::new(postgres::Postgres::open_to_read(&url).await?)),
+        Address::Sqlite(path) => {
+            let (catalog, version) = sqlite::Sqlite::open_to_read(path).await?;
+            Ok((Arc::new(catalog), version, sqlite::Sqlite::LATEST))
+        }
+        Address::Postgres(url) => {
+            let (catalog, version) = postgres::Postgres::open_to_read(&url).await?;
+            Ok((Arc::new(catalog), version, postgres::Postgres::LATEST))
+        }
     }
 }
 

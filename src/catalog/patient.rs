@@ -204,12 +204,6 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
-        self.patience
-            .see_through(|| self.inner.recorded_seqs(job, from, to))
-            .await
-    }
-
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
         self.patience
             .see_through(|| self.inner.jobs(before, limit))

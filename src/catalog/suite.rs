@@ -95,6 +95,12 @@ async fn known(catalog: &dyn Catalog, url: &str) -> Known {
     known.remove(&key(url)).unwrap()
 }
 
+/// Which targets of a job the history has.
+async fn seqs(catalog: &dyn Catalog, job: Uuid) -> Vec<u64> {
+    let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 99).await;
+    outcomes.unwrap().iter().map(|row| row.seq).collect()
+}
+
 fn key(url: &str) -> TargetKey {
     TargetKey::of(&Url::parse(url).unwrap(), None, None)
 }
@@ -435,8 +441,7 @@ async fn what_is_recorded_twice_counts_once(catalog: &dyn Catalog) {
         .unwrap();
     let again = catalog.job(job).await.unwrap().unwrap().counts;
     assert_eq!(again, counts);
-    assert_eq!(catalog.recorded_seqs(job, 0, 6).await.unwrap(), [0, 5]);
-    assert_eq!(catalog.recorded_seqs(job, 0, 5).await.unwrap(), [0]);
+    assert_eq!(seqs(catalog, job).await, [0, 5]);
 }
 
 async fn two_jobs_may_bring_one_url_in_one_batch(catalog: &dyn Catalog) {
@@ -476,12 +481,39 @@ async fn the_newest_job_of_a_source_can_be_resumed_when_interrupted(catalog: &dy
     assert_eq!(find("other.txt", "").await, None);
     let row = catalog.job(job).await.unwrap().unwrap();
     assert!(row.interrupted && row.error.is_some() && row.finished.is_some());
+    assert_eq!(row.recorded, None);
+    let url = |n: u64| format!("http://a.example/{n}");
+    let mut late: Vec<Record> = [
+        Outcome::Failed,
+        Outcome::Rejected,
+        Outcome::Skipped,
+        Outcome::Skipped,
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|(outcome, n)| record(job, n, &url(n), outcome))
+    .collect();
+    late[2].reason = Some(Reason::Robots);
+    late[3].reason = Some(Reason::HostDown);
+    late.push(stored(job, 4, &url(4), "a.png", b"a"));
+    late.push(record(job, 5, &url(5), Outcome::Unchanged));
+    write(catalog, late).await.unwrap();
+    let row = catalog.job(job).await.unwrap().unwrap();
+    assert!(row.recorded >= row.finished);
 
-    catalog.resume_job(job, Utc::now()).await.unwrap();
+    let later = Utc::now() + Duration::from_secs(1);
+    catalog.resume_job(job, later).await.unwrap();
     assert_eq!(find("list.txt", "").await, None);
     let row = catalog.job(job).await.unwrap().unwrap();
     assert_eq!((row.state, row.interrupted), (State::Ongoing, false));
     assert!(row.error.is_none() && row.finished.is_none() && row.resumed.is_some());
+    // What failed is to be tried again.
+    let counts = row.counts;
+    assert_eq!((counts.targets, counts.stored, counts.unchanged), (3, 1, 1));
+    assert_eq!((counts.failed, counts.rejected, counts.skipped), (0, 0, 1));
+    assert_eq!((row.failures, seqs(catalog, job).await), (0, vec![2, 4]));
+    let seen = known(catalog, &url(0)).await.seen;
+    assert!(row.resumed > Some(seen));
 
     catalog.abandon_jobs(Utc::now()).await.unwrap();
     let later = begin(catalog).await;
@@ -788,14 +820,8 @@ async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
         left.iter().map(|job| job.id).collect::<Vec<_>>(),
         [open, new]
     );
-    assert!(
-        catalog
-            .recorded_seqs(old, 0, 20_000)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(catalog.recorded_seqs(new, 0, 9).await.unwrap(), [0]);
+    assert!(seqs(catalog, old).await.is_empty());
+    assert_eq!(seqs(catalog, new).await, [0]);
 }
 
 async fn a_closed_catalog_says_so(catalog: &dyn Catalog) {
@@ -846,11 +872,11 @@ async fn everything(catalog: &dyn Catalog) -> Vec<(&'static str, Vec<Row>)> {
     tables
 }
 
-#[test]
-fn a_copy_forgets_no_column() {
-    let db = rusqlite::Connection::open_in_memory().unwrap();
-    let schema = include_str!("../../migrations/sqlite/0001_catalog.sql");
-    db.execute_batch(schema).unwrap();
+#[tokio::test]
+async fn a_copy_forgets_no_column() {
+    let folder = tempfile::tempdir().unwrap();
+    in_sqlite(folder.path()).await.close().await;
+    let db = rusqlite::Connection::open(folder.path().join(".gannet/catalog.db")).unwrap();
     let mut columns: Vec<(String, String)> = db
         .prepare(
             "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c \
@@ -979,6 +1005,35 @@ async fn a_schema_of_a_newer_version_is_refused() {
         .await
         .unwrap_err();
     assert!(refused(&error), "{error:?}");
+}
+
+/// The schema of the first version, with a job and a URL.
+#[tokio::test]
+async fn a_schema_of_an_older_version_is_told_and_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".gannet")).unwrap();
+    let path = folder.path().join(".gannet/catalog.db");
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch(include_str!("../../migrations/sqlite/0001_catalog.sql"))
+        .unwrap();
+    db.pragma_update(None, "user_version", 1).unwrap();
+    let job = "INSERT INTO jobs (id, source, kind, album, state, started) VALUES (randomblob(16), 'a.txt', 'image', '', \
+               'completed', 1)";
+    db.execute(job, ()).unwrap();
+    drop(db);
+    let error = open_to_read(&settings(""), folder.path()).await;
+    assert!(matches!(
+        error,
+        Err(CatalogError::Outdated { version: 1, .. })
+    ));
+    let old = open_to_inspect(&settings(""), folder.path()).await.unwrap();
+    assert_eq!(old.status().await.unwrap().version, 1);
+    old.close().await;
+    let catalog = open(&settings(""), folder.path()).await.unwrap();
+    let jobs = catalog.jobs(None, 9).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!((jobs[0].source.as_str(), jobs[0].recorded), ("a.txt", None));
+    catalog.close().await;
 }
 
 #[test]

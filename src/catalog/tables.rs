@@ -110,7 +110,7 @@ macro_rules! table {
 pub static TABLES: [Table; 8] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number, resumed Number,
-        interrupted Flag, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
+        interrupted Flag, recorded Number, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
     ),
     table!("albums", 1: name Text, created Number),

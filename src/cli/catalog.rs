@@ -25,7 +25,7 @@ pub(super) async fn run(command: &CatalogCommand, global: &Global) -> anyhow::Re
     match command {
         CatalogCommand::Status { json, .. } => {
             must_exist(settings, root)?;
-            let catalog = catalog::open_to_read(settings, root).await?;
+            let catalog = catalog::open_to_inspect(settings, root).await?;
             let status = catalog.status().await?;
             catalog.close().await;
             if *json {

@@ -174,7 +174,11 @@ async fn show(
                 writeln!(out, "{}", row.url)?;
             } else {
                 let what = row.reason.map_or_else(
-                    || row.path.clone().unwrap_or_default(),
+                    || {
+                        row.file
+                            .as_ref()
+                            .map_or_else(String::new, |file| file.path.clone())
+                    },
                     |reason| reason.to_string(),
                 );
                 writeln!(out, "{:9}  {:24}  {}", row.outcome, what, row.url)?;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::catalog::{KnownFile, OutcomeRow};
 use crate::naming::NameFrom;
 use crate::source::Invalid;
 use crate::target::{AlbumName, Outcome, Reason, Sha256};
@@ -106,6 +107,39 @@ impl Item {
             would: None,
             metadata: None,
         }
+    }
+}
+
+impl Item {
+    /// Says which file the target stands for.
+    pub(super) fn describe(&mut self, file: &KnownFile) {
+        self.path = Some(file.path.clone());
+        self.name_from = Some(file.name_from);
+        self.format = Some(file.format.clone());
+        self.media_type = Some(file.media_type.clone());
+        self.bytes = Some(file.bytes);
+        self.sha256 = Some(file.sha256);
+        self.width = file.dimensions.map(|(width, _)| width);
+        self.height = file.dimensions.map(|(_, height)| height);
+        self.active = file.active;
+    }
+}
+
+impl From<OutcomeRow> for Item {
+    fn from(row: OutcomeRow) -> Self {
+        let mut item = Self::new(row.url, row.outcome);
+        if let Some(file) = &row.file {
+            item.describe(file);
+        }
+        item.reason = row.reason;
+        item.detail = row.detail;
+        item.status = row.status;
+        item.attempts = row.attempts;
+        item.elapsed_ms = row.elapsed_ms;
+        item.final_url = row.final_url;
+        item.line = row.line;
+        item.group = row.group.map(Into::into);
+        item
     }
 }
 

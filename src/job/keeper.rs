@@ -512,7 +512,7 @@ impl Keeper {
                 {
                     finished.item.outcome = Outcome::Changed;
                 }
-                finished.describe(&staged.as_known(place));
+                finished.item.describe(&staged.as_known(place));
             }
         }
         Ok(places)
@@ -721,20 +721,6 @@ impl Finished {
         self.meta = None;
     }
 
-    /// Says in the report which file the target stands for.
-    fn describe(&mut self, file: &KnownFile) {
-        let item = &mut self.item;
-        item.path = Some(file.path.clone());
-        item.name_from = Some(file.name_from);
-        item.format = Some(file.format.clone());
-        item.media_type = Some(file.media_type.clone());
-        item.bytes = Some(file.bytes);
-        item.sha256 = Some(file.sha256);
-        item.width = file.dimensions.map(|(width, _)| width);
-        item.height = file.dimensions.map(|(_, height)| height);
-        item.active = file.active;
-    }
-
     /// What it takes to fetch the target again.
     fn wanted(&self) -> Option<Wanted> {
         let target = self.target.as_ref()?;
@@ -824,7 +810,7 @@ async fn announce(entries: Vec<(Finished, Option<Staged>)>) {
     let mut jobs: Vec<(Arc<Job>, Vec<Item>)> = Vec::new();
     for (mut finished, _) in entries {
         if let Brought::Known(file) = std::mem::replace(&mut finished.brought, Brought::Nothing) {
-            finished.describe(&file);
+            finished.item.describe(&file);
         }
         if let Some(key) = finished.key {
             finished

@@ -6,6 +6,7 @@
 //! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
+//! - `resume` finds out how far an interrupted job came;
 //! - `run` counts what the keeper announces and tells the [`Observer`];
 //! - `upkeep` takes away what is no longer wanted, once the job is done.
 //!
@@ -22,6 +23,7 @@ pub mod progress;
 mod rehearse;
 mod repair;
 pub mod report;
+mod resume;
 mod run;
 pub mod summary;
 mod upkeep;
@@ -82,6 +84,9 @@ pub struct Settings {
     pub prune_after: Duration,
     /// The share of a list that may be gone at once; beyond it nothing is removed.
     pub prune_limit: Percent,
+    /// How long ago an interrupted job may have done something that is resumed; zero: none is.
+    #[serde(with = "humantime_serde")]
+    pub resume_within: Duration,
     /// Most targets between plan and announcement.
     pub window: std::num::NonZeroU32,
 }

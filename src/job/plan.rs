@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::coming::OneComing;
 use super::item::Would;
 use super::keeper::{Brought, Finished};
+use super::resume::{Earlier, Had};
 use super::worker::{Shared, Ticket, lane_of};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
@@ -84,6 +85,8 @@ pub(super) struct Planner {
     pub(super) store: Store,
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
+    /// What an interrupted job had done before.
+    pub(super) earlier: Earlier,
     /// The keeper may wait for what the plan brings; `None` while it waits itself.
     pub(super) coming: Option<OneComing>,
 }
@@ -135,7 +138,7 @@ impl Planner {
                         return Ok(false);
                     }
                     self.shared
-                        .settle(self.invalid(invalid, planned.targets))
+                        .settle(self.invalid(invalid, self.earlier.seq + planned.targets))
                         .await;
                     planned.targets += 1;
                 }
@@ -176,8 +179,10 @@ impl Planner {
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
             let known = known.remove(&key);
-            if known.as_ref().is_some_and(|known| known.job == self.job.id) {
-                planned.repeats += 1;
+            let had = known.as_ref().filter(|known| known.job == self.job.id);
+            let had = had.map(|known| self.earlier.judge(known));
+            if let Some(Had::Now | Had::Before) = had {
+                planned.repeats += u64::from(had == Some(Had::Now));
                 self.forget([key]);
                 continue;
             }
@@ -191,7 +196,7 @@ impl Planner {
             let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
             let ticket = Box::new(Ticket {
                 job: self.job.clone(),
-                seq: planned.targets,
+                seq: self.earlier.seq + planned.targets,
                 target,
                 key,
                 known,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{SecondsFormat, Utc};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,9 +15,10 @@ use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
+use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, until};
-use crate::catalog::{Among, CatalogError, SourceId};
+use crate::catalog::{Among, CatalogError, JobRow, SourceId};
 use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason, describe};
 
@@ -91,14 +92,17 @@ impl Engine {
         stop: CancellationToken,
     ) -> Result<Summary, JobError> {
         let downloader = self.registry.find(&spec.kind)?;
-        let id = Uuid::now_v7();
-        let started = Utc::now();
-        let head = Head {
-            job: id,
+        let mut head = Head {
+            job: Uuid::now_v7(),
             source: spec.source.to_string(),
             album: spec.album.clone(),
-            started,
+            started: Utc::now(),
         };
+        let interrupted = self.interrupted(&spec, &head).await?;
+        if let Some(job) = &interrupted {
+            (head.job, head.started) = (job.id, job.started);
+        }
+        let id = head.job;
         let dedupe = match spec.dedupe {
             Dedupe::Auto => spec.count.map(|_| Among::Album),
             Dedupe::Off => None,
@@ -112,10 +116,13 @@ impl Engine {
             self.catalog.index_contents(Among::Store).await?;
         }
         let prune = self.prunes(&spec).await?;
-        let album = spec.album.as_ref().map_or("", |album| album.as_str());
-        self.catalog
-            .begin_job(id, &head.source, &spec.kind, album, started)
-            .await?;
+        if interrupted.is_none() {
+            let album = spec.album.as_ref().map_or("", |album| album.as_str());
+            let begun = self
+                .catalog
+                .begin_job(id, &head.source, &spec.kind, album, head.started);
+            begun.await?;
+        }
         fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
         let job = Arc::new(Job {
@@ -158,12 +165,17 @@ impl Engine {
             },
             began: Instant::now(),
             count: spec.count,
+            earlier: 0,
             planned: None,
             prune,
+            warnings: Vec::new(),
             stop: stop.clone(),
         };
         let error = match running.observer.begin(&head) {
-            Ok(()) => running.see_through(&spec, announced, stop).await.err(),
+            Ok(()) => running
+                .see_through(&spec, interrupted, announced, stop)
+                .await
+                .err(),
             Err(error) => Some(JobError::Observer(error)),
         };
         if error.is_some() {
@@ -207,9 +219,13 @@ struct Running<'a> {
     tally: Tally,
     began: Instant,
     count: Option<u64>,
+    /// Targets that had their outcomes when an interrupted job was taken up again.
+    earlier: u64,
     /// How reading the list ended, once it did.
     planned: Option<Planned>,
     prune: Option<Prune>,
+    /// What somebody should look at.
+    warnings: Vec<String>,
     /// Asks the whole process to stop.
     stop: CancellationToken,
 }
@@ -227,6 +243,7 @@ impl Running<'_> {
     async fn see_through(
         &mut self,
         spec: &Spec,
+        interrupted: Option<JobRow>,
         mut announced: mpsc::Receiver<Vec<Item>>,
         stop: CancellationToken,
     ) -> Result<(), JobError> {
@@ -234,7 +251,14 @@ impl Running<'_> {
         let deadline = spec
             .deadline
             .and_then(|limit| self.began.checked_add(limit));
-        if self.count == Some(0) {
+        let earlier = match interrupted {
+            Some(job) => self.take_up(job).await?,
+            None => Earlier::default(),
+        };
+        if self
+            .count
+            .is_some_and(|count| self.tally.counts.stored >= count)
+        {
             self.planned = Some(Planned::default());
             return Ok(());
         }
@@ -258,6 +282,7 @@ impl Running<'_> {
             store: self.engine.store.clone(),
             job: self.job.clone(),
             shard: spec.shard,
+            earlier,
             coming: Some(self.engine.shared.coming.one()),
         };
         // Dropping the set, on whatever way out, ends the plan.
@@ -270,7 +295,7 @@ impl Running<'_> {
         let mut stopping = false;
         loop {
             if let Some(planned) = &self.planned
-                && self.tally.counts.targets >= planned.targets
+                && self.tally.counts.targets - self.earlier >= planned.targets
             {
                 return Ok(());
             }
@@ -295,6 +320,40 @@ impl Running<'_> {
                 _ = ticks.tick() => self.tick(),
             }
         }
+    }
+
+    /// Tells what an interrupted job had done, and counts it.
+    async fn take_up(&mut self, job: JobRow) -> Result<Earlier, JobError> {
+        let Self {
+            observer, tally, ..
+        } = self;
+        let earlier = Earlier::read(&*self.engine.catalog, &job, |items| {
+            for item in &items {
+                tally.add(item);
+            }
+            observer.items(&items)
+        });
+        let earlier = earlier.await?;
+        // Unchanged targets have left no more than a count.
+        let unlisted = job.counts.targets.saturating_sub(tally.counts.targets);
+        (tally.counts, tally.bytes) = (job.counts, job.bytes);
+        self.earlier = job.counts.targets;
+        if let Some(wanted) = &self.job.wanted {
+            let stored = usize::try_from(job.counts.stored).unwrap_or(usize::MAX);
+            wanted.forget_permits(stored);
+        }
+        let mut told = format!(
+            "goes on where the job that began at {} was interrupted: {} targets are done; what failed is tried again",
+            job.started.to_rfc3339_opts(SecondsFormat::Secs, true),
+            job.counts.targets,
+        );
+        if unlisted > 0 {
+            told +=
+                &format!("; {unlisted} unchanged ones of these are counted, and not listed again");
+        }
+        tracing::info!(job.id = %job.id, "{told}");
+        self.warnings.push(told);
+        Ok(earlier)
     }
 
     fn note(&mut self, items: &[Item]) {
@@ -328,7 +387,8 @@ impl Running<'_> {
     }
 
     fn tick(&mut self) {
-        let total = self.planned.as_ref().map(|planned| planned.targets);
+        let total = self.planned.as_ref();
+        let total = total.map(|planned| self.earlier + planned.targets);
         let window = self.engine.settings.window.get() as usize;
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
@@ -359,7 +419,8 @@ impl Running<'_> {
 
     async fn take_away(&self, whole: bool, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
         let (job, settings) = (&self.job, &self.engine.settings);
-        if let Some(prune) = self.prune.filter(|_| whole) {
+        // What an interrupted job had before may have been read by other settings, which did not note what was listed.
+        if let Some(prune) = self.prune.filter(|_| whole && self.earlier == 0) {
             upkeep.prune(prune, job.id, settings).await?;
         }
         let retention = &self.engine.retention;
@@ -424,7 +485,7 @@ impl Running<'_> {
             removed: upkept.removed,
             bytes: self.tally.bytes,
             reasons: self.tally.reasons,
-            warnings: upkept.warnings,
+            warnings: [self.warnings, upkept.warnings].concat(),
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };

@@ -116,6 +116,10 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) -> Run {
         let _ = self.child.kill();

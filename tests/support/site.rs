@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Far more than any request takes to come.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -170,17 +170,23 @@ impl Site {
     /// Waits until so many requests have come.
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
-        let asked = self.log.asked.lock().unwrap();
-        let waited = self
-            .log
-            .news
-            .wait_timeout_while(asked, LIMIT, |asked| asked.len() < requests)
-            .unwrap();
-        assert!(
-            !waited.1.timed_out(),
-            "only {} of {requests} requests came",
-            waited.0.len()
-        );
+        self.wait_for_or(requests, || false);
+    }
+
+    /// Waits until so many requests have come, or whoever asks has ended.
+    #[track_caller]
+    pub fn wait_for_or(&self, requests: usize, mut has_ended: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        let mut asked = self.log.asked.lock().unwrap();
+        while asked.len() < requests && !has_ended() {
+            assert!(
+                begun.elapsed() < LIMIT,
+                "only {} of {requests} requests came",
+                asked.len()
+            );
+            let waited = self.log.news.wait_timeout(asked, Duration::from_millis(20));
+            asked = waited.unwrap().0;
+        }
     }
 }
 

@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
-use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, is_failure, select_jobs};
-use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis, unsigned};
+use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
+use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis};
 use super::Result;
 use super::rows::{self, one, text};
 use crate::target::State;
@@ -92,28 +91,17 @@ pub(super) async fn interrupted(
 }
 
 pub(super) async fn resume(db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-    query(
-        "UPDATE jobs SET state = $1, resumed = $2, finished = NULL, error = NULL, interrupted = FALSE \
-         WHERE id = $3",
-    )
-    .bind(State::Ongoing.as_str())
-    .bind(millis(now))
-    .bind(id)
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-pub(super) async fn recorded(db: &PgPool, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>> {
-    let seqs: Vec<i64> = query_scalar(
-        "SELECT seq FROM outcomes WHERE job = $1 AND seq >= $2 AND seq < $3 ORDER BY seq",
-    )
-    .bind(job)
-    .bind(integer(from))
-    .bind(integer(to))
-    .fetch_all(db)
-    .await?;
-    Ok(seqs.into_iter().map(unsigned).collect())
+    query(AssertSqlSafe(resume_job()))
+        .bind(State::Ongoing.as_str())
+        .bind(millis(now))
+        .bind(id)
+        .execute(&mut *db)
+        .await?;
+    query(AssertSqlSafe(delete_failures()))
+        .bind(id)
+        .execute(db)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn jobs(db: &PgPool, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>> {
@@ -145,8 +133,11 @@ pub(super) async fn outcomes(
         OutcomeFilter::Failed => format!("AND {}", is_failure()),
     };
     let page = query(AssertSqlSafe(format!(
-        "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
-         WHERE o.job = $1 AND o.seq > $2 {only} ORDER BY o.seq LIMIT $3"
+        "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
+         o.line, o.grp, o.name, o.album, o.sha256 AS promised \
+         FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = $1 AND o.seq > $2 {only} ORDER BY o.seq LIMIT $3",
+        rows::FILE
     )))
     .bind(job)
     .bind(after.map_or(-1, integer))

@@ -90,25 +90,30 @@ impl Writing<'_> {
     }
 }
 
-fn migrator() -> Migrator {
-    let sql = include_str!("../../../migrations/postgres/0001_catalog.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "catalog".into(),
-        MigrationType::Simple,
-        sql,
-        false,
-    )])
-}
+/// Each takes the schema one version further.
+const STEPS: [(&str, &str); 2] = [
+    (
+        "catalog",
+        include_str!("../../../migrations/postgres/0001_catalog.sql"),
+    ),
+    (
+        "resume",
+        include_str!("../../../migrations/postgres/0002_resume.sql"),
+    ),
+];
 
-/// The version of the schema that this gannet works with.
-fn latest() -> i64 {
-    let migrator = migrator();
-    let versions = migrator.iter().map(|migration| migration.version);
-    versions.max().unwrap_or_default()
+fn migrator() -> Migrator {
+    let steps = (1..).zip(STEPS).map(|(version, (name, sql))| {
+        let (sql, kind) = (sql.into_sql_str(), MigrationType::Simple);
+        Migration::new(version, name.into(), kind, sql, false)
+    });
+    Migrator::with_migrations(steps.collect())
 }
 
 impl Postgres {
+    /// The version of the schema that this gannet works with.
+    pub(super) const LATEST: i64 = STEPS.len() as i64;
+
     /// Takes the database for this process and brings its tables up to date.
     pub(super) async fn open(url: &Url) -> Result<Self, CatalogError> {
         let catalog = Self::of(url, false)?;
@@ -119,8 +124,8 @@ impl Postgres {
         Ok(catalog)
     }
 
-    /// Opens a database that is there, to read it as it is.
-    pub(super) async fn open_to_read(url: &Url) -> Result<Self, CatalogError> {
+    /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
+    pub(super) async fn open_to_read(url: &Url) -> Result<(Self, i64), CatalogError> {
         let catalog = Self::of(url, true)?;
         // Not from the pool, which only says that it waited.
         let look = async {
@@ -136,14 +141,14 @@ impl Postgres {
         let newest: Option<i64> = within(CONNECT, look)
             .await
             .map_err(|error| catalog.refused(error))?;
-        if newest.is_none() {
-            return Err(CatalogError::Missing(catalog.shown));
+        match newest {
+            None => Err(CatalogError::Missing(catalog.shown)),
+            Some(version) if version > Self::LATEST => {
+                let ahead = MigrateError::VersionMissing(version);
+                Err(catalog.outdated(ahead))
+            }
+            Some(version) => Ok((catalog, version)),
         }
-        if newest > Some(latest()) {
-            let ahead = MigrateError::VersionMissing(newest.unwrap_or_default());
-            return Err(catalog.outdated(ahead));
-        }
-        Ok(catalog)
     }
 
     fn of(url: &Url, read_only: bool) -> Result<Self, CatalogError> {
@@ -347,11 +352,6 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
-    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
-        let done = in_time(history::recorded(&self.readers, job, from, to)).await;
-        done.map_err(failed("look up outcomes"))
-    }
-
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
         let done = in_time(history::jobs(&self.readers, before, limit)).await;
         done.map_err(failed("list jobs"))
@@ -504,7 +504,12 @@ impl Catalog for Postgres {
     }
 
     async fn status(&self) -> Result<Status, CatalogError> {
-        let done = in_time(tables::status(&self.readers, self.shown.clone(), latest())).await;
+        let done = in_time(tables::status(
+            &self.readers,
+            self.shown.clone(),
+            Self::LATEST,
+        ))
+        .await;
         done.map_err(failed("measure tables"))
     }
 

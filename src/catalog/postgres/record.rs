@@ -44,7 +44,7 @@ pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
         write_listed(db, &records).await?;
     }
     let new = write_outcomes(db, records).await?;
-    write_counts(db, &new).await?;
+    write_counts(db, &new, now).await?;
     let events: Vec<_> = new.iter().flat_map(|record| &record.events).collect();
     write_events(db, &events, now).await
 }
@@ -249,7 +249,7 @@ async fn write_outcomes<'a>(
     Ok(records.iter().filter(is_new).collect())
 }
 
-async fn write_counts(db: &mut PgConnection, records: &[&Record]) -> Result<()> {
+async fn write_counts(db: &mut PgConnection, records: &[&Record], now: i64) -> Result<()> {
     let sums = Sums::of(records);
     let sums: Vec<(&Uuid, &Sums)> = sums.iter().collect();
     let count = |count: fn(&Counts) -> u64| -> Vec<i64> {
@@ -262,7 +262,7 @@ async fn write_counts(db: &mut PgConnection, records: &[&Record]) -> Result<()> 
          changed = jobs.changed + new.changed, unchanged = jobs.unchanged + new.unchanged, \
          duplicate = jobs.duplicate + new.duplicate, rejected = jobs.rejected + new.rejected, \
          failed = jobs.failed + new.failed, skipped = jobs.skipped + new.skipped, \
-         bytes = jobs.bytes + new.bytes \
+         bytes = jobs.bytes + new.bytes, recorded = $11 \
          FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
          $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) \
          AS new (id, targets, stored, changed, unchanged, duplicate, rejected, failed, skipped, bytes) \
@@ -278,6 +278,7 @@ async fn write_counts(db: &mut PgConnection, records: &[&Record]) -> Result<()> 
     .bind(count(|counts| counts.failed))
     .bind(count(|counts| counts.skipped))
     .bind(sums.iter().map(|(_, sums)| integer(sums.bytes)).collect::<Vec<_>>())
+    .bind(now)
     .execute(db)
     .await
     .map(drop)

@@ -57,16 +57,22 @@ pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
     })
 }
 
+/// Reads the columns of [`FILE`] out of an outer join.
+fn outer_file(row: &PgRow) -> Result<Option<KnownFile>> {
+    let id: Option<Uuid> = row.try_get("file_id")?;
+    id.map(|_| file(row)).transpose()
+}
+
 /// Reads the columns of [`FILE`] out of an outer join, and those of the URL beside them.
 pub(super) fn known(row: &PgRow) -> Result<(TargetKey, Known)> {
-    let file_id: Option<Uuid> = row.try_get("file_id")?;
     let known = Known {
-        file: file_id.map(|_| file(row)).transpose()?,
+        file: outer_file(row)?,
         etag: row.try_get("etag")?,
         last_modified: row.try_get("last_modified")?,
         fresh_until: time(row, "fresh_until")?,
         checked: time(row, "checked")?,
         tried: time(row, "tried")?,
+        seen: row.try_get("seen").map(from_millis)?,
         status: small(row, "status")?,
         failures: small(row, "failures")?.unwrap_or_default(),
         outcome: word(row, "outcome")?,
@@ -87,6 +93,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         started: row.try_get("started").map(from_millis)?,
         finished: time(row, "finished")?,
         resumed: time(row, "resumed")?,
+        recorded: time(row, "recorded")?,
         interrupted: row.try_get("interrupted")?,
         counts: Counts {
             targets: count("targets")?,
@@ -110,7 +117,7 @@ pub(super) fn outcome(row: &PgRow) -> Result<OutcomeRow> {
         row.try_get::<Option<i64>, _>(column)
             .map(|n| n.map(unsigned))
     };
-    let sha256: Option<&[u8]> = row.try_get("sha256")?;
+    let sha256: Option<&[u8]> = row.try_get("promised")?;
     Ok(OutcomeRow {
         seq: count(row, "seq")?,
         url: row.try_get("url")?,
@@ -121,13 +128,13 @@ pub(super) fn outcome(row: &PgRow) -> Result<OutcomeRow> {
         attempts: small(row, "attempts")?.unwrap_or_default(),
         elapsed_ms: optional("elapsed_ms")?,
         final_url: row.try_get("final_url")?,
-        path: row.try_get("path")?,
+        file: outer_file(row)?,
         line: optional("line")?,
         group: row.try_get("grp")?,
         name: row.try_get("name")?,
         album: row.try_get("album")?,
         sha256: sha256
-            .map(|_| digest(row, "sha256").map(Sha256))
+            .map(|_| digest(row, "promised").map(Sha256))
             .transpose()?,
     })
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, is_failure, select_jobs};
-use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis, unsigned};
+use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
+use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis};
 use super::rows;
 use crate::target::State;
 
@@ -90,26 +90,8 @@ pub(super) fn interrupted(
 }
 
 pub(super) fn resume(db: &Connection, id: Uuid, now: DateTime<Utc>) -> rusqlite::Result<()> {
-    db.execute(
-        "UPDATE jobs SET state = ?, resumed = ?, finished = NULL, error = NULL, interrupted = 0 WHERE id = ?",
-        (State::Ongoing.as_str(), millis(now), id),
-    )
-    .map(drop)
-}
-
-pub(super) fn recorded(
-    db: &Connection,
-    job: Uuid,
-    from: u64,
-    to: u64,
-) -> rusqlite::Result<Vec<u64>> {
-    db.prepare_cached(
-        "SELECT seq FROM outcomes WHERE job = ? AND seq >= ? AND seq < ? ORDER BY seq",
-    )?
-    .query_map((job, integer(from), integer(to)), |row| {
-        row.get(0).map(unsigned)
-    })?
-    .collect()
+    db.execute(&resume_job(), (State::Ongoing.as_str(), millis(now), id))?;
+    db.execute(&delete_failures(), [id]).map(drop)
 }
 
 pub(super) fn jobs(
@@ -143,8 +125,10 @@ pub(super) fn outcomes(
         OutcomeFilter::Failed => format!("AND {}", is_failure()),
     };
     db.prepare_cached(&format!(
-        "SELECT o.*, f.path FROM outcomes o LEFT JOIN files f ON f.id = o.file \
-         WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?"
+        "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
+         o.line, o.grp, o.name, o.album, o.sha256 AS promised FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?",
+        rows::FILE
     ))?
     .query_map((job, after.map_or(-1, integer), limit), rows::outcome)?
     .collect()

@@ -25,7 +25,10 @@ use crate::fault::{self, Point};
 use crate::target::{Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_catalog.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_catalog.sql"),
+    include_str!("../../../migrations/sqlite/0002_resume.sql"),
+];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.map(M::up).into()));
@@ -48,6 +51,9 @@ struct Connections {
 }
 
 impl Sqlite {
+    /// The version of the schema that this gannet works with.
+    pub(super) const LATEST: i64 = STEPS.len() as i64;
+
     /// Makes the database where it is missing, and brings its tables up to date.
     pub(super) async fn open(path: PathBuf) -> Result<Self, CatalogError> {
         blocking(move || {
@@ -61,8 +67,8 @@ impl Sqlite {
         .await
     }
 
-    /// Opens a database that is there, to read it as it is.
-    pub(super) async fn open_to_read(path: PathBuf) -> Result<Self, CatalogError> {
+    /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
+    pub(super) async fn open_to_read(path: PathBuf) -> Result<(Self, i64), CatalogError> {
         blocking(move || {
             // Not even a reader can do without the log's index beside the file, so this is not read-only.
             let open = || {
@@ -79,7 +85,10 @@ impl Sqlite {
                     let ahead = rusqlite_migration::Error::MigrationDefinition(ahead);
                     Err(outdated(&path, ahead))
                 }
-                Ok(_) => Ok(Self::of(writer, reader)),
+                Ok(version) => {
+                    let version = usize::from(&version) as i64;
+                    Ok((Self::of(writer, reader), version))
+                }
                 Err(error) => Err(outdated(&path, error)),
             }
         })
@@ -183,7 +192,7 @@ impl Catalog for Sqlite {
     async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
         self.read("look up URLs", move |db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
+                "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.seen, u.status, u.failures, \
                  u.outcome, u.reason, u.job \
                  FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?",
                 rows::FILE
@@ -336,13 +345,6 @@ impl Catalog for Sqlite {
     async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
         self.write("take up a job again", move |db| {
             history::resume(db, id, now)
-        })
-        .await
-    }
-
-    async fn recorded_seqs(&self, job: Uuid, from: u64, to: u64) -> Result<Vec<u64>, CatalogError> {
-        self.read("look up outcomes", move |db| {
-            history::recorded(db, job, from, to)
         })
         .await
     }
@@ -514,7 +516,7 @@ impl Catalog for Sqlite {
     }
 
     async fn status(&self) -> Result<Status, CatalogError> {
-        self.read("measure tables", |db| tables::status(db, STEPS.len()))
+        self.read("measure tables", |db| tables::status(db, Self::LATEST))
             .await
     }
 

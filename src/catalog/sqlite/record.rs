@@ -23,7 +23,7 @@ pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
     write_urls(db, records, now)?;
     write_listed(db, records)?;
     let new = write_outcomes(db, records)?;
-    write_counts(db, &new)?;
+    write_counts(db, &new, now)?;
     for event in new.iter().flat_map(|record| &record.events) {
         write_event(db, event, now)?;
     }
@@ -171,11 +171,11 @@ fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Resul
     Ok(new)
 }
 
-fn write_counts(db: &Connection, records: &[&Record]) -> rusqlite::Result<()> {
+fn write_counts(db: &Connection, records: &[&Record], now: i64) -> rusqlite::Result<()> {
     let mut job = db.prepare_cached(
         "UPDATE jobs SET targets = targets + ?, stored = stored + ?, changed = changed + ?, \
          unchanged = unchanged + ?, duplicate = duplicate + ?, rejected = rejected + ?, \
-         failed = failed + ?, skipped = skipped + ?, bytes = bytes + ? WHERE id = ?",
+         failed = failed + ?, skipped = skipped + ?, bytes = bytes + ?, recorded = ? WHERE id = ?",
     )?;
     for (id, Sums { counts, bytes }) in Sums::of(records) {
         job.execute(params![
@@ -188,6 +188,7 @@ fn write_counts(db: &Connection, records: &[&Record]) -> rusqlite::Result<()> {
             integer(counts.failed),
             integer(counts.skipped),
             integer(bytes),
+            now,
             id,
         ])?;
     }

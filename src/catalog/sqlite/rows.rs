@@ -40,22 +40,28 @@ pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     })
 }
 
+/// Reads the columns of [`FILE`] out of an outer join.
+fn outer_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
+    let has_file = row.get_ref(0)? != ValueRef::Null;
+    has_file.then(|| file(row)).transpose()
+}
+
 /// Reads the columns of [`FILE`] out of an outer join, and those of the URL behind them.
 pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let time = |column| {
         row.get::<_, Option<i64>>(column)
             .map(|time| time.map(from_millis))
     };
-    let has_file = row.get_ref(0)? != ValueRef::Null;
     Ok(Known {
-        file: has_file.then(|| file(row)).transpose()?,
+        file: outer_file(row)?,
         etag: row.get(FILE_COLUMNS)?,
         last_modified: row.get(FILE_COLUMNS + 1)?,
         fresh_until: time(FILE_COLUMNS + 2)?,
         checked: time(FILE_COLUMNS + 3)?,
         tried: time(FILE_COLUMNS + 4)?,
-        status: row.get(FILE_COLUMNS + 5)?,
-        failures: row.get(FILE_COLUMNS + 6)?,
+        seen: row.get("seen").map(from_millis)?,
+        status: row.get("status")?,
+        failures: row.get("failures")?,
         outcome: word(row, "outcome")?,
         reason: optional_word(row, "reason")?,
         job: row.get("job")?,
@@ -77,6 +83,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         started: row.get("started").map(from_millis)?,
         finished: time("finished")?,
         resumed: time("resumed")?,
+        recorded: time("recorded")?,
         interrupted: row.get("interrupted")?,
         counts: Counts {
             targets: count("targets")?,
@@ -106,12 +113,12 @@ pub(super) fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
         attempts: row.get("attempts")?,
         elapsed_ms: row.get::<_, Option<i64>>("elapsed_ms")?.map(unsigned),
         final_url: row.get("final_url")?,
-        path: row.get("path")?,
+        file: outer_file(row)?,
         line: row.get::<_, Option<i64>>("line")?.map(unsigned),
         group: row.get("grp")?,
         name: row.get("name")?,
         album: row.get("album")?,
-        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Sha256),
+        sha256: row.get::<_, Option<[u8; 32]>>("promised")?.map(Sha256),
     })
 }
 

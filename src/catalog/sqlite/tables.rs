@@ -72,7 +72,7 @@ pub(super) fn load(db: &Connection, table: &Table, rows: &[Row]) -> rusqlite::Re
     Ok(())
 }
 
-pub(super) fn status(db: &Connection, latest: usize) -> rusqlite::Result<Status> {
+pub(super) fn status(db: &Connection, latest: i64) -> rusqlite::Result<Status> {
     let version = db.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mut tables = Vec::new();
     for table in TABLES.iter().filter(|_| version > 0) {
@@ -100,7 +100,7 @@ pub(super) fn status(db: &Connection, latest: usize) -> rusqlite::Result<Status>
             .display()
             .to_string(),
         version,
-        latest: latest as i64,
+        latest,
         tables,
     })
 }
