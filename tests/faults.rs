@@ -75,9 +75,12 @@ impl Table {
         for (path, _, expected) in &self.0 {
             let item = run.item(origin.url(path));
             let (verdict, attempts) = (common::verdict(item), item["attempts"].as_u64());
+            // An attempt on a kept connection that the origin is just closing never reaches it.
+            let in_time =
+                |n: u32| attempts == Some(n.into()) || origin.hits(path) as u64 == u64::from(n);
             let is_right = match expected {
-                Stored(n) => verdict == "stored" && attempts == Some((*n).into()),
-                Bad(bad, n) => verdict == *bad && attempts == Some((*n).into()),
+                Stored(n) => verdict == "stored" && in_time(*n),
+                Bad(bad, n) => verdict == *bad && in_time(*n),
                 Either(all) => all.contains(&verdict.as_str()),
             };
             if item["status"].is_null() && TOLD.contains(&verdict.as_str()) {
