@@ -1,9 +1,10 @@
 //! Reading rows of the database as what they mean.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
-use rusqlite::Row;
 use rusqlite::types::{FromSqlError, Type, ValueRef};
+use rusqlite::{Row, RowIndex};
 
 use super::super::{
     AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, TargetKey, UrlRow,
@@ -46,7 +47,8 @@ fn outer_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
     has_file.then(|| file(row)).transpose()
 }
 
-/// Reads the columns of [`FILE`] out of an outer join, and those of the URL behind them.
+/// Reads the columns of [`FILE`] out of an outer join, and those of the URL behind them: by number, since each name is
+/// looked for among all.
 pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let time = |column| {
         row.get::<_, Option<i64>>(column)
@@ -59,12 +61,12 @@ pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         fresh_until: time(FILE_COLUMNS + 2)?,
         checked: time(FILE_COLUMNS + 3)?,
         tried: time(FILE_COLUMNS + 4)?,
-        seen: row.get("seen").map(from_millis)?,
-        status: row.get("status")?,
-        failures: row.get("failures")?,
-        outcome: word(row, "outcome")?,
-        reason: optional_word(row, "reason")?,
-        job: row.get("job")?,
+        seen: row.get(FILE_COLUMNS + 5).map(from_millis)?,
+        status: row.get(FILE_COLUMNS + 6)?,
+        failures: row.get(FILE_COLUMNS + 7)?,
+        outcome: word(row, FILE_COLUMNS + 8)?,
+        reason: optional_word(row, FILE_COLUMNS + 9)?,
+        job: row.get(FILE_COLUMNS + 10)?,
     })
 }
 
@@ -154,11 +156,14 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
 }
 
 /// Reads one of our words; one that no gannet writes is an error that names it.
-fn word<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+fn word<T: FromStr>(row: &Row<'_>, column: impl RowIndex + Copy + Display) -> rusqlite::Result<T> {
     optional_word(row, column)?.ok_or_else(|| FromSqlError::InvalidType.into())
 }
 
-fn optional_word<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+fn optional_word<T: FromStr>(
+    row: &Row<'_>,
+    column: impl RowIndex + Copy + Display,
+) -> rusqlite::Result<Option<T>> {
     let Some(text) = row.get_ref(column)?.as_str_or_null()? else {
         return Ok(None);
     };
