@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gannet::config::Config;
 use gannet::downloader::{self, Body, Downloader, Facts, Format, Hints, Rejection, Verdict};
 use gannet::job::{
-    Ending, Engine, Item, Observer, Spec, Summary, progress::Snapshot, report::Head,
+    Ending, Engine, Item, Observer, Spec, Summary, Terms, progress::Snapshot, report::Head,
 };
 use gannet::source::InlineSource;
 use gannet::target::Reason;
@@ -105,20 +105,12 @@ async fn main() -> anyhow::Result<()> {
     let mut kinds = downloader::builtin(&config.image);
     kinds.register(Arc::new(Pgm));
 
-    let engine = Engine::start(config.setup(), kinds).await?;
+    let terms = Terms::new(config.setup(), kinds)?;
+    let engine = Engine::start(config.setup()).await?;
+    let urls = InlineSource::new(std::env::args().skip(1));
     let spec = Spec {
-        source: Arc::new(InlineSource::new(std::env::args().skip(1))),
         kind: "pgm".to_owned(),
-        album: None,
-        count: None,
-        shard: None,
-        refresh: false,
-        distrusted: std::collections::HashSet::new(),
-        dedupe: config.job.dedupe,
-        on_change: config.job.on_change,
-        on_remove: config.job.on_remove,
-        deadline: None,
-        max_failures: config.job.max_failures,
+        ..Spec::new(Arc::new(urls), &terms)
     };
     let summary = engine.run(spec, &mut Print, CancellationToken::new()).await;
     engine.shut_down().await;

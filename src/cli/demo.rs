@@ -1,6 +1,5 @@
 //! `gannet demo`: the real engine against an origin of its own, offline.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::demo::{self, DemoOrigin, Expectation};
 use crate::downloader;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, Reports};
-use crate::job::{Engine, Item, MaxFailures, Observer, Spec, Summary};
+use crate::job::{Engine, Item, MaxFailures, Observer, Spec, Summary, Terms};
 use crate::source::FileSource;
 use crate::target::Outcome;
 
@@ -44,20 +43,14 @@ pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
         .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
     std::fs::write(&list, origin.list())
         .with_context(|| format!("cannot write `{}`", list.display()))?;
-    let engine = Engine::start(config.setup(), downloader::builtin(&config.image)).await?;
+    let terms = Terms::new(config.setup(), downloader::builtin(&config.image))?;
+    let engine = Engine::start(config.setup()).await?;
     let spec = Spec {
-        source: Arc::new(FileSource::new(list, None)),
         kind: "image".to_owned(),
         album: None,
-        count: None,
-        shard: None,
-        refresh: false,
-        distrusted: HashSet::new(),
-        dedupe: config.job.dedupe,
-        on_change: config.job.on_change,
-        on_remove: config.job.on_remove,
         deadline: None,
         max_failures: MaxFailures::Percent(100.0),
+        ..Spec::new(Arc::new(FileSource::new(list, None)), &terms)
     };
     let reports = [folder.join("report.html"), folder.join("report.json")];
     let mut observer = Collect {

@@ -1,6 +1,5 @@
 //! `gannet fetch`: one pass over a list.
 
-use std::collections::HashSet;
 use std::io::{BufWriter, Stdout, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use crate::downloader::{self, Registry};
 use crate::fetch::Client;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, Reports};
-use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, rehearse};
+use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse};
 use crate::source::{ChainSource, InlineSource, Place, Source, SourceSpec, parse_source};
 
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
@@ -33,8 +32,9 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
         return dry_run(args, config, sources).await;
     }
     let signals = Signals::listen()?;
-    let engine = Engine::start(config.setup(), registry).await?;
-    let spec = spec(args, config, sources, engine.client());
+    let terms = Terms::new(config.setup(), registry)?;
+    let engine = Engine::start(config.setup()).await?;
+    let spec = spec(args, sources, &terms);
     see_through(engine, spec, &args.told, config, progress, &signals).await
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn see_through(
 
 pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option<u8>) -> u8 {
     match summary.ending {
-        Ending::Stopped => signal.unwrap_or(exit::INTERRUPT),
+        Ending::Stopped | Ending::Left => signal.unwrap_or(exit::INTERRUPT),
         Ending::Broken => exit::COULD_NOT_RUN,
         Ending::Failures => exit::FAILURES,
         Ending::Fine => match unchanged {
@@ -138,26 +138,18 @@ fn source(args: &Fetch, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Arc<dyn
     }
 }
 
-fn spec(args: &Fetch, config: &Config, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Spec {
+fn spec(args: &Fetch, lists: Vec<SourceSpec>, terms: &Arc<Terms>) -> Spec {
     Spec {
-        source: source(args, lists, client),
-        kind: config.job.kind.clone(),
-        album: config.job.album.clone(),
         count: args.count,
         shard: args.shard,
         refresh: args.refresh,
-        distrusted: HashSet::new(),
-        dedupe: config.job.dedupe,
-        on_change: config.job.on_change,
-        on_remove: config.job.on_remove,
-        deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
-        max_failures: config.job.max_failures,
+        ..Spec::new(source(args, lists, terms.client()), terms)
     }
 }
 
 async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyhow::Result<u8> {
-    let client = Arc::new(Client::new(&config.fetch, &config.hosts)?);
-    let spec = spec(args, config, lists, &client);
+    let terms = Terms::new(config.setup(), downloader::builtin(&config.image))?;
+    let spec = spec(args, lists, &terms);
     let mut told = Rehearsal {
         reports: Reports::create(&args.told.report, &config.storage.root)?,
         out: (!args.told.json).then(|| BufWriter::new(std::io::stdout())),

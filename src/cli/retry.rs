@@ -1,6 +1,5 @@
 //! `gannet retry`: once more what failed in a job.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -10,10 +9,9 @@ use super::jobs::find;
 use super::watch::Signals;
 use super::{Usage, load, start_log};
 use crate::catalog::{self, JobRow};
-use crate::config::Config;
 use crate::downloader;
 use crate::job::progress::Progress;
-use crate::job::{Engine, Failed, OnRemove, Spec};
+use crate::job::{Engine, Failed, OnRemove, Spec, Terms};
 use crate::target::AlbumName;
 
 pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
@@ -33,9 +31,10 @@ pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let signals = Signals::listen()?;
-    let engine = Engine::start(config.setup(), registry).await?;
+    let terms = Terms::new(config.setup(), registry)?;
+    let engine = Engine::start(config.setup()).await?;
     let failed = Failed::new(engine.catalog().clone(), job.id, args.reason.clone());
-    let spec = spec(&config, job, failed)?;
+    let spec = spec(&terms, job, failed)?;
     see_through(engine, spec, &args.told, &config, progress, &signals).await
 }
 
@@ -62,20 +61,13 @@ fn nothing(args: &Retry, job: &JobRow) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn spec(config: &Config, job: JobRow, failed: Failed) -> anyhow::Result<Spec> {
+fn spec(terms: &Arc<Terms>, job: JobRow, failed: Failed) -> anyhow::Result<Spec> {
     Ok(Spec {
-        source: Arc::new(failed.into_source()),
         kind: job.kind,
         album: job.album.as_deref().map(AlbumName::new).transpose()?,
-        count: None,
-        shard: None,
         refresh: true,
-        distrusted: HashSet::new(),
-        dedupe: config.job.dedupe,
-        on_change: config.job.on_change,
         // A part of a list does not show what has gone.
         on_remove: OnRemove::Keep,
-        deadline: (!config.job.deadline.is_zero()).then_some(config.job.deadline),
-        max_failures: config.job.max_failures,
+        ..Spec::new(Arc::new(failed.into_source()), terms)
     })
 }

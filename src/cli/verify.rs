@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, Verify};
 use super::watch::Signals;
@@ -14,7 +13,7 @@ use super::{Usage, exit, load, start_log};
 use crate::catalog::{self, Catalog, CatalogError};
 use crate::downloader;
 use crate::job::progress::{Progress, Snapshot};
-use crate::job::{Engine, Finding, Verified, Verifier};
+use crate::job::{Engine, Finding, Stop, Terms, Verified, Verifier};
 use crate::store::Store;
 use crate::target::Counts;
 
@@ -39,17 +38,23 @@ pub(super) async fn run(args: &Verify, global: &Global) -> anyhow::Result<u8> {
     if !args.repair {
         let store = Store::open_to_read(&config.storage).await?;
         let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         verify.go(catalog.clone(), store, None, &stop).await?;
         catalog.close().await;
         return verify.end();
     }
     let signals = Signals::listen()?;
     let registry = downloader::builtin(&config.image);
-    let engine = Engine::start(config.setup(), registry).await?;
+    let terms = Terms::new(config.setup(), registry)?;
+    let engine = Engine::start(config.setup()).await?;
     let (catalog, store) = (engine.catalog().clone(), engine.store().clone());
     let result = verify
-        .go(catalog, store, Some(&engine), &signals.stop)
+        .go(
+            catalog,
+            store,
+            Some((&engine, &terms)),
+            &signals.stop.clone().into(),
+        )
         .await;
     engine.shut_down().await;
     result?;
@@ -83,8 +88,8 @@ impl Run {
         &mut self,
         catalog: Arc<dyn Catalog>,
         store: Store,
-        engine: Option<&Engine>,
-        stop: &CancellationToken,
+        engine: Option<(&Engine, &Arc<Terms>)>,
+        stop: &Stop,
     ) -> anyhow::Result<()> {
         self.total = count(&*catalog).await?;
         let mut verifier = Verifier::new(catalog, store);
@@ -102,7 +107,7 @@ impl Run {
                 self.repair(engine, std::mem::take(&mut damaged), stop)
                     .await?;
             }
-            if stop.is_cancelled() || self.summary.error.is_some() {
+            if stop.cancel.is_cancelled() || self.summary.error.is_some() {
                 return Ok(());
             }
         }
@@ -114,11 +119,11 @@ impl Run {
 
     async fn repair(
         &mut self,
-        engine: &Engine,
+        (engine, terms): (&Engine, &Arc<Terms>),
         damaged: Vec<Finding>,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> anyhow::Result<()> {
-        let repaired = engine.repair(&damaged, &self.progress, stop).await?;
+        let repaired = engine.repair(terms, &damaged, &self.progress, stop).await?;
         for (path, why) in repaired.files {
             self.summary.repaired += u64::from(why.is_none());
             let line =

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 pub use body::{Body, BodyReader};
 pub use standard::{
-    Answer, Arrived, Ask, Context, Download, DownloadError, Failure, Meta, Partial,
+    Answer, Arrived, Ask, Context, Download, DownloadError, Failure, Memory, Meta, Partial,
 };
 
 /// A kind of file.

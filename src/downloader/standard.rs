@@ -29,28 +29,28 @@ const UNIT: u64 = 1024;
 /// What a download works with.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The one client of the process.
+    /// Whoever asks.
     pub client: Arc<Client>,
     /// Where bodies are spooled that are too large for memory.
     pub store: Store,
-    memory: Arc<Semaphore>,
+    /// Where all others are.
+    pub memory: Memory,
 }
 
-impl Context {
-    /// A context in which at most `body_memory` bytes of bodies are in memory at a time.
-    pub fn new(client: Arc<Client>, store: Store, body_memory: u64) -> Self {
-        let units = usize::try_from(body_memory / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
-        let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Self {
-            client,
-            store,
-            memory,
-        }
+/// Memory for bodies, shared by all that work with clones of it.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<Semaphore>);
+
+impl Memory {
+    /// Room for `bytes`.
+    pub fn new(bytes: u64) -> Self {
+        let units = usize::try_from(bytes / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
     fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
-        self.memory.clone().try_acquire_many_owned(units).ok()
+        self.0.clone().try_acquire_many_owned(units).ok()
     }
 }
 
@@ -415,7 +415,7 @@ impl Gathered {
         let sha256 = self.digest.finish();
         let arrived = match self.bytes {
             Gathering::Memory(bytes, permit) => {
-                let permit = permit.or_else(|| cx.reserve(bytes.len() as u64));
+                let permit = permit.or_else(|| cx.memory.reserve(bytes.len() as u64));
                 match permit {
                     Some(permit) => Arrived::Memory(bytes.freeze(), permit),
                     None => {
@@ -470,7 +470,7 @@ fn fits(cx: &Context, permit: &mut Option<OwnedSemaphorePermit>, len: u64) -> bo
     }
     // Bodies of unknown length grow in steps, so that not every chunk has to ask.
     let step = (len - held).max(if held == 0 { UNIT } else { 64 * UNIT });
-    let Some(more) = cx.reserve(step) else {
+    let Some(more) = cx.memory.reserve(step) else {
         return false;
     };
     match permit {

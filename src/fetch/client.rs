@@ -56,6 +56,16 @@ impl Client {
         })
     }
 
+    /// `[fetch]`, as the client was made by it.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The settings for requests to `host`, as [`Url::host_str`] prints it.
+    pub fn settings_of_host(&self, host: &str) -> Effective<'_> {
+        self.settings.of_host(&self.hosts, host)
+    }
+
     /// The settings for requests to the host of `url`.
     pub fn settings_of(&self, url: &Url) -> Effective<'_> {
         self.settings.of(&self.hosts, url)

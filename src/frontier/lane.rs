@@ -25,17 +25,17 @@ pub(super) enum Turn {
 
 #[derive(Debug)]
 pub(super) struct Lane<T> {
+    /// Those of the job that had the last turn.
     limits: Limits,
-    /// Requests at a time that are allowed at the moment: `limits.concurrency`, or fewer after the host
-    /// said that it is asked too much.
-    allowed: usize,
-    /// Good answers since `allowed` last changed.
+    /// Requests at a time that are allowed at most, after the host said that it is asked too much.
+    cap: Option<usize>,
+    /// Good answers since `cap` last changed.
     good: usize,
     /// When the host last said that it is asked too much.
     throttled: Option<Instant>,
     in_flight: usize,
-    /// Earliest start of the next request, for the rate.
-    next_at: Option<Instant>,
+    /// When the last request started, for the rate.
+    last_start: Option<Instant>,
     /// Until when the host is left alone.
     held_until: Option<Instant>,
     /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault
@@ -45,7 +45,7 @@ pub(super) struct Lane<T> {
     /// Until when the host is given up, and why.
     down: Option<(Instant, Down)>,
     /// What waits, by job; the jobs take turns.
-    queue: VecDeque<(u64, VecDeque<T>)>,
+    queue: VecDeque<Queued<T>>,
     delayed: BinaryHeap<Delayed<T>>,
     /// Whether the lane stands in the frontier's turns.
     pub(super) in_turns: bool,
@@ -53,11 +53,20 @@ pub(super) struct Lane<T> {
     pub(super) alarm: Option<Instant>,
 }
 
+/// What waits of a job.
+#[derive(Debug)]
+struct Queued<T> {
+    job: u64,
+    limits: Limits,
+    items: VecDeque<T>,
+}
+
 /// Something that waits for a time. The earliest is the greatest, as a heap wants it.
 #[derive(Debug)]
 struct Delayed<T> {
     at: Instant,
     job: u64,
+    limits: Limits,
     item: T,
 }
 
@@ -85,11 +94,11 @@ impl<T> Lane<T> {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            allowed: limits.concurrency.max(1),
+            cap: None,
             good: 0,
             throttled: None,
             in_flight: 0,
-            next_at: None,
+            last_start: None,
             held_until: None,
             faults: 0,
             last_fault: None,
@@ -101,20 +110,61 @@ impl<T> Lane<T> {
         }
     }
 
-    pub(super) fn push(&mut self, job: u64, item: T, now: Instant) -> Result<(), HostDown<T>> {
+    /// `limits` are those of the job, which is asked for them when it has nothing here.
+    pub(super) fn push(
+        &mut self,
+        job: u64,
+        limits: impl FnOnce() -> Limits,
+        item: T,
+        now: Instant,
+    ) -> Result<(), HostDown<T>> {
         if let Some(down) = self.down(now) {
             return Err(HostDown(item, down));
         }
-        match self.queue.iter_mut().find(|(id, _)| *id == job) {
-            Some((_, items)) => items.push_back(item),
-            None => self.queue.push_back((job, VecDeque::from([item]))),
+        match self.queue.iter_mut().find(|queued| queued.job == job) {
+            Some(queued) => queued.items.push_back(item),
+            None => self.queue.push_back(Queued {
+                job,
+                limits: limits(),
+                items: VecDeque::from([item]),
+            }),
         }
         Ok(())
+    }
+
+    /// Gives what waits of a job other limits.
+    pub(super) fn relimit(&mut self, job: u64, limits: Limits) {
+        let queued = self.queue.iter_mut().filter(|queued| queued.job == job);
+        queued.for_each(|queued| queued.limits = limits);
+    }
+
+    /// Earliest start of a request by these limits; `None`: not before something is done. How many are in flight, what a
+    /// throttled host is spared and when the last request started counts for all jobs.
+    fn start(&self, limits: &Limits, now: Instant) -> Option<Instant> {
+        // After a time of being given up, one request shows whether the host is back.
+        let allowed = if self.faults >= limits.down_after {
+            1
+        } else {
+            limits
+                .concurrency
+                .max(1)
+                .min(self.cap.unwrap_or(usize::MAX))
+        };
+        let next_at = self.next_at(limits);
+        let waits = [next_at, self.held_until].into_iter().flatten();
+        (self.in_flight < allowed).then(|| waits.fold(now, Instant::max))
+    }
+
+    fn next_at(&self, limits: &Limits) -> Option<Instant> {
+        self.last_start
+            .filter(|_| !limits.interval.is_zero())
+            .map(|start| start + limits.interval)
     }
 
     pub(super) fn push_delayed(
         &mut self,
         job: u64,
+        limits: Limits,
         item: T,
         at: Instant,
         now: Instant,
@@ -122,7 +172,12 @@ impl<T> Lane<T> {
         if let Some(down) = self.down(now) {
             return Err(HostDown(item, down));
         }
-        self.delayed.push(Delayed { at, job, item });
+        self.delayed.push(Delayed {
+            at,
+            job,
+            limits,
+            item,
+        });
         Ok(())
     }
 
@@ -137,14 +192,14 @@ impl<T> Lane<T> {
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         let throttled_until = self
             .throttled
-            .filter(|_| self.allowed < self.limits.concurrency)
+            .filter(|_| self.cap.is_some())
             .map(|throttled| throttled + THROTTLED_FOR);
         self.queue.is_empty()
             && self.delayed.is_empty()
             && self.in_flight == 0
             && !self.in_turns
             && [
-                self.next_at,
+                self.next_at(&self.limits),
                 self.held_until,
                 self.down.map(|(until, _)| until),
                 throttled_until,
@@ -155,50 +210,42 @@ impl<T> Lane<T> {
     }
 
     pub(super) fn turn(&self, now: Instant) -> Turn {
-        // After a time of being given up, one request shows whether the host is back.
-        let allowed = if self.faults >= self.limits.down_after {
-            1
-        } else {
-            self.allowed
-        };
-        if self.in_flight >= allowed {
-            return Turn::Never;
-        }
-        let first = match (self.queue.is_empty(), self.delayed.peek()) {
-            (false, _) => now,
-            (true, Some(delayed)) => delayed.at,
-            (true, None) => return Turn::Never,
-        };
-        let start = [self.next_at, self.held_until]
-            .into_iter()
-            .flatten()
-            .fold(first, Instant::max);
-        if start <= now {
-            Turn::Now
-        } else {
-            Turn::At(start)
+        let queued = self.queue.iter();
+        let queued = queued.filter_map(|queued| self.start(&queued.limits, now));
+        let delayed = self.delayed.peek().and_then(|delayed| {
+            let start = self.start(&delayed.limits, now)?;
+            Some(start.max(delayed.at))
+        });
+        match queued.chain(delayed).min() {
+            Some(start) if start <= now => Turn::Now,
+            Some(start) => Turn::At(start),
+            None => Turn::Never,
         }
     }
 
     pub(super) fn take(&mut self, now: Instant) -> Option<T> {
-        if self.turn(now) != Turn::Now {
-            return None;
-        }
-        let item = match self.delayed.peek() {
-            Some(delayed) if delayed.at <= now => self.delayed.pop()?.item,
+        let is_on = |limits: &Limits| self.start(limits, now).is_some_and(|start| start <= now);
+        let (limits, item) = match self.delayed.peek() {
+            Some(delayed) if delayed.at <= now && is_on(&delayed.limits) => {
+                let delayed = self.delayed.pop()?;
+                (delayed.limits, delayed.item)
+            }
             _ => {
-                let (job, mut items) = self.queue.pop_front()?;
-                let item = items.pop_front()?;
-                if !items.is_empty() {
-                    self.queue.push_back((job, items));
+                // The first that may start something; one with narrower limits keeps its turn.
+                let mut queue = self.queue.iter();
+                let at = queue.position(|queued| is_on(&queued.limits))?;
+                let mut queued = self.queue.remove(at)?;
+                let item = queued.items.pop_front()?;
+                let limits = queued.limits;
+                if !queued.items.is_empty() {
+                    self.queue.push_back(queued);
                 }
-                item
+                (limits, item)
             }
         };
+        self.limits = limits;
         self.in_flight += 1;
-        if !self.limits.interval.is_zero() {
-            self.next_at = Some(now + self.limits.interval);
-        }
+        self.last_start = Some(now);
         Some(item)
     }
 
@@ -224,7 +271,8 @@ impl<T> Lane<T> {
                 self.throttled = Some(now);
                 // Requests that began before the host was last left alone say nothing new.
                 if self.held_until.is_none_or(|until| until <= started) {
-                    self.allowed = (self.allowed / 2).max(1);
+                    let allowed = self.limits.concurrency.min(self.cap.unwrap_or(usize::MAX));
+                    self.cap = Some((allowed / 2).max(1));
                 }
                 self.held_until = hold(self.held_until, wait);
             }
@@ -247,10 +295,10 @@ impl<T> Lane<T> {
     }
 
     fn note_good(&mut self) {
-        if self.allowed < self.limits.concurrency {
+        if let Some(cap) = self.cap {
             self.good += 1;
-            if self.good >= self.allowed * GOOD_ROUNDS {
-                self.allowed += 1;
+            if self.good >= cap * GOOD_ROUNDS {
+                self.cap = Some(cap + 1).filter(|cap| *cap < self.limits.concurrency);
                 self.good = 0;
             }
         }
@@ -258,11 +306,11 @@ impl<T> Lane<T> {
 
     pub(super) fn drain(&mut self, job: u64) -> Vec<T> {
         let mut items = Vec::new();
-        self.queue.retain_mut(|(id, waiting)| {
-            if *id == job {
-                items.extend(waiting.drain(..));
+        self.queue.retain_mut(|queued| {
+            if queued.job == job {
+                items.extend(queued.items.drain(..));
             }
-            *id != job
+            queued.job != job
         });
         if self.delayed.iter().any(|delayed| delayed.job == job) {
             let (mine, others) = std::mem::take(&mut self.delayed)
@@ -276,7 +324,7 @@ impl<T> Lane<T> {
 
     fn give_up(&mut self, until: Instant, down: Down) -> Vec<HostDown<T>> {
         self.down = Some((until, down));
-        let queued = self.queue.drain(..).flat_map(|(_, items)| items);
+        let queued = self.queue.drain(..).flat_map(|queued| queued.items);
         queued
             .chain(self.delayed.drain().map(|delayed| delayed.item))
             .map(|item| HostDown(item, down))

@@ -3,7 +3,7 @@
 //! [`Frontier`] holds what waits to be fetched, for all jobs of the process. Workers take from it with
 //! [`Frontier::next`] and say with [`Frontier::done`] how it went. A lane is a host's
 //! queue with its limits: requests at a time, requests a second, waits that the host asked for, and a
-//! breaker that gives a host up which keeps failing to connect.
+//! breaker that gives a host up which keeps failing to connect. Jobs may have limits of their own, but not counts.
 //!
 //! Lanes with something to do take turns, and within a lane the jobs do, so neither a long list nor a
 //! slow host holds up the rest. A lane whose limits are reached costs nothing until they free up.
@@ -64,7 +64,6 @@ pub struct Frontier<T> {
     inner: Mutex<Inner<T>>,
     /// Told once for each thing that became ready.
     ready: Notify,
-    limits: Box<dyn Fn(&str) -> Limits + Send + Sync>,
 }
 
 #[derive(Debug)]
@@ -124,8 +123,8 @@ pub enum Down {
 }
 
 impl<T> Frontier<T> {
-    /// An empty frontier. `limits` is asked once for each host that turns up.
-    pub fn new(limits: impl Fn(&str) -> Limits + Send + Sync + 'static) -> Self {
+    /// An empty frontier.
+    pub fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
                 lanes: HashMap::new(),
@@ -135,17 +134,40 @@ impl<T> Frontier<T> {
                 closed: false,
             }),
             ready: Notify::new(),
-            limits: Box::new(limits),
         }
     }
 
-    /// Queues `item` of `job` behind what the job already has for `host`.
+    /// Queues `item` of `job` behind what the job already has for `host`. Where it has nothing, `limits` is asked how that
+    /// job may ask the host. What is under way counts whichever job it is of: each starts something only where its own
+    /// limits allow that.
     ///
     /// # Errors
     ///
     /// [`HostDown`] when the host is given up.
-    pub fn push(&self, host: &str, job: u64, item: T) -> Result<(), HostDown<T>> {
-        self.enqueue(host, |lane| lane.push(job, item, Instant::now()))
+    pub fn push(
+        &self,
+        host: &str,
+        job: u64,
+        limits: impl Fn() -> Limits,
+        item: T,
+    ) -> Result<(), HostDown<T>> {
+        let now = Instant::now();
+        self.enqueue(host, &limits, |lane| lane.push(job, &limits, item, now))
+    }
+
+    /// Gives what waits of `job` other limits, by host.
+    pub fn relimit(&self, job: u64, limits: impl Fn(&str) -> Limits) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let names: Vec<Arc<str>> = inner.lanes.keys().cloned().collect();
+        for name in names {
+            if let Some(lane) = inner.lanes.get_mut(&name) {
+                lane.relimit(job, limits(&name));
+            }
+            inner.consider(&name, now);
+        }
+        drop(inner);
+        self.ready.notify_one();
     }
 
     /// Queues `item` ahead of what waits, not to be taken before `delay` has passed: for another attempt,
@@ -158,16 +180,19 @@ impl<T> Frontier<T> {
         &self,
         host: &str,
         job: u64,
+        limits: impl Fn() -> Limits,
         item: T,
         delay: Duration,
     ) -> Result<(), HostDown<T>> {
         let now = Instant::now();
-        self.enqueue(host, |lane| lane.push_delayed(job, item, now + delay, now))
+        let push = |lane: &mut Lane<T>| lane.push_delayed(job, limits(), item, now + delay, now);
+        self.enqueue(host, &limits, push)
     }
 
     fn enqueue(
         &self,
         host: &str,
+        limits: impl FnOnce() -> Limits,
         push: impl FnOnce(&mut Lane<T>) -> Result<(), HostDown<T>>,
     ) -> Result<(), HostDown<T>> {
         let mut inner = self.lock();
@@ -184,7 +209,7 @@ impl<T> Frontier<T> {
                 let lane = inner
                     .lanes
                     .entry(name.clone())
-                    .or_insert_with(|| Lane::new((self.limits)(host)));
+                    .or_insert_with(|| Lane::new(limits()));
                 (name, lane)
             }
         };
@@ -267,6 +292,12 @@ impl<T> Frontier<T> {
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         // Queue operations do not panic half way, so a poisoned lock guards sound data.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Frontier<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

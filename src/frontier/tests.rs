@@ -9,8 +9,35 @@ fn limits() -> Limits {
     }
 }
 
-fn frontier(limits: Limits) -> Frontier<u32> {
-    Frontier::new(move |_| limits)
+/// A frontier all of whose jobs have the same limits.
+struct Limited(Frontier<u32>, Limits);
+
+impl std::ops::Deref for Limited {
+    type Target = Frontier<u32>;
+
+    fn deref(&self) -> &Frontier<u32> {
+        &self.0
+    }
+}
+
+impl Limited {
+    fn push(&self, host: &str, job: u64, item: u32) -> Result<(), HostDown<u32>> {
+        self.0.push(host, job, || self.1, item)
+    }
+
+    fn push_delayed(
+        &self,
+        host: &str,
+        job: u64,
+        item: u32,
+        delay: Duration,
+    ) -> Result<(), HostDown<u32>> {
+        self.0.push_delayed(host, job, || self.1, item, delay)
+    }
+}
+
+fn frontier(limits: Limits) -> Limited {
+    Limited(Frontier::new(), limits)
 }
 
 /// What can be taken without waiting.
@@ -239,7 +266,7 @@ async fn closing_ends_every_waiter() {
 }
 
 /// Pushes one item to each of `count` hosts that are called so, and has it end so.
-async fn visit(frontier: &Frontier<u32>, what: &str, count: usize, health: Health) {
+async fn visit(frontier: &Limited, what: &str, count: usize, health: Health) {
     for n in 0..count {
         frontier.push(&format!("{what}{n}"), 1, 0).unwrap();
         let permit = frontier.next().await.unwrap();
@@ -295,4 +322,38 @@ async fn a_throttled_host_is_not_forgotten_for_a_while() {
     tokio::time::advance(Duration::from_secs(3600)).await;
     visit(&frontier, "b", 3 * REMEMBERED, Health::Good).await;
     assert_eq!(places().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_job_goes_by_its_own_limits_and_all_by_one_count() {
+    let frontier = Frontier::new();
+    let strict = Limits {
+        concurrency: 1,
+        interval: Duration::from_secs(10),
+        ..limits()
+    };
+    let wide = Limits {
+        concurrency: 3,
+        ..limits()
+    };
+    for n in [10, 11] {
+        frontier.push("a", 1, || wide, n).unwrap();
+    }
+    for n in [20, 21] {
+        frontier.push("a", 2, || strict, n).unwrap();
+    }
+    frontier.push("a", 1, || wide, 12).unwrap();
+    // The strict one waits, and holds up nobody.
+    let first = ready(&frontier);
+    assert_eq!(items(&first), [10, 11, 12]);
+    assert!(finish(&frontier, first, Health::Good).is_empty());
+    assert!(ready(&frontier).is_empty(), "the last start was just now");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let second = ready(&frontier);
+    assert_eq!(items(&second), [20]);
+    assert!(finish(&frontier, second, Health::Good).is_empty());
+    assert!(ready(&frontier).is_empty());
+    // Its limits may change while it waits.
+    frontier.relimit(2, |_| wide);
+    assert_eq!(items(&ready(&frontier)), [21]);
 }

@@ -234,4 +234,6 @@ pub enum Ending {
     Broken,
     /// It was stopped from outside; what it had is kept.
     Stopped,
+    /// It was interrupted, and the next process goes on with it.
+    Left,
 }

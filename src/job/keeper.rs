@@ -27,7 +27,7 @@ use crate::catalog::{
 };
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
-use crate::naming::{self, NameFrom, StorePath, Wants};
+use crate::naming::{NameFrom, StorePath, Wants};
 use crate::store::{Original, StageId, Store, StoreError};
 use crate::target::{AlbumName, Outcome, Reason, Sha256, Target, describe};
 
@@ -112,7 +112,6 @@ pub(super) struct Keeper {
     pub(super) coming: Coming,
     pub(super) store: Store,
     pub(super) catalog: Arc<dyn Catalog>,
-    pub(super) naming: naming::Settings,
     pub(super) commit_interval: Duration,
     pub(super) commit_files: usize,
     /// Who it is to the catalog.
@@ -484,7 +483,7 @@ impl Keeper {
             places.push(match (staged, &finished.target) {
                 (Some(staged), Some(target)) => Some(
                     Place::of_known(finished, staged)
-                        .unwrap_or_else(|| self.first_choice(finished, staged, target, now)),
+                        .unwrap_or_else(|| Self::first_choice(finished, staged, target, now)),
                 ),
                 _ => None,
             });
@@ -628,7 +627,6 @@ impl Keeper {
     }
 
     fn first_choice(
-        &self,
         finished: &Finished,
         staged: &Staged,
         target: &Target,
@@ -640,11 +638,10 @@ impl Keeper {
             header: staged.content_disposition.as_deref(),
             format: &staged.facts.format,
         };
-        let (name, name_from) = self.naming.choose(&wants);
+        let naming = &finished.job.terms.naming;
+        let (name, name_from) = naming.choose(&wants);
         let host = target.url.host_str().unwrap_or_default();
-        let path = self
-            .naming
-            .place(&name, finished.album(), host, staged.facts.format.name, now);
+        let path = naming.place(&name, finished.album(), host, staged.facts.format.name, now);
         let earlier = staged
             .replaces
             .as_ref()
@@ -652,7 +649,7 @@ impl Keeper {
             .and_then(|file| StorePath::new(&file.path).ok());
         let is_unique = name_from == NameFrom::Random && earlier.is_none();
         let path = match earlier {
-            Some(earlier) => self.naming.next_of_series(&earlier, path, now),
+            Some(earlier) => naming.next_of_series(&earlier, path, now),
             None => path,
         };
         Place {

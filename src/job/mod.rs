@@ -26,23 +26,25 @@ pub mod report;
 mod resume;
 mod run;
 pub mod summary;
+mod terms;
 mod upkeep;
 mod verify;
 mod worker;
 
 use std::collections::{BTreeMap, HashSet};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::catalog::{self, Among, CatalogError, SourceId, TargetKey};
-use crate::downloader::Downloader;
+use crate::downloader::{Context, Downloader};
 use crate::source::Source;
 use crate::store::{self, StoreError};
 use crate::target::{AlbumName, Reason};
@@ -55,6 +57,7 @@ pub use plan::Shard;
 pub use rehearse::{Plan, Rehearsed, rehearse};
 pub use repair::Repaired;
 pub use run::Observer;
+pub use terms::Terms;
 pub use upkeep::Retention;
 use upkeep::Touched;
 pub use verify::{Finding, Problem, Verified, Verifier};
@@ -230,6 +233,8 @@ pub struct Setup<'a> {
 /// One job to run.
 #[derive(Debug)]
 pub struct Spec {
+    /// The settings that it runs by. What follows takes their place.
+    pub terms: Arc<Terms>,
     /// Where its URLs come from.
     pub source: Arc<dyn Source>,
     /// The kind of file that it brings.
@@ -254,6 +259,48 @@ pub struct Spec {
     pub deadline: Option<Duration>,
     /// Failures that are tolerated.
     pub max_failures: MaxFailures,
+}
+
+impl Spec {
+    /// A job over `source` as the settings have it.
+    pub fn new(source: Arc<dyn Source>, terms: &Arc<Terms>) -> Self {
+        let job = &terms.job;
+        Self {
+            source,
+            kind: job.kind.clone(),
+            album: job.album.clone(),
+            count: None,
+            shard: None,
+            refresh: false,
+            distrusted: HashSet::new(),
+            dedupe: job.dedupe,
+            on_change: job.on_change,
+            on_remove: job.on_remove,
+            deadline: Some(job.deadline).filter(|deadline| !deadline.is_zero()),
+            max_failures: job.max_failures,
+            terms: terms.clone(),
+        }
+    }
+}
+
+/// How a job is asked to end early. Clones ask for the same.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Ends the job: what is not done is skipped, and recorded so.
+    pub cancel: CancellationToken,
+    /// Leaves the rest of the job to the next process, which goes on with it: nothing more is begun.
+    pub leave: CancellationToken,
+    /// Leaves also what is being fetched.
+    pub cut: CancellationToken,
+}
+
+impl From<CancellationToken> for Stop {
+    fn from(cancel: CancellationToken) -> Self {
+        Self {
+            cancel,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a job could not run to its end.
@@ -314,6 +361,9 @@ struct Job {
     /// The same to the frontier.
     number: u64,
     album: Option<AlbumName>,
+    terms: Arc<Terms>,
+    /// What its downloads work with.
+    cx: Context,
     downloader: Arc<dyn Downloader>,
     refresh: bool,
     distrusted: HashSet<Uuid>,
@@ -332,7 +382,14 @@ struct Job {
     under_way: Mutex<HashSet<TargetKey>>,
     /// Told of what was recorded, in batches. Bounded: a slow observer makes the keeper wait.
     announce: mpsc::Sender<Vec<Item>>,
+    /// Cancelled when nothing is fetched any further.
     stop: CancellationToken,
+    /// Cancelled when nothing more is begun: with `stop`, or before it.
+    halt: CancellationToken,
+    /// Targets that are left to the next process.
+    left: AtomicU64,
+    /// Told of each of them.
+    left_one: Notify,
     /// Cancelled once as many files are stored as were wanted: the rest of the list is not read.
     enough: CancellationToken,
     /// Cancelled when a target can have no outcome any more, since the code that had it panicked.
@@ -353,7 +410,13 @@ impl Job {
         self.stop.cancel();
     }
 
-    /// Why the job is being stopped; `None` while it is not.
+    /// Leaves a target to the next process.
+    fn leave_one(&self) {
+        self.left.fetch_add(1, Ordering::SeqCst);
+        self.left_one.notify_one();
+    }
+
+    /// Why the job is being stopped; `None` while it is not, and where the rest is left to the next process.
     fn stop_reason(&self) -> Option<Reason> {
         self.stopped_by.get().copied()
     }

@@ -98,7 +98,7 @@ impl Planner {
         loop {
             let chunk = tokio::select! {
                 biased;
-                () = self.job.stop.cancelled() => break,
+                () = self.job.halt.cancelled() => break,
                 () = self.job.enough.cancelled() => {
                     planned.is_whole = true;
                     break;
@@ -116,7 +116,7 @@ impl Planner {
             match result {
                 Ok(true) => {}
                 Ok(false) => {
-                    planned.is_whole = !self.job.stop.is_cancelled();
+                    planned.is_whole = !self.job.halt.is_cancelled();
                     break;
                 }
                 Err(error) => {
@@ -190,7 +190,7 @@ impl Planner {
                 self.forget(std::iter::once(key).chain(targets.map(|(key, _)| key)));
                 return Ok(false);
             }
-            let fetch = self.shared.settings_of(&target.url);
+            let fetch = self.job.terms.client.settings_of(&target.url);
             let would = decide(known.as_ref(), self.job.refresh, &fetch);
             let rest = known.as_ref().filter(|_| would == Would::Wait);
             let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
@@ -221,9 +221,7 @@ impl Planner {
                 self.shared.settle(rested).await;
                 continue;
             }
-            let lane = lane_of(&ticket.target.url).into_owned();
-            let pushed = self.shared.frontier.push(&lane, self.job.number, ticket);
-            if let Err(down) = pushed {
+            if let Err(down) = self.shared.push(ticket) {
                 self.shared.settle_host_down(down).await;
             }
         }
@@ -255,7 +253,7 @@ impl Planner {
         };
         tokio::select! {
             biased;
-            () = self.job.stop.cancelled() => false,
+            () = self.job.halt.cancelled() => false,
             place = places => place.is_some(),
         }
     }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
 use super::progress::{Progress, Snapshot};
 use super::report::Head;
 use super::{
-    Dedupe, Ending, Engine, Finding, Item, JobError, Observer, OnChange, OnRemove, Spec, Summary,
+    Dedupe, Ending, Engine, Finding, Item, JobError, Observer, OnChange, OnRemove, Spec, Stop,
+    Summary, Terms,
 };
 use crate::catalog::{TargetKey, UrlRow};
 use crate::source::{Entry, GivenSource};
@@ -46,9 +46,10 @@ impl Engine {
     /// When the catalog fails, or a job cannot begin.
     pub async fn repair(
         &self,
+        terms: &Arc<Terms>,
         findings: &[Finding],
         progress: &Progress,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Result<Repaired, JobError> {
         let mut origins: HashMap<Uuid, Vec<Origin>> = HashMap::new();
         let mut kinds: BTreeMap<String, Vec<Target>> = BTreeMap::new();
@@ -67,7 +68,7 @@ impl Engine {
                 let (Some(target), Some(known)) = (target(&row), known.get(&row.key)) else {
                     continue;
                 };
-                let kind = self.kind_of(known.job, &mut jobs).await?;
+                let kind = self.kind_of(terms, known.job, &mut jobs).await?;
                 kinds.entry(kind).or_default().push(target);
             }
         }
@@ -77,10 +78,10 @@ impl Engine {
         };
         let mut error = None;
         for (kind, targets) in kinds {
-            if stop.is_cancelled() {
+            if stop.cancel.is_cancelled() {
                 break;
             }
-            let spec = self.repair_spec(kind, targets, &ids);
+            let spec = repair_spec(terms, kind, targets, &ids);
             let summary = self.run(spec, &mut heard, stop.clone()).await?;
             if summary.ending == Ending::Broken {
                 error = summary.error;
@@ -100,6 +101,7 @@ impl Engine {
     /// The kind that the last job of a URL had; where its history is gone, that of the settings.
     async fn kind_of(
         &self,
+        terms: &Terms,
         job: Uuid,
         jobs: &mut HashMap<Uuid, String>,
     ) -> Result<String, JobError> {
@@ -107,37 +109,9 @@ impl Engine {
             return Ok(kind.clone());
         }
         let row = self.catalog.job(job).await?;
-        let kind = row.map_or_else(|| self.settings.kind.clone(), |row| row.kind);
+        let kind = row.map_or_else(|| terms.job.kind.clone(), |row| row.kind);
         jobs.insert(job, kind.clone());
         Ok(kind)
-    }
-
-    fn repair_spec(&self, kind: String, targets: Vec<Target>, files: &[Uuid]) -> Spec {
-        let name = match targets.len() {
-            1 => "repair of 1 file".to_owned(),
-            count => format!("repair of {count} files"),
-        };
-        let targets: Arc<[Target]> = targets.into();
-        let source = GivenSource::new(name, move || {
-            let targets = targets.clone();
-            Box::new((0..targets.len()).map(move |at| Ok(Entry::Target(targets[at].clone()))))
-        });
-        let deadline = self.settings.deadline;
-        Spec {
-            source: Arc::new(source),
-            kind,
-            album: None,
-            count: None,
-            shard: None,
-            refresh: true,
-            distrusted: files.iter().copied().collect(),
-            // The record that a damaged file has must not stand for the bytes that come.
-            dedupe: Dedupe::Off,
-            on_change: OnChange::Replace,
-            on_remove: OnRemove::Keep,
-            deadline: (!deadline.is_zero()).then_some(deadline),
-            max_failures: self.settings.max_failures,
-        }
     }
 
     /// Why a file is still not as its record says; `None` when it is.
@@ -170,6 +144,29 @@ impl Engine {
             },
         };
         Ok(Some(why))
+    }
+}
+
+fn repair_spec(terms: &Arc<Terms>, kind: String, targets: Vec<Target>, files: &[Uuid]) -> Spec {
+    let name = match targets.len() {
+        1 => "repair of 1 file".to_owned(),
+        count => format!("repair of {count} files"),
+    };
+    let targets: Arc<[Target]> = targets.into();
+    let source = GivenSource::new(name, move || {
+        let targets = targets.clone();
+        Box::new((0..targets.len()).map(move |at| Ok(Entry::Target(targets[at].clone()))))
+    });
+    Spec {
+        kind,
+        album: None,
+        refresh: true,
+        distrusted: files.iter().copied().collect(),
+        // The record that a damaged file has must not stand for the bytes that come.
+        dedupe: Dedupe::Off,
+        on_change: OnChange::Replace,
+        on_remove: OnRemove::Keep,
+        ..Spec::new(Arc::new(source), terms)
     }
 }
 

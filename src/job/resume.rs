@@ -27,14 +27,14 @@ impl Engine {
         head: &Head,
     ) -> Result<Option<JobRow>, JobError> {
         let is_whole = spec.source.identity().is_some() && spec.shard.is_none() && !spec.refresh;
-        if !is_whole || self.settings.resume_within.is_zero() {
+        if !is_whole || spec.terms.job.resume_within.is_zero() {
             return Ok(None);
         }
         let album = head.album.as_ref().map_or("", |album| album.as_str());
         let job = self
             .catalog
             .interrupted_job(&head.source, &spec.kind, album);
-        let Some(job) = job.await?.filter(|job| is_recent(job, &self.settings)) else {
+        let Some(job) = job.await?.filter(|job| is_recent(job, &spec.terms.job)) else {
             return Ok(None);
         };
         self.catalog.resume_job(job.id, Utc::now()).await?;

@@ -1,24 +1,27 @@
 //! One job, from its list to its summary.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::engine::number;
 use super::item::{Counts, Item, State, Summary};
 use super::plan::{Planned, Planner};
 use super::progress::Snapshot;
 use super::report::Head;
 use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
-use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, until};
+use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, Stop, until};
 use crate::catalog::{Among, CatalogError, JobRow, SourceId};
+use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason, describe};
 
@@ -89,9 +92,11 @@ impl Engine {
         &self,
         mut spec: Spec,
         observer: &mut dyn Observer,
-        stop: CancellationToken,
+        stop: impl Into<Stop>,
     ) -> Result<Summary, JobError> {
-        let downloader = self.registry.find(&spec.kind)?;
+        let stop = stop.into();
+        let terms = spec.terms.clone();
+        let downloader = terms.registry.find(&spec.kind)?;
         let mut head = Head {
             job: Uuid::now_v7(),
             source: spec.source.to_string(),
@@ -125,18 +130,25 @@ impl Engine {
         }
         fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
+        let cx = Context {
+            client: terms.client.clone(),
+            store: self.store.clone(),
+            memory: self.shared.memory.clone(),
+        };
+        let token = stop.cancel.child_token();
         let job = Arc::new(Job {
             id,
-            number: id.as_u128() as u64,
+            number: number(id),
             album: spec.album.clone(),
+            cx,
             downloader,
             refresh: spec.refresh,
             distrusted: std::mem::take(&mut spec.distrusted),
             dedupe,
             on_change: spec.on_change,
             listed: prune.map(|prune| prune.source),
-            touched: self.retention.limits().map(|_| Touched::new()),
-            window: Semaphore::new(self.settings.window.get() as usize),
+            touched: terms.retention.limits().map(|_| Touched::new()),
+            window: Semaphore::new(terms.job.window.get() as usize),
             wanted: spec.count.map(|count| {
                 Semaphore::new(
                     usize::try_from(count)
@@ -146,7 +158,11 @@ impl Engine {
             }),
             under_way: Mutex::new(HashSet::new()),
             announce,
-            stop: stop.child_token(),
+            halt: token.child_token(),
+            stop: token,
+            left: AtomicU64::new(0),
+            left_one: Notify::new(),
+            terms,
             enough: CancellationToken::new(),
             lost: CancellationToken::new(),
             stopped_by: OnceLock::new(),
@@ -169,11 +185,11 @@ impl Engine {
             planned: None,
             prune,
             warnings: Vec::new(),
-            stop: stop.clone(),
+            stop,
         };
         let error = match running.observer.begin(&head) {
             Ok(()) => running
-                .see_through(&spec, interrupted, announced, stop)
+                .see_through(&spec, interrupted, announced)
                 .await
                 .err(),
             Err(error) => Some(JobError::Observer(error)),
@@ -226,8 +242,7 @@ struct Running<'a> {
     prune: Option<Prune>,
     /// What somebody should look at.
     warnings: Vec<String>,
-    /// Asks the whole process to stop.
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 /// What was taken away at the end of a job.
@@ -245,7 +260,6 @@ impl Running<'_> {
         spec: &Spec,
         interrupted: Option<JobRow>,
         mut announced: mpsc::Receiver<Vec<Item>>,
-        stop: CancellationToken,
     ) -> Result<(), JobError> {
         // One beyond the clock's end is none.
         let deadline = spec
@@ -264,8 +278,13 @@ impl Running<'_> {
         }
         let list = tokio::select! {
             biased;
-            () = stop.cancelled() => {
+            () = self.stop.cancel.cancelled() => {
                 self.job.stop(Reason::Cancelled, None);
+                self.planned = Some(Planned::default());
+                return Ok(());
+            }
+            () = self.stop.leave.cancelled() => {
+                self.job.halt.cancel();
                 self.planned = Some(Planned::default());
                 return Ok(());
             }
@@ -295,15 +314,21 @@ impl Running<'_> {
         let mut stopping = false;
         loop {
             if let Some(planned) = &self.planned
-                && self.tally.counts.targets - self.earlier >= planned.targets
+                && self.tally.counts.targets - self.earlier + self.job.left.load(Ordering::SeqCst)
+                    >= planned.targets
             {
                 return Ok(());
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if self.job.stop_reason().is_none() => self.job.stop(Reason::Cancelled, None),
+                () = self.stop.cancel.cancelled(), if self.job.stop_reason().is_none() => {
+                    self.job.stop(Reason::Cancelled, None);
+                }
+                () = self.stop.leave.cancelled(), if !self.job.halt.is_cancelled() => self.job.halt.cancel(),
+                () = self.stop.cut.cancelled(), if !self.job.stop.is_cancelled() => self.job.stop.cancel(),
+                () = self.job.left_one.notified() => {}
                 () = until(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),
-                () = self.job.stop.cancelled(), if !stopping && self.planned.is_some() => {
+                () = self.job.halt.cancelled(), if !stopping && self.planned.is_some() => {
                     stopping = true;
                     let waiting = self.engine.shared.frontier.drain(self.job.number);
                     let shared = self.engine.shared.clone();
@@ -389,7 +414,7 @@ impl Running<'_> {
     fn tick(&mut self) {
         let total = self.planned.as_ref();
         let total = total.map(|planned| self.earlier + planned.targets);
-        let window = self.engine.settings.window.get() as usize;
+        let window = self.job.terms.job.window.get() as usize;
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
             total,
@@ -404,7 +429,7 @@ impl Running<'_> {
         let mut upkeep = Upkeep {
             store: &self.engine.store,
             catalog: &*self.engine.catalog,
-            stop: &self.stop,
+            stop: &self.stop.cancel,
             now: Utc::now(),
             removed: 0,
             warnings: Vec::new(),
@@ -418,12 +443,12 @@ impl Running<'_> {
     }
 
     async fn take_away(&self, whole: bool, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
-        let (job, settings) = (&self.job, &self.engine.settings);
+        let (job, settings) = (&self.job, &self.job.terms.job);
         // What an interrupted job had before may have been read by other settings, which did not note what was listed.
         if let Some(prune) = self.prune.filter(|_| whole && self.earlier == 0) {
             upkeep.prune(prune, job.id, settings).await?;
         }
-        let retention = &self.engine.retention;
+        let retention = &self.job.terms.retention;
         if let (Some(touched), Some(limits)) = (&job.touched, retention.limits()) {
             upkeep.trim(touched, limits).await?;
         }
@@ -441,10 +466,14 @@ impl Running<'_> {
         let planned = self.planned.take().unwrap_or_default();
         let stopped = self.job.stop_reason();
         let is_late = stopped == Some(Reason::Deadline);
+        // What was halted and not stopped goes on in the next process, unless it had come to its end.
+        let is_left = self.job.halt.is_cancelled()
+            && stopped.is_none()
+            && (self.job.left.load(Ordering::SeqCst) > 0 || !planned.is_whole);
         let stored = self.tally.counts.stored;
         let too_few = self
             .count
-            .filter(|count| (stopped.is_none() || is_late) && stored < *count)
+            .filter(|count| (stopped.is_none() && !is_left || is_late) && stored < *count)
             .map(|count| JobError::TooFew {
                 stored,
                 count,
@@ -456,7 +485,7 @@ impl Running<'_> {
         let upkept = match broken {
             // What has just failed would keep whoever waits for the end waiting once more.
             Some(JobError::Catalog(_)) => Upkept::default(),
-            _ if self.stop.is_cancelled() => Upkept::default(),
+            _ if self.stop.cancel.is_cancelled() || is_left => Upkept::default(),
             _ => {
                 let whole = broken.is_none() && stopped.is_none() && planned.is_whole;
                 self.keep_up(whole).await
@@ -467,6 +496,7 @@ impl Running<'_> {
         let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);
         let ending = match (error, failure) {
             (Some(_), _) => Ending::Broken,
+            _ if is_left => Ending::Left,
             _ if stopped == Some(Reason::Cancelled) => Ending::Stopped,
             (None, Some(_)) => Ending::Failures,
             (None, None) if exceeded => Ending::Failures,
@@ -489,7 +519,7 @@ impl Running<'_> {
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };
-        if let Err(error) = self.engine.record_end(&summary).await {
+        if !is_left && let Err(error) = self.engine.record_end(&summary).await {
             // The reports are closed all the same, and tell what came first.
             let told = describe(&error);
             if summary.ending == Ending::Broken {
@@ -523,5 +553,6 @@ fn state_of(ending: Ending) -> State {
         Ending::Fine => State::Completed,
         Ending::Failures | Ending::Broken => State::Failed,
         Ending::Stopped => State::Cancelled,
+        Ending::Left => State::Ongoing,
     }
 }

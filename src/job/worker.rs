@@ -15,7 +15,7 @@ use super::coming::{Coming, OneComing};
 use super::item::Item;
 use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
-use crate::downloader::{Answer, Ask, Context, DownloadError, Failure, Meta, Partial};
+use crate::downloader::{Answer, Ask, DownloadError, Failure, Memory, Meta, Partial};
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
 use crate::frontier::{Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
@@ -96,12 +96,6 @@ impl Ticket {
             brought,
         }
     }
-
-    /// What stopping the job makes of a ticket that nobody has taken.
-    pub(super) fn skip(self: Box<Self>) -> Finished {
-        let reason = self.job.stop_reason().unwrap_or(Reason::Cancelled);
-        self.fail(Outcome::Skipped, reason, stop_detail(reason))
-    }
 }
 
 fn stop_detail(reason: Reason) -> &'static str {
@@ -116,9 +110,7 @@ fn stop_detail(reason: Reason) -> &'static str {
 /// What workers share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) cx: Context,
-    pub(super) fetch: fetch::Settings,
-    pub(super) hosts: fetch::Hosts,
+    pub(super) memory: Memory,
     pub(super) robots: Robots,
     pub(super) frontier: Frontier<Box<Ticket>>,
     pub(super) keeper: mpsc::Sender<Finished>,
@@ -132,10 +124,17 @@ impl Shared {
         let _ = self.keeper.send(finished).await;
     }
 
+    /// Answers tickets of a job that was halted, which nobody has taken.
     #[expect(clippy::vec_box, reason = "tickets are moved about by their boxes")]
     pub(super) async fn skip_all(&self, tickets: Vec<Box<Ticket>>) {
         for ticket in tickets {
-            self.settle(ticket.skip()).await;
+            match ticket.job.stop_reason() {
+                Some(reason) => {
+                    let skipped = ticket.fail(Outcome::Skipped, reason, stop_detail(reason));
+                    self.settle(skipped).await;
+                }
+                None => ticket.job.leave_one(),
+            }
         }
     }
 
@@ -191,13 +190,13 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
         }
     };
     let health = match &ended {
-        Some(Ok(Attempt::Failed(failure))) => shared.health(failure, ticket.attempts),
+        Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.attempts),
         Some(Ok(_)) => Health::Good,
         None | Some(Err(_)) => Health::Unknown,
     };
     let given_up = shared.frontier.done(&started, health);
     match ended {
-        None => shared.settle(cut_short(ticket)).await,
+        None => shared.cut_short(ticket).await,
         Some(Err(_)) => {
             tracing::error!(
                 "fetching `{}` panicked; please report it",
@@ -215,38 +214,16 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
     }
 }
 
-/// What stopping the job makes of a ticket that was being fetched.
-fn cut_short(ticket: Box<Ticket>) -> Finished {
-    if ticket.begun.is_none() {
-        return ticket.skip();
-    }
-    match ticket.job.stop_reason() {
-        Some(Reason::Deadline) => ticket.fail(
-            Outcome::Failed,
-            Reason::Deadline,
-            "the job's deadline passed while it was fetched",
-        ),
-        Some(reason) => ticket.fail(
-            Outcome::Skipped,
-            reason,
-            "the job was stopped while it was fetched",
-        ),
-        None => ticket.fail(
-            Outcome::Skipped,
-            Reason::Cancelled,
-            "the job was stopped while it was fetched",
-        ),
-    }
-}
-
 async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     ticket.begun.get_or_insert_with(Instant::now);
     if ticket.moved_to.is_none() {
         ticket.attempts += 1;
     }
-    let robots = shared.settings_of(ticket.url()).robots();
+    let job = ticket.job.clone();
+    let client = &job.terms.client;
+    let robots = client.settings_of(ticket.url()).robots();
     if robots {
-        match shared.robots.allows(&shared.cx.client, ticket.url()).await {
+        match shared.robots.allows(client, ticket.url()).await {
             Ok(true) => {}
             Ok(false) => return Attempt::Disallowed,
             Err(error) => return Attempt::Failed(no_answer(error)),
@@ -267,13 +244,12 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         name: ticket.target.name.as_deref(),
         robots,
     };
-    let downloader = ticket.job.downloader.clone();
-    let (location, status) = match downloader.download(&shared.cx, ask).await {
+    let (location, status) = match job.downloader.clone().download(&job.cx, ask).await {
         Ok(Answer::Redirect { to, status }) => (to, status),
         Ok(answer) => return Attempt::Answer(answer),
         Err(failure) => return Attempt::Failed(failure),
     };
-    let redirects = shared.settings_of(&ticket.target.url).redirects();
+    let redirects = client.settings_of(&ticket.target.url).redirects();
     let trail = ticket.trail.get_or_insert_with(|| Trail::new(redirects));
     let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
     if let Err(error) = trail.follow(from, status, &location) {
@@ -292,27 +268,26 @@ fn no_answer(error: FetchError) -> Failure {
 }
 
 impl Shared {
-    /// The settings for the host of `url`.
-    pub(super) fn settings_of(&self, url: &Url) -> fetch::Effective<'_> {
-        self.fetch.of(&self.hosts, url)
+    /// Queues a ticket for the host of its URL.
+    pub(super) fn push(&self, ticket: Box<Ticket>) -> Result<(), HostDown<Box<Ticket>>> {
+        let (job, lane) = (ticket.job.clone(), lane_of(ticket.url()).into_owned());
+        let limits = || job.terms.limits(&lane);
+        self.frontier.push(&lane, job.number, limits, ticket)
     }
 
-    /// What a failure says about the host.
-    fn health(&self, failure: &Failure, attempts: u32) -> Health {
-        let DownloadError::Fetch(error) = &failure.error else {
-            return Health::Good;
+    /// What stopping the job makes of a ticket that was being fetched.
+    async fn cut_short(&self, ticket: Box<Ticket>) {
+        let Some(reason) = ticket.job.stop_reason().filter(|_| ticket.begun.is_some()) else {
+            return self.skip_all(vec![ticket]).await;
         };
-        let backoff = || fetch::backoff(&self.fetch, attempts);
-        match (failure.status, error.retry_after()) {
-            (Some(429 | 503), Some(wait)) if wait > self.fetch.retry_after_max => {
-                Health::Closed(wait)
-            }
-            (Some(429 | 503), Some(wait)) => Health::Throttled(wait),
-            (Some(429), None) => Health::Throttled(backoff()),
-            _ if error.is_connect() => Health::Unreachable(backoff()),
-            (Some(_), _) => Health::Good,
-            (None, _) => Health::Unknown,
-        }
+        let (outcome, detail) = match reason {
+            Reason::Deadline => (
+                Outcome::Failed,
+                "the job's deadline passed while it was fetched",
+            ),
+            _ => (Outcome::Skipped, "the job was stopped while it was fetched"),
+        };
+        self.settle(ticket.fail(outcome, reason, detail)).await;
     }
 
     async fn conclude(&self, mut ticket: Box<Ticket>, attempt: Attempt, health: Health) {
@@ -389,7 +364,9 @@ impl Shared {
                 elapsed.as_secs_f64()
             );
         }
-        if retriable && ticket.attempts <= self.settings_of(&ticket.target.url).retries() {
+        let job = ticket.job.clone();
+        let client = &job.terms.client;
+        if retriable && ticket.attempts <= client.settings_of(&ticket.target.url).retries() {
             tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
             let from = ticket.url().clone();
             ticket.partial = failure.partial.map(|partial| (from, partial));
@@ -398,13 +375,12 @@ impl Shared {
             // The lane itself waits when the host is to be left alone.
             let delay = match health {
                 Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
-                _ => fetch::backoff(&self.fetch, ticket.attempts),
+                _ => fetch::backoff(client.settings(), ticket.attempts),
             };
             return self
                 .requeue(ticket, delay, Some((outcome, reason, detail)))
                 .await;
         }
-        let job = ticket.job.clone();
         self.settle(ticket.fail(outcome, reason, detail)).await;
         if let DownloadError::Store(error) = failure.error {
             job.stop(reason, Some(error.into()));
@@ -420,9 +396,11 @@ impl Shared {
     ) {
         let job = ticket.job.clone();
         let lane = lane_of(ticket.url()).into_owned();
-        if let Err(HostDown(ticket, down)) =
-            self.frontier.push_delayed(&lane, job.number, ticket, delay)
-        {
+        let limits = || job.terms.limits(&lane);
+        let queued = self
+            .frontier
+            .push_delayed(&lane, job.number, limits, ticket, delay);
+        if let Err(HostDown(ticket, down)) = queued {
             match (failed, down) {
                 (Some((outcome, reason, mut detail)), down) => {
                     detail.push_str("; the host is given up");
@@ -435,10 +413,27 @@ impl Shared {
                 (None, down) => self.settle_host_down(HostDown(ticket, down)).await,
             }
         }
-        // A job that was stopped in between has been drained already.
-        if job.stop.is_cancelled() {
+        // A job that was halted in between has been drained already.
+        if job.halt.is_cancelled() {
             self.skip_all(self.frontier.drain(job.number)).await;
         }
+    }
+}
+
+/// What a failure says about the host.
+fn health(job: &Job, failure: &Failure, attempts: u32) -> Health {
+    let DownloadError::Fetch(error) = &failure.error else {
+        return Health::Good;
+    };
+    let fetch = job.terms.client.settings();
+    let backoff = || fetch::backoff(fetch, attempts);
+    match (failure.status, error.retry_after()) {
+        (Some(429 | 503), Some(wait)) if wait > fetch.retry_after_max => Health::Closed(wait),
+        (Some(429 | 503), Some(wait)) => Health::Throttled(wait),
+        (Some(429), None) => Health::Throttled(backoff()),
+        _ if error.is_connect() => Health::Unreachable(backoff()),
+        (Some(_), _) => Health::Good,
+        (None, _) => Health::Unknown,
     }
 }
 

@@ -1,0 +1,116 @@
+//! The settings that a job runs by, and what is made of them.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::{Retention, Settings, Setup};
+use crate::downloader::Registry;
+use crate::fetch::{Client, SetupError};
+use crate::frontier::Limits;
+use crate::naming;
+
+/// The settings that a job runs by, from its first target to its last. Jobs of one process may have different ones.
+pub struct Terms {
+    pub(super) job: Settings,
+    pub(super) naming: naming::Settings,
+    pub(super) retention: Retention,
+    pub(super) registry: Registry,
+    pub(super) client: Arc<Client>,
+    /// Whose settings say how a host may be asked: those of `client`, until they are replaced.
+    pace: RwLock<Arc<Client>>,
+}
+
+impl Terms {
+    /// Terms with a client of their own.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be set up.
+    pub fn new(config: Setup<'_>, registry: Registry) -> Result<Arc<Self>, SetupError> {
+        let client = Arc::new(Client::new(config.fetch, config.hosts)?);
+        Ok(Self::with_client(config, registry, client))
+    }
+
+    /// Terms that share the connections of `client`, which was made by the same settings.
+    pub fn with_client(config: Setup<'_>, registry: Registry, client: Arc<Client>) -> Arc<Self> {
+        Arc::new(Self {
+            job: config.job.clone(),
+            naming: config.naming.clone(),
+            retention: config.retention.clone(),
+            registry,
+            pace: RwLock::new(client.clone()),
+            client,
+        })
+    }
+
+    /// The client, which reads remote lists too.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// The kinds of files there are.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The limits of a lane, whose name is a host with or without a port.
+    pub(super) fn limits(&self, lane: &str) -> Limits {
+        let host = match lane.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+            _ => lane,
+        };
+        let pace = self.pace.read().unwrap_or_else(PoisonError::into_inner);
+        let (fetch, settings) = (pace.settings(), pace.settings_of_host(host));
+        Limits {
+            concurrency: settings.concurrency().get(),
+            interval: interval(settings.rate()),
+            // No host lives to see so many rounds of faults.
+            down_after: match fetch.host_down_after {
+                0 => u32::MAX,
+                rounds => rounds,
+            },
+            down_for: fetch.host_down_for,
+        }
+    }
+
+    /// Goes by the limits of `other` from now on.
+    pub(super) fn adopt_limits(&self, other: &Self) {
+        let pace = other.pace.read().unwrap_or_else(PoisonError::into_inner);
+        *self.pace.write().unwrap_or_else(PoisonError::into_inner) = pace.clone();
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Time between the starts of two requests at `rate` a second; 0 is no limit.
+fn interval(rate: f64) -> Duration {
+    /// Longer is as good as for ever, and too long overflows the clock.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+    if rate > 0.0 {
+        Duration::try_from_secs_f64(1.0 / rate).map_or(LONGEST, |time| time.min(LONGEST))
+    } else {
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_beyond_all_measure_is_a_long_wait_and_no_panic() {
+        assert_eq!(interval(0.0), Duration::ZERO);
+        assert_eq!(interval(0.5), Duration::from_secs(2));
+        assert_eq!(interval(f64::MAX), Duration::ZERO);
+        for rate in [1e-9, 1e-30, f64::MIN_POSITIVE] {
+            assert_eq!(interval(rate), Duration::from_secs(366 * 24 * 3600));
+        }
+    }
+}
