@@ -135,7 +135,7 @@ impl Engine {
             store: self.store.clone(),
             memory: self.shared.memory.clone(),
         };
-        let token = stop.cancel.child_token();
+        let token = CancellationToken::new();
         let job = Arc::new(Job {
             id,
             number: number(id),
