@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use gannet::catalog::{self, Batch, Catalog, FileRow, Record, Settings, TargetKey, Wanted};
+use gannet::catalog::{self, Batch, Catalog, FileRow, NewJob, Record, Settings, TargetKey, Wanted};
 use gannet::naming::NameFrom;
 use gannet::target::{Outcome, Sha256};
 use url::Url;
@@ -57,7 +57,15 @@ async fn measure(name: &str, url: &str, root: &Path, urls: u64) {
     };
     let catalog = catalog::open(&settings, root).await.unwrap();
     let job = Uuid::now_v7();
-    let begun = catalog.begin_job(job, "list.txt", "image", "", Utc::now());
+    let begun = NewJob {
+        id: job,
+        source: "list.txt".to_owned(),
+        kind: "image".to_owned(),
+        album: String::new(),
+        schedule: None,
+        started: Utc::now(),
+    };
+    let begun = catalog.begin_job(&begun);
     begun.await.unwrap();
     let single = write(&*catalog, job, 0, SINGLE, 1).await;
     let batched = write(&*catalog, job, SINGLE, SINGLE + BATCHED, BATCH).await;

@@ -7,6 +7,36 @@ use uuid::Uuid;
 use super::KnownFile;
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
+/// A job that begins.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// The job.
+    pub id: Uuid,
+    /// Where its URLs come from, without credentials.
+    pub source: String,
+    /// The kind of file it brings.
+    pub kind: String,
+    /// Its album; empty: the root folder.
+    pub album: String,
+    /// The schedule that began it.
+    pub schedule: Option<String>,
+    /// When it begins.
+    pub started: DateTime<Utc>,
+}
+
+/// What the daemon remembers of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub name: String,
+    /// Whether it is not to run.
+    pub paused: bool,
+    /// The last time of its cron line that was dealt with.
+    pub last_due: Option<DateTime<Utc>>,
+    /// Its last job.
+    pub job: Option<Uuid>,
+}
+
 /// A job as the catalog has it.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobRow {
@@ -18,6 +48,9 @@ pub struct JobRow {
     pub kind: String,
     /// Its album; `None`: the root folder.
     pub album: Option<String>,
+    /// The schedule that began it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
     /// How far it is.
     pub state: State,
     /// When it began.

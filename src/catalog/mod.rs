@@ -36,7 +36,7 @@ use patient::{Patience, Patient};
 
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
-pub use history::{JobRow, OutcomeFilter, OutcomeRow};
+pub use history::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, Limits, UrlRow};
@@ -249,15 +249,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// again, and a target whose outcome is in the history is not counted again.
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError>;
 
-    /// Writes down that a job has begun. The empty album is the root folder.
-    async fn begin_job(
-        &self,
-        id: Uuid,
-        source: &str,
-        kind: &str,
-        album: &str,
-        started: DateTime<Utc>,
-    ) -> Result<(), CatalogError>;
+    /// Writes down that a job has begun.
+    async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError>;
 
     /// Writes down how a job ended.
     async fn end_job(
@@ -303,6 +296,12 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Deletes the jobs that ended before `time`, with their outcomes, a bounded number of rows at a time. Returns
     /// how many jobs that were.
     async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError>;
+
+    /// What is remembered of all schedules, by name.
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError>;
+
+    /// Remembers a schedule, in place of what was remembered of it.
+    async fn save_schedule(&self, schedule: &ScheduleRow) -> Result<(), CatalogError>;
 
     /// How many URLs the source lists: those that are not marked as gone.
     async fn listed_count(&self, source: SourceId) -> Result<u64, CatalogError>;

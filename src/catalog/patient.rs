@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
+    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
+    UrlRow,
 };
 use crate::target::{Sha256, State, describe};
 
@@ -155,16 +156,19 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn begin_job(
-        &self,
-        id: Uuid,
-        source: &str,
-        kind: &str,
-        album: &str,
-        started: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError> {
         self.patience
-            .see_through(|| self.inner.begin_job(id, source, kind, album, started))
+            .see_through(|| self.inner.begin_job(job))
+            .await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
+        self.patience.see_through(|| self.inner.schedules()).await
+    }
+
+    async fn save_schedule(&self, schedule: &ScheduleRow) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.save_schedule(schedule))
             .await
     }
 

@@ -47,6 +47,7 @@ suite! {
     two_jobs_may_bring_one_url_in_one_batch,
     a_job_may_ask_for_every_outcome,
     the_newest_job_of_a_source_can_be_resumed_when_interrupted,
+    schedules_are_remembered,
     what_a_list_no_longer_has_can_be_pruned,
     a_deleted_file_is_announced_and_its_url_forgets_it,
     a_file_that_was_deleted_meanwhile_is_none,
@@ -168,7 +169,15 @@ async fn begin(catalog: &dyn Catalog) -> Uuid {
 
 async fn begin_job(catalog: &dyn Catalog, job: Uuid) -> Result<(), CatalogError> {
     let now = Utc::now();
-    catalog.begin_job(job, "list.txt", "image", "", now).await
+    let job = NewJob {
+        id: job,
+        source: "list.txt".to_owned(),
+        kind: "image".to_owned(),
+        album: String::new(),
+        schedule: Some("cams".to_owned()),
+        started: now,
+    };
+    catalog.begin_job(&job).await
 }
 
 async fn what_was_recorded_is_known(catalog: &dyn Catalog) {
@@ -520,6 +529,28 @@ async fn the_newest_job_of_a_source_can_be_resumed_when_interrupted(catalog: &dy
     let ended = catalog.end_job(later, State::Completed, 0, None, Utc::now());
     ended.await.unwrap();
     assert_eq!(find("list.txt", "").await, None);
+}
+
+async fn schedules_are_remembered(catalog: &dyn Catalog) {
+    assert_eq!(catalog.schedules().await.unwrap(), []);
+    let mut rows = ["b", "a"].map(|name| ScheduleRow {
+        name: name.to_owned(),
+        paused: false,
+        last_due: None,
+        job: None,
+    });
+    for row in &rows {
+        catalog.save_schedule(row).await.unwrap();
+    }
+    rows.reverse();
+    assert_eq!(catalog.schedules().await.unwrap(), rows);
+    let job = begin(catalog).await;
+    rows[0].paused = true;
+    (rows[0].last_due, rows[0].job) = (Some(DateTime::UNIX_EPOCH), Some(job));
+    catalog.save_schedule(&rows[0]).await.unwrap();
+    assert_eq!(catalog.schedules().await.unwrap(), rows);
+    let row = catalog.job(job).await.unwrap().unwrap();
+    assert_eq!(row.schedule.as_deref(), Some("cams"));
 }
 
 async fn what_a_list_no_longer_has_can_be_pruned(catalog: &dyn Catalog) {

@@ -107,12 +107,13 @@ macro_rules! table {
 }
 
 /// All tables.
-pub static TABLES: [Table; 8] = [
+pub static TABLES: [Table; 9] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number, resumed Number,
-        interrupted Flag, recorded Number, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
+        interrupted Flag, recorded Number, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
     ),
+    table!("schedules", 1: name Text, paused Flag, last_due Number, job Id),
     table!("albums", 1: name Text, created Number),
     table!("files", 1:
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,

@@ -237,6 +237,8 @@ pub struct Spec {
     pub terms: Arc<Terms>,
     /// Where its URLs come from.
     pub source: Arc<dyn Source>,
+    /// The schedule that begins it.
+    pub schedule: Option<String>,
     /// The kind of file that it brings.
     pub kind: String,
     /// The album of targets whose list names none; `None`: the root folder.
@@ -267,6 +269,7 @@ impl Spec {
         let job = &terms.job;
         Self {
             source,
+            schedule: None,
             kind: job.kind.clone(),
             album: job.album.clone(),
             count: None,

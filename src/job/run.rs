@@ -20,7 +20,7 @@ use super::report::Head;
 use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, Stop, until};
-use crate::catalog::{Among, CatalogError, JobRow, SourceId};
+use crate::catalog::{Among, CatalogError, JobRow, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason, describe};
@@ -122,11 +122,18 @@ impl Engine {
         }
         let prune = self.prunes(&spec).await?;
         if interrupted.is_none() {
-            let album = spec.album.as_ref().map_or("", |album| album.as_str());
-            let begun = self
-                .catalog
-                .begin_job(id, &head.source, &spec.kind, album, head.started);
-            begun.await?;
+            let begun = NewJob {
+                id,
+                source: head.source.clone(),
+                kind: spec.kind.clone(),
+                album: spec
+                    .album
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
+                schedule: spec.schedule.clone(),
+                started: head.started,
+            };
+            self.catalog.begin_job(&begun).await?;
         }
         fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);

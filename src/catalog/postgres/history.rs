@@ -7,7 +7,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
-use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis};
+use super::super::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, integer, millis};
 use super::Result;
 use super::rows::{self, one, text};
 use crate::target::State;
@@ -15,24 +15,38 @@ use crate::target::State;
 /// Outcomes that are deleted in one transaction.
 const CHUNK: i64 = 10_000;
 
-pub(super) async fn begin(
-    db: &mut PgConnection,
-    id: Uuid,
-    source: &str,
-    kind: &str,
-    album: &str,
-    started: DateTime<Utc>,
-) -> Result<()> {
+pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
     query(
-        "INSERT INTO jobs (id, source, kind, album, state, started) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO jobs (id, source, kind, album, schedule, state, started) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
     )
-    .bind(id)
-    .bind(text(source))
-    .bind(kind)
-    .bind(album)
+    .bind(job.id)
+    .bind(text(&job.source))
+    .bind(&job.kind)
+    .bind(&job.album)
+    .bind(&job.schedule)
     .bind(State::Ongoing.as_str())
-    .bind(millis(started))
+    .bind(millis(job.started))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn schedules(db: &PgPool) -> Result<Vec<ScheduleRow>> {
+    let found = query("SELECT * FROM schedules ORDER BY name").fetch_all(db);
+    found.await?.iter().map(rows::schedule).collect()
+}
+
+pub(super) async fn save_schedule(db: &mut PgConnection, schedule: &ScheduleRow) -> Result<()> {
+    query(
+        "INSERT INTO schedules (name, paused, last_due, job) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, last_due = excluded.last_due, \
+         job = excluded.job",
+    )
+    .bind(&schedule.name)
+    .bind(schedule.paused)
+    .bind(schedule.last_due.map(millis))
+    .bind(schedule.job)
     .execute(db)
     .await
     .map(drop)

@@ -26,7 +26,8 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
+    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
+    UrlRow,
 };
 use crate::target::{Sha256, State};
 
@@ -97,8 +98,8 @@ const STEPS: [(&str, &str); 2] = [
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
     ),
     (
-        "resume",
-        include_str!("../../../migrations/postgres/0002_resume.sql"),
+        "schedules",
+        include_str!("../../../migrations/postgres/0002_schedules.sql"),
     ),
 ];
 
@@ -301,16 +302,20 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
-    async fn begin_job(
-        &self,
-        id: Uuid,
-        source: &str,
-        kind: &str,
-        album: &str,
-        started: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError> {
         let mut tx = self.begin("record a job").await?;
-        let done = in_time(history::begin(&mut tx.db, id, source, kind, album, started)).await;
+        let done = in_time(history::begin(&mut tx.db, job)).await;
+        tx.end(done).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
+        let done = in_time(history::schedules(&self.readers)).await;
+        done.map_err(failed("list schedules"))
+    }
+
+    async fn save_schedule(&self, schedule: &ScheduleRow) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a schedule").await?;
+        let done = in_time(history::save_schedule(&mut tx.db, schedule)).await;
         tx.end(done).await
     }
 

@@ -10,8 +10,8 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, TargetKey, UrlRow,
-    from_millis, unsigned,
+    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow, TargetKey,
+    UrlRow, from_millis, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -89,6 +89,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         source: row.try_get("source")?,
         kind: row.try_get("kind")?,
         album: Some(row.try_get("album")?).filter(|album: &String| !album.is_empty()),
+        schedule: row.try_get("schedule")?,
         state: word(row, "state")?,
         started: row.try_get("started").map(from_millis)?,
         finished: time(row, "finished")?,
@@ -109,6 +110,15 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         repeats: count("repeats")?,
         bytes: count("bytes")?,
         error: row.try_get("error")?,
+    })
+}
+
+pub(super) fn schedule(row: &PgRow) -> Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        name: row.try_get("name")?,
+        paused: row.try_get("paused")?,
+        last_due: time(row, "last_due")?,
+        job: row.try_get("job")?,
     })
 }
 

@@ -5,33 +5,46 @@ use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
 use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
-use super::super::{JobRow, OutcomeFilter, OutcomeRow, integer, millis};
+use super::super::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, integer, millis};
 use super::rows;
 use crate::target::State;
 
 /// Outcomes that are deleted in one transaction.
 const CHUNK: u32 = 10_000;
 
-pub(super) fn begin(
-    db: &Connection,
-    id: Uuid,
-    source: &str,
-    kind: &str,
-    album: &str,
-    started: DateTime<Utc>,
-) -> rusqlite::Result<()> {
+pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO jobs (id, source, kind, album, state, started) VALUES (?, ?, ?, ?, ?, ?) \
+        "INSERT INTO jobs (id, source, kind, album, schedule, state, started) VALUES (?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT DO NOTHING",
         (
-            id,
-            source,
-            kind,
-            album,
+            job.id,
+            &job.source,
+            &job.kind,
+            &job.album,
+            &job.schedule,
             State::Ongoing.as_str(),
-            millis(started),
+            millis(job.started),
         ),
     )
+    .map(drop)
+}
+
+pub(super) fn schedules(db: &Connection) -> rusqlite::Result<Vec<ScheduleRow>> {
+    db.prepare_cached("SELECT * FROM schedules ORDER BY name")?
+        .query_map((), rows::schedule)?
+        .collect()
+}
+
+pub(super) fn save_schedule(db: &Connection, schedule: &ScheduleRow) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO schedules (name, paused, last_due, job) VALUES (?, ?, ?, ?)",
+    )?
+    .execute((
+        &schedule.name,
+        schedule.paused,
+        schedule.last_due.map(millis),
+        schedule.job,
+    ))
     .map(drop)
 }
 

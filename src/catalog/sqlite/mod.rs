@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    OutcomeFilter, OutcomeRow, Row, SourceId, Status, Table, TargetKey, UrlRow,
+    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
+    UrlRow,
 };
 use crate::fault::{self, Point};
 use crate::target::{Sha256, State};
@@ -27,7 +28,7 @@ use crate::target::{Sha256, State};
 /// Each takes the schema one version further.
 const STEPS: [&str; 2] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
-    include_str!("../../../migrations/sqlite/0002_resume.sql"),
+    include_str!("../../../migrations/sqlite/0002_schedules.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -292,17 +293,20 @@ impl Catalog for Sqlite {
         fault::pass_sqlite(Point::CatalogCommitted).map_err(CatalogError::query(action))
     }
 
-    async fn begin_job(
-        &self,
-        id: Uuid,
-        source: &str,
-        kind: &str,
-        album: &str,
-        started: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
-        let (source, kind, album) = (source.to_owned(), kind.to_owned(), album.to_owned());
-        self.write("record a job", move |db| {
-            history::begin(db, id, &source, &kind, &album, started)
+    async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError> {
+        let job = job.clone();
+        self.write("record a job", move |db| history::begin(db, &job))
+            .await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
+        self.read("list schedules", history::schedules).await
+    }
+
+    async fn save_schedule(&self, schedule: &ScheduleRow) -> Result<(), CatalogError> {
+        let schedule = schedule.clone();
+        self.write("record a schedule", move |db| {
+            history::save_schedule(db, &schedule)
         })
         .await
     }

@@ -7,8 +7,8 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, TargetKey, UrlRow,
-    from_millis, unsigned,
+    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow, TargetKey,
+    UrlRow, from_millis, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -81,6 +81,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         source: row.get("source")?,
         kind: row.get("kind")?,
         album: Some(row.get("album")?).filter(|album: &String| !album.is_empty()),
+        schedule: row.get("schedule")?,
         state: word(row, "state")?,
         started: row.get("started").map(from_millis)?,
         finished: time("finished")?,
@@ -101,6 +102,15 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         repeats: count("repeats")?,
         bytes: count("bytes")?,
         error: row.get("error")?,
+    })
+}
+
+pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        name: row.get("name")?,
+        paused: row.get("paused")?,
+        last_due: row.get::<_, Option<i64>>("last_due")?.map(from_millis),
+        job: row.get("job")?,
     })
 }
 

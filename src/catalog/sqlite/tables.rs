@@ -75,7 +75,9 @@ pub(super) fn load(db: &Connection, table: &Table, rows: &[Row]) -> rusqlite::Re
 pub(super) fn status(db: &Connection, latest: i64) -> rusqlite::Result<Status> {
     let version = db.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mut tables = Vec::new();
-    for table in TABLES.iter().filter(|_| version > 0) {
+    // An older version has not all of them.
+    let is_there = |table: &&Table| db.table_exists(None, table.name).unwrap_or(true);
+    for table in TABLES.iter().filter(is_there) {
         let rows = db.query_row(&format!("SELECT count(*) FROM {}", table.name), (), |row| {
             row.get(0).map(unsigned)
         })?;
