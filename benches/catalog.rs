@@ -62,6 +62,8 @@ async fn measure(name: &str, url: &str, root: &Path, urls: u64) {
         source: "list.txt".to_owned(),
         kind: "image".to_owned(),
         album: String::new(),
+        source_id: None,
+        continues: None,
         schedule: None,
         started: Utc::now(),
     };

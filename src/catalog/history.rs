@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::KnownFile;
+use super::{KnownFile, SourceId};
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
 /// A job that begins.
@@ -18,10 +18,31 @@ pub struct NewJob {
     pub kind: String,
     /// Its album; empty: the root folder.
     pub album: String,
+    /// Names source, kind and album, where the source is one that is read again.
+    pub source_id: Option<SourceId>,
+    /// The interrupted job that it goes on with.
+    pub continues: Option<Uuid>,
     /// The schedule that began it.
     pub schedule: Option<String>,
     /// When it begins.
     pub started: DateTime<Utc>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct JobEnd {
+    /// The job.
+    pub id: Uuid,
+    /// How.
+    pub state: State,
+    /// Whether it was cut short by the end of its process, so that another may go on with it.
+    pub interrupted: bool,
+    /// Lines that repeated an earlier target.
+    pub repeats: u64,
+    /// Why it could not run to its end.
+    pub error: Option<String>,
+    /// When.
+    pub finished: DateTime<Utc>,
 }
 
 /// What the daemon remembers of a schedule.
@@ -57,13 +78,13 @@ pub struct JobRow {
     pub started: DateTime<Utc>,
     /// When it ended.
     pub finished: Option<DateTime<Utc>>,
-    /// When it was last taken up again after an interruption.
+    /// The interrupted job that it goes on with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resumed: Option<DateTime<Utc>>,
+    pub continues: Option<Uuid>,
     /// When an outcome of it was last recorded.
     #[serde(skip)]
     pub recorded: Option<DateTime<Utc>>,
-    /// Whether its process ended before it did.
+    /// Whether its process ended, or was asked to, before it did.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
     /// Targets by outcome.
@@ -166,33 +187,13 @@ pub(super) fn select_jobs() -> String {
     )
 }
 
-/// Puts a job back to work: `$1` the state, `$2` when, `$3` the job. Whatever was rejected or failed is a failure, of what
-/// was skipped some.
-pub(super) fn resume_job() -> String {
-    let is_failure = is_failure();
+/// The newest job of source `$1` that did anything.
+pub(super) fn select_newest() -> String {
     format!(
-        "UPDATE jobs SET state = $1, resumed = $2, finished = NULL, error = NULL, interrupted = FALSE, \
-         rejected = 0, failed = 0, \
-         targets = targets - (SELECT count(*) FROM outcomes o WHERE o.job = jobs.id AND {is_failure}), \
-         skipped = skipped - (SELECT count(*) FROM outcomes o WHERE o.job = jobs.id AND o.outcome = 'skipped' \
-         AND {is_failure}) WHERE id = $3"
-    )
-}
-
-/// Deletes what failed in job `$1` from the history.
-pub(super) fn delete_failures() -> String {
-    format!(
-        "DELETE FROM outcomes AS o WHERE o.job = $1 AND {}",
-        is_failure()
+        "{} WHERE source_id = $1 AND (interrupted OR targets > 0) ORDER BY id DESC LIMIT 1",
+        select_jobs()
     )
 }
 
 /// Why a job failed whose process ended before it did.
 pub(super) const INTERRUPTED: &str = "interrupted: the process ended before the job did";
-
-impl JobRow {
-    /// Whether it was interrupted while it brought this kind into this album.
-    pub(super) fn is_interrupted_of(&self, kind: &str, album: &str) -> bool {
-        self.interrupted && self.kind == kind && self.album.as_deref().unwrap_or("") == album
-    }
-}

@@ -30,13 +30,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher};
 
 use patient::{Patience, Patient};
 
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
-pub use history::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
+pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, Limits, UrlRow};
@@ -135,8 +135,6 @@ pub struct Known {
     pub checked: Option<DateTime<Utc>>,
     /// When it was last asked for, with whatever outcome.
     pub tried: Option<DateTime<Utc>>,
-    /// When a job last had it.
-    pub seen: DateTime<Utc>,
     /// Status of the last answer.
     pub status: Option<u16>,
     /// How many times in a row it was rejected or failed.
@@ -253,30 +251,14 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError>;
 
     /// Writes down how a job ended.
-    async fn end_job(
-        &self,
-        id: Uuid,
-        state: State,
-        repeats: u64,
-        error: Option<&str>,
-        finished: DateTime<Utc>,
-    ) -> Result<(), CatalogError>;
+    async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError>;
 
     /// Writes down that jobs which an earlier process left unfinished are over: failed, and interrupted. Only the
     /// process that holds the store may ask for it. Returns how many there were.
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError>;
 
-    /// The interrupted job of this source, kind and album, unless the source had another job since.
-    async fn interrupted_job(
-        &self,
-        source: &str,
-        kind: &str,
-        album: &str,
-    ) -> Result<Option<JobRow>, CatalogError>;
-
-    /// Writes down that an interrupted job goes on, which takes what failed in it off its figures and out of the history:
-    /// that is tried again. Does not end before all of it is done, however much there is.
-    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError>;
+    /// The interrupted job of this source, kind and album, unless they had another job since that did anything.
+    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError>;
 
     /// Up to `limit` jobs, newest first, older than `before`.
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError>;

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
-    UrlRow,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
+    TargetKey, UrlRow,
 };
-use crate::target::{Sha256, State, describe};
+use crate::target::{Sha256, describe};
 
 /// Between the first two attempts. Doubled from then on.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -172,17 +172,8 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn end_job(
-        &self,
-        id: Uuid,
-        state: State,
-        repeats: u64,
-        error: Option<&str>,
-        finished: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
-        self.patience
-            .see_through(|| self.inner.end_job(id, state, repeats, error, finished))
-            .await
+    async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {
+        self.patience.see_through(|| self.inner.end_job(end)).await
     }
 
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
@@ -191,20 +182,9 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn interrupted_job(
-        &self,
-        source: &str,
-        kind: &str,
-        album: &str,
-    ) -> Result<Option<JobRow>, CatalogError> {
+    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
         self.patience
-            .see_through(|| self.inner.interrupted_job(source, kind, album))
-            .await
-    }
-
-    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
-        self.patience
-            .see_through(|| self.inner.resume_job(id, now))
+            .see_through(|| self.inner.interrupted_job(source))
             .await
     }
 

@@ -46,7 +46,7 @@ suite! {
     what_is_recorded_twice_counts_once,
     two_jobs_may_bring_one_url_in_one_batch,
     a_job_may_ask_for_every_outcome,
-    the_newest_job_of_a_source_can_be_resumed_when_interrupted,
+    the_newest_job_of_a_source_may_have_been_interrupted,
     schedules_are_remembered,
     what_a_list_no_longer_has_can_be_pruned,
     a_deleted_file_is_announced_and_its_url_forgets_it,
@@ -174,6 +174,8 @@ async fn begin_job(catalog: &dyn Catalog, job: Uuid) -> Result<(), CatalogError>
         source: "list.txt".to_owned(),
         kind: "image".to_owned(),
         album: String::new(),
+        source_id: Some(SourceId::of("list.txt", "image", None)),
+        continues: None,
         schedule: Some("cams".to_owned()),
         started: now,
     };
@@ -295,10 +297,12 @@ async fn counters_add_up_and_unchanged_targets_leave_no_row(catalog: &dyn Catalo
         .map(|(n, url)| record(job, n as u64, url, outcome(n)))
         .collect();
     write(catalog, batch).await.unwrap();
-    catalog
-        .end_job(job, State::Failed, 5, Some("why"), Utc::now())
-        .await
-        .unwrap();
+    let ended = JobEnd {
+        repeats: 5,
+        error: Some("why".to_owned()),
+        ..end_of(job, State::Failed)
+    };
+    catalog.end_job(&ended).await.unwrap();
     let row = catalog.job(job).await.unwrap().unwrap();
     assert_eq!(
         (row.counts.targets, row.counts.unchanged, row.counts.failed),
@@ -352,10 +356,8 @@ async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed(catalog: 
     let ids = |jobs: Vec<JobRow>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
     assert_eq!(ids(catalog.jobs(None, 10).await.unwrap()), [second, first]);
     assert_eq!(ids(catalog.jobs(Some(second), 10).await.unwrap()), [first]);
-    catalog
-        .end_job(first, State::Completed, 0, None, Utc::now())
-        .await
-        .unwrap();
+    let ended = end_of(first, State::Completed);
+    catalog.end_job(&ended).await.unwrap();
     assert_eq!(catalog.abandon_jobs(Utc::now()).await.unwrap(), 1);
     assert_eq!(
         catalog.job(second).await.unwrap().unwrap().state,
@@ -477,58 +479,63 @@ async fn a_job_may_ask_for_every_outcome(catalog: &dyn Catalog) {
     assert_eq!(catalog.job(job).await.unwrap().unwrap().counts.unchanged, 1);
 }
 
-async fn the_newest_job_of_a_source_can_be_resumed_when_interrupted(catalog: &dyn Catalog) {
-    let job = begin(catalog).await;
-    let find = async |source: &str, album: &str| {
-        let found = catalog.interrupted_job(source, "image", album).await;
-        found.unwrap().map(|job| job.id)
+async fn the_newest_job_of_a_source_may_have_been_interrupted(catalog: &dyn Catalog) {
+    let source = SourceId::of("list.txt", "image", None);
+    let find = async |source| {
+        let found = catalog.interrupted_job(source).await.unwrap();
+        found.map(|job| job.id)
     };
-    assert_eq!(find("list.txt", "").await, None);
+    let first = begin(catalog).await;
+    assert_eq!(find(source).await, None);
     catalog.abandon_jobs(Utc::now()).await.unwrap();
-    assert_eq!(find("list.txt", "").await, Some(job));
-    assert_eq!(find("list.txt", "album").await, None);
-    assert_eq!(find("other.txt", "").await, None);
-    let row = catalog.job(job).await.unwrap().unwrap();
+    assert_eq!(find(source).await, Some(first));
+    let other = SourceId::of("list.txt", "image", Some(&AlbumName::new("album").unwrap()));
+    assert_eq!(find(other).await, None);
+    let row = catalog.job(first).await.unwrap().unwrap();
     assert!(row.interrupted && row.error.is_some() && row.finished.is_some());
-    assert_eq!(row.recorded, None);
-    let url = |n: u64| format!("http://a.example/{n}");
-    let mut late: Vec<Record> = [
-        Outcome::Failed,
-        Outcome::Rejected,
-        Outcome::Skipped,
-        Outcome::Skipped,
-    ]
-    .into_iter()
-    .zip(0..)
-    .map(|(outcome, n)| record(job, n, &url(n), outcome))
-    .collect();
-    late[2].reason = Some(Reason::Robots);
-    late[3].reason = Some(Reason::HostDown);
-    late.push(stored(job, 4, &url(4), "a.png", b"a"));
-    late.push(record(job, 5, &url(5), Outcome::Unchanged));
-    write(catalog, late).await.unwrap();
-    let row = catalog.job(job).await.unwrap().unwrap();
-    assert!(row.recorded >= row.finished);
+    assert_eq!((row.recorded, row.continues), (None, None));
 
-    let later = Utc::now() + Duration::from_secs(1);
-    catalog.resume_job(job, later).await.unwrap();
-    assert_eq!(find("list.txt", "").await, None);
-    let row = catalog.job(job).await.unwrap().unwrap();
-    assert_eq!((row.state, row.interrupted), (State::Ongoing, false));
-    assert!(row.error.is_none() && row.finished.is_none() && row.resumed.is_some());
-    // What failed is to be tried again.
-    let counts = row.counts;
-    assert_eq!((counts.targets, counts.stored, counts.unchanged), (3, 1, 1));
-    assert_eq!((counts.failed, counts.rejected, counts.skipped), (0, 0, 1));
-    assert_eq!((row.failures, seqs(catalog, job).await), (0, vec![2, 4]));
-    let seen = known(catalog, &url(0)).await.seen;
-    assert!(row.resumed > Some(seen));
+    // One that could not begin does not count, one that did anything does.
+    let second = begin(catalog).await;
+    let ended = end_of(second, State::Failed);
+    catalog.end_job(&ended).await.unwrap();
+    assert_eq!(find(source).await, Some(first));
+    write(
+        catalog,
+        [record(second, 0, "http://a.example/", Outcome::Failed)],
+    )
+    .await
+    .unwrap();
+    assert_eq!(find(source).await, None);
+    assert!(
+        catalog
+            .job(second)
+            .await
+            .unwrap()
+            .unwrap()
+            .recorded
+            .is_some()
+    );
 
-    catalog.abandon_jobs(Utc::now()).await.unwrap();
-    let later = begin(catalog).await;
-    let ended = catalog.end_job(later, State::Completed, 0, None, Utc::now());
-    ended.await.unwrap();
-    assert_eq!(find("list.txt", "").await, None);
+    // So does one that was told to stop.
+    let third = begin(catalog).await;
+    let ended = JobEnd {
+        interrupted: true,
+        ..end_of(third, State::Cancelled)
+    };
+    catalog.end_job(&ended).await.unwrap();
+    assert_eq!(find(source).await, Some(third));
+}
+
+fn end_of(id: Uuid, state: State) -> JobEnd {
+    JobEnd {
+        id,
+        state,
+        interrupted: false,
+        repeats: 0,
+        error: None,
+        finished: Utc::now(),
+    }
 }
 
 async fn schedules_are_remembered(catalog: &dyn Catalog) {
@@ -841,8 +848,11 @@ async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
     let now = Utc::now();
     let times = [(old, now), (new, now + Duration::from_secs(60))];
     for (job, finished) in times {
-        let ended = catalog.end_job(job, State::Completed, 0, None, finished);
-        ended.await.unwrap();
+        let ended = JobEnd {
+            finished,
+            ..end_of(job, State::Completed)
+        };
+        catalog.end_job(&ended).await.unwrap();
     }
     let before = now + Duration::from_secs(60);
     assert_eq!(catalog.delete_jobs_before(before).await.unwrap(), 1);
@@ -954,6 +964,13 @@ async fn a_copy_there_and_back_has_everything() {
         payload: "{}".to_owned(),
     }];
     write(&*there, records).await.unwrap();
+    let schedule = ScheduleRow {
+        name: "cams".to_owned(),
+        paused: true,
+        last_due: Some(DateTime::UNIX_EPOCH),
+        job: Some(job),
+    };
+    there.save_schedule(&schedule).await.unwrap();
     let gone = Uuid::now_v7();
     let source = SourceId::of("list.txt", "image", None);
     there.mark_gone(source, gone, Utc::now()).await.unwrap();

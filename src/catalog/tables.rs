@@ -109,8 +109,8 @@ macro_rules! table {
 /// All tables.
 pub static TABLES: [Table; 9] = [
     table!("jobs", 1:
-        id Id, source Text, kind Text, album Text, state Text, started Number, finished Number, resumed Number,
-        interrupted Flag, recorded Number, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
+        id Id, source Text, kind Text, album Text, state Text, started Number, finished Number,
+        interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
     ),
     table!("schedules", 1: name Text, paused Flag, last_due Number, job Id),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::catalog::{KnownFile, OutcomeRow};
+use crate::catalog::KnownFile;
 use crate::naming::NameFrom;
 use crate::source::Invalid;
 use crate::target::{AlbumName, Outcome, Reason, Sha256};
@@ -125,24 +125,6 @@ impl Item {
     }
 }
 
-impl From<OutcomeRow> for Item {
-    fn from(row: OutcomeRow) -> Self {
-        let mut item = Self::new(row.url, row.outcome);
-        if let Some(file) = &row.file {
-            item.describe(file);
-        }
-        item.reason = row.reason;
-        item.detail = row.detail;
-        item.status = row.status;
-        item.attempts = row.attempts;
-        item.elapsed_ms = row.elapsed_ms;
-        item.final_url = row.final_url;
-        item.line = row.line;
-        item.group = row.group.map(Into::into);
-        item
-    }
-}
-
 impl From<Invalid> for Item {
     fn from(invalid: Invalid) -> Self {
         let mut item = Self::new(invalid.text, Outcome::Failed);
@@ -195,6 +177,9 @@ pub struct Summary {
     pub source: String,
     /// The job's album; `None`: the root folder.
     pub album: Option<AlbumName>,
+    /// The interrupted job that it goes on with: what that had is fresh to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Uuid>,
     /// How it ended.
     pub state: State,
     /// When it began.

@@ -6,7 +6,7 @@
 //! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
-//! - `resume` finds out how far an interrupted job came;
+//! - `resume` finds the interrupted job that another one goes on with;
 //! - `run` counts what the keeper announces and tells the [`Observer`];
 //! - `upkeep` takes away what is no longer wanted, once the job is done.
 //!
@@ -37,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -87,7 +88,8 @@ pub struct Settings {
     pub prune_after: Duration,
     /// The share of a list that may be gone at once; beyond it nothing is removed.
     pub prune_limit: Percent,
-    /// How long ago an interrupted job may have done something that is resumed; zero: none is.
+    /// How long ago an interrupted job may have recorded its last outcome, so that another goes on with it; zero: none
+    /// does.
     #[serde(with = "humantime_serde")]
     pub resume_within: Duration,
     /// Most targets between plan and announcement.
@@ -369,6 +371,8 @@ struct Job {
     cx: Context,
     downloader: Arc<dyn Downloader>,
     refresh: bool,
+    /// Since when nothing need be asked for again: an interrupted job had it.
+    fresh_since: Option<DateTime<Utc>>,
     distrusted: HashSet<Uuid>,
     /// Among which files the same bytes are kept once.
     dedupe: Option<Among>,

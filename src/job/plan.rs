@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::coming::OneComing;
 use super::item::Would;
 use super::keeper::{Brought, Finished};
-use super::resume::{Earlier, Had};
 use super::worker::{Shared, Ticket, lane_of};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
@@ -85,8 +84,6 @@ pub(super) struct Planner {
     pub(super) store: Store,
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
-    /// What an interrupted job had done before.
-    pub(super) earlier: Earlier,
     /// The keeper may wait for what the plan brings; `None` while it waits itself.
     pub(super) coming: Option<OneComing>,
 }
@@ -138,7 +135,7 @@ impl Planner {
                         return Ok(false);
                     }
                     self.shared
-                        .settle(self.invalid(invalid, self.earlier.seq + planned.targets))
+                        .settle(self.invalid(invalid, planned.targets))
                         .await;
                     planned.targets += 1;
                 }
@@ -179,10 +176,8 @@ impl Planner {
         let mut targets = targets.into_iter();
         while let Some((key, target)) = targets.next() {
             let known = known.remove(&key);
-            let had = known.as_ref().filter(|known| known.job == self.job.id);
-            let had = had.map(|known| self.earlier.judge(known));
-            if let Some(Had::Now | Had::Before) = had {
-                planned.repeats += u64::from(had == Some(Had::Now));
+            if known.as_ref().is_some_and(|known| known.job == self.job.id) {
+                planned.repeats += 1;
                 self.forget([key]);
                 continue;
             }
@@ -191,12 +186,17 @@ impl Planner {
                 return Ok(false);
             }
             let fetch = self.job.terms.client.settings_of(&target.url);
-            let would = decide(known.as_ref(), self.job.refresh, &fetch);
+            let would = decide(
+                known.as_ref(),
+                self.job.refresh,
+                self.job.fresh_since,
+                &fetch,
+            );
             let rest = known.as_ref().filter(|_| would == Would::Wait);
             let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
             let ticket = Box::new(Ticket {
                 job: self.job.clone(),
-                seq: self.earlier.seq + planned.targets,
+                seq: planned.targets,
                 target,
                 key,
                 known,
@@ -336,8 +336,14 @@ async fn forget_missing_files(
     Ok(())
 }
 
-/// What to do about a target of which `known` is [looked up](look_up).
-pub(super) fn decide(known: Option<&Known>, refresh: bool, fetch: &Effective<'_>) -> Would {
+/// What to do about a target of which `known` is [looked up](look_up). What came or was confirmed at `fresh_since` or
+/// later, and did not fail since, need not be asked for.
+pub(super) fn decide(
+    known: Option<&Known>,
+    refresh: bool,
+    fresh_since: Option<DateTime<Utc>>,
+    fetch: &Effective<'_>,
+) -> Would {
     let Some(known) = known else {
         return Would::Fetch;
     };
@@ -346,10 +352,15 @@ pub(super) fn decide(known: Option<&Known>, refresh: bool, fetch: &Effective<'_>
         return Would::Wait;
     }
     match (&known.file, known.checked) {
-        (Some(_), Some(_)) if !refresh && known.is_fresh(now, fetch.refresh_after()) => {
-            Would::Fresh
+        (Some(_), Some(checked)) => {
+            let is_recent =
+                fresh_since.is_some_and(|since| checked >= since) && known.failures == 0;
+            if !refresh && (is_recent || known.is_fresh(now, fetch.refresh_after())) {
+                Would::Fresh
+            } else {
+                Would::Ask
+            }
         }
-        (Some(_), Some(_)) => Would::Ask,
         _ => Would::Fetch,
     }
 }

@@ -56,6 +56,7 @@ pub async fn rehearse(
         job: Uuid::now_v7(),
         source: spec.source.to_string(),
         album: spec.album.clone(),
+        continues: None,
         started: Utc::now(),
     };
     observer.begin(&head)?;
@@ -73,6 +74,7 @@ pub async fn rehearse(
         job: head.job,
         source: head.source,
         album: head.album,
+        continues: None,
         state: match ended {
             Ok(()) => State::Completed,
             Err(_) => State::Failed,
@@ -157,7 +159,7 @@ impl Rehearsal<'_> {
                 Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
                     let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
                     let known = known.get(&key(&target));
-                    let would = decide(known, spec.refresh, &settings);
+                    let would = decide(known, spec.refresh, None, &settings);
                     let mut item = self.item(&target, would);
                     if let Some(known) = known.filter(|_| would == Would::Wait) {
                         item.reason = known.reason;

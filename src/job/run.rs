@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use super::report::Head;
 use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
 use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, Stop, until};
-use crate::catalog::{Among, CatalogError, JobRow, NewJob, SourceId};
+use crate::catalog::{Among, CatalogError, JobEnd, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::target::{Outcome, Reason, describe};
@@ -97,17 +97,19 @@ impl Engine {
         let stop = stop.into();
         let terms = spec.terms.clone();
         let downloader = terms.registry.find(&spec.kind)?;
-        let mut head = Head {
-            job: Uuid::now_v7(),
+        let id = Uuid::now_v7();
+        let source_id = spec
+            .source
+            .identity()
+            .map(|source| SourceId::of(&source, &spec.kind, spec.album.as_ref()));
+        let earlier = self.interrupted(&spec, source_id).await?;
+        let head = Head {
+            job: id,
             source: spec.source.to_string(),
             album: spec.album.clone(),
+            continues: earlier.map(|earlier| earlier.job),
             started: Utc::now(),
         };
-        let interrupted = self.interrupted(&spec, &head).await?;
-        if let Some(job) = &interrupted {
-            (head.job, head.started) = (job.id, job.started);
-        }
-        let id = head.job;
         let dedupe = match spec.dedupe {
             Dedupe::Auto => spec.count.map(|_| Among::Album),
             Dedupe::Off => None,
@@ -120,21 +122,21 @@ impl Engine {
         if dedupe == Some(Among::Store) {
             self.catalog.index_contents(Among::Store).await?;
         }
-        let prune = self.prunes(&spec).await?;
-        if interrupted.is_none() {
-            let begun = NewJob {
-                id,
-                source: head.source.clone(),
-                kind: spec.kind.clone(),
-                album: spec
-                    .album
-                    .as_ref()
-                    .map_or_else(String::new, ToString::to_string),
-                schedule: spec.schedule.clone(),
-                started: head.started,
-            };
-            self.catalog.begin_job(&begun).await?;
-        }
+        let prune = self.prunes(&spec, source_id).await?;
+        let begun = NewJob {
+            id,
+            source: head.source.clone(),
+            kind: spec.kind.clone(),
+            album: spec
+                .album
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            source_id,
+            continues: head.continues,
+            schedule: spec.schedule.clone(),
+            started: head.started,
+        };
+        self.catalog.begin_job(&begun).await?;
         fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
         let cx = Context {
@@ -143,6 +145,8 @@ impl Engine {
             memory: self.shared.memory.clone(),
         };
         let token = CancellationToken::new();
+        let carried = earlier.map_or(0, |earlier| earlier.stored);
+        let wanted = spec.count.map(|count| count.saturating_sub(carried));
         let job = Arc::new(Job {
             id,
             number: number(id),
@@ -150,13 +154,14 @@ impl Engine {
             cx,
             downloader,
             refresh: spec.refresh,
+            fresh_since: earlier.map(|earlier| earlier.since),
             distrusted: std::mem::take(&mut spec.distrusted),
             dedupe,
             on_change: spec.on_change,
             listed: prune.map(|prune| prune.source),
             touched: terms.retention.limits().map(|_| Touched::new()),
             window: Semaphore::new(terms.job.window.get() as usize),
-            wanted: spec.count.map(|count| {
+            wanted: wanted.map(|count| {
                 Semaphore::new(
                     usize::try_from(count)
                         .unwrap_or(Semaphore::MAX_PERMITS)
@@ -175,6 +180,9 @@ impl Engine {
             stopped_by: OnceLock::new(),
             error: OnceLock::new(),
         });
+        if let Some(earlier) = earlier {
+            tracing::info!(job.id = %id, "job {id} goes on with job {}, which was interrupted", earlier.job);
+        }
         tracing::info!(job.id = %id, "job {id} begins: {} from {}", spec.kind, head.source);
         let mut running = Running {
             engine: self,
@@ -187,18 +195,14 @@ impl Engine {
                 failures: 0,
             },
             began: Instant::now(),
-            count: spec.count,
-            earlier: 0,
+            count: wanted,
+            earlier,
             planned: None,
             prune,
-            warnings: Vec::new(),
             stop,
         };
         let error = match running.observer.begin(&head) {
-            Ok(()) => running
-                .see_through(&spec, interrupted, announced)
-                .await
-                .err(),
+            Ok(()) => running.see_through(&spec, announced).await.err(),
             Err(error) => Some(JobError::Observer(error)),
         };
         if error.is_some() {
@@ -210,11 +214,14 @@ impl Engine {
     }
 
     /// What to know at the end of a job that is to prune; `None` for one that does not.
-    async fn prunes(&self, spec: &Spec) -> Result<Option<Prune>, JobError> {
+    async fn prunes(
+        &self,
+        spec: &Spec,
+        source: Option<SourceId>,
+    ) -> Result<Option<Prune>, JobError> {
         if spec.on_remove == OnRemove::Keep {
             return Ok(None);
         }
-        let source = spec.source.identity();
         let Some(source) = source.filter(|_| spec.count.is_none() && spec.shard.is_none()) else {
             tracing::info!(
                 "nothing is pruned: a part of a list, standard input and URLs of the command line do not show what \
@@ -222,16 +229,20 @@ impl Engine {
             );
             return Ok(None);
         };
-        let source = SourceId::of(&source, &spec.kind, spec.album.as_ref());
         let listed = self.catalog.listed_count(source).await?;
         Ok(Some(Prune { source, listed }))
     }
 
     async fn record_end(&self, summary: &Summary) -> Result<(), CatalogError> {
-        let (job, repeats, error) = (summary.job, summary.repeats, summary.error.as_deref());
-        self.catalog
-            .end_job(job, summary.state, repeats, error, summary.finished)
-            .await
+        let end = JobEnd {
+            id: summary.job,
+            state: summary.state,
+            interrupted: summary.ending == Ending::Stopped,
+            repeats: summary.repeats,
+            error: summary.error.clone(),
+            finished: summary.finished,
+        };
+        self.catalog.end_job(&end).await
     }
 }
 
@@ -241,14 +252,12 @@ struct Running<'a> {
     observer: &'a mut dyn Observer,
     tally: Tally,
     began: Instant,
+    /// Files that are still to be stored.
     count: Option<u64>,
-    /// Targets that had their outcomes when an interrupted job was taken up again.
-    earlier: u64,
+    earlier: Option<Earlier>,
     /// How reading the list ended, once it did.
     planned: Option<Planned>,
     prune: Option<Prune>,
-    /// What somebody should look at.
-    warnings: Vec<String>,
     stop: Stop,
 }
 
@@ -265,21 +274,13 @@ impl Running<'_> {
     async fn see_through(
         &mut self,
         spec: &Spec,
-        interrupted: Option<JobRow>,
         mut announced: mpsc::Receiver<Vec<Item>>,
     ) -> Result<(), JobError> {
         // One beyond the clock's end is none.
         let deadline = spec
             .deadline
             .and_then(|limit| self.began.checked_add(limit));
-        let earlier = match interrupted {
-            Some(job) => self.take_up(job).await?,
-            None => Earlier::default(),
-        };
-        if self
-            .count
-            .is_some_and(|count| self.tally.counts.stored >= count)
-        {
+        if self.count == Some(0) {
             self.planned = Some(Planned::default());
             return Ok(());
         }
@@ -308,7 +309,6 @@ impl Running<'_> {
             store: self.engine.store.clone(),
             job: self.job.clone(),
             shard: spec.shard,
-            earlier,
             coming: Some(self.engine.shared.coming.one()),
         };
         // Dropping the set, on whatever way out, ends the plan.
@@ -321,7 +321,7 @@ impl Running<'_> {
         let mut stopping = false;
         loop {
             if let Some(planned) = &self.planned
-                && self.tally.counts.targets - self.earlier + self.job.left.load(Ordering::SeqCst)
+                && self.tally.counts.targets + self.job.left.load(Ordering::SeqCst)
                     >= planned.targets
             {
                 return Ok(());
@@ -352,40 +352,6 @@ impl Running<'_> {
                 _ = ticks.tick() => self.tick(),
             }
         }
-    }
-
-    /// Tells what an interrupted job had done, and counts it.
-    async fn take_up(&mut self, job: JobRow) -> Result<Earlier, JobError> {
-        let Self {
-            observer, tally, ..
-        } = self;
-        let earlier = Earlier::read(&*self.engine.catalog, &job, |items| {
-            for item in &items {
-                tally.add(item);
-            }
-            observer.items(&items)
-        });
-        let earlier = earlier.await?;
-        // Unchanged targets have left no more than a count.
-        let unlisted = job.counts.targets.saturating_sub(tally.counts.targets);
-        (tally.counts, tally.bytes) = (job.counts, job.bytes);
-        self.earlier = job.counts.targets;
-        if let Some(wanted) = &self.job.wanted {
-            let stored = usize::try_from(job.counts.stored).unwrap_or(usize::MAX);
-            wanted.forget_permits(stored);
-        }
-        let mut told = format!(
-            "goes on where the job that began at {} was interrupted: {} targets are done; what failed is tried again",
-            job.started.to_rfc3339_opts(SecondsFormat::Secs, true),
-            job.counts.targets,
-        );
-        if unlisted > 0 {
-            told +=
-                &format!("; {unlisted} unchanged ones of these are counted, and not listed again");
-        }
-        tracing::info!(job.id = %job.id, "{told}");
-        self.warnings.push(told);
-        Ok(earlier)
     }
 
     fn note(&mut self, items: &[Item]) {
@@ -419,8 +385,7 @@ impl Running<'_> {
     }
 
     fn tick(&mut self) {
-        let total = self.planned.as_ref();
-        let total = total.map(|planned| self.earlier + planned.targets);
+        let total = self.planned.as_ref().map(|planned| planned.targets);
         let window = self.job.terms.job.window.get() as usize;
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
@@ -451,8 +416,7 @@ impl Running<'_> {
 
     async fn take_away(&self, whole: bool, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
         let (job, settings) = (&self.job, &self.job.terms.job);
-        // What an interrupted job had before may have been read by other settings, which did not note what was listed.
-        if let Some(prune) = self.prune.filter(|_| whole && self.earlier == 0) {
+        if let Some(prune) = self.prune.filter(|_| whole) {
             upkeep.prune(prune, job.id, settings).await?;
         }
         let retention = &self.job.terms.retention;
@@ -478,12 +442,13 @@ impl Running<'_> {
             && stopped.is_none()
             && (self.job.left.load(Ordering::SeqCst) > 0 || !planned.is_whole);
         let stored = self.tally.counts.stored;
+        let carried = self.earlier.map_or(0, |earlier| earlier.stored);
         let too_few = self
             .count
             .filter(|count| (stopped.is_none() && !is_left || is_late) && stored < *count)
             .map(|count| JobError::TooFew {
-                stored,
-                count,
+                stored: stored + carried,
+                count: count + carried,
                 is_late,
             });
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
@@ -514,6 +479,7 @@ impl Running<'_> {
             job: head.job,
             source: head.source,
             album: head.album,
+            continues: head.continues,
             state: state_of(ending),
             started: head.started,
             finished: Utc::now(),
@@ -522,7 +488,7 @@ impl Running<'_> {
             removed: upkept.removed,
             bytes: self.tally.bytes,
             reasons: self.tally.reasons,
-            warnings: [self.warnings, upkept.warnings].concat(),
+            warnings: upkept.warnings,
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };

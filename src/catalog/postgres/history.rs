@@ -6,8 +6,10 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
-use super::super::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, integer, millis};
+use super::super::history::{INTERRUPTED, is_failure, select_jobs, select_newest};
+use super::super::{
+    JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
+};
 use super::Result;
 use super::rows::{self, one, text};
 use crate::target::State;
@@ -17,13 +19,15 @@ const CHUNK: i64 = 10_000;
 
 pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
     query(
-        "INSERT INTO jobs (id, source, kind, album, schedule, state, started) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(job.id)
     .bind(text(&job.source))
     .bind(&job.kind)
     .bind(&job.album)
+    .bind(job.source_id.as_ref().map(|source| &source.0[..]))
+    .bind(job.continues)
     .bind(&job.schedule)
     .bind(State::Ongoing.as_str())
     .bind(millis(job.started))
@@ -52,23 +56,19 @@ pub(super) async fn save_schedule(db: &mut PgConnection, schedule: &ScheduleRow)
     .map(drop)
 }
 
-pub(super) async fn end(
-    db: &mut PgConnection,
-    id: Uuid,
-    state: State,
-    repeats: u64,
-    error: Option<&str>,
-    finished: DateTime<Utc>,
-) -> Result<()> {
-    query("UPDATE jobs SET state = $1, finished = $2, repeats = $3, error = $4 WHERE id = $5")
-        .bind(state.as_str())
-        .bind(millis(finished))
-        .bind(integer(repeats))
-        .bind(error.map(text))
-        .bind(id)
-        .execute(db)
-        .await
-        .map(drop)
+pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
+    query(
+        "UPDATE jobs SET state = $1, interrupted = $2, finished = $3, repeats = $4, error = $5 WHERE id = $6",
+    )
+    .bind(end.state.as_str())
+    .bind(end.interrupted)
+    .bind(millis(end.finished))
+    .bind(integer(end.repeats))
+    .bind(end.error.as_deref().map(text))
+    .bind(end.id)
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
@@ -87,35 +87,12 @@ pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result
     Ok(abandoned.rows_affected())
 }
 
-pub(super) async fn interrupted(
-    db: &PgPool,
-    source: &str,
-    kind: &str,
-    album: &str,
-) -> Result<Option<JobRow>> {
-    let newest = format!(
-        "{} WHERE md5(source) = md5($1) AND source = $1 ORDER BY id DESC LIMIT 1",
-        select_jobs()
-    );
-    let newest = query(AssertSqlSafe(newest))
-        .bind(text(source))
+pub(super) async fn interrupted(db: &PgPool, source: SourceId) -> Result<Option<JobRow>> {
+    let newest = query(AssertSqlSafe(select_newest()))
+        .bind(&source.0[..])
         .fetch_optional(db);
     let newest = newest.await?.as_ref().map(rows::job).transpose()?;
-    Ok(newest.filter(|job| job.is_interrupted_of(kind, album)))
-}
-
-pub(super) async fn resume(db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-    query(AssertSqlSafe(resume_job()))
-        .bind(State::Ongoing.as_str())
-        .bind(millis(now))
-        .bind(id)
-        .execute(&mut *db)
-        .await?;
-    query(AssertSqlSafe(delete_failures()))
-        .bind(id)
-        .execute(db)
-        .await
-        .map(drop)
+    Ok(newest.filter(|job| job.interrupted))
 }
 
 pub(super) async fn jobs(db: &PgPool, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>> {

@@ -25,11 +25,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
-    UrlRow,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
+    TargetKey, UrlRow,
 };
-use crate::target::{Sha256, State};
+use crate::target::Sha256;
 
 /// What a query says.
 type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
@@ -319,19 +319,9 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
-    async fn end_job(
-        &self,
-        id: Uuid,
-        state: State,
-        repeats: u64,
-        error: Option<&str>,
-        finished: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {
         let mut tx = self.begin("record a job's end").await?;
-        let done = in_time(history::end(
-            &mut tx.db, id, state, repeats, error, finished,
-        ))
-        .await;
+        let done = in_time(history::end(&mut tx.db, end)).await;
         tx.end(done).await
     }
 
@@ -341,20 +331,9 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
-    async fn interrupted_job(
-        &self,
-        source: &str,
-        kind: &str,
-        album: &str,
-    ) -> Result<Option<JobRow>, CatalogError> {
-        let done = in_time(history::interrupted(&self.readers, source, kind, album)).await;
+    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
+        let done = in_time(history::interrupted(&self.readers, source)).await;
         done.map_err(failed("look up an interrupted job"))
-    }
-
-    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
-        let mut tx = self.begin("take up a job again").await?;
-        let done = in_time(history::resume(&mut tx.db, id, now)).await;
-        tx.end(done).await
     }
 
     async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {

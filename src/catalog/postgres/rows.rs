@@ -72,7 +72,6 @@ pub(super) fn known(row: &PgRow) -> Result<(TargetKey, Known)> {
         fresh_until: time(row, "fresh_until")?,
         checked: time(row, "checked")?,
         tried: time(row, "tried")?,
-        seen: row.try_get("seen").map(from_millis)?,
         status: small(row, "status")?,
         failures: small(row, "failures")?.unwrap_or_default(),
         outcome: word(row, "outcome")?,
@@ -93,7 +92,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         state: word(row, "state")?,
         started: row.try_get("started").map(from_millis)?,
         finished: time(row, "finished")?,
-        resumed: time(row, "resumed")?,
+        continues: row.try_get("continues")?,
         recorded: time(row, "recorded")?,
         interrupted: row.try_get("interrupted")?,
         counts: Counts {

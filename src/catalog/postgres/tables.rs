@@ -143,8 +143,16 @@ pub(super) async fn status(db: &PgPool, catalog: String, latest: i64) -> Result<
         .fetch_one(db)
         .await?;
     let mut tables = Vec::new();
-    for table in TABLES.iter().filter(|_| version > 0) {
+    for table in &TABLES {
         let name = table.name;
+        // An older version has not all of them.
+        let is_there: bool = query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(name)
+            .fetch_one(db)
+            .await?;
+        if !is_there {
+            continue;
+        }
         let size = query(AssertSqlSafe(format!(
             "SELECT count(*) AS rows, pg_total_relation_size('{name}') AS bytes FROM {name}"
         )))

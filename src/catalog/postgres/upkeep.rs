@@ -21,7 +21,7 @@ use crate::target::Sha256;
 
 pub(super) async fn known(db: &PgPool, keys: &[TargetKey]) -> Result<HashMap<TargetKey, Known>> {
     let found = query(AssertSqlSafe(format!(
-        "SELECT u.key, {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.seen, u.status, u.failures, \
+        "SELECT u.key, {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
          u.outcome, u.reason, u.job FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
         rows::FILE
     )))

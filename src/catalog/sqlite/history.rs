@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, delete_failures, is_failure, resume_job, select_jobs};
-use super::super::{JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, integer, millis};
+use super::super::history::{INTERRUPTED, is_failure, select_jobs, select_newest};
+use super::super::{
+    JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
+};
 use super::rows;
 use crate::target::State;
 
@@ -14,13 +16,15 @@ const CHUNK: u32 = 10_000;
 
 pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO jobs (id, source, kind, album, schedule, state, started) VALUES (?, ?, ?, ?, ?, ?, ?) \
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             job.id,
             &job.source,
             &job.kind,
             &job.album,
+            job.source_id.map(|source| source.0),
+            job.continues,
             &job.schedule,
             State::Ongoing.as_str(),
             millis(job.started),
@@ -48,22 +52,16 @@ pub(super) fn save_schedule(db: &Connection, schedule: &ScheduleRow) -> rusqlite
     .map(drop)
 }
 
-pub(super) fn end(
-    db: &Connection,
-    id: Uuid,
-    state: State,
-    repeats: u64,
-    error: Option<&str>,
-    finished: DateTime<Utc>,
-) -> rusqlite::Result<()> {
+pub(super) fn end(db: &Connection, end: &JobEnd) -> rusqlite::Result<()> {
     db.execute(
-        "UPDATE jobs SET state = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
+        "UPDATE jobs SET state = ?, interrupted = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
         (
-            state.as_str(),
-            millis(finished),
-            integer(repeats),
-            error,
-            id,
+            end.state.as_str(),
+            end.interrupted,
+            millis(end.finished),
+            integer(end.repeats),
+            &end.error,
+            end.id,
         ),
     )
     .map(drop)
@@ -85,26 +83,12 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
     .map(|count| count as u64)
 }
 
-pub(super) fn interrupted(
-    db: &Connection,
-    source: &str,
-    kind: &str,
-    album: &str,
-) -> rusqlite::Result<Option<JobRow>> {
-    let newest = format!(
-        "{} WHERE source = ? ORDER BY id DESC LIMIT 1",
-        select_jobs()
-    );
+pub(super) fn interrupted(db: &Connection, source: SourceId) -> rusqlite::Result<Option<JobRow>> {
     let newest = db
-        .prepare_cached(&newest)?
-        .query_row([source], rows::job)
+        .prepare_cached(&select_newest())?
+        .query_row([source.0], rows::job)
         .optional()?;
-    Ok(newest.filter(|job| job.is_interrupted_of(kind, album)))
-}
-
-pub(super) fn resume(db: &Connection, id: Uuid, now: DateTime<Utc>) -> rusqlite::Result<()> {
-    db.execute(&resume_job(), (State::Ongoing.as_str(), millis(now), id))?;
-    db.execute(&delete_failures(), [id]).map(drop)
+    Ok(newest.filter(|job| job.interrupted))
 }
 
 pub(super) fn jobs(

@@ -18,12 +18,12 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion}
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobRow, Known, KnownFile, Limits,
-    NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey,
-    UrlRow,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
+    TargetKey, UrlRow,
 };
 use crate::fault::{self, Point};
-use crate::target::{Sha256, State};
+use crate::target::Sha256;
 
 /// Each takes the schema one version further.
 const STEPS: [&str; 2] = [
@@ -193,7 +193,7 @@ impl Catalog for Sqlite {
     async fn known(&self, keys: Vec<TargetKey>) -> Result<HashMap<TargetKey, Known>, CatalogError> {
         self.read("look up URLs", move |db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.seen, u.status, u.failures, \
+                "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
                  u.outcome, u.reason, u.job \
                  FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?",
                 rows::FILE
@@ -311,19 +311,10 @@ impl Catalog for Sqlite {
         .await
     }
 
-    async fn end_job(
-        &self,
-        id: Uuid,
-        state: State,
-        repeats: u64,
-        error: Option<&str>,
-        finished: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
-        let error = error.map(str::to_owned);
-        self.write("record a job's end", move |db| {
-            history::end(db, id, state, repeats, error.as_deref(), finished)
-        })
-        .await
+    async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {
+        let end = end.clone();
+        self.write("record a job's end", move |db| history::end(db, &end))
+            .await
     }
 
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
@@ -333,22 +324,9 @@ impl Catalog for Sqlite {
         .await
     }
 
-    async fn interrupted_job(
-        &self,
-        source: &str,
-        kind: &str,
-        album: &str,
-    ) -> Result<Option<JobRow>, CatalogError> {
-        let (source, kind, album) = (source.to_owned(), kind.to_owned(), album.to_owned());
+    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
         self.read("look up an interrupted job", move |db| {
-            history::interrupted(db, &source, &kind, &album)
-        })
-        .await
-    }
-
-    async fn resume_job(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), CatalogError> {
-        self.write("take up a job again", move |db| {
-            history::resume(db, id, now)
+            history::interrupted(db, source)
         })
         .await
     }

@@ -61,12 +61,11 @@ pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         fresh_until: time(FILE_COLUMNS + 2)?,
         checked: time(FILE_COLUMNS + 3)?,
         tried: time(FILE_COLUMNS + 4)?,
-        seen: row.get(FILE_COLUMNS + 5).map(from_millis)?,
-        status: row.get(FILE_COLUMNS + 6)?,
-        failures: row.get(FILE_COLUMNS + 7)?,
-        outcome: word(row, FILE_COLUMNS + 8)?,
-        reason: optional_word(row, FILE_COLUMNS + 9)?,
-        job: row.get(FILE_COLUMNS + 10)?,
+        status: row.get(FILE_COLUMNS + 5)?,
+        failures: row.get(FILE_COLUMNS + 6)?,
+        outcome: word(row, FILE_COLUMNS + 7)?,
+        reason: optional_word(row, FILE_COLUMNS + 8)?,
+        job: row.get(FILE_COLUMNS + 9)?,
     })
 }
 
@@ -85,7 +84,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         state: word(row, "state")?,
         started: row.get("started").map(from_millis)?,
         finished: time("finished")?,
-        resumed: time("resumed")?,
+        continues: row.get("continues")?,
         recorded: time("recorded")?,
         interrupted: row.get("interrupted")?,
         counts: Counts {

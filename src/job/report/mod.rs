@@ -51,6 +51,9 @@ pub struct Head {
     pub source: String,
     /// The job's album; `None`: the root folder.
     pub album: Option<AlbumName>,
+    /// The interrupted job that it goes on with: what that had is fresh to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Uuid>,
     /// When it began.
     pub started: DateTime<Utc>,
 }

@@ -10,6 +10,7 @@ use crate::target::{Outcome, Reason};
 /// A job that began at a fixed time.
 pub(crate) fn head() -> Head {
     Head {
+        continues: None,
         job: Uuid::nil(),
         source: "cats.txt".to_owned(),
         album: AlbumName::new("cats").ok(),
@@ -35,6 +36,7 @@ pub(crate) fn summary(items: &[Item]) -> Summary {
         job: head.job,
         source: head.source,
         album: head.album,
+        continues: None,
         state: State::Completed,
         started: head.started,
         finished: "2026-11-21T10:01:30Z".parse().unwrap(),
