@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
-use crate::{catalog, fault, fetch, job, naming, store, telemetry};
+use crate::{catalog, fault, fetch, job, naming, source, store, telemetry};
 use layer::{Layer, Origin};
 
 pub use error::ConfigError;
@@ -39,6 +39,8 @@ pub struct Config {
     pub catalog: catalog::Settings,
     /// `[job]`
     pub job: job::Settings,
+    /// `[source]`
+    pub source: source::Settings,
     /// `[fetch]`
     pub fetch: fetch::Settings,
     /// `[hosts]`
@@ -82,6 +84,7 @@ impl Config {
             storage: &self.storage,
             catalog: &self.catalog,
             job: &self.job,
+            source: &self.source,
             fetch: &self.fetch,
             hosts: &self.hosts,
             naming: &self.naming,
@@ -164,6 +167,9 @@ impl Config {
                 &["root"],
                 "is empty; write the folder for the files, such as `.` or \"downloads\"",
             );
+        }
+        if self.source.max_bytes.as_u64() == 0 {
+            return wrong("source", &["max_bytes"], "leaves no room for a list");
         }
         if fetch.backoff > fetch.backoff_max {
             return wrong(

@@ -56,6 +56,7 @@ points! {
     CatalogCommitted = "catalog.committed"
     RecoverBegun = "job.recover.begun"
     RecoverDone = "job.recover.done"
+    ListWritten = "source.list.written"
     JobBegun = "job.begun"
     FilesWithdrawn = "job.files-withdrawn"
     FilesDeleted = "job.files-deleted"

@@ -302,11 +302,12 @@ fn have_faults() -> bool {
     fault::COMPILED_IN
 }
 
-/// The points that files pass on their way in. `upkeep.rs` has those of the way out, and of links.
+/// The points that files pass on their way in. `upkeep.rs` has those of the way out, and of links, `remote_lists.rs`
+/// that of lists.
 fn points() -> impl Iterator<Item = &'static str> {
     let points = Point::ALL.iter().map(|point| point.as_str());
     points.filter(|name| {
-        let others = ["link", "withdraw", "job.files"];
+        let others = ["link", "withdraw", "job.files", "source"];
         !others.iter().any(|other| name.contains(other))
     })
 }

@@ -9,11 +9,12 @@ use super::watch::{Signals, Watch};
 use super::{Usage, exit, find_kind, load, say, start_log};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::downloader::{self, Registry};
-use crate::fetch::Client;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse};
-use crate::source::{ChainSource, InlineSource, Place, Source, SourceSpec, parse_source};
+use crate::source::{
+    ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceSpec, parse_source,
+};
 
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let flags = args.settings().map_err(Usage)?;
@@ -34,7 +35,7 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let signals = Signals::listen()?;
     let terms = Terms::new(config.setup(), registry)?;
     let engine = Engine::start(config.setup()).await?;
-    let spec = spec(args, sources, &terms);
+    let spec = spec(args, sources, terms.lists(), &terms);
     see_through(engine, spec, &args.told, config, progress, &signals).await
 }
 
@@ -124,10 +125,10 @@ fn file(source: &SourceSpec) -> Option<PathBuf> {
 }
 
 /// All that was named, as one source: the lists first, then the URLs themselves.
-fn source(args: &Fetch, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Arc<dyn Source> {
+fn source(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader) -> Arc<dyn Source> {
     let mut sources: Vec<Arc<dyn Source>> = lists
         .into_iter()
-        .map(|list| list.into_source(client.clone()))
+        .map(|list| list.into_source(reader))
         .collect();
     if !args.url.is_empty() {
         sources.push(Arc::new(InlineSource::new(args.url.iter().cloned())));
@@ -138,18 +139,22 @@ fn source(args: &Fetch, lists: Vec<SourceSpec>, client: &Arc<Client>) -> Arc<dyn
     }
 }
 
-fn spec(args: &Fetch, lists: Vec<SourceSpec>, terms: &Arc<Terms>) -> Spec {
+fn spec(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader, terms: &Arc<Terms>) -> Spec {
     Spec {
         count: args.count,
         shard: args.shard,
         refresh: args.refresh,
-        ..Spec::new(source(args, lists, terms.client()), terms)
+        ..Spec::new(source(args, lists, reader), terms)
     }
 }
 
 async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyhow::Result<u8> {
     let terms = Terms::new(config.setup(), downloader::builtin(&config.image))?;
-    let spec = spec(args, lists, &terms);
+    let reader = Reader {
+        shelf: Some(Shelf::to_read(config.storage.lists())),
+        ..terms.lists().clone()
+    };
+    let spec = spec(args, lists, &reader, &terms);
     let mut told = Rehearsal {
         reports: Reports::create(&args.told.report, &config.storage.root)?,
         out: (!args.told.json).then(|| BufWriter::new(std::io::stdout())),

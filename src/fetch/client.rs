@@ -129,11 +129,11 @@ impl Client {
         max_bytes: u64,
     ) -> Result<Response, FetchError> {
         let redirects = self.settings_of(url).redirects();
-        self.follow(url, accept, max_bytes, redirects).await
+        self.follow(url, accept, max_bytes, redirects, None).await
     }
 
     /// The same with further attempts, as targets get them: a list that is out of reach for a moment
-    /// must not cost a whole job.
+    /// must not cost a whole job. Where `known` has validators, the answer may be a 304 without a body.
     ///
     /// # Errors
     ///
@@ -143,10 +143,12 @@ impl Client {
         url: &Url,
         accept: &str,
         max_bytes: u64,
+        known: Option<&Validators>,
     ) -> Result<Response, FetchError> {
+        let redirects = self.settings_of(url).redirects();
         let mut failures = 0;
         loop {
-            let error = match self.get(url, accept, max_bytes).await {
+            let error = match self.follow(url, accept, max_bytes, redirects, known).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -171,6 +173,7 @@ impl Client {
         accept: &str,
         max_bytes: u64,
         redirects: u32,
+        known: Option<&Validators>,
     ) -> Result<Response, FetchError> {
         let mut trail = Trail::new(redirects);
         let mut url = origin.clone();
@@ -179,7 +182,7 @@ impl Client {
                 url: &url,
                 origin,
                 accept,
-                validators: None,
+                validators: known,
                 resume: None,
                 max_bytes,
             };
@@ -190,7 +193,8 @@ impl Client {
                     trail.follow(&url, response.status, &next)?;
                     url = next;
                 }
-                None if response.has_body() => return Ok(response),
+                // One that nobody asked for is no answer to `send`.
+                None if response.has_body() || response.status == 304 => return Ok(response),
                 None => return Err(response.status_error()),
             }
         }

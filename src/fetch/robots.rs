@@ -141,7 +141,7 @@ async fn ask(client: &Client, url: &Url) -> Rules {
 
 async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
     let mut response = client
-        .follow(url, "text/plain, */*;q=0.1", u64::MAX, REDIRECTS)
+        .follow(url, "text/plain, */*;q=0.1", u64::MAX, REDIRECTS, None)
         .await?;
     let mut text = Vec::new();
     while text.len() < MAX_BYTES

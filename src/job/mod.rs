@@ -46,7 +46,7 @@ use uuid::Uuid;
 
 use crate::catalog::{self, Among, CatalogError, SourceId, TargetKey};
 use crate::downloader::{Context, Downloader};
-use crate::source::Source;
+use crate::source::{self, Source};
 use crate::store::{self, StoreError};
 use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
@@ -220,6 +220,8 @@ pub struct Setup<'a> {
     pub storage: &'a store::Settings,
     /// `[catalog]`
     pub catalog: &'a catalog::Settings,
+    /// `[source]`
+    pub source: &'a source::Settings,
     /// `[job]`
     pub job: &'a Settings,
     /// `[fetch]`

@@ -9,6 +9,7 @@ use crate::downloader::Registry;
 use crate::fetch::{Client, SetupError};
 use crate::frontier::Limits;
 use crate::naming;
+use crate::source::{Reader, Shelf};
 
 /// The settings that a job runs by, from its first target to its last. Jobs of one process may have different ones.
 pub struct Terms {
@@ -17,6 +18,7 @@ pub struct Terms {
     pub(super) retention: Retention,
     pub(super) registry: Registry,
     pub(super) client: Arc<Client>,
+    lists: Reader,
     /// Whose settings say how a host may be asked: those of `client`, until they are replaced.
     pace: RwLock<Arc<Client>>,
 }
@@ -39,14 +41,19 @@ impl Terms {
             naming: config.naming.clone(),
             retention: config.retention.clone(),
             registry,
+            lists: Reader {
+                fetch: client.clone(),
+                shelf: Some(Shelf::new(config.storage.lists())),
+                max_bytes: config.source.max_bytes.as_u64(),
+            },
             pace: RwLock::new(client.clone()),
             client,
         })
     }
 
-    /// The client, which reads remote lists too.
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
+    /// How remote lists are read: by the same client, under the same guard, with copies in the store.
+    pub fn lists(&self) -> &Reader {
+        &self.lists
     }
 
     /// The kinds of files there are.

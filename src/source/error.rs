@@ -71,12 +71,33 @@ pub enum SourceError {
         /// Why.
         detail: String,
     },
+    /// A remote list that was there before, and is not any more, or not whole.
+    #[error("the list cannot be had; its last good copy, of {since}, stays, and nothing is pruned")]
+    Lost {
+        /// When the copy came, by RFC 3339.
+        since: String,
+        /// What is wrong with the list.
+        source: Box<SourceError>,
+    },
     /// The thread that read the list is gone without a word: a defect of gannet.
     #[error("reading the list `{name}` stopped unexpectedly; please report this as a defect")]
     Stopped {
         /// The source.
         name: String,
     },
+}
+
+impl SourceError {
+    /// Says that a copy stays that came at `since`, where there is one.
+    pub(super) fn beside_copy(self, since: Option<String>) -> Self {
+        match since {
+            Some(since) => Self::Lost {
+                since,
+                source: Box::new(self),
+            },
+            None => self,
+        }
+    }
 }
 
 /// Why a parser goes no further; the list's name is added where it is known.

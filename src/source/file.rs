@@ -119,7 +119,7 @@ fn open(path: Option<&Path>, sink: SharedSink) -> io::Result<FileInput> {
 
 /// Reads a file. Where it is a pipe, a terminal or a socket, entries go out before it is waited for.
 #[derive(Debug)]
-struct FileInput {
+pub(super) struct FileInput {
     file: File,
     may_pause: bool,
     sink: SharedSink,
@@ -138,6 +138,15 @@ impl Read for FileInput {
 }
 
 impl FileInput {
+    /// Reads a file that never has to be waited for.
+    pub(super) fn regular(file: File, sink: SharedSink) -> Self {
+        Self {
+            file,
+            may_pause: false,
+            sink,
+        }
+    }
+
     fn wait(&self) -> io::Result<()> {
         let mut sink = self.sink.borrow_mut();
         sink.offer().map_err(io::Error::other)?;

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use url::Url;
 
-use super::{Fetch, FetchFailure, RemoteBody};
-use crate::fetch::Client;
+use super::{Answer, Fetch, FetchFailure, RemoteBody};
+use crate::fetch::{Client, Validators};
 
 /// What a list may come as; anything else is taken as well, and judged by its bytes.
 const ACCEPT: &str = "text/plain, text/csv, text/tab-separated-values, application/x-ndjson, \
@@ -13,13 +13,20 @@ const ACCEPT: &str = "text/plain, text/csv, text/tab-separated-values, applicati
 
 #[async_trait]
 impl Fetch for Client {
-    async fn open(&self, url: &Url) -> Result<RemoteBody, FetchFailure> {
-        // A list streams, so its length costs no memory.
-        let response = self.get_patiently(url, ACCEPT, u64::MAX).await?;
-        Ok(RemoteBody {
+    async fn open(&self, url: &Url, known: Option<&Validators>) -> Result<Answer, FetchFailure> {
+        // A list streams, so its length costs no memory; whoever reads it sets a limit.
+        let response = self.get_patiently(url, ACCEPT, u64::MAX, known).await?;
+        if !response.has_body() {
+            return Ok(Answer::Unchanged {
+                final_url: response.url,
+            });
+        }
+        Ok(Answer::Body(RemoteBody {
             media_type: response.media_type().map(str::to_owned),
             final_url: response.url.clone(),
+            validators: response.validators(),
+            length: response.content_length(),
             stream: Box::pin(response.into_reader()),
-        })
+        }))
     }
 }

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::source::decode::{self, Input, Transcoder};
 use crate::source::detect::{self, Hints};
 use crate::source::error::{SourceError, Stop};
-use crate::source::remote::{self, Follow};
+use crate::source::remote::{self, Follow, Pump};
 use crate::source::sink::{CHUNKS_WAITING, Message, SharedSink, Sink};
 use crate::source::{CHUNK_ENTRIES, Entry, ListFormat, Source, format};
-use crate::target::Reason;
+use crate::target::{Reason, describe};
 
 /// Sitemaps that may wait to be read: what one sitemap index may name (sitemaps.org, "Sitemap index").
 const MAX_SITEMAPS: usize = 50_000;
@@ -54,8 +53,10 @@ struct Part {
     doubtful: Option<Vec<Entry>>,
     /// How they are fetched; `None` where the list is no remote one.
     follow: Option<Follow>,
-    /// Feeds the thread, where bytes come from asynchronous code.
-    _pump: Option<AbortOnDropHandle<()>>,
+    /// When the copy came that this part is to take the place of.
+    since: Option<String>,
+    /// Feeds the thread, where bytes come from asynchronous code, and keeps a copy of them.
+    pump: Option<Pump>,
 }
 
 #[derive(Debug)]
@@ -118,6 +119,7 @@ impl List {
 
     /// Goes on to what comes after a complete part. Cancel safe: what is not open yet stays next.
     async fn advance(&mut self) -> Result<(), SourceError> {
+        self.part.keep_copy().await;
         if let Some(follow) = &self.part.follow {
             for url in self.part.sitemaps.drain(..).rev() {
                 self.later.push_front(Next::Sitemap(url, follow.deeper()));
@@ -161,8 +163,16 @@ impl List {
         self
     }
 
+    /// Lets errors say that the copy stays that came at `since`.
+    pub(super) fn instead_of(mut self, since: Option<String>) -> Self {
+        self.part.since = since;
+        self
+    }
+
     /// Goes on behind a sitemap of an index that cannot be read; any other list ends there.
     fn lose_part(&mut self, error: SourceError) -> Result<(), SourceError> {
+        let error = error.beside_copy(self.part.since.take());
+        self.part.pump = None;
         if !self.part.follow.as_ref().is_some_and(Follow::is_child) {
             return self.fail(error);
         }
@@ -176,7 +186,10 @@ impl List {
         let first = match self.failed.take() {
             None => error,
             Some(first) => {
-                tracing::warn!("another sitemap of the index is left out: {error}");
+                tracing::warn!(
+                    "another sitemap of the index is left out: {}",
+                    describe(&error)
+                );
                 first
             }
         };
@@ -195,6 +208,17 @@ impl List {
 }
 
 impl Part {
+    /// Puts the copy of a part that was read to its end in the place of the one before. Cancel safe: what was not
+    /// begun is begun again, and what was goes on.
+    async fn keep_copy(&mut self) {
+        let Some(pump) = &mut self.pump else { return };
+        let whole = pump.await;
+        self.pump = None;
+        if let Ok(Some(draft)) = whole {
+            draft.keep().await;
+        }
+    }
+
     /// Holds back lines that are no URLs until one is. What has none is no list.
     fn believe(&mut self, entries: Vec<Entry>) -> Result<Option<Vec<Entry>>, SourceError> {
         let Some(doubtful) = &mut self.doubtful else {
@@ -258,7 +282,7 @@ impl Part {
 pub(super) async fn parse_on_thread(
     name: String,
     hints: Hints,
-    pump: Option<AbortOnDropHandle<()>>,
+    pump: Option<Pump>,
     input: impl FnOnce(SharedSink) -> Result<Input, SourceError> + Send + 'static,
 ) -> Result<List, SourceError> {
     let thread_name = name.clone();
@@ -330,7 +354,7 @@ type Opened = oneshot::Sender<Result<ListFormat, SourceError>>;
 /// threads when it shuts down, and one that reads a silent terminal would hold up the process's end.
 async fn on_thread(
     name: String,
-    pump: Option<AbortOnDropHandle<()>>,
+    pump: Option<Pump>,
     work: impl FnOnce(SharedSink, Opened) + Send + 'static,
 ) -> Result<List, SourceError> {
     let (out, messages) = mpsc::channel(CHUNKS_WAITING);
@@ -355,7 +379,8 @@ async fn on_thread(
             complete: false,
             doubtful: None,
             follow: None,
-            _pump: pump,
+            since: None,
+            pump,
         },
         later: VecDeque::new(),
         failed: None,

@@ -3,7 +3,7 @@
 //! | type | reads |
 //! |---|---|
 //! | [`FileSource`] | a path, or standard input as `-` |
-//! | [`RemoteSource`] | the list behind an `http` or `https` URL, through a [`Fetch`] that is handed in |
+//! | [`RemoteSource`] | the list behind an `http` or `https` URL, through a [`Reader`] that is handed in |
 //! | [`InlineSource`] | URLs that stand in a command line or a job |
 //! | [`GivenSource`] | targets that are known already, such as those of an earlier job |
 //! | [`ChainSource`] | several sources, one after the other |
@@ -12,6 +12,8 @@
 //! ten million lines need no more memory than ten thousand. A line that is no URL becomes an
 //! [`Invalid`] with its line number; a list that cannot be read, or that is something else than a
 //! list, is a [`SourceError`].
+//!
+//! A [`Reader`] keeps the last good copy of each remote list on a [`Shelf`], to ask the origin only whether it changed.
 //!
 //! This room knows nothing of jobs, the catalog, or how HTTP is spoken.
 
@@ -29,6 +31,7 @@ mod lines;
 mod list;
 mod remote;
 mod row;
+mod shelf;
 mod sink;
 mod spec;
 #[cfg(test)]
@@ -40,6 +43,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::target::{Reason, Target, UnknownWord};
@@ -50,9 +54,18 @@ pub use file::FileSource;
 pub use given::GivenSource;
 pub use inline::InlineSource;
 pub use list::List;
-pub use remote::{Fetch, FetchFailure, RemoteBody, RemoteSource};
+pub use remote::{Answer, Fetch, FetchFailure, Reader, RemoteBody, RemoteSource};
+pub use shelf::Shelf;
 pub use sink::CHUNK_ENTRIES;
 pub use spec::{Place, SourceSpec, parse_source};
+
+/// `[source]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Longest remote list that is read, after content decoding.
+    pub max_bytes: ByteSize,
+}
 
 /// Yields a list of targets.
 ///

@@ -2,22 +2,26 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
+use bytesize::ByteSize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+use crate::fetch::Validators;
 use crate::source::decode::Input;
 use crate::source::detect::Hints;
-use crate::source::file::PAUSE;
+use crate::source::file::{FileInput, PAUSE};
 use crate::source::list::parse_on_thread;
+use crate::source::shelf::{self, Copy, Draft, Head, Shelf};
 use crate::source::sink::SharedSink;
 use crate::source::{List, ListFormat, Source, SourceError};
 use crate::target::SafeUrl;
@@ -35,17 +39,29 @@ const MAX_DEPTH: u8 = 2;
 ///
 /// # Contract
 ///
-/// - An answer that is no success is an error.
+/// - An answer that is no success is an error; that nothing changed is said only to who asked with validators.
 /// - The stream ends with an error when the body is shorter than promised, or comes too slowly.
 /// - Every connection goes through the egress guard, redirects included.
 #[async_trait]
 pub trait Fetch: fmt::Debug + Send + Sync + 'static {
-    /// Asks for `url`, and returns when the answer's headers are there.
-    async fn open(&self, url: &Url) -> Result<RemoteBody, FetchFailure>;
+    /// Asks for `url`, unless it is what `known` stands for, and returns when the answer's headers are there.
+    async fn open(&self, url: &Url, known: Option<&Validators>) -> Result<Answer, FetchFailure>;
 }
 
 /// Why a body does not come. Its text holds no credentials.
 pub type FetchFailure = Box<dyn Error + Send + Sync>;
+
+/// What an origin says to who asks for a list.
+#[derive(Debug)]
+pub enum Answer {
+    /// The list.
+    Body(RemoteBody),
+    /// The list is what the validators stand for.
+    Unchanged {
+        /// Where redirects led.
+        final_url: Url,
+    },
+}
 
 /// A body that comes.
 pub struct RemoteBody {
@@ -53,6 +69,10 @@ pub struct RemoteBody {
     pub media_type: Option<String>,
     /// Where redirects led.
     pub final_url: Url,
+    /// What to ask with next time.
+    pub validators: Validators,
+    /// Bytes that are to come, where the origin said it.
+    pub length: Option<u64>,
     /// The bytes, with any `Content-Encoding` undone.
     pub stream: Pin<Box<dyn AsyncRead + Send>>,
 }
@@ -66,18 +86,33 @@ impl fmt::Debug for RemoteBody {
     }
 }
 
+/// How remote lists are read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// Brings them.
+    pub fetch: Arc<dyn Fetch>,
+    /// Where the last good copy of each is kept; `None`: nowhere.
+    pub shelf: Option<Shelf>,
+    /// Longest list that is read, in bytes after content decoding.
+    pub max_bytes: u64,
+}
+
 /// The list behind an `http` or `https` URL. The sitemaps that a sitemap index names are read too.
 #[derive(Clone)]
 pub struct RemoteSource {
     url: Url,
-    fetch: Arc<dyn Fetch>,
+    reader: Reader,
     format: Option<ListFormat>,
 }
 
 impl RemoteSource {
-    /// The list at `url`, brought by `fetch`; `None` as format means: find out.
-    pub fn new(url: Url, fetch: Arc<dyn Fetch>, format: Option<ListFormat>) -> Self {
-        Self { url, fetch, format }
+    /// The list at `url`, read by `reader`; `None` as format means: find out.
+    pub fn new(url: Url, reader: Reader, format: Option<ListFormat>) -> Self {
+        Self {
+            url,
+            reader,
+            format,
+        }
     }
 }
 
@@ -100,7 +135,7 @@ impl fmt::Display for RemoteSource {
 impl Source for RemoteSource {
     async fn open(&self) -> Result<List, SourceError> {
         let follow = Follow {
-            fetch: Arc::clone(&self.fetch),
+            reader: self.reader.clone(),
             depth: 0,
         };
         open(&self.url, self.format, follow).await
@@ -110,7 +145,7 @@ impl Source for RemoteSource {
 /// How the sitemaps are fetched that a list names, and how many indexes led to that list.
 #[derive(Debug, Clone)]
 pub(super) struct Follow {
-    fetch: Arc<dyn Fetch>,
+    reader: Reader,
     depth: u8,
 }
 
@@ -118,7 +153,7 @@ impl Follow {
     /// For a sitemap that this list names.
     pub(super) fn deeper(&self) -> Self {
         Self {
-            fetch: Arc::clone(&self.fetch),
+            reader: self.reader.clone(),
             depth: self.depth + 1,
         }
     }
@@ -134,33 +169,148 @@ impl Follow {
     }
 }
 
-/// Opens the list at `url`.
+/// Opens the list at `url`: the copy of it, where the origin says that it did not change.
 pub(super) async fn open(
     url: &Url,
     format: Option<ListFormat>,
     follow: Follow,
 ) -> Result<List, SourceError> {
-    let safe = SafeUrl::new(url);
-    let body = match follow.fetch.open(url).await {
-        Ok(body) => body,
-        Err(source) => return Err(SourceError::Fetch { url: safe, source }),
+    let mut copy = match &follow.reader.shelf {
+        Some(shelf) => shelf.find(url).await,
+        None => None,
     };
+    let since = copy.as_ref().map(Copy::since);
+    let list = match ask(url, &follow.reader, &mut copy).await {
+        Ok(Told::Body(body)) => stream(url, format, body, &follow.reader).await,
+        Ok(Told::Copy(copied)) => {
+            return Ok(read_copy(url, format, copied).await?.following(follow));
+        }
+        Err(error) => Err(error),
+    };
+    // A copy that turned out to be damaged is none.
+    let since = since.filter(|_| copy.is_some());
+    match list {
+        Ok(list) => Ok(list.following(follow).instead_of(since)),
+        Err(error) => Err(error.beside_copy(since)),
+    }
+}
+
+/// Where the list is.
+enum Told {
+    Body(RemoteBody),
+    Copy(Copied),
+}
+
+/// A copy that is the list.
+struct Copied {
+    body: io::Take<File>,
+    media_type: Option<String>,
+    final_url: Url,
+}
+
+/// Asks for the list, by what is known of `copy`; takes that away when it is of no use.
+async fn ask(url: &Url, reader: &Reader, copy: &mut Option<Copy>) -> Result<Told, SourceError> {
+    let failed = |source| SourceError::Fetch {
+        url: SafeUrl::new(url),
+        source,
+    };
+    let known = copy.as_ref().map(Copy::validators);
+    let final_url = match reader
+        .fetch
+        .open(url, known.as_ref())
+        .await
+        .map_err(failed)?
+    {
+        Answer::Body(body) => return Ok(Told::Body(body)),
+        Answer::Unchanged { final_url } => final_url,
+    };
+    if let Some(copy) = copy.take() {
+        let (since, media_type) = (copy.since(), copy.media_type().map(str::to_owned));
+        match copy.body(&final_url).await {
+            Ok(body) => {
+                tracing::debug!(
+                    "the list `{}` has not changed since {since}",
+                    SafeUrl::new(url)
+                );
+                return Ok(Told::Copy(Copied {
+                    body,
+                    media_type,
+                    final_url,
+                }));
+            }
+            Err(error) => shelf::not_used(url, &error),
+        }
+    }
+    match reader.fetch.open(url, None).await.map_err(failed)? {
+        Answer::Body(body) => Ok(Told::Body(body)),
+        Answer::Unchanged { .. } => Err(failed(
+            "it says that nothing changed to who knows nothing".into(),
+        )),
+    }
+}
+
+fn hints(
+    url: &Url,
+    format: Option<ListFormat>,
+    media_type: Option<String>,
+    final_url: Url,
+) -> Hints {
     let last_segment = |url: &Url| {
         let name = url.path_segments()?.next_back()?;
         (!name.is_empty()).then(|| name.to_owned())
     };
-    let hints = Hints {
+    Hints {
         format,
         // A redirect often leads to storage that names things by number.
         name: last_segment(url)
             .filter(|name| name.contains('.'))
-            .or_else(|| last_segment(&body.final_url)),
-        media_type: body.media_type,
-        base: Some(body.final_url),
+            .or_else(|| last_segment(&final_url)),
+        media_type,
+        base: Some(final_url),
+    }
+}
+
+async fn read_copy(
+    url: &Url,
+    format: Option<ListFormat>,
+    copied: Copied,
+) -> Result<List, SourceError> {
+    let Copied {
+        body,
+        media_type,
+        final_url,
+    } = copied;
+    let name = SafeUrl::new(url).to_string();
+    let hints = hints(url, format, media_type, final_url);
+    parse_on_thread(name, hints, None, move |sink| {
+        let bytes = body.limit();
+        let input = FileInput::regular(body.into_inner(), sink).take(bytes);
+        Ok(Box::new(input) as Input)
+    })
+    .await
+}
+
+/// Reads a body as it comes, and copies it.
+async fn stream(
+    url: &Url,
+    format: Option<ListFormat>,
+    body: RemoteBody,
+    reader: &Reader,
+) -> Result<List, SourceError> {
+    let name = SafeUrl::new(url).to_string();
+    if body.length.is_some_and(|length| length > reader.max_bytes) {
+        let source = too_long(reader.max_bytes);
+        return Err(SourceError::Read { name, source });
+    }
+    let draft = match (&reader.shelf, Head::of(url, &body)) {
+        (Some(shelf), Some(head)) => shelf.begin(url, head).await,
+        _ => None,
     };
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
-    let pump = AbortOnDropHandle::new(tokio::spawn(pump(body.stream, pieces)));
-    let list = parse_on_thread(safe.to_string(), hints, Some(pump), move |sink| {
+    let pump = pump(body.stream, pieces, draft, reader.max_bytes);
+    let pump = Pump::new(tokio::spawn(pump));
+    let hints = hints(url, format, body.media_type, body.final_url);
+    parse_on_thread(name, hints, Some(pump), move |sink| {
         Ok(Box::new(BodyInput {
             pieces: waiting,
             current: Bytes::new(),
@@ -168,8 +318,14 @@ pub(super) async fn open(
             sink,
         }) as Input)
     })
-    .await?;
-    Ok(list.following(follow))
+    .await
+}
+
+fn too_long(max_bytes: u64) -> io::Error {
+    io::Error::other(format!(
+        "it is longer than {}; `source.max_bytes` sets the limit",
+        ByteSize(max_bytes)
+    ))
 }
 
 /// What the pump says to the parser's thread.
@@ -182,26 +338,44 @@ enum Piece {
     End,
 }
 
-/// Carries a body to the parser's thread until either is gone.
-async fn pump(mut stream: Pin<Box<dyn AsyncRead + Send>>, pieces: mpsc::Sender<Piece>) {
+/// Carries a body to the parser's thread and into its copy, which it yields once all of it came.
+pub(super) type Pump = AbortOnDropHandle<Option<Draft>>;
+
+/// Goes on to the end for the copy's sake when the parser has seen enough.
+async fn pump(
+    mut stream: Pin<Box<dyn AsyncRead + Send>>,
+    pieces: mpsc::Sender<Piece>,
+    mut draft: Option<Draft>,
+    max_bytes: u64,
+) -> Option<Draft> {
+    let mut length = 0;
     loop {
         let mut buffer = BytesMut::with_capacity(PIECE_BYTES);
         let read = match timeout(PAUSE, stream.read_buf(&mut buffer)).await {
             Ok(read) => read,
             Err(_) => {
-                if pieces.send(Piece::Pause).await.is_err() {
-                    return;
-                }
+                // Whether somebody hears it shows below.
+                let _ = pieces.send(Piece::Pause).await;
                 stream.read_buf(&mut buffer).await
             }
         };
-        let (piece, last) = match read {
-            Ok(0) => (Piece::End, true),
-            Ok(_) => (Piece::Data(buffer.freeze()), false),
-            Err(error) => (Piece::Failed(error), true),
+        length += buffer.len() as u64;
+        let piece = match read {
+            Ok(0) => {
+                let _ = pieces.send(Piece::End).await;
+                return draft;
+            }
+            Ok(_) if length > max_bytes => Piece::Failed(too_long(max_bytes)),
+            Ok(_) => Piece::Data(buffer.freeze()),
+            Err(error) => Piece::Failed(error),
         };
-        if pieces.send(piece).await.is_err() || last {
-            return;
+        if let (Piece::Data(bytes), Some(begun)) = (&piece, draft.take()) {
+            draft = begun.write(bytes).await;
+        }
+        let is_last = matches!(piece, Piece::Failed(_));
+        let is_heard = pieces.send(piece).await.is_ok();
+        if is_last || !is_heard && draft.is_none() {
+            return None;
         }
     }
 }

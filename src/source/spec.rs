@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::source::remote::Fetch;
-use crate::source::{FileSource, ListFormat, RemoteSource, Source, SourceError, address};
+use crate::source::{FileSource, ListFormat, Reader, RemoteSource, Source, SourceError, address};
 
 /// A source as it was named, before anything is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +41,12 @@ impl std::fmt::Debug for Place {
 }
 
 impl SourceSpec {
-    /// The source itself; `fetch` is only kept where the list is remote.
-    pub fn into_source(self, fetch: Arc<dyn Fetch>) -> Arc<dyn Source> {
+    /// The source itself; `reader` is only kept where the list is remote.
+    pub fn into_source(self, reader: &Reader) -> Arc<dyn Source> {
         match self.place {
             Place::Stdin => Arc::new(FileSource::stdin(self.format)),
             Place::Path(path) => Arc::new(FileSource::new(path, self.format)),
-            Place::Url(url) => Arc::new(RemoteSource::new(url, fetch, self.format)),
+            Place::Url(url) => Arc::new(RemoteSource::new(url, reader.clone(), self.format)),
         }
     }
 }

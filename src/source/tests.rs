@@ -20,6 +20,7 @@ use super::list::parse_on_thread;
 use super::sink::CHUNKS_WAITING;
 use super::testing::{self, drain, read, short, targets, with_causes};
 use super::*;
+use crate::fetch::Validators;
 
 fn shorts(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(short).collect()
@@ -294,16 +295,27 @@ impl AsyncRead for Body {
 
 #[async_trait]
 impl Fetch for Origin {
-    async fn open(&self, url: &Url) -> Result<RemoteBody, FetchFailure> {
+    async fn open(&self, url: &Url, _: Option<&Validators>) -> Result<Answer, FetchFailure> {
         let (media_type, body) = *self.0.get(url.path()).ok_or("it answered 404")?;
-        Ok(RemoteBody {
+        Ok(Answer::Body(RemoteBody {
             media_type: Some(media_type.to_owned()),
             final_url: url.clone(),
+            validators: Validators::default(),
+            length: None,
             stream: Box::pin(Body {
                 bytes: body.strip_suffix("CUT").unwrap_or(body).as_bytes(),
                 cut: body.ends_with("CUT"),
             }),
-        })
+        }))
+    }
+}
+
+/// Reads what `fetch` brings, without copies.
+fn reader(fetch: impl Fetch) -> Reader {
+    Reader {
+        fetch: Arc::new(fetch),
+        shelf: None,
+        max_bytes: u64::MAX,
     }
 }
 
@@ -384,7 +396,7 @@ fn remote(path: &str) -> RemoteSource {
         ),
     ]));
     let url = Url::parse(&format!("https://ann:secret@h.example{path}")).unwrap();
-    RemoteSource::new(url, Arc::new(origin), None)
+    RemoteSource::new(url, reader(origin), None)
 }
 
 #[tokio::test]
@@ -490,13 +502,15 @@ struct Once(std::sync::Mutex<Option<tokio::io::DuplexStream>>);
 
 #[async_trait]
 impl Fetch for Once {
-    async fn open(&self, url: &Url) -> Result<RemoteBody, FetchFailure> {
+    async fn open(&self, url: &Url, _: Option<&Validators>) -> Result<Answer, FetchFailure> {
         let stream = self.0.lock().unwrap().take().ok_or("it was asked twice")?;
-        Ok(RemoteBody {
+        Ok(Answer::Body(RemoteBody {
             media_type: None,
             final_url: url.clone(),
+            validators: Validators::default(),
+            length: None,
             stream: Box::pin(stream),
-        })
+        }))
     }
 }
 
@@ -505,7 +519,7 @@ async fn lines_of_a_slow_origin_flow_and_dropping_hangs_up() {
     let (mut writer, stream) = tokio::io::duplex(64);
     writer.write_all(b"https://a.example/1\n").await.unwrap();
     let url = Url::parse("https://h.example/").unwrap();
-    let source = RemoteSource::new(url, Arc::new(Once(Some(stream).into())), None);
+    let source = RemoteSource::new(url, reader(Once(Some(stream).into())), None);
     let mut list = source.open().await.unwrap();
     for n in 1..4 {
         let chunk = list.next_chunk().await.unwrap().unwrap();

@@ -43,6 +43,13 @@ pub struct Settings {
     pub commit_files: NonZeroUsize,
 }
 
+impl Settings {
+    /// The folder for copies of remote lists: private, and not this room's.
+    pub fn lists(&self) -> PathBuf {
+        self.root.join(".gannet").join("lists")
+    }
+}
+
 /// Names a staged file, before and after the crash that may come in between. UUID version 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageId(pub Uuid);
