@@ -6,16 +6,20 @@ mod origin;
 mod support;
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime};
 
 use gannet::fault;
+use gannet::source::{Reader, Shelf, parse_source};
 use origin::{Origin, Reply};
 use support::pictures::png;
 use support::sandbox::walk;
+use support::site::Gate;
 use support::{Answer, Asked, Run, Sandbox, Site};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -496,6 +500,91 @@ fn a_list_of_which_enough_was_read_is_not_copied() {
     let url = lists.url("/list.txt").to_string();
     sandbox.fetch(&[&url, "--count", "1"]).expect(0);
     assert!(shelf(&sandbox).is_empty(), "{:?}", shelf(&sandbox));
+}
+
+/// Answers the next request for a list with `body`, and says when all of it is on its way.
+fn serve_once(body: String) -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/list.txt", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+        while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"1\"\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        let _ = tell.send(());
+    });
+    (url, told)
+}
+
+#[test]
+fn an_origin_does_not_wait_for_the_job_to_go_on_with_its_list() {
+    let sandbox = Sandbox::new();
+    let gate = Gate::new();
+    let pictures = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            Answer::ok(png(asked.path[1..].parse().unwrap()))
+        }
+    });
+    // More repeats than wait for a job that waits for its first picture, and more bytes than the system holds.
+    let mut list = pictures.list(["/1", "/2"]);
+    list += &pictures.list(["/1"]).repeat(5000);
+    list += &format!("# {}\n", "x".repeat(1000)).repeat(40_000);
+    list += &pictures.list(["/3"]);
+    let (url, whole_is_sent) = serve_once(list.clone());
+    let running = sandbox.start(sandbox.fetch_args(&[&url, "--set", "job.window=1"]));
+    whole_is_sent.recv_timeout(Duration::from_secs(60)).unwrap();
+    gate.open();
+    let run = running.end().expect(0);
+    assert_eq!(run.count("stored"), 3);
+    assert!(
+        fs::read(copy(&sandbox))
+            .unwrap()
+            .starts_with(list.as_bytes())
+    );
+}
+
+#[tokio::test]
+async fn two_jobs_may_read_one_list_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| format!("https://a.example/{name}\n"));
+    let lists = Origin::builder()
+        .sequence(
+            "/list.txt",
+            [Reply::ok(one).etag("\"1\""), Reply::ok(two).etag("\"2\"")],
+        )
+        .start();
+    let reader = Reader {
+        fetch: Arc::new(origin::client("")),
+        shelf: Some(Shelf::new(folder.path().join("lists"))),
+        max_bytes: 1000,
+    };
+    let spec = parse_source(lists.url("/list.txt").as_str(), None).unwrap();
+    let source = spec.into_source(&reader);
+    let (mut first, mut second) = (source.open().await.unwrap(), source.open().await.unwrap());
+    for _ in 0..2 {
+        second.next_chunk().await.unwrap();
+        first.next_chunk().await.unwrap();
+    }
+    // Whichever ended last, its validators stand for its own bytes.
+    let mut third = source.open().await.unwrap();
+    let asked = lists.asked("/list.txt");
+    assert_eq!(asked[2].header("if-none-match"), Some("\"1\""));
+    // The origin has the second list by now.
+    let chunk = third.next_chunk().await.unwrap().unwrap();
+    assert!(format!("{chunk:?}").contains("/two"), "{chunk:?}");
+    assert!(third.next_chunk().await.unwrap().is_none());
+    let mut fourth = source.open().await.unwrap();
+    let chunk = fourth.next_chunk().await.unwrap().unwrap();
+    assert!(format!("{chunk:?}").contains("/two"), "{chunk:?}");
+    assert_eq!((lists.total(), lists.conditional("/list.txt")), (4, 2));
+    assert_eq!(walk(folder.path()).len(), 1);
 }
 
 #[test]

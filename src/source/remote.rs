@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -290,7 +291,7 @@ async fn read_copy(
     .await
 }
 
-/// Reads a body as it comes, and copies it.
+/// Reads a body as it comes, out of its copy where there is one.
 async fn stream(
     url: &Url,
     format: Option<ListFormat>,
@@ -298,22 +299,35 @@ async fn stream(
     reader: &Reader,
 ) -> Result<List, SourceError> {
     let name = SafeUrl::new(url).to_string();
-    if body.length.is_some_and(|length| length > reader.max_bytes) {
-        let source = too_long(reader.max_bytes);
+    let max_bytes = reader.max_bytes;
+    if body.length.is_some_and(|length| length > max_bytes) {
+        let source = too_long(max_bytes);
         return Err(SourceError::Read { name, source });
     }
-    let draft = match (&reader.shelf, Head::of(url, &body)) {
-        (Some(shelf), Some(head)) => shelf.begin(url, head).await,
-        _ => None,
+    let head = Head::of(url, &body);
+    let begun = match &reader.shelf {
+        Some(shelf) => shelf.begin(url, head).await,
+        None => None,
     };
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
-    let pump = pump(body.stream, pieces, draft, reader.max_bytes);
-    let pump = Pump::new(tokio::spawn(pump));
+    let (pump, copy) = match begun {
+        Some((draft, copy)) => {
+            let pump = spool(body.stream, pieces, draft, max_bytes);
+            (tokio::spawn(pump), Some(copy))
+        }
+        None => {
+            let pump = pump(body.stream, pieces, max_bytes);
+            (tokio::spawn(pump), None)
+        }
+    };
     let hints = hints(url, format, body.media_type, body.final_url);
-    parse_on_thread(name, hints, Some(pump), move |sink| {
+    parse_on_thread(name, hints, Some(Pump::new(pump)), move |sink| {
         Ok(Box::new(BodyInput {
             pieces: waiting,
             current: Bytes::new(),
+            copy,
+            read: 0,
+            copied: 0,
             ended: false,
             sink,
         }) as Input)
@@ -332,20 +346,21 @@ fn too_long(max_bytes: u64) -> io::Error {
 #[derive(Debug)]
 enum Piece {
     Data(Bytes),
+    /// So many bytes are in the copy.
+    Copied(u64),
     /// Nothing has come for a while.
     Pause,
     Failed(io::Error),
     End,
 }
 
-/// Carries a body to the parser's thread and into its copy, which it yields once all of it came.
+/// What feeds a parser. Yields the copy, once all of it is there.
 pub(super) type Pump = AbortOnDropHandle<Option<Draft>>;
 
-/// Goes on to the end for the copy's sake when the parser has seen enough.
+/// Carries a body to the parser's thread until either is gone.
 async fn pump(
     mut stream: Pin<Box<dyn AsyncRead + Send>>,
     pieces: mpsc::Sender<Piece>,
-    mut draft: Option<Draft>,
     max_bytes: u64,
 ) -> Option<Draft> {
     let mut length = 0;
@@ -354,30 +369,64 @@ async fn pump(
         let read = match timeout(PAUSE, stream.read_buf(&mut buffer)).await {
             Ok(read) => read,
             Err(_) => {
-                // Whether somebody hears it shows below.
-                let _ = pieces.send(Piece::Pause).await;
+                if pieces.send(Piece::Pause).await.is_err() {
+                    return None;
+                }
                 stream.read_buf(&mut buffer).await
             }
         };
         length += buffer.len() as u64;
-        let piece = match read {
-            Ok(0) => {
-                let _ = pieces.send(Piece::End).await;
-                return draft;
-            }
-            Ok(_) if length > max_bytes => Piece::Failed(too_long(max_bytes)),
-            Ok(_) => Piece::Data(buffer.freeze()),
-            Err(error) => Piece::Failed(error),
+        let (piece, last) = match read {
+            Ok(0) => (Piece::End, true),
+            Ok(_) if length > max_bytes => (Piece::Failed(too_long(max_bytes)), true),
+            Ok(_) => (Piece::Data(buffer.freeze()), false),
+            Err(error) => (Piece::Failed(error), true),
         };
-        if let (Piece::Data(bytes), Some(begun)) = (&piece, draft.take()) {
-            draft = begun.write(bytes).await;
-        }
-        let is_last = matches!(piece, Piece::Failed(_));
-        let is_heard = pieces.send(piece).await.is_ok();
-        if is_last || !is_heard && draft.is_none() {
+        if pieces.send(piece).await.is_err() || last {
             return None;
         }
     }
+}
+
+/// Carries a body into its copy, as fast as it comes: no origin waits for a job of hours to go on with the list. The
+/// parser's thread is told how far it may read, and need not have read to the end.
+async fn spool(
+    mut stream: Pin<Box<dyn AsyncRead + Send>>,
+    pieces: mpsc::Sender<Piece>,
+    mut draft: Draft,
+    max_bytes: u64,
+) -> Option<Draft> {
+    let ended = loop {
+        let mut buffer = BytesMut::with_capacity(PIECE_BYTES);
+        let read = loop {
+            match timeout(PAUSE, stream.read_buf(&mut buffer)).await {
+                Ok(read) => break read,
+                // Where there is no room, there is enough to read.
+                Err(_) => {
+                    let _ = pieces.try_send(Piece::Copied(draft.len()));
+                    let _ = pieces.try_send(Piece::Pause);
+                }
+            }
+        };
+        match read {
+            Ok(0) => break Ok(()),
+            Ok(read) if draft.len() + read as u64 > max_bytes => break Err(too_long(max_bytes)),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+        if let Err(error) = draft.write(&buffer).await {
+            break Err(error);
+        }
+        let _ = pieces.try_send(Piece::Copied(draft.len()));
+    };
+    // A parser that has seen enough does not want to know.
+    let _ = pieces.send(Piece::Copied(draft.len())).await;
+    let (piece, draft) = match ended {
+        Ok(()) => (Piece::End, Some(draft)),
+        Err(error) => (Piece::Failed(error), None),
+    };
+    let _ = pieces.send(piece).await;
+    draft
 }
 
 /// The parser's end of the pump.
@@ -385,22 +434,40 @@ async fn pump(
 struct BodyInput {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
+    copy: Option<File>,
+    /// Bytes that were read of the copy.
+    read: u64,
+    /// Bytes that are there.
+    copied: u64,
     ended: bool,
     sink: SharedSink,
 }
 
 impl Read for BodyInput {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.ended {
+        while self.current.is_empty() && self.read == self.copied && !self.ended {
             self.sink.borrow_mut().offer().map_err(io::Error::other)?;
             match self.pieces.blocking_recv() {
                 Some(Piece::Data(bytes)) => self.current = bytes,
+                Some(Piece::Copied(bytes)) => self.copied = bytes,
                 Some(Piece::Pause) => self.sink.borrow_mut().flush().map_err(io::Error::other)?,
                 Some(Piece::Failed(error)) => return Err(error),
                 Some(Piece::End) => self.ended = true,
                 // The pump ends without a word only when it is aborted: the body is not whole.
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
+        }
+        if let Some(copy) = self.copy.as_ref().filter(|_| self.read < self.copied) {
+            // A list that only has comments would else be read on for nobody.
+            self.sink.borrow().check_open().map_err(io::Error::other)?;
+            let most = usize::try_from(self.copied - self.read).unwrap_or(usize::MAX);
+            let most = most.min(out.len());
+            let n = copy.read_at(&mut out[..most], self.read)?;
+            if n == 0 && most > 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.read += n as u64;
+            return Ok(n);
         }
         let n = self.current.len().min(out.len());
         self.current.copy_to_slice(&mut out[..n]);

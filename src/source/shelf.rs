@@ -1,8 +1,8 @@
 //! Copies of remote lists, so that an origin can answer that nothing changed.
 //!
 //! A copy is one file: the body as it came, a line end, and a line of JSON ([`Head`]) with what to ask by next
-//! time. It is written to a temporary name and renamed when the list was read to its end, so a validator never
-//! stands for bytes that are not there whole. A copy that is not what its head says is not used.
+//! time. It is written to a temporary name, from where the list is read meanwhile, and renamed when that came to its
+//! end, so a validator never stands for bytes that are not there whole. A copy that is not what its head says is not used.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -95,8 +95,8 @@ impl Shelf {
         }
     }
 
-    /// Begins a copy of the list at `url`; `None` where nothing is to be written, or cannot be.
-    pub(super) async fn begin(&self, url: &Url, head: Head) -> Option<Draft> {
+    /// Begins a copy of the list at `url`, and opens it for reading; `None` where nothing is to be written, or cannot be.
+    pub(super) async fn begin(&self, url: &Url, head: Head) -> Option<(Draft, File)> {
         let run = self.0.run.as_ref()?;
         let number = self.0.drafts.fetch_add(1, Ordering::Relaxed);
         let path = self.path(url);
@@ -106,17 +106,21 @@ impl Shelf {
             fs::create_dir_all(folder)?;
             let mut options = OpenOptions::new();
             // Lists may hold credentials.
-            options.write(true).create_new(true).mode(0o600);
-            Ok((options.open(&temporary.0)?, temporary))
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let file = options.open(&temporary.0)?;
+            Ok((file.try_clone()?, file, temporary))
         });
         match created.await.unwrap_or_else(|error| Err(error.into())) {
-            Ok((file, temporary)) => Some(Draft {
-                file: file.into(),
-                hasher: Sha256Hasher::default(),
-                head,
-                temporary,
-                path,
-            }),
+            Ok((reading, file, temporary)) => {
+                let draft = Draft {
+                    file: file.into(),
+                    hasher: Sha256Hasher::default(),
+                    head,
+                    temporary,
+                    path,
+                };
+                Some((draft, reading))
+            }
             Err(error) => {
                 not_kept(&head, &error);
                 None
@@ -219,9 +223,9 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// For the copy of a body that begins to come; `None` where the origin could not be asked about it.
-    pub(super) fn of(url: &Url, body: &RemoteBody) -> Option<Self> {
-        (!body.validators.is_empty()).then(|| Self {
+    /// For the copy of a body that begins to come.
+    pub(super) fn of(url: &Url, body: &RemoteBody) -> Self {
+        Self {
             url: SafeUrl::new(url).to_string(),
             final_url: place(&body.final_url),
             etag: body.validators.etag.clone(),
@@ -230,7 +234,12 @@ impl Head {
             bytes: 0,
             sha256: String::new(),
             fetched: Utc::now(),
-        })
+        }
+    }
+
+    /// Whether the origin can be asked about the list by it.
+    fn is_of_use(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
     }
 }
 
@@ -360,37 +369,38 @@ impl fmt::Debug for Draft {
 }
 
 impl Draft {
-    /// Takes the next bytes; `None` when they cannot be written, which costs the copy and not the list.
-    pub(super) async fn write(mut self, bytes: &[u8]) -> Option<Self> {
+    /// Takes the next bytes, which can be read when it returns.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
+        self.file.write_all(bytes).await?;
+        // Writes go on in the background, and their errors show here.
+        self.file.flush().await?;
         self.head.bytes += bytes.len() as u64;
-        match self.file.write_all(bytes).await {
-            Ok(()) => Some(self),
-            Err(error) => {
-                not_kept(&self.head, &error);
-                None
-            }
-        }
+        Ok(())
     }
 
-    /// Puts it in the place of the copy before, all bytes being there.
+    /// Bytes so far.
+    pub(super) fn len(&self) -> u64 {
+        self.head.bytes
+    }
+
+    /// Puts it in the place of the copy before, all bytes being there; deletes it where it is of no use.
     pub(super) async fn keep(self) {
         let Self {
-            mut file,
+            file,
             hasher,
             mut head,
             temporary,
             path,
         } = self;
+        if !head.is_of_use() {
+            return;
+        }
         head.sha256 = hasher.finish().to_string();
         let told = head.clone();
-        let kept = async {
-            // Writes go on in the background, and their errors show here.
-            file.flush().await?;
-            let file = file.into_std().await;
-            spawn_blocking(move || put(file, &head, &temporary, &path)).await?
-        };
-        if let Err(error) = kept.await {
+        let file = file.into_std().await;
+        let kept = spawn_blocking(move || put(file, &head, &temporary, &path)).await;
+        if let Err(error) = kept.unwrap_or_else(|error| Err(error.into())) {
             not_kept(&told, &error);
         }
     }
