@@ -22,7 +22,7 @@ use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::file::{FileInput, PAUSE};
 use crate::source::list::parse_on_thread;
-use crate::source::shelf::{self, Copy, Draft, Head, Shelf};
+use crate::source::shelf::{self, Draft, Head, LastCopy, Shelf};
 use crate::source::sink::SharedSink;
 use crate::source::{List, ListFormat, Source, SourceError};
 use crate::target::SafeUrl;
@@ -180,7 +180,7 @@ pub(super) async fn open(
         Some(shelf) => shelf.find(url).await,
         None => None,
     };
-    let since = copy.as_ref().map(Copy::since);
+    let since = copy.as_ref().map(LastCopy::since);
     let list = match ask(url, &follow.reader, &mut copy).await {
         Ok(Told::Body(body)) => stream(url, format, body, &follow.reader).await,
         Ok(Told::Copy(copied)) => {
@@ -210,12 +210,12 @@ struct Copied {
 }
 
 /// Asks for the list, by what is known of `copy`; takes that away when it is of no use.
-async fn ask(url: &Url, reader: &Reader, copy: &mut Option<Copy>) -> Result<Told, SourceError> {
+async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<Told, SourceError> {
     let failed = |source| SourceError::Fetch {
         url: SafeUrl::new(url),
         source,
     };
-    let known = copy.as_ref().map(Copy::validators);
+    let known = copy.as_ref().map(LastCopy::validators);
     let final_url = match reader
         .fetch
         .open(url, known.as_ref())

@@ -77,11 +77,11 @@ impl Shelf {
     }
 
     /// The copy of the list at `url`, as far as its length tells that it is whole.
-    pub(super) async fn find(&self, url: &Url) -> Option<Copy> {
+    pub(super) async fn find(&self, url: &Url) -> Option<LastCopy> {
         let (shelf, path) = (self.clone(), self.path(url));
         let found = spawn_blocking(move || {
             shelf.sweep();
-            Copy::open(&path, shelf.0.run.is_some())
+            LastCopy::open(&path, shelf.0.run.is_some())
         });
         match found.await {
             Ok(Ok(copy)) => Some(copy),
@@ -245,14 +245,14 @@ impl Head {
 
 /// The last good copy of a list.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct LastCopy {
     head: Head,
     file: File,
     /// Whether its use is noted.
     is_ours: bool,
 }
 
-impl Copy {
+impl LastCopy {
     fn open(path: &Path, is_ours: bool) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let head = read_head(&mut file)?.ok_or_else(|| damaged("is cut off, or not a copy"))?;
@@ -372,9 +372,16 @@ impl Draft {
     /// Takes the next bytes, which can be read when it returns.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes).await?;
-        // Writes go on in the background, and their errors show here.
-        self.file.flush().await?;
+        let written = async {
+            self.file.write_all(bytes).await?;
+            // Writes go on in the background, and their errors show here.
+            self.file.flush().await
+        };
+        written.await.map_err(|error| {
+            let folder = self.temporary.0.parent().unwrap_or(Path::new("."));
+            let text = format!("cannot write its copy to `{}`: {error}", folder.display());
+            io::Error::new(error.kind(), text)
+        })?;
         self.head.bytes += bytes.len() as u64;
         Ok(())
     }
