@@ -19,6 +19,7 @@
 //! | [`catalog`] | what is known: URLs, files, jobs, outcomes |
 //! | [`source`] | reads lists |
 //! | [`frontier`] | who is asked next: a polite lane per host |
+//! | [`schedule`] | when a schedule is due |
 //! | [`downloader`] | kinds of files, and how to tell that what arrived is one |
 //! | [`job`] | the engine that runs a job down the way |
 //! | [`telemetry`] | logs |
@@ -36,6 +37,7 @@ pub mod fetch;
 pub mod frontier;
 pub mod job;
 pub mod naming;
+pub mod schedule;
 pub mod source;
 pub mod store;
 pub mod target;
