@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 /// steps and names. Sunday is 0 and 7. Where neither the day of month nor the day of week begins with `*`,
 /// a day that either of them names is meant. Beyond crontab(5): `L` is the last day of the month, `5L` its
 /// last Friday, `5#2` its second Friday, `15W` the weekday closest to its 15th.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Cron {
     text: String,
     line: croner::Cron,
@@ -104,13 +104,11 @@ const FIELDS: [Field; 6] = [
 ];
 
 impl Field {
-    /// Whether `text` is one. croner passes over empty elements, and takes names for numbers anywhere.
-    fn accepts(&self, text: &str, at: usize) -> bool {
-        let mut line = ["*"; FIELDS.len()];
-        line[at] = text;
+    /// Whether `text` is made of what may stand here. croner passes over empty elements of a list, and takes
+    /// names for numbers in any field.
+    fn accepts(&self, text: &str) -> bool {
         text.split([',', '-', '/', '#'])
             .all(|atom| self.accepts_atom(atom))
-            && parse(line).is_ok()
     }
 
     fn accepts_atom(&self, atom: &str) -> bool {
@@ -149,12 +147,12 @@ impl FromStr for Cron {
             text: fields[at].into(),
             allowed: FIELDS[at].allowed,
         };
-        if let Some(at) = (0..FIELDS.len()).find(|&at| !FIELDS[at].accepts(fields[at], at)) {
+        if let Some(at) = (0..fields.len()).find(|at| !FIELDS[*at].accepts(fields[*at])) {
             return Err(invalid(at));
         }
         let cron = Self {
             text: text.into(),
-            line: parse(fields).map_err(|_| InvalidCron::Never)?,
+            line: parse(fields).map_err(|_| invalid(at_fault(fields)))?,
         };
         if cron.next_after(DateTime::UNIX_EPOCH, Tz::UTC).is_none() {
             return Err(InvalidCron::Never);
@@ -173,9 +171,25 @@ fn parse(fields: [&str; FIELDS.len()]) -> Result<croner::Cron, croner::errors::C
         .parse(&fields.join(" "))
 }
 
+/// The field for which croner does not take the line.
+fn at_fault(fields: [&str; FIELDS.len()]) -> usize {
+    let is_at_fault = |at: &usize| {
+        let mut line = ["*"; FIELDS.len()];
+        line[*at] = fields[*at];
+        parse(line).is_err()
+    };
+    (0..fields.len()).find(is_at_fault).unwrap_or_default()
+}
+
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cron").field(&self.text).finish()
     }
 }
 
