@@ -177,8 +177,6 @@ impl Timetable {
             self.settle(now);
         }
         let Some(instant) = self.latest(now) else {
-            self.put_off = None;
-            self.queued = None;
             return self.run_asked(0);
         };
         let jitter = self.policy.jitter;
