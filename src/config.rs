@@ -5,11 +5,13 @@
 //! place of defaults; a file; environment variables `GANNET_SECTION__KEY`; `--set KEY=VALUE` and flags. What
 //! cannot be used is a [`ConfigError`] that names the source, the key and what is allowed.
 //!
-//! This room reads one file and nothing else: the environment is handed to it.
+//! This room reads one file, and those that variables `GANNET_SECTION__KEY_FILE` name: the environment is handed to it.
 
+mod daemon;
 mod error;
 mod layer;
 mod masked;
+mod schedule;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,8 +22,10 @@ use crate::downloader::image;
 use crate::{catalog, fault, fetch, job, naming, source, store, telemetry};
 use layer::{Layer, Origin};
 
+pub use daemon::Daemon;
 pub use error::ConfigError;
 pub(crate) use error::nearest;
+pub use schedule::Schedule;
 
 /// The built-in settings, as TOML.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
@@ -51,8 +55,13 @@ pub struct Config {
     pub naming: naming::Settings,
     /// `[retention]`
     pub retention: job::Retention,
+    /// `[daemon]`
+    pub daemon: Daemon,
     /// `[log]`
     pub log: telemetry::Settings,
+    /// `[[schedule]]`
+    #[serde(default)]
+    schedule: Vec<schedule::Written>,
     /// What the fields were read from, with the secrets masked.
     #[serde(skip)]
     masked: toml::Table,
@@ -63,6 +72,8 @@ pub struct Config {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
+    /// The schedules, each with all settings that it goes by.
+    pub schedules: Vec<Schedule>,
     /// The file that was read; `None` when there was none.
     pub file: Option<PathBuf>,
     layers: Vec<Layer>,
@@ -121,6 +132,7 @@ impl Config {
         env.sort();
         let mut variables = Vec::new();
         for (name, value) in env {
+            let (name, value) = value_in_file(name, value)?;
             let Some(key) = key_of(&name) else {
                 let meant = builtin.variable_like(&name);
                 return Err(ConfigError::Variable { name, meant });
@@ -142,8 +154,10 @@ impl Config {
         if let Err((keys, problem)) = config.check() {
             return Err(layer::blame(&layers, &keys, problem));
         }
+        let schedules = config.schedules(&layers)?;
         Ok(Loaded {
             config,
+            schedules,
             file,
             layers,
         })
@@ -152,6 +166,37 @@ impl Config {
     /// The settings in force, as TOML, with every secret replaced by `***`.
     pub fn effective_toml(&self) -> String {
         toml::to_string(&self.masked).expect("a table of plain values can always be written")
+    }
+
+    /// Lays the settings of each schedule over the common ones.
+    fn schedules(&self, layers: &[Layer]) -> Result<Vec<Schedule>, ConfigError> {
+        let mut schedules: Vec<Schedule> = Vec::with_capacity(self.schedule.len());
+        for (at, written) in self.schedule.iter().enumerate() {
+            let path = |keys: &[&str]| -> Vec<String> {
+                let schedule = ["schedule".to_owned(), at.to_string()];
+                let keys = keys.iter().map(|key| (*key).to_owned());
+                schedule.into_iter().chain(keys).collect()
+            };
+            let name = written.name();
+            if schedules.iter().any(|other| other.name == name) {
+                let problem = format!("there is another schedule called `{name}`");
+                return Err(layer::blame(layers, &[path(&["name"])], problem));
+            }
+            let overrides = written.overrides().map_err(|key| {
+                let keys: Vec<&str> = key.iter().map(String::as_str).collect();
+                let problem = "belongs to the whole process; set it outside of the schedule";
+                layer::blame(layers, &[path(&keys)], problem.to_owned())
+            })?;
+            let mut layers = layers.to_vec();
+            layers.push(Layer::of_schedule(name, layers.as_slice(), overrides));
+            let (mut config, tree) = layer::merge(&mut layers)?;
+            config.masked = masked::masked(tree);
+            if let Err((keys, problem)) = config.check() {
+                return Err(layer::blame(&layers, &keys, problem));
+            }
+            schedules.push(written.resolved(config));
+        }
+        Ok(schedules)
     }
 
     /// The rules that span keys. An error has the paths to the keys, and what is wrong with them.
@@ -235,6 +280,26 @@ fn key_of(variable: &str) -> Option<String> {
     let name = variable.strip_prefix(PREFIX)?;
     name.contains("__")
         .then(|| name.to_ascii_lowercase().replace("__", "."))
+}
+
+/// A variable `GANNET_SECTION__KEY_FILE` names a file that holds the value, as secrets do that others hand to services:
+/// what it means, without a line break at its end.
+fn value_in_file(name: String, value: String) -> Result<(String, String), ConfigError> {
+    let Some(setting) = name
+        .strip_suffix("_FILE")
+        .filter(|name| name.contains("__"))
+    else {
+        return Ok((name, value));
+    };
+    let path = Path::new(&value);
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::ReadValue {
+        name: name.clone(),
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    Ok((setting.to_owned(), text.to_owned()))
 }
 
 fn read(path: &Path) -> Result<Layer, ConfigError> {

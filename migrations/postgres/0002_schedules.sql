@@ -13,6 +13,7 @@ ALTER TABLE jobs ADD COLUMN schedule TEXT;
 -- What the daemon remembers of its schedules.
 CREATE TABLE schedules (
     name     TEXT COLLATE "C" PRIMARY KEY,
+    cron     TEXT NOT NULL,                 -- the line that `last_due` is a time of
     paused   BOOLEAN NOT NULL DEFAULT FALSE,
     last_due BIGINT,                        -- the last time of its cron line that was dealt with
     job      UUID                           -- its last job

@@ -13,6 +13,7 @@ ALTER TABLE jobs ADD COLUMN schedule TEXT;
 -- What the daemon remembers of its schedules.
 CREATE TABLE schedules (
     name     TEXT PRIMARY KEY,
+    cron     TEXT NOT NULL,                 -- the line that `last_due` is a time of
     paused   INTEGER NOT NULL DEFAULT 0,
     last_due INTEGER,                       -- the last time of its cron line that was dealt with
     job      BLOB                           -- its last job

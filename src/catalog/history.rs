@@ -50,6 +50,8 @@ pub struct JobEnd {
 pub struct ScheduleRow {
     /// Its name.
     pub name: String,
+    /// The cron line that `last_due` is a time of.
+    pub cron: String,
     /// Whether it is not to run.
     pub paused: bool,
     /// The last time of its cron line that was dealt with.

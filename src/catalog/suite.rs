@@ -542,6 +542,7 @@ async fn schedules_are_remembered(catalog: &dyn Catalog) {
     assert_eq!(catalog.schedules().await.unwrap(), []);
     let mut rows = ["b", "a"].map(|name| ScheduleRow {
         name: name.to_owned(),
+        cron: "@daily".to_owned(),
         paused: false,
         last_due: None,
         job: None,
@@ -966,6 +967,7 @@ async fn a_copy_there_and_back_has_everything() {
     write(&*there, records).await.unwrap();
     let schedule = ScheduleRow {
         name: "cams".to_owned(),
+        cron: "@daily".to_owned(),
         paused: true,
         last_due: Some(DateTime::UNIX_EPOCH),
         job: Some(job),

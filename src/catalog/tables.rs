@@ -113,7 +113,7 @@ pub static TABLES: [Table; 9] = [
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
     ),
-    table!("schedules", 1: name Text, paused Flag, last_due Number, job Id),
+    table!("schedules", 1: name Text, cron Text, paused Flag, last_due Number, job Id),
     table!("albums", 1: name Text, created Number),
     table!("files", 1:
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,

@@ -16,6 +16,16 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
+    /// The file that a variable names cannot be read.
+    #[error("environment variable `{name}`: cannot read `{}`", path.display())]
+    ReadValue {
+        /// The variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The file is not TOML.
     #[error("{place}: {problem}")]
     Syntax {

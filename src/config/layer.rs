@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use config::{Map, Source};
 use serde_path_to_error::Segment;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::error::{dotted, explain, nearest};
@@ -18,6 +18,8 @@ pub(super) enum Origin {
     File(PathBuf),
     Variable(String),
     Set,
+    /// The overrides of a schedule, and the layer that has it.
+    Schedule(String, Box<Origin>),
 }
 
 impl fmt::Display for Origin {
@@ -27,6 +29,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "`{}`", path.display()),
             Self::Variable(name) => write!(f, "environment variable `{name}`"),
             Self::Set => f.write_str("`--set`"),
+            Self::Schedule(name, origin) => write!(f, "{origin}, schedule `{name}`"),
         }
     }
 }
@@ -89,6 +92,21 @@ impl Layer {
             as_list: parsed.is_none().then(list),
             table: parsed.map_or(text, |parsed| nested(&path, parsed)),
         })
+    }
+
+    /// What a schedule lays over `layers`, one of which has it.
+    pub(super) fn of_schedule(name: &str, layers: &[Self], table: Table) -> Self {
+        let owner = layers
+            .iter()
+            .rfind(|layer| layer.table.contains_key("schedule"));
+        let origin = owner.map_or(Origin::Default, |layer| layer.origin.clone());
+        Self {
+            origin: Origin::Schedule(name.to_owned(), Box::new(origin)),
+            table,
+            text: None,
+            as_text: None,
+            as_list: None,
+        }
     }
 
     /// What to write instead of a variable that means no setting: the one most like it of this layer's keys.
@@ -315,17 +333,21 @@ fn lookup<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
 fn line_of(text: &str, path: &[String]) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let mut table = Some(document.get_ref());
+    let mut list = None;
     let mut at = None;
     for key in path {
-        let Some((key, value)) =
-            table.and_then(|table| table.iter().find(|(k, _)| k.get_ref() == key))
-        else {
-            break;
+        let entry = table.and_then(|table| table.iter().find(|(k, _)| k.get_ref() == key));
+        let item = list.and_then(|list: &DeArray<'_>| list.get(key.parse::<usize>().ok()?));
+        let (start, value) = match (entry, item) {
+            (Some((key, value)), _) => (key.span().start, value),
+            (None, Some(value)) => (value.span().start, value),
+            (None, None) => break,
         };
-        at = Some(key.span().start);
-        table = match value.get_ref() {
-            DeValue::Table(inner) => Some(inner),
-            _ => None,
+        at = Some(start);
+        (table, list) = match value.get_ref() {
+            DeValue::Table(inner) => (Some(inner), None),
+            DeValue::Array(items) => (None, Some(items)),
+            _ => (None, None),
         };
     }
     at.map(|at| line_at(text, at))

@@ -43,11 +43,12 @@ pub(super) async fn schedules(db: &PgPool) -> Result<Vec<ScheduleRow>> {
 
 pub(super) async fn save_schedule(db: &mut PgConnection, schedule: &ScheduleRow) -> Result<()> {
     query(
-        "INSERT INTO schedules (name, paused, last_due, job) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, last_due = excluded.last_due, \
+        "INSERT INTO schedules (name, cron, paused, last_due, job) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, paused = excluded.paused, last_due = excluded.last_due, \
          job = excluded.job",
     )
     .bind(&schedule.name)
+    .bind(&schedule.cron)
     .bind(schedule.paused)
     .bind(schedule.last_due.map(millis))
     .bind(schedule.job)

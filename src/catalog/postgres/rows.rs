@@ -115,6 +115,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
 pub(super) fn schedule(row: &PgRow) -> Result<ScheduleRow> {
     Ok(ScheduleRow {
         name: row.try_get("name")?,
+        cron: row.try_get("cron")?,
         paused: row.try_get("paused")?,
         last_due: time(row, "last_due")?,
         job: row.try_get("job")?,

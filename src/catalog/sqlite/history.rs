@@ -41,10 +41,11 @@ pub(super) fn schedules(db: &Connection) -> rusqlite::Result<Vec<ScheduleRow>> {
 
 pub(super) fn save_schedule(db: &Connection, schedule: &ScheduleRow) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO schedules (name, paused, last_due, job) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO schedules (name, cron, paused, last_due, job) VALUES (?, ?, ?, ?, ?)",
     )?
     .execute((
         &schedule.name,
+        &schedule.cron,
         schedule.paused,
         schedule.last_due.map(millis),
         schedule.job,

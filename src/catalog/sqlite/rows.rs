@@ -107,6 +107,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
     Ok(ScheduleRow {
         name: row.get("name")?,
+        cron: row.get("cron")?,
         paused: row.get("paused")?,
         last_due: row.get::<_, Option<i64>>("last_due")?.map(from_millis),
         job: row.get("job")?,
