@@ -2,7 +2,7 @@
 //!
 //! Compiled in where debug assertions are, so that the binary of `cargo test` has them and no release has. There,
 //! `GANNET_FAULT=POINT:N=ACTION` does ACTION at the Nth passing of POINT, and with `N+` at all later ones too:
-//! `kill` ends the process by SIGKILL, `eio` and `enospc` have the step fail with that error.
+//! `kill` ends the process by SIGKILL, `panic` panics, `eio` and `enospc` have the step fail with that error.
 //!
 //! This room knows no other room.
 
@@ -70,6 +70,7 @@ enum Action {
     Kill,
     Eio,
     Enospc,
+    Panic,
 }
 
 /// What the variable says.
@@ -87,7 +88,7 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
     let text = std::env::var(VARIABLE).ok()?;
     let armed = parse(&text);
     if armed.is_none() {
-        eprintln!("gannet: `{VARIABLE}={text}` is not `POINT:N=kill`, `eio` or `enospc`");
+        eprintln!("gannet: `{VARIABLE}={text}` is not `POINT:N=kill`, `panic`, `eio` or `enospc`");
         std::process::exit(2);
     }
     armed
@@ -102,6 +103,7 @@ fn parse(text: &str) -> Option<Armed> {
         stays: at.ends_with('+'),
         action: match action {
             "kill" => Action::Kill,
+            "panic" => Action::Panic,
             "eio" => Action::Eio,
             "enospc" => Action::Enospc,
             _ => return None,
@@ -140,6 +142,7 @@ pub(crate) fn pass(point: Point) -> io::Result<()> {
     );
     Err(match armed.action {
         Action::Kill => kill(),
+        Action::Panic => panic!("as `{VARIABLE}` wants it"),
         Action::Eio => rustix::io::Errno::IO.into(),
         Action::Enospc => rustix::io::Errno::NOSPC.into(),
     })
@@ -165,6 +168,7 @@ impl Action {
     fn as_str(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::Panic => "panic",
             Self::Eio => "eio",
             Self::Enospc => "enospc",
         }

@@ -30,6 +30,7 @@
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod downloader;
 pub mod fault;

@@ -216,7 +216,7 @@ impl FromStr for Reason {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Waiting for its turn.
@@ -271,7 +271,7 @@ impl fmt::Display for State {
 }
 
 /// Targets of a job by outcome. The one place from which every figure is derived.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All targets that have an outcome: the sum of the others.
     pub targets: u64,
@@ -317,6 +317,19 @@ impl Counts {
             Outcome::Failed => self.failed,
             Outcome::Skipped => self.skipped,
         }
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.targets += other.targets;
+        self.stored += other.stored;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 

@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use stderr::Stderr;
 
@@ -66,10 +66,23 @@ pub enum Error {
 }
 
 /// Keeps the log files being written. Dropping it writes what still waits.
-#[derive(Debug)]
 #[must_use = "log files end where the guard is dropped"]
 pub struct Guard {
     _file: Option<WorkerGuard>,
+    set_level: Box<dyn Fn(&Level) + Send + Sync>,
+}
+
+impl Guard {
+    /// Logs at another level from now on.
+    pub fn set_level(&self, level: &Level) {
+        (self.set_level)(level);
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
 }
 
 /// Sets up the logs of this process. `verbosity` counts `-v`, less `-q`. `progress` is what draws on stderr.
@@ -108,10 +121,10 @@ fn build<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let to_stderr =
-        lines(settings.format, stderr, look).with_filter(settings.level.filter(verbosity));
-    let (to_file, guard) = if settings.dir.as_os_str().is_empty() {
-        (None, None)
+    let (filter, level) = reload::Layer::new(settings.level.filter(verbosity));
+    let to_stderr = lines(settings.format, stderr, look).with_filter(filter);
+    let (to_file, file, guard) = if settings.dir.as_os_str().is_empty() {
+        (None, None, None)
     } else {
         let file = daily_files(&settings.dir, settings.keep)?;
         let (file, guard) = tracing_appender::non_blocking(file);
@@ -119,12 +132,22 @@ where
             has_colours: false,
             has_time: true,
         };
-        let layer =
-            lines(settings.format, file, look).with_filter(settings.level.filter(verbosity.max(0)));
-        (Some(layer), Some(guard))
+        let (filter, level) = reload::Layer::new(settings.level.filter(verbosity.max(0)));
+        let layer = lines(settings.format, file, look).with_filter(filter);
+        (Some(layer), Some(level), Some(guard))
     };
     let subscriber = Registry::default().with(to_stderr).with(to_file);
-    Ok((subscriber, Guard { _file: guard }))
+    let guard = Guard {
+        _file: guard,
+        // A handle fails only when the logs are gone.
+        set_level: Box::new(move |new| {
+            let _ = level.reload(new.filter(verbosity));
+            if let Some(file) = &file {
+                let _ = file.reload(new.filter(verbosity.max(0)));
+            }
+        }),
+    };
+    Ok((subscriber, guard))
 }
 
 fn lines<S, W>(format: Format, writer: W, look: Look) -> Box<dyn Layer<S> + Send + Sync>

@@ -42,7 +42,7 @@ pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, Limits, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Empty: SQLite in the store; `sqlite:PATH`: elsewhere; `postgres://…`: PostgreSQL.

@@ -94,6 +94,12 @@ pub enum Command {
     Catalog(Catalog),
     /// List albums: their files, bytes, and when the newest came
     Albums(Albums),
+    /// Run schedules, unattended
+    Daemon(Daemon),
+    /// List the schedules of a running daemon, run, pause or resume one
+    Schedule(ScheduleArgs),
+    /// Show what the daemon is about: schedules, jobs under way, how the last ones ended
+    Status(StatusArgs),
     /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
@@ -346,6 +352,84 @@ The password comes from PGPASSWORD or ~/.pgpass. Set `catalog.url` to the new ca
         #[arg(value_name = "DST")]
         to: String,
     },
+}
+
+/// `gannet daemon`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --once it runs until SIGTERM, which lets what is being fetched finish within \
+daemon.stop_timeout and leaves the rest to the next start; SIGHUP has it read its settings again.\n\n\
+Exit codes: 0 stopped, or with --once every target is fine · 1 could not run · 2 wrong usage · 3 ran, but more \
+targets failed than tolerated · 4 another run holds the store · 129/130/143 stopped by a signal. With --once \
+that of the worst schedule counts."
+)]
+pub struct Daemon {
+    /// Run the schedules (or those named) one time each, then exit; the last line is JSON
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub once: Option<Vec<String>>,
+    /// Exit code when nothing was stored or changed, such as 99 to have Airflow skip what follows
+    #[arg(long, value_name = "CODE", requires = "once")]
+    pub exit_unchanged: Option<u8>,
+}
+
+/// `gannet schedule`.
+#[derive(Debug, Args)]
+pub struct ScheduleArgs {
+    /// What to ask of the daemon.
+    #[command(subcommand)]
+    pub command: ScheduleCommand,
+}
+
+/// What a running daemon can be asked.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// List the schedules: when they are due, how their last jobs ended
+    List {
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+        /// Print JSON: an array of schedules
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a schedule now, also while it is paused
+    Run {
+        /// The schedule
+        name: String,
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+    },
+    /// Let its times pass without a run, also after a restart
+    Pause {
+        /// The schedule
+        name: String,
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+    },
+    /// End the pause; what was due meanwhile is not made up for
+    Resume {
+        /// The schedule
+        name: String,
+        /// Folder that holds the files [storage.root]
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+    },
+}
+
+/// `gannet status`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the daemon runs · 1 it does not · 3 it does, and the last job of a schedule failed."
+)]
+pub struct StatusArgs {
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Print JSON, as the state file has it
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `gannet albums`.

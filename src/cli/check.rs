@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 
+use chrono::{SecondsFormat, Utc};
+
 use super::args::Global;
 use super::{find_kind, load};
-use crate::downloader;
+use crate::config::Schedule;
 use crate::fetch::{Client, SetupError};
+use crate::{daemon, downloader};
 
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let loaded = load(global, Vec::new())?;
@@ -22,6 +25,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
             false => error,
         });
     }
+    daemon::check(&loaded)?;
     let mut stdout = std::io::stdout().lock();
     match &loaded.file {
         Some(file) => writeln!(
@@ -32,5 +36,18 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
         None => writeln!(stdout, "# Effective configuration; no settings file.")?,
     }
     write!(stdout, "{}", loaded.config.effective_toml())?;
+    for Schedule { name, policy, .. } in &loaded.schedules {
+        writeln!(
+            stdout,
+            "\n# Schedule `{name}` ({}, {}) is due next at",
+            policy.cron, policy.timezone
+        )?;
+        for time in policy.cron.iter_after(Utc::now(), policy.timezone).take(5) {
+            let here = time
+                .with_timezone(&policy.timezone)
+                .to_rfc3339_opts(SecondsFormat::Secs, false);
+            writeln!(stdout, "#   {here}")?;
+        }
+    }
     Ok(0)
 }

@@ -4,11 +4,14 @@ mod albums;
 pub mod args;
 mod catalog;
 mod check;
+mod daemon;
 mod demo;
 mod fetch;
 mod jobs;
 mod man;
 mod retry;
+mod schedule;
+mod status;
 mod verify;
 mod watch;
 
@@ -47,6 +50,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(args) => verify::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
         Command::Albums(args) => albums::run(&args, &cli.global).await,
+        Command::Daemon(args) => daemon::run(&args, &cli.global).await,
+        Command::Schedule(args) => schedule::run(&args.command, &cli.global).await,
+        Command::Status(args) => status::run(&args, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
             // Written in one go at the end: the generator itself panics when its output is closed.
@@ -123,6 +129,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
+
+/// The setting that `--output` stands for.
+fn output(output: Option<&std::path::Path>) -> anyhow::Result<Vec<(String, String)>> {
+    let Some(output) = output else {
+        return Ok(Vec::new());
+    };
+    let root = args::path(output).map_err(Usage)?;
+    Ok(vec![("storage.root".to_owned(), root)])
+}
 
 /// Loads the settings: built-in, file, environment, `--set`, and `flags` last.
 fn load(global: &Global, flags: Vec<(String, String)>) -> anyhow::Result<Loaded> {

@@ -1,7 +1,8 @@
 //! The machinery that all jobs of a process share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ pub struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
     pub(super) catalog: Arc<dyn Catalog>,
-    tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
     _locks: [Option<StoreLock>; 2],
 }
 
@@ -74,11 +75,9 @@ impl Engine {
             frontier: Frontier::new(),
             keeper: to_keeper,
             coming: Coming::default(),
+            workers: AtomicUsize::new(0),
         });
         let mut tasks = JoinSet::new();
-        for _ in 0..descriptors::workers(config.fetch.concurrency.get()) {
-            tasks.spawn(worker::work(shared.clone()));
-        }
         let keeper = Keeper {
             coming: shared.coming.clone(),
             store: store.clone(),
@@ -92,13 +91,25 @@ impl Engine {
             writer: Uuid::new_v4(),
         };
         tasks.spawn(keeper.run(finished));
-        Ok(Self {
+        let engine = Self {
             shared,
             store,
             catalog,
-            tasks,
+            tasks: Mutex::new(tasks),
             _locks: [Some(lock), catalog_lock],
-        })
+        };
+        engine.set_concurrency(config.fetch.concurrency.get());
+        Ok(engine)
+    }
+
+    /// Has so many requests in flight at most, from now on: `fetch.concurrency`.
+    pub fn set_concurrency(&self, concurrency: usize) {
+        let wanted = descriptors::workers(concurrency);
+        let before = self.shared.workers.swap(wanted, Ordering::SeqCst);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in before..wanted {
+            tasks.spawn(worker::work(self.shared.clone(), number));
+        }
     }
 
     /// What is known of URLs and files.
@@ -122,10 +133,11 @@ impl Engine {
     pub async fn shut_down(self) {
         let Self {
             shared,
-            mut tasks,
+            tasks,
             catalog,
             ..
         } = self;
+        let mut tasks = tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
         shared.frontier.close();
         // The last sender to the keeper goes with the last worker.
         drop(shared);

@@ -269,6 +269,46 @@ struct Upkept {
     error: Option<JobError>,
 }
 
+/// Takes away what is no longer wanted.
+struct KeepUp<'a> {
+    engine: &'a Engine,
+    job: &'a Job,
+    /// Asks the whole process to stop.
+    stop: &'a CancellationToken,
+    /// What to prune, where the list was read to its end and no error came up.
+    prune: Option<Prune>,
+}
+
+impl KeepUp<'_> {
+    async fn go(&self) -> Upkept {
+        let mut upkeep = Upkeep {
+            store: &self.engine.store,
+            catalog: &*self.engine.catalog,
+            stop: self.stop,
+            now: Utc::now(),
+            removed: 0,
+            warnings: Vec::new(),
+        };
+        let error = self.take_away(&mut upkeep).await.err();
+        Upkept {
+            removed: upkeep.removed,
+            warnings: upkeep.warnings,
+            error,
+        }
+    }
+
+    async fn take_away(&self, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
+        let (job, terms) = (self.job, &self.job.terms);
+        if let Some(prune) = self.prune {
+            upkeep.prune(prune, job.id, &terms.job).await?;
+        }
+        if let (Some(touched), Some(limits)) = (&job.touched, terms.retention.limits()) {
+            upkeep.trim(touched, limits).await?;
+        }
+        upkeep.forget(terms.retention.jobs).await
+    }
+}
+
 impl Running<'_> {
     /// Runs the job until every target that was read has its outcome.
     async fn see_through(
@@ -396,36 +436,6 @@ impl Running<'_> {
         });
     }
 
-    /// Takes away what is no longer wanted. `whole` says whether the list was read to its end, and no error came up.
-    async fn keep_up(&self, whole: bool) -> Upkept {
-        let mut upkeep = Upkeep {
-            store: &self.engine.store,
-            catalog: &*self.engine.catalog,
-            stop: &self.stop.cancel,
-            now: Utc::now(),
-            removed: 0,
-            warnings: Vec::new(),
-        };
-        let error = self.take_away(whole, &mut upkeep).await.err();
-        Upkept {
-            removed: upkeep.removed,
-            warnings: upkeep.warnings,
-            error,
-        }
-    }
-
-    async fn take_away(&self, whole: bool, upkeep: &mut Upkeep<'_>) -> Result<(), JobError> {
-        let (job, settings) = (&self.job, &self.job.terms.job);
-        if let Some(prune) = self.prune.filter(|_| whole) {
-            upkeep.prune(prune, job.id, settings).await?;
-        }
-        let retention = &self.job.terms.retention;
-        if let (Some(touched), Some(limits)) = (&job.touched, retention.limits()) {
-            upkeep.trim(touched, limits).await?;
-        }
-        upkeep.forget(retention.jobs).await
-    }
-
     /// Makes the summary and tells everyone.
     async fn end(
         mut self,
@@ -460,7 +470,13 @@ impl Running<'_> {
             _ if self.stop.cancel.is_cancelled() || is_left => Upkept::default(),
             _ => {
                 let whole = broken.is_none() && stopped.is_none() && planned.is_whole;
-                self.keep_up(whole).await
+                let keeping = KeepUp {
+                    engine: self.engine,
+                    job: &self.job,
+                    stop: &self.stop.cancel,
+                    prune: self.prune.filter(|_| whole),
+                };
+                keeping.go().await
             }
         };
         let error = broken.or(upkept.error.as_ref());

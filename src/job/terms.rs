@@ -51,6 +51,11 @@ impl Terms {
         })
     }
 
+    /// The client.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
     /// How remote lists are read: by the same client, under the same guard, with copies in the store.
     pub fn lists(&self) -> &Reader {
         &self.lists

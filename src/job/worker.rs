@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -115,6 +116,8 @@ pub(super) struct Shared {
     pub(super) frontier: Frontier<Box<Ticket>>,
     pub(super) keeper: mpsc::Sender<Finished>,
     pub(super) coming: Coming,
+    /// How many workers there are to be.
+    pub(super) workers: AtomicUsize,
 }
 
 impl Shared {
@@ -151,9 +154,12 @@ impl Shared {
     }
 }
 
-/// Works until the frontier is closed.
-pub(super) async fn work(shared: Arc<Shared>) {
-    while let Some(permit) = shared.frontier.next().await {
+/// Works until the frontier is closed, or there are to be fewer workers than its `number`.
+pub(super) async fn work(shared: Arc<Shared>, number: usize) {
+    while number < shared.workers.load(Ordering::SeqCst) {
+        let Some(permit) = shared.frontier.next().await else {
+            return;
+        };
         let (ticket, started) = permit.split();
         let job = ticket.job.clone();
         let served = AssertUnwindSafe(serve(&shared, ticket, started)).catch_unwind();

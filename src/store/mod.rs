@@ -29,7 +29,7 @@ pub use spool::{Spool, Spooled};
 pub use walk::{Seen, Walk};
 
 /// `[storage]`. Defaults are in `config/default.toml` and nowhere else.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Folder that holds the albums and `.gannet/`.

@@ -1,0 +1,51 @@
+//! `gannet status`: what the daemon is about.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::args::{Global, StatusArgs};
+use super::{exit, load, output, schedule};
+use crate::daemon::{Client, ControlError, Status, state_file};
+
+pub(super) async fn run(args: &StatusArgs, global: &Global) -> anyhow::Result<u8> {
+    let config = load(global, output(args.output.as_deref())?)?.config;
+    let root = &config.storage.root;
+    let status = match Client::connect(root).await {
+        Ok(mut client) => client.status().await?,
+        Err(gone @ ControlError::NotRunning { .. }) => left(root)?.ok_or(gone)?,
+        Err(error) => return Err(error.into()),
+    };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&status)?)?;
+    } else {
+        match status.pid {
+            Some(pid) => writeln!(out, "running as process {pid} since {}", status.started)?,
+            None => writeln!(out, "not running; this was so at {}", status.updated)?,
+        }
+        for schedule in &status.schedules {
+            schedule::print(schedule, &mut out)?;
+        }
+    }
+    Ok(match status.pid {
+        None => exit::COULD_NOT_RUN,
+        Some(_) if status.has_failed() => exit::FAILURES,
+        Some(_) => 0,
+    })
+}
+
+/// What a daemon that is gone left.
+fn left(root: &Path) -> anyhow::Result<Option<Status>> {
+    let path = state_file(root);
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    let mut status: Status = serde_json::from_slice(&text)
+        .with_context(|| format!("`{}` is no state of a daemon", path.display()))?;
+    // Killed, it could not say so.
+    status.pid = None;
+    Ok(Some(status))
+}

@@ -1,0 +1,575 @@
+//! The schedules, and what they are about.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use chrono::{DateTime, SecondsFormat, Utc};
+use rand::Rng;
+use tokio::task::{Id, JoinError, JoinSet};
+use uuid::Uuid;
+
+use super::control::{Asked, Refused};
+use super::status::{LastRun, RunningJob, ScheduleStatus};
+use crate::catalog::{Catalog, JobEnd, ScheduleRow, SourceId};
+use crate::config::{Config, Loaded, Schedule};
+use crate::downloader;
+use crate::job::progress::Snapshot;
+use crate::job::report::{Head, Reports};
+use crate::job::{Ending, Engine, Item, Observer, Spec, Stop, Summary, Terms};
+use crate::schedule::{Cause, Due, Tick, Timetable};
+use crate::source::{ChainSource, Place, Source, parse_source};
+use crate::target::{Counts, State, describe};
+
+/// The schedules by name.
+#[derive(Debug)]
+pub(super) struct Agenda {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Arc<Schedule>,
+    terms: Arc<Terms>,
+    timetable: Timetable,
+    running: Option<Running>,
+    last: Option<LastRun>,
+    /// Its last job.
+    job: Option<Uuid>,
+    missed: u64,
+    /// What the catalog remembers of it.
+    recorded: Option<ScheduleRow>,
+    /// Whether the settings have it no more: it goes when its job ends.
+    is_gone: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    task: Option<Id>,
+    /// The settings that the job runs by.
+    terms: Arc<Terms>,
+    seen: Seen,
+}
+
+/// How far a job is, as its observer sees it.
+#[derive(Debug, Clone)]
+struct Seen(Arc<Mutex<RunningJob>>);
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, RunningJob> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the task of a job leaves.
+#[derive(Debug)]
+pub(super) struct Ended {
+    schedule: String,
+    result: anyhow::Result<Summary>,
+}
+
+/// A schedule's job that is over.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) schedule: String,
+    pub(super) last: LastRun,
+    /// What its end means.
+    pub(super) ending: Ending,
+    /// What is to be recorded of it, where it could not do so itself.
+    pub(super) unrecorded: Option<JobEnd>,
+}
+
+impl Agenda {
+    /// The schedules of `loaded`, none of which has begun anything.
+    pub(super) fn new(loaded: &Loaded) -> anyhow::Result<Self> {
+        let common = kinds_and_client(&loaded.config)?;
+        let now = Utc::now();
+        let mut entries = BTreeMap::new();
+        for schedule in &loaded.schedules {
+            let name = schedule.name.clone();
+            let terms = terms(schedule, &common).with_context(|| format!("schedule `{name}`"))?;
+            let entry = Entry {
+                timetable: Timetable::start(schedule.policy.clone(), Default::default(), now),
+                schedule: Arc::new(schedule.clone()),
+                terms,
+                running: None,
+                last: None,
+                job: None,
+                missed: 0,
+                recorded: None,
+                is_gone: false,
+            };
+            entries.insert(name, entry);
+        }
+        Ok(Self { entries })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether its times are to pass without a run.
+    pub(super) fn is_paused(&self, name: &str) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.timetable.state().paused)
+    }
+
+    /// Takes up what an earlier process left.
+    pub(super) fn remember(&mut self, rows: Vec<ScheduleRow>, now: DateTime<Utc>) {
+        for row in rows {
+            let Some(entry) = self.entries.get_mut(&row.name) else {
+                continue;
+            };
+            let is_same_line = row.cron == entry.schedule.policy.cron.to_string();
+            let state = crate::schedule::State {
+                // Times of another line say nothing about what was missed of this one.
+                last_due: row.last_due.filter(|_| is_same_line),
+                paused: row.paused,
+            };
+            entry.timetable = Timetable::start(entry.schedule.policy.clone(), state, now);
+            entry.job = row.job;
+            entry.recorded = Some(row);
+        }
+    }
+
+    /// Finds out how the last jobs ended, and has those go on that were interrupted.
+    pub(super) async fn recall(&mut self, catalog: &dyn Catalog) -> anyhow::Result<()> {
+        for (name, entry) in &mut self.entries {
+            if let Some(id) = entry.job
+                && let Some(job) = catalog.job(id).await?
+            {
+                entry.last = job.finished.map(|finished| LastRun {
+                    job: Some(id),
+                    state: job.state,
+                    started: job.started,
+                    finished,
+                    counts: job.counts,
+                    error: job.error,
+                });
+            }
+            if entry.timetable.state().paused {
+                continue;
+            }
+            let Ok(source) = source(&entry.schedule, &entry.terms) else {
+                continue;
+            };
+            let Some(identity) = source.identity() else {
+                continue;
+            };
+            let job = &entry.schedule.config.job;
+            let source = SourceId::of(&identity, &job.kind, job.album.as_ref());
+            if let Some(job) = catalog.interrupted_job(source).await?
+                && job.schedule.as_ref() == Some(name)
+                && entry.timetable.request().is_ok()
+            {
+                tracing::info!(
+                    "schedule `{name}`: job {} was interrupted, another goes on with it",
+                    job.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes by the schedules of `new`. Jobs under way go on by their old settings, but for how hosts may be asked.
+    pub(super) fn replace(&mut self, new: Self, engine: &Engine, now: DateTime<Utc>) {
+        for (name, entry) in &mut self.entries {
+            entry.is_gone = !new.entries.contains_key(name);
+        }
+        self.entries
+            .retain(|_, entry| !entry.is_gone || entry.running.is_some());
+        for (name, new) in new.entries {
+            match self.entries.get_mut(&name) {
+                Some(entry) => {
+                    entry.timetable.change(new.schedule.policy.clone(), now);
+                    if let Some(running) = &entry.running
+                        && let Some(job) = running.seen.lock().job
+                    {
+                        engine.relimit(job, &running.terms, &new.terms);
+                    }
+                    (entry.schedule, entry.terms) = (new.schedule, new.terms);
+                }
+                None => drop(self.entries.insert(name, new)),
+            }
+        }
+    }
+
+    /// Looks at the clock. Returns which schedules are to run now.
+    pub(super) fn due(&mut self, now: DateTime<Utc>, rng: &mut impl Rng) -> Vec<String> {
+        let mut due = Vec::new();
+        for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_gone) {
+            match entry.timetable.tick(now, rng) {
+                Some(Tick::Run(run)) => {
+                    entry.missed += run.missed;
+                    tell(name, run);
+                    due.push(name.clone());
+                }
+                Some(Tick::Skipped(run)) => {
+                    entry.missed += run.missed;
+                    tracing::warn!("schedule `{name}` is due and still running: skipped");
+                }
+                Some(Tick::Missed(missed)) => {
+                    entry.missed += missed;
+                    tracing::warn!(
+                        "schedule `{name}`: {missed} times passed while nobody looked; `catch_up = true` makes up for them"
+                    );
+                }
+                None => {}
+            }
+        }
+        due
+    }
+
+    /// Begins a job.
+    pub(super) fn begin(
+        &mut self,
+        name: &str,
+        engine: &Arc<Engine>,
+        stop: &Stop,
+        jobs: &mut JoinSet<Ended>,
+    ) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let seen = Seen(Arc::new(Mutex::new(RunningJob {
+            job: None,
+            started: Utc::now(),
+            counts: Counts::default(),
+            bytes: 0,
+            total: None,
+        })));
+        let (schedule, terms) = (entry.schedule.clone(), entry.terms.clone());
+        let task = jobs.spawn({
+            let (engine, stop, seen) = (engine.clone(), stop.clone(), seen.clone());
+            let (schedule, terms) = (schedule, terms.clone());
+            async move {
+                let result = run(&engine, &schedule, &terms, &seen, stop).await;
+                let schedule = schedule.name.clone();
+                Ended { schedule, result }
+            }
+        });
+        entry.running = Some(Running {
+            task: Some(task.id()),
+            terms,
+            seen,
+        });
+    }
+
+    /// Notes that the task of a job is over.
+    pub(super) fn end(&mut self, ended: Result<(Id, Ended), JoinError>) -> Option<Over> {
+        match ended {
+            Ok((_, ended)) => self.note(ended),
+            Err(error) => self.note_panic(&error),
+        }
+    }
+
+    fn note(&mut self, ended: Ended) -> Option<Over> {
+        let Ended { schedule, result } = ended;
+        let ending = result
+            .as_ref()
+            .map_or(Ending::Broken, |summary| summary.ending);
+        let entry = self.entries.get_mut(&schedule)?;
+        entry.timetable.finished();
+        let running = entry.running.take()?;
+        let seen = running.seen.lock().clone();
+        let last = match result {
+            Ok(summary) => LastRun {
+                job: Some(summary.job),
+                state: summary.state,
+                started: summary.started,
+                finished: summary.finished,
+                counts: summary.counts,
+                error: summary.error,
+            },
+            Err(error) => LastRun {
+                job: seen.job,
+                state: State::Failed,
+                started: seen.started,
+                finished: Utc::now(),
+                counts: seen.counts,
+                error: Some(format!("{error:#}")),
+            },
+        };
+        if last.state == State::Failed {
+            let why = last.error.clone().unwrap_or_else(|| {
+                let Counts { rejected, failed, .. } = last.counts;
+                format!("{rejected} targets were rejected, {failed} failed, and others were skipped in vain; `gannet jobs` tells which")
+            });
+            tracing::error!("schedule `{schedule}` failed: {why}");
+        }
+        entry.job = last.job.or(entry.job);
+        entry.last = Some(last.clone());
+        if entry.is_gone {
+            self.entries.remove(&schedule);
+        }
+        Some(Over {
+            schedule,
+            last,
+            ending,
+            unrecorded: None,
+        })
+    }
+
+    /// The code of a job panicked: no other job need know.
+    fn note_panic(&mut self, error: &JoinError) -> Option<Over> {
+        let is_of = |entry: &&Entry| {
+            let running = entry.running.as_ref();
+            running.is_some_and(|running| running.task == Some(error.id()))
+        };
+        let schedule = self.entries.values().find(is_of)?.schedule.name.clone();
+        let told = "internal error: the code that ran the job panicked; please report it";
+        let result = Err(anyhow::anyhow!(told));
+        let mut over = self.note(Ended { schedule, result })?;
+        over.unrecorded = over.last.job.map(|id| JobEnd {
+            id,
+            state: State::Failed,
+            interrupted: false,
+            repeats: 0,
+            error: Some(told.to_owned()),
+            finished: over.last.finished,
+        });
+        Some(over)
+    }
+
+    /// Does what somebody asks of a schedule.
+    pub(super) fn obey(
+        &mut self,
+        asked: &Asked,
+        now: DateTime<Utc>,
+    ) -> Result<ScheduleStatus, Refused> {
+        let name = asked.schedule();
+        let Some(entry) = self.entries.get_mut(name) else {
+            let known = self.entries.keys().cloned().collect();
+            return Err(Refused::Unknown {
+                name: name.to_owned(),
+                known,
+            });
+        };
+        match asked {
+            Asked::Show(_) => {}
+            Asked::Run(_) => entry
+                .timetable
+                .request()
+                .map_err(|_| Refused::Running(name.to_owned()))?,
+            Asked::Pause(_) => entry.timetable.pause(),
+            Asked::Resume(_) => entry.timetable.resume(now),
+        }
+        Ok(entry.status(name, now))
+    }
+
+    /// What the catalog does not remember yet.
+    pub(super) fn changed_rows(&mut self) -> Vec<ScheduleRow> {
+        let mut changed = Vec::new();
+        for (name, entry) in &mut self.entries {
+            let state = entry.timetable.state();
+            let row = ScheduleRow {
+                name: name.clone(),
+                cron: entry.schedule.policy.cron.to_string(),
+                paused: state.paused,
+                last_due: state.last_due,
+                job: entry
+                    .running
+                    .as_ref()
+                    .and_then(|running| running.seen.lock().job)
+                    .or(entry.job),
+            };
+            if entry.recorded.as_ref() != Some(&row) {
+                entry.recorded = Some(row.clone());
+                changed.push(row);
+            }
+        }
+        changed
+    }
+
+    pub(super) fn status(&self, now: DateTime<Utc>) -> Vec<ScheduleStatus> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(name, entry)| entry.status(name, now))
+            .collect()
+    }
+
+    /// What is going on, in a line.
+    pub(super) fn in_words(&self) -> String {
+        let running: Vec<String> = self
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| {
+                let seen = entry.running.as_ref()?.seen.lock();
+                let done = seen.counts.targets;
+                Some(match seen.total {
+                    Some(total) => format!("{name} {done}/{total}"),
+                    None => format!("{name} {done}"),
+                })
+            })
+            .collect();
+        if !running.is_empty() {
+            return format!("running: {}", running.join(", "));
+        }
+        let now = Utc::now();
+        let next = self
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| Some((entry.timetable.next(now)?, name)));
+        match next.min() {
+            Some((at, name)) => format!(
+                "next: {name} at {}",
+                at.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ),
+            None => "nothing is due".to_owned(),
+        }
+    }
+}
+
+impl Entry {
+    fn status(&self, name: &str, now: DateTime<Utc>) -> ScheduleStatus {
+        let policy = self.timetable.policy();
+        ScheduleStatus {
+            name: name.to_owned(),
+            cron: policy.cron.to_string(),
+            timezone: policy.timezone.name().to_owned(),
+            paused: self.timetable.state().paused,
+            next: self.timetable.next(now),
+            running: self
+                .running
+                .as_ref()
+                .map(|running| running.seen.lock().clone()),
+            last: self.last.clone(),
+            skipped: self.timetable.skipped(),
+            missed: self.missed,
+        }
+    }
+}
+
+/// Says why a job begins.
+fn tell(name: &str, due: Due) {
+    let missed = match due.missed {
+        0 => String::new(),
+        missed => format!("; {missed} times before it brought no run"),
+    };
+    let at = due
+        .scheduled
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Secs, true);
+    match due.cause {
+        Cause::Schedule => tracing::info!("schedule `{name}` is due since {at}{missed}"),
+        Cause::CatchUp => tracing::info!("schedule `{name}` makes up for {at}{missed}"),
+        Cause::Start => tracing::info!("schedule `{name}` runs at the start{missed}"),
+        Cause::Request => tracing::info!("schedule `{name}` was asked for{missed}"),
+    }
+}
+
+/// What schedules share that have no settings of their own for it.
+fn kinds_and_client(config: &Config) -> anyhow::Result<Arc<Terms>> {
+    Ok(Terms::new(
+        config.setup(),
+        downloader::builtin(&config.image),
+    )?)
+}
+
+/// What the jobs of a schedule run by. Fails where they never could.
+fn terms(schedule: &Schedule, common: &Arc<Terms>) -> anyhow::Result<Arc<Terms>> {
+    let config = &schedule.config;
+    let kinds = match schedule.has_own_kinds {
+        true => downloader::builtin(&config.image),
+        false => common.registry().clone(),
+    };
+    kinds.find(&config.job.kind)?;
+    let terms = match schedule.has_own_client {
+        true => Terms::new(config.setup(), kinds)?,
+        false => Terms::with_client(config.setup(), kinds, common.client().clone()),
+    };
+    source(schedule, &terms)?;
+    let lists: Vec<_> = schedule
+        .sources
+        .iter()
+        .filter_map(|text| match parse_source(text, None).ok()?.place {
+            Place::Path(path) => Some(path),
+            Place::Stdin | Place::Url(_) => None,
+        })
+        .collect();
+    Reports::check(&schedule.reports, &config.storage.root, &lists)?;
+    Ok(terms)
+}
+
+fn source(schedule: &Schedule, terms: &Terms) -> anyhow::Result<Arc<dyn Source>> {
+    let mut sources: Vec<Arc<dyn Source>> = Vec::with_capacity(schedule.sources.len());
+    for text in &schedule.sources {
+        let spec = parse_source(text, schedule.list_format)?;
+        anyhow::ensure!(
+            !matches!(spec.place, Place::Stdin),
+            "`source = \"-\"`: a schedule has no standard input; write a path or a URL"
+        );
+        sources.push(spec.into_source(terms.lists()));
+    }
+    Ok(match <[_; 1]>::try_from(sources) {
+        Ok([source]) => source,
+        Err(sources) => Arc::new(ChainSource::new(sources)),
+    })
+}
+
+async fn run(
+    engine: &Engine,
+    schedule: &Schedule,
+    terms: &Arc<Terms>,
+    seen: &Seen,
+    stop: Stop,
+) -> anyhow::Result<Summary> {
+    let spec = Spec {
+        schedule: Some(schedule.name.clone()),
+        count: schedule.count,
+        refresh: schedule.refresh,
+        ..Spec::new(source(schedule, terms)?, terms)
+    };
+    let reports = Reports::create(&schedule.reports, &schedule.config.storage.root)?;
+    let mut told = Told {
+        reports,
+        seen: seen.clone(),
+        broken: None,
+    };
+    Ok(engine.run(spec, &mut told, stop).await?)
+}
+
+/// Writes reports, and lets others see how far the job is.
+struct Told {
+    reports: Reports,
+    seen: Seen,
+    broken: Option<anyhow::Error>,
+}
+
+impl Observer for Told {
+    fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
+        self.seen.lock().job = Some(head.job);
+        Ok(self.reports.begin(head)?)
+    }
+
+    fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        for item in items {
+            self.reports.item(item)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, snapshot: &Snapshot) {
+        {
+            let mut seen = self.seen.lock();
+            (seen.counts, seen.bytes, seen.total) =
+                (snapshot.counts, snapshot.bytes, snapshot.total);
+        }
+        if let Err(error) = self.reports.flush() {
+            tracing::warn!("{}", describe(&error));
+            self.broken.get_or_insert(error.into());
+        }
+    }
+
+    fn end(&mut self, summary: &Summary) -> anyhow::Result<()> {
+        self.reports.end(summary)?;
+        self.broken.take().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,299 @@
+//! Runs schedules: unattended, until it is told to stop.
+//!
+//! [`run`] is the daemon; [`once`] runs schedules one time each. Both send their jobs down the same way as everybody, and
+//! hold the store while they do: no schedule runs twice at once.
+//!
+//! - `agenda`: the schedules, each with its [`Timetable`](crate::schedule::Timetable), settings and job under way;
+//! - `clock`: wakes the daemon every second, to look at the timetables;
+//! - `control`: what others ask of a running daemon, by HTTP over a socket in the store;
+//! - `status`: what the daemon is about, for the socket and for a file that monitoring reads;
+//! - `service`: what systemd is told.
+//!
+//! Nothing in the loop waits for disk, catalog or network: whoever does has a task of its own. So the watchdog, which
+//! is fed by the loop, tells whether the daemon is alive.
+
+mod agenda;
+mod clock;
+mod control;
+mod notes;
+mod once;
+mod service;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use rand::rngs::SmallRng;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::config::Loaded;
+use crate::job::{Engine, Stop};
+use crate::telemetry;
+use agenda::{Agenda, Ended};
+use clock::Clock;
+use control::{Control, Request};
+use notes::Notes;
+use service::Service;
+use status::Board;
+
+pub use control::{Client, ControlError};
+pub use once::{Once, Ran, once};
+pub use status::{LastRun, RunningJob, ScheduleStatus, Status, socket, state_file};
+
+/// How often the state file is written while nothing but progress changes.
+const WRITTEN_EVERY: Duration = Duration::from_secs(5);
+
+/// How long after it was cut short a job may take to record what it has.
+const RECORDING: Duration = Duration::from_secs(20);
+
+/// Runs the schedules of `loaded` until SIGTERM or SIGINT. At SIGHUP, `load` reads the settings anew.
+///
+/// # Errors
+///
+/// When it cannot start: a setting, the store, the catalog, or the socket. What goes wrong later is logged.
+pub async fn run(
+    loaded: Loaded,
+    load: impl Fn() -> anyhow::Result<Loaded>,
+    log: &telemetry::Guard,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let service = Service::from_env();
+    let agenda = Agenda::new(&loaded)?;
+    let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
+    let board = Board::new(&loaded.config.storage.root);
+    let (ask, requests) = mpsc::channel(16);
+    let control = Control::listen(board.clone(), ask).await?;
+    let clock = Clock::start().await?;
+    let mut daemon = Daemon {
+        notes: Notes::new(engine.catalog().clone()),
+        engine,
+        agenda,
+        jobs: JoinSet::new(),
+        stop: Stop::default(),
+        service,
+        board,
+        written: None,
+        loaded,
+        rng: rand::make_rng(),
+    };
+    daemon.take_up().await?;
+    daemon.show(true);
+    daemon.service.ready(&daemon.agenda.in_words());
+    tracing::info!(
+        "{} schedules, {}",
+        daemon.agenda.len(),
+        daemon.agenda.in_words()
+    );
+    daemon.watch(clock, requests, &mut signals, load, log).await;
+    control.close().await;
+    daemon.end(&mut signals).await;
+    Ok(())
+}
+
+/// Says what is wrong with the schedules, as far as it can be told without running them.
+///
+/// # Errors
+///
+/// An unknown kind, a source or a report that cannot be used, a client that cannot be set up.
+pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
+    Agenda::new(loaded).map(drop)
+}
+
+struct Daemon {
+    engine: Arc<Engine>,
+    agenda: Agenda,
+    jobs: JoinSet<Ended>,
+    stop: Stop,
+    notes: Notes,
+    service: Service,
+    board: Board,
+    written: Option<Instant>,
+    loaded: Loaded,
+    rng: SmallRng,
+}
+
+impl Daemon {
+    /// Takes up what an earlier process left: pauses, times, and jobs that were interrupted.
+    async fn take_up(&mut self) -> anyhow::Result<()> {
+        let catalog = self.engine.catalog();
+        self.agenda.remember(catalog.schedules().await?, Utc::now());
+        self.agenda.recall(&**catalog).await
+    }
+
+    /// The loop, until the first signal that ends it.
+    async fn watch(
+        &mut self,
+        mut clock: Clock,
+        mut requests: mpsc::Receiver<Request>,
+        signals: &mut Signals,
+        load: impl Fn() -> anyhow::Result<Loaded>,
+        log: &telemetry::Guard,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => self.reload(&load, log),
+                Some(ended) = self.jobs.join_next_with_id() => {
+                    self.note_end(ended);
+                    self.show(true);
+                }
+                Some(request) = requests.recv() => {
+                    let now = Utc::now();
+                    request.answer(|asked| self.agenda.obey(asked, now));
+                    self.look();
+                }
+                () = clock.tick() => self.look(),
+            }
+        }
+    }
+
+    /// Looks at the timetables, and begins what is due.
+    fn look(&mut self) {
+        let due = self.agenda.due(Utc::now(), &mut self.rng);
+        let changed = !due.is_empty();
+        for name in due {
+            self.agenda
+                .begin(&name, &self.engine, &self.stop, &mut self.jobs);
+        }
+        for row in self.agenda.changed_rows() {
+            self.notes.write(row);
+        }
+        self.show(changed);
+        self.service.alive(&self.agenda.in_words());
+    }
+
+    fn note_end(&mut self, ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>) {
+        let over = self.agenda.end(ended);
+        if let Some(end) = over.and_then(|over| over.unrecorded) {
+            self.notes.end(end);
+        }
+        for row in self.agenda.changed_rows() {
+            self.notes.write(row);
+        }
+    }
+
+    /// Tells what it is about, to whoever looks.
+    fn show(&mut self, changed: bool) {
+        self.board.show(self.agenda.status(Utc::now()));
+        if changed || self.written.is_none_or(|at| at.elapsed() >= WRITTEN_EVERY) {
+            self.written = Some(Instant::now());
+            self.board.write();
+        }
+    }
+
+    /// Goes by the settings as they are now, unless they cannot be used.
+    fn reload(&mut self, load: &impl Fn() -> anyhow::Result<Loaded>, log: &telemetry::Guard) {
+        self.service.reloading();
+        let reloaded = load().and_then(|loaded| {
+            unchangeable(&self.loaded, &loaded)?;
+            Ok((Agenda::new(&loaded)?, loaded))
+        });
+        match reloaded {
+            Ok((agenda, loaded)) => {
+                log.set_level(&loaded.config.log.level);
+                let concurrency = loaded.config.fetch.concurrency.get();
+                self.engine.set_concurrency(concurrency);
+                self.agenda.replace(agenda, &self.engine, Utc::now());
+                self.loaded = loaded;
+                tracing::info!("settings read again: {}", self.agenda.in_words());
+            }
+            Err(error) => {
+                tracing::error!("the new settings are refused, the old ones stay: {error:#}");
+            }
+        }
+        self.service.ready(&self.agenda.in_words());
+        self.look();
+    }
+
+    /// Lets what is being fetched finish, records it, and leaves the rest to the next start.
+    async fn end(mut self, signals: &mut Signals) {
+        self.service.stopping();
+        self.stop.leave.cancel();
+        let patience = self.loaded.config.daemon.stop_timeout;
+        if !self.jobs.is_empty() {
+            tracing::info!(
+                "stopping: {} jobs have {} to finish what they are fetching (once more: at once)",
+                self.jobs.len(),
+                humantime::format_duration(patience)
+            );
+        }
+        let cut_at = Instant::now() + patience;
+        while !self.jobs.is_empty() {
+            tokio::select! {
+                Some(ended) = self.jobs.join_next_with_id() => self.note_end(ended),
+                () = tokio::time::sleep_until(cut_at), if !self.stop.cut.is_cancelled() => {
+                    tracing::warn!("what is still being fetched is left to the next start");
+                    self.stop.cut.cancel();
+                }
+                () = tokio::time::sleep_until(cut_at + RECORDING) => {
+                    tracing::error!("jobs did not end in time; the next start puts everything in order");
+                    break;
+                }
+                _ = signals.terminate.recv() => std::process::exit(i32::from(TERMINATED)),
+                _ = signals.interrupt.recv() => std::process::exit(i32::from(TERMINATED)),
+            }
+        }
+        for row in self.agenda.changed_rows() {
+            self.notes.write(row);
+        }
+        self.notes.close().await;
+        // Jobs that were left are interrupted ones from here on.
+        if let Err(error) = self.engine.catalog().abandon_jobs(Utc::now()).await {
+            tracing::error!("cannot record which jobs are interrupted: {error:#}");
+        }
+        self.board.show(self.agenda.status(Utc::now()));
+        self.board.end();
+        self.jobs.shutdown().await;
+        if let Some(engine) = Arc::into_inner(self.engine) {
+            engine.shut_down().await;
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// The exit code of a second signal: 128 and SIGTERM's number.
+const TERMINATED: u8 = 143;
+
+/// What a running daemon cannot change.
+fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
+    let (old_config, new_config) = (&old.config, &new.config);
+    let is_same = [
+        ("storage", old_config.storage == new_config.storage),
+        ("catalog", old_config.catalog == new_config.catalog),
+    ];
+    for (section, is_same) in is_same {
+        anyhow::ensure!(
+            is_same,
+            "`[{section}]` differs, which takes a restart of the daemon"
+        );
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Where things of the daemon stand below the store's root.
+fn private(root: &std::path::Path, name: &str) -> PathBuf {
+    root.join(".gannet").join(name)
+}
