@@ -240,6 +240,92 @@ fn an_index_with_a_part_that_cannot_be_read_prunes_nothing() {
     assert_eq!((removed(&report), sandbox.files().len()), (0, 3));
 }
 
+// ---- What is not gannet's
+
+/// The paths that the report's warnings name, and what they say of them.
+fn warnings(report: &Report) -> String {
+    let warnings = report.whole["warnings"].as_array().into_iter().flatten();
+    warnings.map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn nothing_is_removed_through_a_link_that_took_the_place_of_an_album() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let rows = [("/1", "cats"), ("/2", "cats"), ("/3", "dogs")];
+    let list = albums(&site, &rows);
+    let args = [&AT_ONCE[..], &["--set", "job.prune_limit=100"]].concat();
+    let first = sandbox.fetch_list(&list, 0, &args);
+    std::fs::remove_dir_all(sandbox.store().join("cats")).unwrap();
+    std::os::unix::fs::symlink("../home", sandbox.store().join("cats")).unwrap();
+    let mut theirs = Vec::new();
+    for item in first.items().iter().filter(|item| item["album"] == "cats") {
+        let name = item["path"].as_str().unwrap();
+        let name = name.replace("cats/", "home/");
+        // Of the same length: only the path tells.
+        let bytes = vec![7; item["bytes"].as_u64().unwrap() as usize];
+        theirs.push((sandbox.write(&name, &bytes), bytes));
+    }
+    let forget = "UPDATE files SET mtime_ns = NULL";
+    catalog::change(&sandbox.store(), forget);
+    let few = ["--set", "retention.max_age=1ms"];
+    for report in [
+        sandbox.fetch_list(albums(&site, &rows[2..]), 0, &args),
+        sandbox.fetch_list(albums(&site, &[("/404", "cats")]), 3, &few),
+    ] {
+        assert_eq!(removed(&report), 0, "{}", report.run);
+        for (path, bytes) in &theirs {
+            assert_eq!(std::fs::read(path).unwrap(), *bytes);
+        }
+        let told = warnings(&report);
+        assert!(told.contains("is a symbolic link"), "{told}");
+        report
+            .run
+            .says(&["is a symbolic link", "nor can 1 more file"]);
+    }
+    assert_eq!(catalog::files(&sandbox.store()).len(), 3);
+}
+
+#[test]
+fn what_somebody_altered_or_put_there_stays_and_is_told_of_once() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let report = sandbox.fetch_list(site.list(paths(10)), 0, &AT_ONCE);
+    let path = |n: usize| {
+        let item = report.of(&site.url(&format!("/{n}")));
+        sandbox.store().join(item["path"].as_str().unwrap())
+    };
+    // Longer; of the same length; gone; a folder.
+    std::fs::write(path(0), [png(0), vec![0]].concat()).unwrap();
+    std::fs::write(path(1), png(1)).unwrap();
+    std::fs::remove_file(path(2)).unwrap();
+    std::fs::remove_file(path(3)).unwrap();
+    std::fs::create_dir(path(3)).unwrap();
+    for n in [0, 1, 3] {
+        let name = path(n).file_name().unwrap().to_owned();
+        let first = format!(
+            "UPDATE files SET stored = 1 WHERE path = '{}'",
+            name.display()
+        );
+        catalog::change(&sandbox.store(), &first);
+    }
+    let shrunk = site.list(&paths(10)[5..]);
+    let args = [&AT_ONCE[..], &["--set", "job.prune_limit=50"]].concat();
+    let limited = [&args[..], &["--set", "retention.max_files=5"]].concat();
+    for (args, gone) in [(&args, 1), (&limited, 0)] {
+        let report = sandbox.fetch_list(&shrunk, 0, args);
+        assert_eq!(removed(&report), gone, "{}", report.run);
+        let told = warnings(&report);
+        for word in ["cannot be removed", "nor can 2 more files"] {
+            assert_eq!(told.matches(word).count(), 1, "{told}");
+            let log = &report.run.stderr;
+            assert_eq!(log.matches(word).count(), 1, "{log}");
+        }
+    }
+    assert!(path(0).exists() && path(1).exists() && path(3).is_dir());
+    // The record of what was gone went with it.
+    assert_eq!(catalog::files(&sandbox.store()).len(), 8);
+    assert_eq!(deletions(&sandbox).len(), 2);
+}
+
 // ---- Beyond the limits
 
 #[test]

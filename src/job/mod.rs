@@ -8,7 +8,7 @@
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
 //! - `resume` finds the interrupted job that another one goes on with;
 //! - `run` counts what the keeper announces and tells the [`Observer`];
-//! - `upkeep` takes away what is no longer wanted, once the job is done.
+//! - `upkeep` finds what is no longer wanted, once the job is done, and `removal` takes it away.
 //!
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
 
@@ -21,6 +21,7 @@ mod keeper;
 mod plan;
 pub mod progress;
 mod rehearse;
+mod removal;
 mod repair;
 pub mod report;
 mod resume;
@@ -56,6 +57,7 @@ pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use rehearse::{Plan, Rehearsed, rehearse};
+use removal::Left;
 pub use repair::Repaired;
 pub use run::Observer;
 pub use terms::Terms;
@@ -381,6 +383,8 @@ struct Job {
     on_change: OnChange,
     /// The source, in jobs at whose end is removed what it no longer lists.
     listed: Option<SourceId>,
+    /// Files that were to be removed and stay. Locked to add one.
+    stay: Mutex<Left>,
     /// The albums that it has targets for, where what they may hold is limited.
     touched: Option<Touched>,
     /// Places between plan and announcement.

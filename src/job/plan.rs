@@ -13,12 +13,13 @@ use uuid::Uuid;
 use super::coming::OneComing;
 use super::item::Would;
 use super::keeper::{Brought, Finished};
+use super::removal::recorded;
 use super::worker::{Shared, Ticket, lane_of};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
 use crate::fetch::Effective;
 use crate::source::{Entry, Invalid, List};
-use crate::store::{FileStat, Store};
+use crate::store::Store;
 use crate::target::{Outcome, Reason, Sha256, Target};
 
 /// One of N shares of a list, cut by host: `2/4` is the second of four.
@@ -322,9 +323,8 @@ async fn forget_missing_files(
     let stats = store.stats(paths).await?;
     for (known, stat) in known.iter_mut().zip(stats) {
         let is_as_kept = |file: &KnownFile| {
-            let same_time = |stat: FileStat| file.mtime_ns.is_none_or(|time| time == stat.mtime_ns);
             !distrusted.contains(&file.id)
-                && stat.is_some_and(|stat| stat.bytes == file.bytes && same_time(stat))
+                && stat.is_some_and(|stat| recorded(file).agrees_with(stat))
         };
         if !known.file.as_ref().is_none_or(is_as_kept) {
             known.forget_validators();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -159,6 +159,7 @@ impl Engine {
             dedupe,
             on_change: spec.on_change,
             listed: prune.map(|prune| prune.source),
+            stay: Mutex::default(),
             touched: terms.retention.limits().map(|_| Touched::new()),
             window: Semaphore::new(terms.job.window.get() as usize),
             wanted: wanted.map(|count| {
@@ -284,6 +285,7 @@ impl KeepUp<'_> {
         let mut upkeep = Upkeep {
             store: &self.engine.store,
             catalog: &*self.engine.catalog,
+            stay: &self.job.stay,
             stop: self.stop,
             now: Utc::now(),
             removed: 0,
@@ -464,7 +466,7 @@ impl Running<'_> {
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
         let error = error.or(planned.error);
         let broken = error.as_ref().or(self.job.error.get());
-        let upkept = match broken {
+        let mut upkept = match broken {
             // What has just failed would keep whoever waits for the end waiting once more.
             Some(JobError::Catalog(_)) => Upkept::default(),
             _ if self.stop.cancel.is_cancelled() || is_left => Upkept::default(),
@@ -479,6 +481,12 @@ impl Running<'_> {
                 keeping.go().await
             }
         };
+        let stay = &self.job.stay;
+        let stay = stay.lock().unwrap_or_else(PoisonError::into_inner).told();
+        if let Some(told) = stay {
+            tracing::warn!(job.id = %head.job, "{told}");
+            upkept.warnings.push(told);
+        }
         let error = broken.or(upkept.error.as_ref());
         let failure = too_few.as_ref().or(cut_short.as_ref());
         let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);

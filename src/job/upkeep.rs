@@ -1,11 +1,7 @@
-//! Takes away what is no longer wanted: files whose URLs left their list, files beyond what an album may hold, and old
-//! history.
-//!
-//! A file goes the way back that it came: out of its album into the stage, out of the catalog, out of the stage. What is
-//! in the stage and recorded is published at the next start, what is not recorded is deleted there, so that a crash
-//! leaves a file as it was or nothing of it ([`recover`](super::keeper::recover)).
+//! Finds what is no longer wanted, and has it taken away: files whose URLs left their list, files beyond what an album may
+//! hold, and old history.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +11,11 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::removal::{Left, remove};
 use super::{JobError, Settings};
 use crate::catalog::{Catalog, KnownFile, Limits, SourceId, TargetKey};
-use crate::fault::{self, Point};
-use crate::naming::StorePath;
-use crate::store::{StageId, Store};
-use crate::target::{AlbumName, describe};
+use crate::store::Store;
+use crate::target::AlbumName;
 
 /// Files, albums or events that are dealt with at a time.
 const BATCH: u32 = 500;
@@ -96,6 +91,8 @@ pub(super) struct Prune {
 pub(super) struct Upkeep<'a> {
     pub(super) store: &'a Store,
     pub(super) catalog: &'a dyn Catalog,
+    /// What could not be removed.
+    pub(super) stay: &'a Mutex<Left>,
     /// When cancelled, the rest is left to the next job.
     pub(super) stop: &'a CancellationToken,
     pub(super) now: DateTime<Utc>,
@@ -219,58 +216,19 @@ impl Upkeep<'_> {
         Ok(())
     }
 
-    /// Takes files out of their albums and the catalog, which writes an event for each. Returns which: one that cannot
-    /// be taken away is told of and stays.
+    /// Removes files. Returns which are gone.
     async fn remove(
         &mut self,
         files: Vec<KnownFile>,
         reason: &str,
     ) -> Result<HashSet<Uuid>, JobError> {
-        // Two URLs may stand for one file.
-        let files: BTreeMap<Uuid, (StageId, StorePath)> = files
-            .into_iter()
-            .filter_map(|file| {
-                let path = StorePath::new(&file.path).ok()?;
-                Some((file.id, (StageId(file.stage), path)))
-            })
-            .collect();
-        if files.is_empty() {
-            return Ok(HashSet::new());
+        let removed = remove(self.store, self.catalog, files, reason, self.now).await?;
+        self.removed += removed.files;
+        let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, why) in removed.left {
+            stay.add(id, why);
         }
-        let batch: Vec<_> = files.values().cloned().collect();
-        let withdrawn = match self.store.withdraw(batch.clone()).await {
-            Ok(withdrawn) => withdrawn,
-            Err(error) => {
-                // They are recorded, so they have to be visible.
-                self.store.publish(batch).await;
-                return Err(error.into());
-            }
-        };
-        let (mut ids, mut stages, mut paths) = (Vec::new(), Vec::new(), Vec::new());
-        let mut back = Vec::new();
-        for ((id, (stage, path)), withdrawn) in files.into_iter().zip(withdrawn) {
-            match withdrawn {
-                Ok(()) => {
-                    ids.push(id);
-                    stages.push(stage);
-                    paths.push(path);
-                }
-                Err(error) => {
-                    tracing::warn!("`{path}` cannot be removed: {}", describe(&error));
-                    back.push((stage, path));
-                }
-            }
-        }
-        self.store.publish(back).await;
-        fault::reach(Point::FilesWithdrawn);
-        let gone: HashSet<Uuid> = ids.iter().copied().collect();
-        // Where this fails, nobody knows whether they are still recorded: the next start finds out.
-        self.catalog.delete_files(ids, reason, self.now).await?;
-        self.removed += gone.len() as u64;
-        fault::reach(Point::FilesDeleted);
-        self.store.discard(stages).await;
-        self.store.remove_empty_folders(paths).await;
-        Ok(gone)
+        Ok(removed.gone)
     }
 
     /// The time `age` ago; an age beyond all time is the beginning of it.

@@ -208,19 +208,21 @@ impl Store {
     }
 
     /// Takes published files out of their albums and back into the stage, as if they had never been
-    /// published. Durable when it returns. Idempotent: a file that is not there any more is fine, and what is no
-    /// regular file is not ours to take. The answers are in the order of the batch.
+    /// published. Durable when it returns. Idempotent: a file that is not there any more is fine. What is not as it was
+    /// recorded is not ours to take, nor is what a symbolic link leads to. The answers are in the order of the batch.
     ///
     /// # Errors
     ///
     /// When the system cannot promise that it is durable.
     pub async fn withdraw(
         &self,
-        batch: Vec<(StageId, StorePath)>,
-    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        batch: Vec<(StageId, StorePath, Recorded)>,
+    ) -> Result<Vec<Result<Withdrawn, StoreError>>, StoreError> {
         let local = self.0.clone();
         blocking(move || {
-            let withdrawn = batch.iter().map(|(id, path)| local.withdraw(*id, path));
+            let withdrawn = batch
+                .iter()
+                .map(|(id, path, recorded)| local.withdraw(*id, path, *recorded));
             let withdrawn = withdrawn.collect();
             if local.sync {
                 local.sync_stage()?;
@@ -292,6 +294,19 @@ pub enum Found {
     Unreadable(io::Error),
 }
 
+/// What became of a file that was to be taken out of its album.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is in the stage.
+    Taken,
+    /// It was not there any more.
+    Missing,
+    /// What is there has another length or time than recorded, and stays.
+    Altered,
+    /// What is there is no regular file, and stays.
+    NoFile,
+}
+
 /// What a link is made to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Original {
@@ -308,6 +323,22 @@ pub struct FileStat {
     pub bytes: u64,
     /// When its bytes were last written, in nanoseconds since 1970.
     pub mtime_ns: i64,
+}
+
+/// What the record of a file says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// When its bytes were last written, as in [`FileStat`]; `None` when nobody looked.
+    pub mtime_ns: Option<i64>,
+}
+
+impl Recorded {
+    /// Whether a file has that length and, where it is known, that time.
+    pub fn agrees_with(self, stat: FileStat) -> bool {
+        self.bytes == stat.bytes && self.mtime_ns.is_none_or(|time| time == stat.mtime_ns)
+    }
 }
 
 impl From<Stat> for FileStat {
@@ -489,11 +520,19 @@ impl Local {
                     ));
                 }
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if is_missing(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Refuses a path that a symbolic link may lead out of the root, whoever made that link since the folder.
+    fn keep_inside(&self, action: &'static str, path: &StorePath) -> Result<(), StoreError> {
+        let links = path
+            .folder()
+            .map_or(Ok(()), |folder| self.refuse_links(folder));
+        links.map_err(|error| self.error(action, self.root.join(path.as_str()), error))
     }
 
     fn exists(&self, path: &StorePath) -> Result<bool, StoreError> {
@@ -505,6 +544,7 @@ impl Local {
     }
 
     fn publish(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
+        self.keep_inside("publish", path)?;
         let rename = || {
             rustix::fs::renameat(
                 &self.stage_dir,
@@ -556,7 +596,7 @@ impl Local {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Found::Missing,
             Err(error) => return Found::Unreadable(error.into()),
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if !is_regular(&stat) {
             return Found::Missing;
         }
         let length = FileStat::from(stat).bytes;
@@ -587,10 +627,22 @@ impl Local {
         }
     }
 
-    fn withdraw(&self, id: StageId, path: &StorePath) -> Result<(), StoreError> {
+    fn withdraw(
+        &self,
+        id: StageId,
+        path: &StorePath,
+        recorded: Recorded,
+    ) -> Result<Withdrawn, StoreError> {
         self.pass(Point::WithdrawBefore, "take back")?;
-        if self.stat(path.as_str()).is_none() {
-            return Ok(());
+        self.keep_inside("take back", path)?;
+        let refused =
+            |error: io::Error| self.error("take back", self.root.join(path.as_str()), error);
+        match rustix::fs::statat(&self.root_dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if !is_regular(&stat) => return Ok(Withdrawn::NoFile),
+            Ok(stat) if !recorded.agrees_with(stat.into()) => return Ok(Withdrawn::Altered),
+            Ok(_) => {}
+            Err(error) if is_missing(&error.into()) => return Ok(Withdrawn::Missing),
+            Err(error) => return Err(refused(error.into())),
         }
         let renamed = rustix::fs::renameat(
             &self.root_dir,
@@ -599,8 +651,12 @@ impl Local {
             id.file_name(),
         );
         match renamed {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => self.pass(Point::WithdrawOne, "take back"),
-            Err(error) => Err(self.error("take back", self.root.join(path.as_str()), error.into())),
+            Ok(()) => {
+                self.pass(Point::WithdrawOne, "take back")?;
+                Ok(Withdrawn::Taken)
+            }
+            Err(rustix::io::Errno::NOENT) => Ok(Withdrawn::Missing),
+            Err(error) => Err(refused(error.into())),
         }
     }
 
@@ -638,9 +694,18 @@ impl Local {
 
     fn stat(&self, path: &str) -> Option<FileStat> {
         let stat = rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        is_regular.then(|| stat.into())
+        is_regular(&stat).then(|| stat.into())
     }
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// Whether there is nothing, or a file where a folder is looked for.
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 fn all_failed<T>(count: usize) -> Vec<Result<T, StoreError>> {

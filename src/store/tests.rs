@@ -26,6 +26,12 @@ async fn stage(store: &Store, body: &'static [u8]) -> StageId {
     id
 }
 
+/// Of a file whose time nobody looked at.
+fn recorded(bytes: u64) -> Recorded {
+    let mtime_ns = None;
+    Recorded { bytes, mtime_ns }
+}
+
 async fn publish(store: &Store, id: StageId, text: &str) {
     let published = store.publish(vec![(id, path(text))]).await;
     assert!(published.iter().all(Result::is_ok), "{published:?}");
@@ -220,9 +226,11 @@ async fn what_is_withdrawn_can_be_published_again() {
         .await;
     store.publish(vec![(id, path.clone())]).await;
     let file = path.below(folder.path());
-    for _ in 0..2 {
-        let withdrawn = store.withdraw(vec![(id, path.clone())]).await.unwrap();
-        assert!(withdrawn[0].is_ok() && !file.exists());
+    let recorded = recorded(1);
+    for is_there in [Withdrawn::Taken, Withdrawn::Missing] {
+        let withdrawn = store.withdraw(vec![(id, path.clone(), recorded)]).await;
+        assert_eq!(*withdrawn.unwrap()[0].as_ref().unwrap(), is_there);
+        assert!(!file.exists());
     }
     // Folders that hold nothing go up to the root, and come again.
     store.remove_empty_folders(vec![path.clone()]).await;
@@ -234,13 +242,65 @@ async fn what_is_withdrawn_can_be_published_again() {
 }
 
 #[tokio::test]
-async fn a_folder_in_the_place_of_a_file_is_not_taken_away() {
+async fn what_is_not_as_recorded_is_not_taken_away() {
     let (folder, store) = store().await;
-    let in_the_way = folder.path().join("a.png");
-    std::fs::create_dir(&in_the_way).unwrap();
-    let withdrawn = store.withdraw(vec![(StageId::new(), path("a.png"))]).await;
-    assert!(withdrawn.unwrap()[0].is_ok() && in_the_way.exists());
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link")).unwrap();
+    std::fs::write(folder.path().join("file"), b"1234").unwrap();
+    let look = store.stats(vec!["file".to_owned()]).await.unwrap();
+    let mtime_ns = Some(look[0].unwrap().mtime_ns);
+    let earlier = mtime_ns.map(|time| time - 1);
+    let cases = [
+        ("folder", 4, None, Withdrawn::NoFile),
+        ("link", 4, None, Withdrawn::NoFile),
+        ("file", 5, mtime_ns, Withdrawn::Altered),
+        ("file", 4, earlier, Withdrawn::Altered),
+        ("file/a", 4, None, Withdrawn::Missing),
+        ("none/a", 4, None, Withdrawn::Missing),
+    ];
+    let leaving = |(text, bytes, mtime_ns, _)| {
+        let recorded = Recorded { bytes, mtime_ns };
+        (StageId::new(), path(text), recorded)
+    };
+    let withdrawn = store.withdraw(cases.map(leaving).into()).await.unwrap();
+    for (case, withdrawn) in cases.iter().zip(withdrawn) {
+        assert_eq!(withdrawn.unwrap(), case.3, "{case:?}");
+    }
     assert!(store.staged().await.unwrap().is_empty());
+    let leaving = leaving(("file", 4, mtime_ns, Withdrawn::Taken));
+    let withdrawn = store.withdraw(vec![leaving]).await.unwrap();
+    assert_eq!(*withdrawn[0].as_ref().unwrap(), Withdrawn::Taken);
+}
+
+#[tokio::test]
+async fn nothing_is_moved_through_a_link_that_took_the_place_of_a_folder() {
+    let (folder, store) = store().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir(elsewhere.path().join("cats")).unwrap();
+    let theirs = elsewhere.path().join("cats/a.png");
+    std::fs::write(&theirs, b"a").unwrap();
+    for (link, leads_to) in [("pets", ""), ("cats", "cats")] {
+        // The store has seen the folder.
+        let inside = path(&format!(
+            "{link}/{}",
+            ["cats/a.png", "a.png"][usize::from(link == "cats")]
+        ));
+        let id = stage(&store, b"b").await;
+        publish(&store, id, inside.as_str()).await;
+        std::fs::remove_dir_all(folder.path().join(link)).unwrap();
+        let link = folder.path().join(link);
+        std::os::unix::fs::symlink(elsewhere.path().join(leads_to), link).unwrap();
+
+        let leaving = (StageId::new(), inside.clone(), recorded(1));
+        let withdrawn = store.withdraw(vec![leaving]).await.unwrap().remove(0);
+        assert!(withdrawn.unwrap_err().is_of_one_path());
+        let id = stage(&store, b"b").await;
+        let published = store.publish(vec![(id, inside)]).await.remove(0);
+        assert!(published.unwrap_err().is_of_one_path());
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"a");
+        assert_eq!(store.staged().await.unwrap(), [id]);
+        store.discard(vec![id]).await;
+    }
 }
 
 #[tokio::test]
