@@ -525,6 +525,96 @@ fn a_file_that_two_urls_stand_for_is_not_replaced() {
     in_order(&sandbox);
 }
 
+/// An origin that has the same picture everywhere, but for `/still`: the one that the counter says.
+fn changing() -> (Site, Arc<AtomicU32>) {
+    let version = Arc::new(AtomicU32::new(1));
+    let site = Site::start({
+        let version = version.clone();
+        move |asked| match asked.path.as_str() {
+            "/still" => Answer::ok(png(0)),
+            _ => Answer::ok(png(version.load(Ordering::SeqCst))),
+        }
+    });
+    (site, version)
+}
+
+#[test]
+fn a_file_for_which_no_url_stands_any_more_goes_when_its_bytes_are_replaced() {
+    let (site, version) = changing();
+    // How contents are kept at first and from then on, the list at first and from then on, how many files there are
+    // after each change, and how many went in three of them.
+    let albums = albums(&site, &[("/a", "cats"), ("/b", "cats"), ("/c", "dogs")]);
+    let (two, one) = (site.list(["/a", "/b"]), site.list(["/a"]));
+    for (before, after, list, next, files, replaced) in [
+        ("album", "album", &two, &two, 1, 3),
+        ("album", "album", &one, &one, 1, 3),
+        ("album", "off", &two, &two, 2, 1),
+        ("store", "store", &two, &two, 1, 3),
+        ("store", "store", &albums, &albums, 2, 6),
+        // The other URL still stands for it.
+        ("album", "album", &two, &one, 2, 2),
+    ] {
+        let sandbox = Sandbox::new();
+        let case = format!("{before}, {after}, {list}, {next}");
+        let set = |dedupe: &str| format!("job.dedupe={dedupe}");
+        sandbox.fetch_list(list, 0, &["--set", &set(before)]);
+        for _ in 0..3 {
+            version.fetch_add(1, Ordering::SeqCst);
+            let now = png(version.load(Ordering::SeqCst));
+            let report = sandbox.fetch_list(next, 0, &["--set", &set(after)]);
+            assert_eq!(removed(&report), 0, "{case}");
+            let there = sandbox.files();
+            assert_eq!(there.len(), files, "{case}");
+            for item in report.items() {
+                assert!(there[item["path"].as_str().unwrap()] == now, "{case}");
+            }
+            in_order(&sandbox);
+        }
+        let told = deletions(&sandbox);
+        assert_eq!(told.len(), replaced, "{case}");
+        assert!(told.iter().all(|(reason, _)| reason == "replaced"));
+    }
+}
+
+#[test]
+fn a_file_goes_when_its_url_brings_what_another_one_has() {
+    let (site, version) = changing();
+    let sandbox = Sandbox::new();
+    let list = site.list(["/a", "/still"]);
+    let once = ["--set", "job.dedupe=album"];
+    assert_eq!(sandbox.fetch_list(&list, 0, &once).count("stored"), 2);
+    version.store(0, Ordering::SeqCst);
+    assert_eq!(sandbox.fetch_list(&list, 0, &once).count("duplicate"), 1);
+    assert_eq!(sandbox.files().into_values().collect::<Vec<_>>(), [png(0)]);
+    in_order(&sandbox);
+    // A series keeps what it had.
+    version.store(5, Ordering::SeqCst);
+    let series = [&once[..], &["--set", "job.on_change=keep"]].concat();
+    for _ in 0..2 {
+        version.fetch_add(1, Ordering::SeqCst);
+        sandbox.fetch_list(&list, 0, &series);
+    }
+    assert_eq!(sandbox.files().len(), 3);
+    in_order(&sandbox);
+}
+
+#[test]
+fn a_replaced_file_that_somebody_altered_stays_and_is_told() {
+    let (site, version) = changing();
+    let sandbox = Sandbox::new();
+    let list = site.list(["/a", "/still"]);
+    let once = ["--set", "job.dedupe=album"];
+    let first = sandbox.fetch_list(&list, 0, &once);
+    let path = first.of(&site.url("/a"))["path"].as_str().unwrap();
+    std::fs::write(sandbox.store().join(path), png(9)).unwrap();
+    version.store(0, Ordering::SeqCst);
+    let report = sandbox.fetch_list(&list, 0, &once);
+    assert_eq!(report.count("duplicate"), 1);
+    assert_eq!(sandbox.files()[path], png(9));
+    let told = warnings(&report);
+    assert!(told.contains(path) && told.contains("altered"), "{told}");
+}
+
 // ---- A series
 
 #[test]
@@ -644,6 +734,41 @@ fn a_kill_while_files_are_removed_leaves_each_whole_or_gone() {
         sandbox.fetch(&args).expect(0);
         assert_eq!(sandbox.files().len(), 6, "{point}");
         in_order(&sandbox);
+    }
+}
+
+#[test]
+fn a_kill_while_a_replaced_file_is_removed_leaves_everything_in_order() {
+    if !fault::COMPILED_IN {
+        return;
+    }
+    for point in [
+        "catalog.committed:1",
+        "store.publish.one:1",
+        "store.withdraw.before:1",
+        "store.withdraw.one:1",
+        "job.files-withdrawn:1",
+        "job.files-deleted:1",
+        "store.discard.one:2",
+    ] {
+        let (site, version) = changing();
+        let sandbox = Sandbox::new();
+        sandbox.write("list.txt", site.list(["/a", "/b"]));
+        let args = [
+            "list.txt",
+            "--set",
+            "job.dedupe=album",
+            "--set",
+            "storage.commit_interval=1s",
+        ];
+        sandbox.fetch(&args).expect(0);
+        version.store(2, Ordering::SeqCst);
+        fetch_with_fault(&sandbox, &args, &format!("{point}=kill")).expect(137);
+        let wrong = violations(&sandbox, When::Crashed);
+        assert!(wrong.is_empty(), "{point}:\n{}", wrong.join("\n"));
+        sandbox.fetch(&args).expect(0);
+        in_order(&sandbox);
+        assert!(sandbox.files().into_values().any(|bytes| bytes == png(2)));
     }
 }
 

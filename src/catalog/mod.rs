@@ -349,6 +349,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// The URLs that stand for `files`, with what it takes to fetch them again.
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError>;
 
+    /// Which of `files` no URL stands for.
+    async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError>;
+
     /// Up to `limit` events of the outbox behind `after`, oldest first.
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError>;
 

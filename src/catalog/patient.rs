@@ -306,6 +306,12 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
+    async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.unused(files.clone()))
+            .await
+    }
+
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
         self.patience
             .see_through(|| self.inner.events_after(after, limit))

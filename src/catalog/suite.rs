@@ -830,6 +830,9 @@ async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
         name: Some("wanted".to_owned()),
     };
     assert_eq!(catalog.urls_of(vec![id]).await.unwrap(), [expected]);
+    let other = Uuid::now_v7();
+    let unused = catalog.unused(vec![id, other]).await.unwrap();
+    assert_eq!(unused, HashSet::from([other]));
     assert!(catalog.urls_of(Vec::new()).await.unwrap().is_empty());
     // It was had, so the history need not say how to get it.
     let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;

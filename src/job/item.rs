@@ -190,7 +190,8 @@ pub struct Summary {
     pub counts: Counts,
     /// Lines that repeat an earlier target and were dropped; they are no targets.
     pub repeats: u64,
-    /// Files that were removed: pruned, or beyond what their album may hold.
+    /// Files that were removed: pruned, or beyond what their album may hold. Not counted is what new bytes replaced, be it
+    /// in its place or by a file with a name of its own.
     pub removed: u64,
     /// Bytes of the bodies that were stored or changed.
     pub bytes: u64,

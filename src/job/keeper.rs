@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::coming::Coming;
 use super::item::Item;
+use super::removal::{Removed, remove};
 use super::worker::fresh_until;
 use super::{Job, JobError, OnChange, until};
 use crate::catalog::{
@@ -50,6 +51,8 @@ pub(super) struct Finished {
     /// What the origin said about the file, when it was asked and had one.
     pub(super) meta: Option<Meta>,
     pub(super) brought: Brought,
+    /// The file that the URL brought before, where new bytes came.
+    pub(super) replaces: Option<KnownFile>,
 }
 
 /// The file that a target stands for.
@@ -59,11 +62,7 @@ pub(super) enum Brought {
     /// One that was there before.
     Known(KnownFile),
     /// One that has just arrived.
-    New {
-        download: Box<Download>,
-        /// The file that the URL brought before.
-        replaces: Option<KnownFile>,
-    },
+    New(Box<Download>),
 }
 
 /// A file that is staged.
@@ -76,7 +75,6 @@ struct Staged {
     bytes: u64,
     facts: Facts,
     content_disposition: Option<Vec<u8>>,
-    replaces: Option<KnownFile>,
 }
 
 impl Staged {
@@ -171,9 +169,10 @@ impl Keeper {
         let mut permits = Vec::new();
         for mut finished in arrived.drain(..) {
             let staged = match std::mem::replace(&mut finished.brought, Brought::Nothing) {
-                Brought::New { download, replaces } => {
+                Brought::New(download) => {
                     let download = *download;
-                    if let Some(same) = replaces
+                    if let Some(same) = finished
+                        .replaces
                         .as_ref()
                         .filter(|file| file.is_present && file.sha256 == download.sha256)
                     {
@@ -203,7 +202,6 @@ impl Keeper {
                             bytes,
                             facts: download.facts,
                             content_disposition: download.content_disposition,
-                            replaces,
                         })
                     }
                 }
@@ -238,16 +236,22 @@ impl Keeper {
     async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
         while let Some(batch) = batches.recv().await {
             let mut entries = batch.entries;
-            self.commit_what_fits(&mut entries).await;
+            let replaced = self.commit_what_fits(&mut entries).await;
+            self.remove_replaced(replaced).await;
             announce(entries).await;
             fault::reach(Point::JobAnnounced);
         }
     }
 
-    /// Commits a batch, or as much of it as there is room for, and gives what is not kept its outcome.
-    async fn commit_what_fits(&self, entries: &mut [(Finished, Option<Staged>)]) {
+    /// Commits a batch, or as much of it as there is room for, and gives what is not kept its outcome. Returns files
+    /// that other files took the places of.
+    async fn commit_what_fits(&self, entries: &mut [(Finished, Option<Staged>)]) -> Vec<Replaced> {
         let mut repeated = Vec::new();
-        while let Err(error) = self.commit(entries, &mut repeated).await {
+        let replaced = loop {
+            let error = match self.commit(entries, &mut repeated).await {
+                Ok(replaced) => break replaced,
+                Err(error) => error,
+            };
             let with_bytes: Vec<usize> = (0..entries.len())
                 .filter(|index| entries[*index].1.is_some())
                 .collect();
@@ -275,10 +279,45 @@ impl Keeper {
                 self.store.discard(stages).await;
             }
             if kept == 0 {
-                break;
+                break Vec::new();
+            }
+        };
+        refuse_repeats(entries, &repeated);
+        replaced
+    }
+
+    /// Takes away those of these files for which no URL stands any more.
+    async fn remove_replaced(&self, replaced: Vec<Replaced>) {
+        if replaced.is_empty() {
+            return;
+        }
+        let (mut files, mut jobs) = (Vec::new(), HashMap::new());
+        for Replaced { file, job } in replaced {
+            jobs.insert(file.id, job);
+            files.push(file);
+        }
+        match self.remove_unused(files).await {
+            Ok(removed) => {
+                for (id, why) in removed.left {
+                    let Some(job) = jobs.get(&id) else { continue };
+                    let mut stay = job.stay.lock().unwrap_or_else(PoisonError::into_inner);
+                    stay.add(id, why);
+                }
+            }
+            Err(error) => {
+                let (reason, error) = (error.reason(), Arc::new(error));
+                for job in jobs.values() {
+                    job.stop(reason, Some(JobError::Batch(error.clone())));
+                }
             }
         }
-        refuse_repeats(entries, &repeated);
+    }
+
+    async fn remove_unused(&self, mut files: Vec<KnownFile>) -> Result<Removed, JobError> {
+        let ids = files.iter().map(|file| file.id).collect();
+        let unused = self.catalog.unused(ids).await?;
+        files.retain(|file| unused.contains(&file.id));
+        remove(&self.store, &*self.catalog, files, "replaced", Utc::now()).await
     }
 
     /// Whether the catalog has, or may have, the staged files of a batch.
@@ -290,12 +329,12 @@ impl Keeper {
     }
 
     /// Makes a batch durable, recorded and visible. Adds to `repeated` which entries stand for the file of
-    /// which earlier entry.
+    /// which earlier entry. Returns files that other files took the places of.
     async fn commit(
         &self,
         entries: &mut [(Finished, Option<Staged>)],
         repeated: &mut Vec<(usize, usize)>,
-    ) -> Result<(), JobError> {
+    ) -> Result<Vec<Replaced>, JobError> {
         let stages: Vec<StageId> = entries
             .iter()
             .filter_map(|(_, staged)| Some(staged.as_ref()?.stage))
@@ -325,6 +364,7 @@ impl Keeper {
             now: Utc::now(),
             records,
         };
+        let files: Vec<Option<Uuid>> = batch.records.iter().map(|record| record.file).collect();
         self.catalog.record(Arc::new(batch)).await?;
         let mut to_publish = Vec::with_capacity(stages.len());
         let mut owners = Vec::with_capacity(stages.len());
@@ -345,7 +385,9 @@ impl Keeper {
                 }
             }
         }
-        Ok(())
+        let replaced = entries.iter_mut().zip(files);
+        let replaced = replaced.filter_map(|((finished, _), file)| finished.replaced_by(file?));
+        Ok(replaced.collect())
     }
 
     /// Turns new files into duplicates whose bytes another URL brought into the same album, in jobs that
@@ -482,7 +524,7 @@ impl Keeper {
         for (finished, staged) in entries.iter() {
             places.push(match (staged, &finished.target) {
                 (Some(staged), Some(target)) => Some(
-                    Place::of_known(finished, staged)
+                    Place::of_known(finished)
                         .unwrap_or_else(|| Self::first_choice(finished, staged, target, now)),
                 ),
                 _ => None,
@@ -507,7 +549,10 @@ impl Keeper {
         for ((finished, staged), place) in entries.iter_mut().zip(&places) {
             if let (Some(staged), Some(place)) = (staged, place) {
                 if finished.item.outcome == Outcome::Stored
-                    && staged.replaces.as_ref().is_some_and(|file| file.is_present)
+                    && finished
+                        .replaces
+                        .as_ref()
+                        .is_some_and(|file| file.is_present)
                 {
                     finished.item.outcome = Outcome::Changed;
                 }
@@ -642,7 +687,7 @@ impl Keeper {
         let (name, name_from) = naming.choose(&wants);
         let host = target.url.host_str().unwrap_or_default();
         let path = naming.place(&name, finished.album(), host, staged.facts.format.name, now);
-        let earlier = staged
+        let earlier = finished
             .replaces
             .as_ref()
             .filter(|_| finished.job.on_change == OnChange::Keep)
@@ -667,6 +712,14 @@ fn paths(places: &[Option<Place>], indices: &[usize]) -> Vec<StorePath> {
     places.map(|place| place.path.clone()).collect()
 }
 
+/// A file that its URL no longer stands for.
+#[derive(Debug)]
+struct Replaced {
+    file: KnownFile,
+    /// The job that brought another one.
+    job: Arc<Job>,
+}
+
 /// Where a file is to be, and under which id it is recorded.
 #[derive(Debug)]
 struct Place {
@@ -678,13 +731,13 @@ struct Place {
 }
 
 impl Place {
-    /// Where the file is whose bytes `staged` replaces. Where contents are kept once, or were when it came, other URLs
+    /// Where the file is whose bytes are replaced. Where contents are kept once, or were when it came, other URLs
     /// may stand for that file too, so changed bytes become a file of their own; and so they do in a series.
-    fn of_known(finished: &Finished, staged: &Staged) -> Option<Self> {
+    fn of_known(finished: &Finished) -> Option<Self> {
         let is_replaced =
             finished.job.dedupe.is_none() && finished.job.on_change == OnChange::Replace;
         // A missing file is brought back under its own name: nobody can stand for what is not there.
-        let file = staged
+        let file = finished
             .replaces
             .as_ref()
             .filter(|file| is_replaced && !file.shared || !file.is_present)?;
@@ -716,6 +769,18 @@ impl Finished {
         (item.path, item.sha256, item.name_from) = (None, None, None);
         // What the origin said is about bytes that are not kept: as a record's validators it would hide them.
         self.meta = None;
+    }
+
+    /// What the URL stood for until `file` came, unless it is the same or one of a series. While `file` cannot be seen, it
+    /// stays.
+    fn replaced_by(&mut self, file: Uuid) -> Option<Replaced> {
+        let may_go = self.job.on_change == OnChange::Replace && self.item.reason.is_none();
+        let earlier = self.replaces.take();
+        let earlier = earlier.filter(|earlier| may_go && earlier.id != file)?;
+        Some(Replaced {
+            file: earlier,
+            job: self.job.clone(),
+        })
     }
 
     /// What it takes to fetch the target again.

@@ -279,6 +279,7 @@ impl Planner {
             item: invalid.into(),
             meta: None,
             brought: Brought::Nothing,
+            replaces: None,
         }
     }
 }

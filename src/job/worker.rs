@@ -95,6 +95,7 @@ impl Ticket {
             item,
             meta,
             brought,
+            replaces: None,
         }
     }
 }
@@ -312,12 +313,11 @@ impl Shared {
                         .await;
                 }
                 let item = ticket.item(Outcome::Stored);
-                let (meta, replaces) = (
-                    download.meta.clone(),
-                    ticket.known.take().and_then(|known| known.file),
-                );
-                let brought = Brought::New { download, replaces };
-                return self.settle(ticket.finish(item, Some(meta), brought)).await;
+                let meta = download.meta.clone();
+                let replaces = ticket.known.take().and_then(|known| known.file);
+                let mut finished = ticket.finish(item, Some(meta), Brought::New(download));
+                finished.replaces = replaces;
+                return self.settle(finished).await;
             }
             Attempt::Answer(Answer::NotModified(mut meta))
                 if ticket.known.as_ref().is_some_and(|k| k.file.is_some()) =>

@@ -460,6 +460,11 @@ impl Catalog for Postgres {
         done.map_err(failed("look up the URLs of files"))
     }
 
+    async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError> {
+        let done = in_time(upkeep::unused(&self.readers, &files)).await;
+        done.map_err(failed("look up files without URLs"))
+    }
+
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
         let done = in_time(upkeep::events_after(&self.readers, after, limit)).await;
         done.map_err(failed("list events"))

@@ -247,6 +247,16 @@ pub(super) async fn urls_of(db: &PgPool, files: &[Uuid]) -> Result<Vec<UrlRow>> 
     found.iter().map(rows::url).collect()
 }
 
+pub(super) async fn unused(db: &PgPool, files: &[Uuid]) -> Result<HashSet<Uuid>> {
+    let unused: Vec<Uuid> = query_scalar(
+        "SELECT f.id FROM UNNEST($1::uuid[]) AS f (id) WHERE NOT EXISTS (SELECT 1 FROM urls u WHERE u.file = f.id)",
+    )
+    .bind(files)
+    .fetch_all(db)
+    .await?;
+    Ok(unused.into_iter().collect())
+}
+
 /// Puts events into the outbox, in their order.
 pub(super) async fn write_events(db: &mut PgConnection, events: &[&Event], now: i64) -> Result<()> {
     if events.is_empty() {

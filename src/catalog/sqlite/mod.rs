@@ -468,6 +468,15 @@ impl Catalog for Sqlite {
         .await
     }
 
+    async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError> {
+        // They are about to be deleted, and both need the index.
+        self.write("index files", upkeep::index_urls).await?;
+        self.read("look up files without URLs", move |db| {
+            upkeep::unused(db, &files)
+        })
+        .await
+    }
+
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
         self.read("list events", move |db| {
             upkeep::events_after(db, after, limit)

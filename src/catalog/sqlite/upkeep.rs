@@ -1,5 +1,7 @@
 //! What sources list, what albums may hold, and what goes.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -177,6 +179,17 @@ pub(super) fn urls_of(db: &Connection, files: &[Uuid]) -> rusqlite::Result<Vec<U
     ))?
     .query_map(rusqlite::params_from_iter(files), rows::url)?
     .collect()
+}
+
+pub(super) fn unused(db: &Connection, files: &[Uuid]) -> rusqlite::Result<HashSet<Uuid>> {
+    let mut url = db.prepare_cached("SELECT 1 FROM urls WHERE file = ?")?;
+    let mut unused = HashSet::new();
+    for file in files {
+        if !url.exists([file])? {
+            unused.insert(*file);
+        }
+    }
+    Ok(unused)
 }
 
 /// Puts an event into the outbox.
