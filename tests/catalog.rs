@@ -111,7 +111,7 @@ struct Interrupted {
 fn fetch_without_database(
     sandbox: &Sandbox,
     server: &Postgres,
-    settings: [&str; 2],
+    settings: &[&str],
     then: impl FnOnce(),
 ) -> Interrupted {
     let gate = Gate::new();
@@ -126,7 +126,8 @@ fn fetch_without_database(
         }
     });
     sandbox.write("list.txt", site.list(paths(40)));
-    let args = ["--set", settings[0], "--set", settings[1], "list.txt"];
+    let set = settings.iter().flat_map(|setting| ["--set", setting]);
+    let args: Vec<&str> = set.chain(["list.txt"]).collect();
     let mut command = sandbox.command(sandbox.fetch_args(&args));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -158,7 +159,7 @@ fn a_job_waits_for_a_database_that_restarts() {
     let sandbox = Sandbox::new();
     let catalog = at(&server.database());
     let settings = [catalog.as_str(), "catalog.patience=5m"];
-    let run = fetch_without_database(&sandbox, &server, settings, || server.restart());
+    let run = fetch_without_database(&sandbox, &server, &settings, || server.restart());
     let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert_eq!(summary["counts"]["stored"], 40, "{}", run.stderr);
@@ -178,9 +179,16 @@ fn a_job_fails_with_nothing_half_done_when_the_database_stays_away() {
     };
     let sandbox = Sandbox::new();
     let catalog = at(&server.database());
-    let settings = [catalog.as_str(), "catalog.patience=300ms"];
-    let run = fetch_without_database(&sandbox, &server, settings, || {});
+    let settings = [
+        catalog.as_str(),
+        "catalog.patience=300ms",
+        "storage.commit_files=2",
+    ];
+    let run = fetch_without_database(&sandbox, &server, &settings, || {});
     assert_eq!(run.code, Some(1), "{}", run.stderr);
+    // One batch waits, and not the ones behind it.
+    let failed = run.stderr.matches("could not be kept").count();
+    assert_eq!(failed, 1, "{}", run.stderr);
     assert!(run.stderr.contains("catalog.patience"), "{}", run.stderr);
     assert!(!run.stderr.contains("is back"), "{}", run.stderr);
     let visible = sandbox.names().len();
@@ -203,6 +211,46 @@ fn a_job_fails_with_nothing_half_done_when_the_database_stays_away() {
     assert_eq!(sandbox.names().len(), visible + 1);
     assert_eq!(jobs[1]["state"], "failed");
     assert!(sandbox.staged().is_empty());
+}
+
+#[test]
+fn a_job_waits_once_for_a_catalog_that_somebody_holds() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            gate.pass();
+            picture(asked)
+        }
+    });
+    sandbox.write("list.txt", site.list(paths(40)));
+    let args = [
+        "--set",
+        "catalog.patience=300ms",
+        "--set",
+        "storage.commit_files=2",
+        "list.txt",
+    ];
+    let running = sandbox.start(sandbox.fetch_args(&args));
+    site.wait_for(1);
+    let database = sandbox.store().join(".gannet/catalog.db");
+    let db = rusqlite::Connection::open(database).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    gate.open();
+    let run = running.end().expect(1);
+    for once in ["trying again", "could not be kept", "is not recorded"] {
+        assert_eq!(run.stderr.matches(once).count(), 1, "{run}");
+    }
+    assert!(sandbox.staged().is_empty() && sandbox.names().is_empty());
+    db.execute_batch("ROLLBACK").unwrap();
+    drop(db);
+    sandbox.fetch(&["-u", &site.url("/99")]).expect(0);
+    let jobs = sandbox
+        .run(["jobs", "--json", "-o", "out"])
+        .expect(0)
+        .json();
+    assert_eq!(jobs[1]["interrupted"], true, "{jobs}");
 }
 
 #[test]

@@ -387,14 +387,14 @@ pub async fn open(settings: &Settings, root: &Path) -> Result<Arc<dyn Catalog>, 
     let patience = Patience::new(settings.patience);
     match Address::of(settings, root)? {
         Address::Sqlite(path) => {
-            let open = || sqlite::Sqlite::open(path.clone());
+            let open = || sqlite::Sqlite::open(path.clone(), settings.patience);
             Ok(Arc::new(Patient::new(
                 patience.see_through(open).await?,
                 patience,
             )))
         }
         Address::Postgres(url) => {
-            let open = || postgres::Postgres::open(&url);
+            let open = || postgres::Postgres::open(&url, settings.patience);
             Ok(Arc::new(Patient::new(
                 patience.see_through(open).await?,
                 patience,
@@ -481,6 +481,14 @@ impl Address {
             _ => Err(CatalogError::UnsupportedUrl(masked(url))),
         }
     }
+}
+
+/// The shortest time that an attempt may take, however short patience is.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// How long an attempt may wait that would wait for `most`: no longer than patience lasts.
+fn attempt(patience: Duration, most: Duration) -> Duration {
+    patience.clamp(ATTEMPT, most)
 }
 
 /// Credentials have no place in an error.

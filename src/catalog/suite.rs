@@ -879,7 +879,7 @@ async fn a_closed_catalog_says_so(catalog: &dyn Catalog) {
 #[tokio::test]
 async fn a_full_disk_is_told_from_other_faults() {
     let folder = tempfile::tempdir().unwrap();
-    let catalog = &super::sqlite::Sqlite::open(folder.path().join("catalog.db"))
+    let catalog = &super::sqlite::Sqlite::open(folder.path().join("catalog.db"), Duration::ZERO)
         .await
         .unwrap();
     let url = format!("http://a.example/{}", "a".repeat(1 << 20));

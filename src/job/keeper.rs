@@ -22,7 +22,7 @@ use super::coming::Coming;
 use super::item::Item;
 use super::removal::{Removed, remove};
 use super::worker::fresh_until;
-use super::{Job, JobError, OnChange, until};
+use super::{Job, JobError, LAST_TRY, OnChange, until};
 use crate::catalog::{
     Among, Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted,
 };
@@ -235,12 +235,34 @@ impl Keeper {
 
     async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
         while let Some(batch) = batches.recv().await {
-            let mut entries = batch.entries;
+            // What a catalog that failed has ended does not wait for it again.
+            let (lost, mut entries): (Vec<_>, Vec<_>) = batch
+                .entries
+                .into_iter()
+                .partition(|(finished, _)| finished.job.has_lost_catalog());
+            self.refuse_lost(lost).await;
+            if entries.is_empty() {
+                continue;
+            }
             let replaced = self.commit_what_fits(&mut entries).await;
             self.remove_replaced(replaced).await;
             announce(entries).await;
             fault::reach(Point::JobAnnounced);
         }
+    }
+
+    /// Ends targets of jobs that the catalog has ended.
+    async fn refuse_lost(&self, mut lost: Vec<(Finished, Option<Staged>)>) {
+        let mut stages = Vec::new();
+        for (finished, staged) in &mut lost {
+            let job = finished.job.clone();
+            if let (Some(error), Some(staged)) = (job.error.get(), staged.take()) {
+                finished.refuse(error.reason(), describe(error));
+                stages.push(staged.stage);
+            }
+        }
+        self.store.discard(stages).await;
+        announce(lost).await;
     }
 
     /// Commits a batch, or as much of it as there is room for, and gives what is not kept its outcome. Returns files
@@ -324,8 +346,8 @@ impl Keeper {
     async fn may_be_recorded(&self, entries: &[(Finished, Option<Staged>)]) -> bool {
         let stages = entries.iter().filter_map(|(_, staged)| staged.as_ref());
         let stages = stages.map(|staged| staged.stage.0).collect();
-        let recorded = self.catalog.staged(stages).await;
-        recorded.map_or(true, |recorded| !recorded.is_empty())
+        let recorded = tokio::time::timeout(LAST_TRY, self.catalog.staged(stages)).await;
+        !matches!(recorded, Ok(Ok(recorded)) if recorded.is_empty())
     }
 
     /// Makes a batch durable, recorded and visible. Adds to `repeated` which entries stand for the file of

@@ -352,6 +352,15 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Whether the catalog has failed, for another reason than want of room: whoever waited for it need not wait again.
+    fn is_of_catalog(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.reason() != Reason::StoreFull,
+            Self::Batch(error) => error.is_of_catalog(),
+            _ => false,
+        }
+    }
+
     /// The stable code of what it does to targets.
     fn reason(&self) -> Reason {
         match self {
@@ -423,6 +432,11 @@ impl Job {
         self.stop.cancel();
     }
 
+    /// Whether the catalog has ended it.
+    fn has_lost_catalog(&self) -> bool {
+        self.error.get().is_some_and(JobError::is_of_catalog)
+    }
+
     /// Leaves a target to the next process.
     fn leave_one(&self) {
         self.left.fetch_add(1, Ordering::SeqCst);
@@ -434,6 +448,9 @@ impl Job {
         self.stopped_by.get().copied()
     }
 }
+
+/// How long a catalog is waited for that has just failed.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Counts of reasons, as a summary has them.
 type Reasons = BTreeMap<Reason, u64>;

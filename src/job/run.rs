@@ -19,7 +19,9 @@ use super::progress::Snapshot;
 use super::report::Head;
 use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
-use super::{Dedupe, Ending, Engine, Job, JobError, MaxFailures, OnRemove, Spec, Stop, until};
+use super::{
+    Dedupe, Ending, Engine, Job, JobError, LAST_TRY, MaxFailures, OnRemove, Spec, Stop, until,
+};
 use crate::catalog::{Among, CatalogError, JobEnd, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
@@ -234,7 +236,8 @@ impl Engine {
         Ok(Some(Prune { source, listed }))
     }
 
-    async fn record_end(&self, summary: &Summary) -> Result<(), CatalogError> {
+    /// `lost`: it was the catalog that ended the job. The next start closes a job whose end could not be recorded.
+    async fn record_end(&self, summary: &Summary, lost: bool) -> Result<(), CatalogError> {
         let end = JobEnd {
             id: summary.job,
             state: summary.state,
@@ -243,7 +246,18 @@ impl Engine {
             error: summary.error.clone(),
             finished: summary.finished,
         };
-        self.catalog.end_job(&end).await
+        let recorded = self.catalog.end_job(&end);
+        if !lost {
+            return recorded.await;
+        }
+        let recorded = tokio::time::timeout(LAST_TRY, recorded).await;
+        recorded.unwrap_or_else(|_| {
+            tracing::error!(
+                job.id = %end.id,
+                "the end of job {} is not recorded, since the catalog is still away", end.id
+            );
+            Ok(())
+        })
     }
 }
 
@@ -468,7 +482,7 @@ impl Running<'_> {
         let broken = error.as_ref().or(self.job.error.get());
         let mut upkept = match broken {
             // What has just failed would keep whoever waits for the end waiting once more.
-            Some(JobError::Catalog(_)) => Upkept::default(),
+            Some(error) if error.is_of_catalog() => Upkept::default(),
             _ if self.stop.cancel.is_cancelled() || is_left => Upkept::default(),
             _ => {
                 let whole = broken.is_none() && stopped.is_none() && planned.is_whole;
@@ -488,6 +502,7 @@ impl Running<'_> {
             upkept.warnings.push(told);
         }
         let error = broken.or(upkept.error.as_ref());
+        let lost = error.is_some_and(JobError::is_of_catalog);
         let failure = too_few.as_ref().or(cut_short.as_ref());
         let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);
         let ending = match (error, failure) {
@@ -516,7 +531,7 @@ impl Running<'_> {
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };
-        if !is_left && let Err(error) = self.engine.record_end(&summary).await {
+        if !is_left && let Err(error) = self.engine.record_end(&summary, lost).await {
             // The reports are closed all the same, and tell what came first.
             let told = describe(&error);
             if summary.ending == Ending::Broken {

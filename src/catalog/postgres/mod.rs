@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
     Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
-    TargetKey, UrlRow,
+    TargetKey, UrlRow, attempt,
 };
 use crate::target::Sha256;
 
@@ -37,10 +37,10 @@ type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
 /// Connections that read. More than a job and somebody who looks at it need none.
 const READERS: u32 = 4;
 
-/// How long a call waits for a connection, before it fails for a passing reason.
+/// How long a call waits at most for a connection, before it fails for a passing reason.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long a new connection waits for the lock that the lost one may still hold.
+/// How long a new connection waits at most for the lock that the lost one may still hold.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The first half of the advisory lock that a process holds as long as it writes; the other is the schema.
@@ -51,6 +51,9 @@ pub(super) struct Postgres {
     options: PgConnectOptions,
     /// The database, without credentials.
     shown: String,
+    /// How long an attempt waits for a connection, and for the lock.
+    connect_wait: Duration,
+    lock_wait: Duration,
     readers: PgPool,
     /// Holds the lock, so that whoever writes is the only one. Taken out while it is used: what is not put back is
     /// closed, and PostgreSQL rolls back what it began. Reconnecting comes with taking the lock again.
@@ -116,8 +119,8 @@ impl Postgres {
     pub(super) const LATEST: i64 = STEPS.len() as i64;
 
     /// Takes the database for this process and brings its tables up to date.
-    pub(super) async fn open(url: &Url) -> Result<Self, CatalogError> {
-        let catalog = Self::of(url, false)?;
+    pub(super) async fn open(url: &Url, patience: Duration) -> Result<Self, CatalogError> {
+        let catalog = Self::of(url, patience, false)?;
         let mut db = catalog.connect(false).await?;
         let migrated = migrator().run_direct(None, &mut db, false).await;
         migrated.map_err(|error| catalog.outdated(error))?;
@@ -127,7 +130,7 @@ impl Postgres {
 
     /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
     pub(super) async fn open_to_read(url: &Url) -> Result<(Self, i64), CatalogError> {
-        let catalog = Self::of(url, true)?;
+        let catalog = Self::of(url, CONNECT, true)?;
         // Not from the pool, which only says that it waited.
         let look = async {
             let mut db = PgConnection::connect_with(&catalog.options).await?;
@@ -152,7 +155,7 @@ impl Postgres {
         }
     }
 
-    fn of(url: &Url, read_only: bool) -> Result<Self, CatalogError> {
+    fn of(url: &Url, patience: Duration, read_only: bool) -> Result<Self, CatalogError> {
         let mut options: PgConnectOptions =
             url.as_str()
                 .parse()
@@ -170,13 +173,16 @@ impl Postgres {
         if read_only {
             options = options.options([("default_transaction_read_only", "on")]);
         }
+        let (connect_wait, lock_wait) = (attempt(patience, CONNECT), attempt(patience, LOCK_WAIT));
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(CONNECT)
+            .acquire_timeout(connect_wait)
             .connect_lazy_with(options.clone());
         Ok(Self {
             options,
             shown,
+            connect_wait,
+            lock_wait,
             readers,
             writer: Mutex::new(None),
         })
@@ -186,10 +192,10 @@ impl Postgres {
     async fn connect(&self, again: bool) -> Result<PgConnection, CatalogError> {
         let connect = async {
             let mut db = PgConnection::connect_with(&self.options).await?;
-            let taken = lock(&mut db, again).await?;
+            let taken = lock(&mut db, again.then_some(self.lock_wait)).await?;
             Ok((db, taken))
         };
-        let connected = within(CONNECT + LOCK_WAIT, connect).await;
+        let connected = within(self.connect_wait + self.lock_wait, connect).await;
         match connected.map_err(|error| self.refused(error))? {
             (db, true) => Ok(db),
             (_, false) => Err(CatalogError::Locked {
@@ -230,10 +236,10 @@ impl Postgres {
     }
 }
 
-/// Takes the lock for as long as the connection lives. Returns whether it was free.
-async fn lock(db: &mut PgConnection, wait: bool) -> Result<bool> {
-    if wait {
-        let wait = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
+/// Takes the lock for as long as the connection lives. Returns whether it was free, without `wait`.
+async fn lock(db: &mut PgConnection, wait: Option<Duration>) -> Result<bool> {
+    if let Some(wait) = wait {
+        let wait = format!("SET lock_timeout = {}", wait.as_millis());
         raw_sql(AssertSqlSafe(wait)).execute(&mut *db).await?;
         query("SELECT pg_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
             .bind(LOCK)

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
     Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
-    TargetKey, UrlRow,
+    TargetKey, UrlRow, attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::Sha256;
@@ -34,7 +34,7 @@ const STEPS: [&str; 2] = [
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.map(M::up).into()));
 
-/// How long a statement waits for another process that writes, before it fails for a passing reason.
+/// How long a statement waits at most for another process that writes, before it fails for a passing reason.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps compiled.
@@ -56,13 +56,14 @@ impl Sqlite {
     pub(super) const LATEST: i64 = STEPS.len() as i64;
 
     /// Makes the database where it is missing, and brings its tables up to date.
-    pub(super) async fn open(path: PathBuf) -> Result<Self, CatalogError> {
+    pub(super) async fn open(path: PathBuf, patience: Duration) -> Result<Self, CatalogError> {
+        let busy = attempt(patience, BUSY);
         blocking(move || {
-            let mut writer = connect(&path).map_err(refused(&path))?;
+            let mut writer = connect(&path, busy).map_err(refused(&path))?;
             MIGRATIONS
                 .to_latest(&mut writer)
                 .map_err(|error| outdated(&path, error))?;
-            let reader = connect(&path).map_err(refused(&path))?;
+            let reader = connect(&path, busy).map_err(refused(&path))?;
             Ok(Self::of(writer, reader))
         })
         .await
@@ -146,9 +147,9 @@ impl Sqlite {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(busy)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.pragma_update(None, "journal_mode", "wal")?;
     // Every commit survives a power cut; batches make that affordable.
