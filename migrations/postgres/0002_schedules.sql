@@ -10,6 +10,11 @@ CREATE INDEX jobs_by_source ON jobs (source_id, id) WHERE source_id IS NOT NULL;
 -- The schedule that began it.
 ALTER TABLE jobs ADD COLUMN schedule TEXT;
 
+-- The process that took the database last. One that lost its lock finds out here whether another had it since.
+CREATE TABLE owner (
+    id UUID NOT NULL
+);
+
 -- What the daemon remembers of its schedules.
 CREATE TABLE schedules (
     name     TEXT COLLATE "C" PRIMARY KEY,

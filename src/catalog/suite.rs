@@ -2,6 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sqlx_core::connection::Connection as _;
+use sqlx_core::query_scalar::query_scalar;
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::PgConnection;
+
 use super::*;
 use crate::catalog::test_server::Postgres;
 use crate::target::{Counts, Outcome, State};
@@ -1042,6 +1047,45 @@ async fn a_postgres_database_belongs_to_one_process_at_a_time() {
     reader.close().await;
     catalog.close().await;
     open(&url, Path::new("")).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn whoever_lost_a_postgres_database_to_another_process_does_not_go_on() {
+    let Some(first) = in_postgres().await else {
+        return;
+    };
+    let url = first.status().await.unwrap().catalog;
+    let url = url.replace("//", "//gannet@");
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    let mut cut = async || {
+        let others = "pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'";
+        let cut =
+            format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}");
+        for _ in 0..10_000 {
+            let cut = query_scalar(AssertSqlSafe(cut.clone()));
+            let count: i64 = cut.fetch_one(&mut db).await.unwrap();
+            if count == 0 {
+                return;
+            }
+        }
+        panic!("connections stay");
+    };
+    cut().await;
+    // Nobody had it meanwhile. The first call learns that its connection is gone.
+    begin_job(&*first, Uuid::now_v7()).await.unwrap_err();
+    begin_job(&*first, Uuid::now_v7()).await.unwrap();
+    cut().await;
+    let second = open(&settings(&url), Path::new("")).await.unwrap();
+    begin_job(&*first, Uuid::now_v7()).await.unwrap_err();
+    let is_refused = async || {
+        let error = begin_job(&*first, Uuid::now_v7()).await.unwrap_err();
+        matches!(error, CatalogError::Locked { .. })
+    };
+    assert!(is_refused().await);
+    begin_job(&*second, Uuid::now_v7()).await.unwrap();
+    second.close().await;
+    assert!(is_refused().await);
+    first.close().await;
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub(super) struct Postgres {
     /// How long an attempt waits for a connection, and for the lock.
     connect_wait: Duration,
     lock_wait: Duration,
+    /// Who this process is to the others that take the database.
+    owner: Uuid,
     readers: PgPool,
     /// Holds the lock, so that whoever writes is the only one. Taken out while it is used: what is not put back is
     /// closed, and PostgreSQL rolls back what it began. Reconnecting comes with taking the lock again.
@@ -124,6 +126,8 @@ impl Postgres {
         let mut db = catalog.connect(false).await?;
         let migrated = migrator().run_direct(None, &mut db, false).await;
         migrated.map_err(|error| catalog.outdated(error))?;
+        let owned = own(&mut db, catalog.owner).await;
+        owned.map_err(|error| catalog.refused(error))?;
         catalog.writer.lock().await.replace(db);
         Ok(catalog)
     }
@@ -183,16 +187,25 @@ impl Postgres {
             shown,
             connect_wait,
             lock_wait,
+            owner: Uuid::new_v4(),
             readers,
             writer: Mutex::new(None),
         })
     }
 
-    /// Connects and takes the lock. `again`: it may still be held by our connection that was lost.
+    /// Connects and takes the lock. `again`: it may still be held by our connection that was lost, or have been taken by
+    /// another process in between, which has seen to what it took for ours to leave.
     async fn connect(&self, again: bool) -> Result<PgConnection, CatalogError> {
         let connect = async {
             let mut db = PgConnection::connect_with(&self.options).await?;
-            let taken = lock(&mut db, again.then_some(self.lock_wait)).await?;
+            let taken = if again {
+                is_owner(&mut db, self.owner).await? && {
+                    wait_for_lock(&mut db, self.lock_wait).await?;
+                    is_owner(&mut db, self.owner).await?
+                }
+            } else {
+                try_lock(&mut db).await?
+            };
             Ok((db, taken))
         };
         let connected = within(self.connect_wait + self.lock_wait, connect).await;
@@ -236,20 +249,38 @@ impl Postgres {
     }
 }
 
-/// Takes the lock for as long as the connection lives. Returns whether it was free, without `wait`.
-async fn lock(db: &mut PgConnection, wait: Option<Duration>) -> Result<bool> {
-    if let Some(wait) = wait {
-        let wait = format!("SET lock_timeout = {}", wait.as_millis());
-        raw_sql(AssertSqlSafe(wait)).execute(&mut *db).await?;
-        query("SELECT pg_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
-            .bind(LOCK)
-            .execute(&mut *db)
-            .await?;
-        raw_sql("RESET lock_timeout").execute(db).await?;
-        return Ok(true);
-    }
+/// Takes the lock for as long as the connection lives.
+async fn wait_for_lock(db: &mut PgConnection, wait: Duration) -> Result<()> {
+    let wait = format!("SET lock_timeout = {}", wait.as_millis());
+    raw_sql(AssertSqlSafe(wait)).execute(&mut *db).await?;
+    query("SELECT pg_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
+        .bind(LOCK)
+        .execute(&mut *db)
+        .await?;
+    raw_sql("RESET lock_timeout").execute(db).await.map(drop)
+}
+
+/// The same, if nobody has it. Returns whether it was free.
+async fn try_lock(db: &mut PgConnection) -> Result<bool> {
     query_scalar("SELECT pg_try_advisory_lock($1, hashtext(coalesce(current_schema(), '')))")
         .bind(LOCK)
+        .fetch_one(db)
+        .await
+}
+
+/// Writes down that `owner` has taken the lock.
+async fn own(db: &mut PgConnection, owner: Uuid) -> Result<()> {
+    query("WITH earlier AS (DELETE FROM owner) INSERT INTO owner (id) VALUES ($1)")
+        .bind(owner)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Whether `owner` was the last one that took it.
+async fn is_owner(db: &mut PgConnection, owner: Uuid) -> Result<bool> {
+    query_scalar("SELECT EXISTS (SELECT FROM owner WHERE id = $1)")
+        .bind(owner)
         .fetch_one(db)
         .await
 }
