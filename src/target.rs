@@ -585,12 +585,18 @@ impl From<&Url> for SafeUrl {
 /// An error and its sources in one line.
 pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
+    // Where in the line the text of the last error begins.
+    let mut last = 0;
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Some libraries repeat their source in their own text.
-        if !text.ends_with(&cause_text) {
+        // Some libraries repeat their source in their own text, and some repeat their own text in their source.
+        if cause_text.ends_with(&text[last..]) {
+            text.truncate(last);
+            text.push_str(&cause_text);
+        } else if !text.ends_with(&cause_text) {
             text.push_str(": ");
+            last = text.len();
             text.push_str(&cause_text);
         }
         source = cause.source();
@@ -614,6 +620,42 @@ mod tests {
             "https://***@example.org/"
         );
         assert_eq!(safe("https://example.org/"), "https://example.org/");
+    }
+
+    #[test]
+    fn an_error_is_described_without_repetition() {
+        #[derive(Debug)]
+        struct Chain(&'static [&'static str]);
+        impl fmt::Display for Chain {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0[0])
+            }
+        }
+        impl std::error::Error for Chain {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                let rest: &'static [&'static str] = &self.0[1..];
+                (!rest.is_empty())
+                    .then(|| -> &dyn std::error::Error { Box::leak(Box::new(Chain(rest))) })
+            }
+        }
+        for (chain, text) in [
+            (
+                &["cannot open", "io", "refused"][..],
+                "cannot open: io: refused",
+            ),
+            (
+                &["cannot open", "io: refused", "refused"],
+                "cannot open: io: refused",
+            ),
+            (
+                &["cannot open", "locked", "code 5: locked"],
+                "cannot open: code 5: locked",
+            ),
+            (&["locked", "code 5: locked", "locked"], "code 5: locked"),
+            (&["same", "same"], "same"),
+        ] {
+            assert_eq!(describe(&Chain(chain)), text);
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ fn a_store_may_have_its_catalog_in_postgres() {
     assert_eq!(first.count("stored"), 20);
     let second = sandbox.fetch_list(&list, 0, &["--set", &catalog]);
     assert_eq!(second.count("unchanged"), 20);
+    let log = &second.run.stderr;
+    assert!(!log.contains("sqlx"), "{log}");
     assert_eq!(sandbox.names().len(), 20);
     assert!(!sandbox.store().join(".gannet/catalog.db").exists());
 
@@ -167,6 +169,9 @@ fn a_job_waits_for_a_database_that_restarts() {
     for once in ["trying again", "the catalog is back"] {
         assert_eq!(run.stderr.matches(once).count(), 1, "{}", run.stderr);
     }
+    for library in ["sqlx", "at line"] {
+        assert!(!run.stderr.contains(library), "{}", run.stderr);
+    }
     let jobs = sandbox.run(["jobs", "--json", "--set", &catalog]).expect(0);
     assert_eq!(jobs.json()[0]["counts"]["targets"], 40);
     assert_eq!(jobs.json()[0]["state"], "completed");
@@ -242,6 +247,9 @@ fn a_job_waits_once_for_a_catalog_that_somebody_holds() {
     for once in ["trying again", "could not be kept", "is not recorded"] {
         assert_eq!(run.stderr.matches(once).count(), 1, "{run}");
     }
+    for line in run.stderr.lines() {
+        assert!(line.matches("database is locked").count() <= 1, "{run}");
+    }
     assert!(sandbox.staged().is_empty() && sandbox.names().is_empty());
     db.execute_batch("ROLLBACK").unwrap();
     drop(db);
@@ -301,10 +309,21 @@ fn wrong_addresses_of_catalogs_are_told_apart() {
         .run(["catalog", "status", "--set", &at(refused)])
         .expect(1);
     assert!(!status.stderr.contains("secret"), "{status}");
-    status.says(&[
-        "cannot open the catalog `postgres://127.0.0.1:1/gannet`",
-        "refused",
-    ]);
+    assert_eq!(status.stderr.matches("refused").count(), 1, "{status}");
+    status.says(&["cannot open the catalog `postgres://127.0.0.1:1/gannet`"]);
+}
+
+#[test]
+fn a_database_that_is_not_there_is_told_in_plain_words() {
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let url = server.database() + "x";
+    let fetch = sandbox.fetch(&["--set", &at(&url), "-u", "http://127.0.0.1:1/"]);
+    let told = fetch.expect(1).says(&["does not exist"]);
+    assert!(!told.stderr.contains("at line"), "{told}");
+    assert_eq!(told.stderr.matches("does not exist").count(), 1, "{told}");
 }
 
 #[test]

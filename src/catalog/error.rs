@@ -80,8 +80,15 @@ pub enum DatabaseError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// PostgreSQL.
-    #[error(transparent)]
-    Postgres(#[from] sqlx_core::Error),
+    #[error("{}", .0.as_database_error().map_or_else(|| .0.to_string(), |error| error.message().to_owned()))]
+    Postgres(sqlx_core::Error),
+}
+
+impl From<sqlx_core::Error> for DatabaseError {
+    // No source: the text of the error has that of its own, and with it a line of PostgreSQL's code.
+    fn from(error: sqlx_core::Error) -> Self {
+        Self::Postgres(error)
+    }
 }
 
 impl CatalogError {

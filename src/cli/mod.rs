@@ -26,6 +26,7 @@ use crate::config::{Config, ConfigError, Loaded, nearest};
 use crate::downloader::Registry;
 use crate::job::EngineError;
 use crate::store::StoreError;
+use crate::target::describe;
 use crate::telemetry;
 use args::{Cli, Command, Global, LogFormat};
 
@@ -70,7 +71,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) if is_broken_pipe(&error) => 0.into(),
         Err(error) => {
-            say(&format_args!("{error:#}"));
+            say(&describe(error.as_ref()));
             exit_code(&error).into()
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx_core::connection::Connection as _;
+use sqlx_core::connection::{ConnectOptions as _, Connection as _};
 use sqlx_core::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx_core::query::query;
 use sqlx_core::query_scalar::query_scalar;
@@ -173,7 +173,9 @@ impl Postgres {
             options.get_port(),
             options.get_database().unwrap_or(options.get_username())
         );
-        options = options.application_name(&format!("gannet, process {}", std::process::id()));
+        options = options
+            .application_name(&format!("gannet, process {}", std::process::id()))
+            .disable_statement_logging();
         if read_only {
             options = options.options([("default_transaction_read_only", "on")]);
         }
@@ -181,6 +183,11 @@ impl Postgres {
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(connect_wait)
+            // What it would log is no news: a call that waits for a connection says so itself, and a connection that is
+            // gone is made again.
+            .acquire_slow_threshold(Duration::MAX)
+            .test_before_acquire(false)
+            .before_acquire(|db, _| Box::pin(async { Ok(db.ping().await.is_ok()) }))
             .connect_lazy_with(options.clone());
         Ok(Self {
             options,
@@ -198,6 +205,9 @@ impl Postgres {
     async fn connect(&self, again: bool) -> Result<PgConnection, CatalogError> {
         let connect = async {
             let mut db = PgConnection::connect_with(&self.options).await?;
+            // Otherwise it says of what is there already that it is not made again.
+            let warnings = raw_sql("SET client_min_messages = warning");
+            warnings.execute(&mut db).await?;
             let taken = if again {
                 is_owner(&mut db, self.owner).await? && {
                     wait_for_lock(&mut db, self.lock_wait).await?;
