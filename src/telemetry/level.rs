@@ -23,7 +23,13 @@ impl Level {
     /// what its libraries have to say drowns it; from the third step beyond on, theirs too. Less lowers the level
     /// that stands alone; directives that name a target stay.
     pub(super) fn filter(&self, verbosity: i8) -> EnvFilter {
-        EnvFilter::builder().parse_lossy(self.shifted(verbosity))
+        let shifted = self.shifted(verbosity);
+        // It tells of its insides at a level at which gannet tells of jobs. Who names it later, or wants all, has it.
+        let filter = match verbosity {
+            ..2 => format!("tokio_cron_scheduler=warn,{shifted}"),
+            _ => shifted,
+        };
+        EnvFilter::builder().parse_lossy(filter)
     }
 
     fn shifted(&self, verbosity: i8) -> String {
