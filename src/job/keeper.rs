@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,7 +21,6 @@ use uuid::Uuid;
 use super::coming::Coming;
 use super::item::Item;
 use super::removal::{Removed, remove};
-use super::worker::fresh_until;
 use super::{Job, JobError, LAST_TRY, OnChange, until};
 use crate::catalog::{
     Among, Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted,
@@ -697,7 +696,7 @@ impl Keeper {
         finished: &Finished,
         staged: &Staged,
         target: &Target,
-        now: chrono::DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Place {
         let wants = Wants {
             url: &target.url,
@@ -986,4 +985,10 @@ pub(super) async fn recover(
 /// 64 hexadecimal digits that depend on the URL alone.
 fn url_digest(target: &Target) -> String {
     Sha256::of(target.url.as_str().as_bytes()).to_string()
+}
+
+/// Now, plus how long an answer stays fresh.
+fn fresh_until(meta: &Meta) -> Option<DateTime<Utc>> {
+    let fresh_for = chrono::Duration::from_std(meta.fresh_for?).ok()?;
+    Utc::now().checked_add_signed(fresh_for)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -458,10 +457,4 @@ pub(super) fn lane_of(url: &Url) -> std::borrow::Cow<'_, str> {
         Some(port) => format!("{host}:{port}").into(),
         None => host.into(),
     }
-}
-
-/// Now, plus how long an answer stays fresh.
-pub(super) fn fresh_until(meta: &Meta) -> Option<chrono::DateTime<Utc>> {
-    let fresh_for = chrono::Duration::from_std(meta.fresh_for?).ok()?;
-    Utc::now().checked_add_signed(fresh_for)
 }
