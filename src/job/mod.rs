@@ -433,6 +433,7 @@ impl Job {
     }
 
     /// Whether the catalog has ended it.
+        self.halt.cancel();
     fn has_lost_catalog(&self) -> bool {
         self.error.get().is_some_and(JobError::is_of_catalog)
     }

@@ -173,7 +173,7 @@ impl Engine {
             }),
             under_way: Mutex::new(HashSet::new()),
             announce,
-            halt: token.child_token(),
+            halt: stop.leave.child_token(),
             stop: token,
             left: AtomicU64::new(0),
             left_one: Notify::new(),
@@ -348,7 +348,6 @@ impl Running<'_> {
                 return Ok(());
             }
             () = self.stop.leave.cancelled() => {
-                self.job.halt.cancel();
                 self.planned = Some(Planned::default());
                 return Ok(());
             }
@@ -387,7 +386,6 @@ impl Running<'_> {
                 () = self.stop.cancel.cancelled(), if self.job.stop_reason().is_none() => {
                     self.job.stop(Reason::Cancelled, None);
                 }
-                () = self.stop.leave.cancelled(), if !self.job.halt.is_cancelled() => self.job.halt.cancel(),
                 () = self.stop.cut.cancelled(), if !self.job.stop.is_cancelled() => self.job.stop.cancel(),
                 () = self.job.left_one.notified() => {}
                 () = until(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),

@@ -192,6 +192,8 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
             biased;
             // Dropping an attempt drops its connection and what it staged.
             () = job.stop.cancelled() => None,
+            // Taken before the lanes were drained.
+            () = std::future::ready(()), if job.halt.is_cancelled() => None,
             ended = attempt => Some(ended),
         }
     };
