@@ -45,7 +45,9 @@ struct Entry {
 
 #[derive(Debug)]
 struct Running {
-    task: Option<Id>,
+    task: Id,
+    /// What its job is called, should it come to one.
+    job: Uuid,
     /// The settings that the job runs by.
     terms: Arc<Terms>,
     seen: Seen,
@@ -247,13 +249,15 @@ impl Agenda {
             let (engine, stop, seen) = (engine.clone(), stop.clone(), seen.clone());
             let (schedule, terms) = (schedule, terms.clone());
             async move {
-                let result = run(&engine, &schedule, &terms, &seen, stop).await;
+                let result = run(&engine, job, &schedule, &terms, &seen, stop).await;
                 let schedule = schedule.name.clone();
+        let job = Uuid::now_v7();
                 Ended { schedule, result }
             }
         });
         entry.running = Some(Running {
-            task: Some(task.id()),
+            task: task.id(),
+            job,
             terms,
             seen,
         });
@@ -316,16 +320,20 @@ impl Agenda {
 
     /// The code of a job panicked: no other job need know.
     fn note_panic(&mut self, error: &JoinError) -> Option<Over> {
-        let is_of = |entry: &&Entry| {
-            let running = entry.running.as_ref();
-            running.is_some_and(|running| running.task == Some(error.id()))
-        };
-        let schedule = self.entries.values().find(is_of)?.schedule.name.clone();
+        let mut entries = self.entries.iter();
+        let (schedule, job) = entries.find_map(|(name, entry)| {
+            let running = entry.running.as_ref()?;
+            (running.task == error.id()).then(|| {
+                // It may have begun before anybody heard of it.
+                running.seen.lock().job = Some(running.job);
+                (name.clone(), running.job)
+            })
+        })?;
         let told = "internal error: the code that ran the job panicked; please report it";
         let result = Err(anyhow::anyhow!(told));
         let mut over = self.note(Ended { schedule, result })?;
-        over.unrecorded = over.last.job.map(|id| JobEnd {
-            id,
+        over.unrecorded = Some(JobEnd {
+            id: job,
             state: State::Failed,
             interrupted: false,
             repeats: 0,
@@ -541,12 +549,14 @@ struct Told {
 }
 
 impl Observer for Told {
+    job: Uuid,
     fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
         self.seen.lock().job = Some(head.job);
         Ok(self.reports.begin(head)?)
     }
 
     fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        id: job,
         if let Some(error) = self.broken.take() {
             return Err(error);
         }

@@ -239,6 +239,8 @@ pub struct Setup<'a> {
 /// One job to run.
 #[derive(Debug)]
 pub struct Spec {
+    /// What it is called. Jobs that begin later have greater ids.
+    pub id: Uuid,
     /// The settings that it runs by. What follows takes their place.
     pub terms: Arc<Terms>,
     /// Where its URLs come from.
@@ -274,6 +276,7 @@ impl Spec {
     pub fn new(source: Arc<dyn Source>, terms: &Arc<Terms>) -> Self {
         let job = &terms.job;
         Self {
+            id: Uuid::now_v7(),
             source,
             schedule: None,
             kind: job.kind.clone(),
@@ -406,7 +409,7 @@ struct Job {
     announce: mpsc::Sender<Vec<Item>>,
     /// Cancelled when nothing is fetched any further.
     stop: CancellationToken,
-    /// Cancelled when nothing more is begun: with `stop`, or before it.
+    /// Cancelled when nothing more is begun: with `stop`, or when the process is to end, before it.
     halt: CancellationToken,
     /// Targets that are left to the next process.
     left: AtomicU64,
@@ -430,10 +433,10 @@ impl Job {
         }
         let _ = self.stopped_by.set(reason);
         self.stop.cancel();
+        self.halt.cancel();
     }
 
     /// Whether the catalog has ended it.
-        self.halt.cancel();
     fn has_lost_catalog(&self) -> bool {
         self.error.get().is_some_and(JobError::is_of_catalog)
     }

@@ -10,7 +10,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::engine::number;
 use super::item::{Counts, Item, State, Summary};
@@ -99,7 +98,7 @@ impl Engine {
         let stop = stop.into();
         let terms = spec.terms.clone();
         let downloader = terms.registry.find(&spec.kind)?;
-        let id = Uuid::now_v7();
+        let id = spec.id;
         let source_id = spec
             .source
             .identity()
