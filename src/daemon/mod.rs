@@ -62,26 +62,14 @@ pub async fn run(
     log: &telemetry::Guard,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let service = Service::from_env();
-    let agenda = Agenda::new(&loaded)?;
-    let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
-    let board = Board::new(&loaded.config.storage.root);
-    let (ask, requests) = mpsc::channel(16);
-    let control = Control::listen(board.clone(), ask).await?;
-    let clock = Clock::start().await?;
-    let mut daemon = Daemon {
-        notes: Notes::new(engine.catalog().clone()),
-        engine,
-        agenda,
-        jobs: JoinSet::new(),
-        stop: Stop::default(),
-        service,
-        board,
-        written: None,
-        loaded,
-        rng: rand::make_rng(),
+    // Either may have to wait for the catalog.
+    let mut daemon = tokio::select! {
+        daemon = Daemon::start(loaded) => daemon?,
+        () = signals.stop.recv() => return Ok(()),
     };
-    daemon.take_up().await?;
+    let (ask, requests) = mpsc::channel(16);
+    let control = Control::listen(daemon.board.clone(), ask).await?;
+    let clock = Clock::start().await?;
     daemon.show(true);
     daemon.service.ready(&daemon.agenda.in_words());
     tracing::info!(
@@ -118,11 +106,25 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Takes up what an earlier process left: pauses, times, and jobs that were interrupted.
-    async fn take_up(&mut self) -> anyhow::Result<()> {
-        let catalog = self.engine.catalog();
-        self.agenda.remember(catalog.schedules().await?, Utc::now());
-        self.agenda.recall(&**catalog).await
+    /// Takes the store, and up what an earlier process left: pauses, times, and jobs that were interrupted.
+    async fn start(loaded: Loaded) -> anyhow::Result<Self> {
+        let mut agenda = Agenda::new(&loaded)?;
+        let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
+        let catalog = engine.catalog();
+        agenda.remember(catalog.schedules().await?, Utc::now());
+        agenda.recall(&**catalog).await?;
+        Ok(Self {
+            notes: Notes::new(catalog.clone()),
+            engine,
+            agenda,
+            jobs: JoinSet::new(),
+            stop: Stop::default(),
+            service: Service::from_env(),
+            board: Board::new(&loaded.config.storage.root),
+            written: None,
+            loaded,
+            rng: rand::make_rng(),
+        })
     }
 
     /// The loop, until the first signal that ends it.
@@ -137,9 +139,9 @@ impl Daemon {
         loop {
             tokio::select! {
                 biased;
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
+                () = signals.stop.recv() => return,
                 _ = signals.hangup.recv() => self.reload(&load, log),
+                () = self.service.feed() => {}
                 Some(ended) = self.jobs.join_next_with_id() => {
                     self.note_end(ended);
                     self.show(true);
@@ -166,7 +168,7 @@ impl Daemon {
             self.notes.write(row);
         }
         self.show(changed);
-        self.service.alive(&self.agenda.in_words());
+        self.service.status(&self.agenda.in_words());
     }
 
     fn note_end(&mut self, ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>) {
@@ -212,19 +214,39 @@ impl Daemon {
         self.look();
     }
 
-    /// Lets what is being fetched finish, records it, and leaves the rest to the next start.
-    async fn end(mut self, signals: &mut Signals) {
-        self.service.stopping();
+    /// Lets what is being fetched finish, records it, and leaves the rest to the next start. Ends at once at a second
+    /// signal, whatever it waits for.
+    async fn end(self, signals: &mut Signals) {
         self.stop.leave.cancel();
-        let patience = self.loaded.config.daemon.stop_timeout;
+        let (board, mut service) = (self.board.clone(), self.service.clone());
+        service.stopping();
+        let cut_at = Instant::now() + self.loaded.config.daemon.stop_timeout;
+        let ended = tokio::time::timeout_at(cut_at + RECORDING, self.wind_up(cut_at));
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                ended = &mut ended => {
+                    if ended.is_err() {
+                        tracing::error!("not all was recorded in time; the next start puts everything in order");
+                    }
+                    break;
+                }
+                () = signals.stop.recv() => std::process::exit(i32::from(TERMINATED)),
+                () = service.feed() => {}
+            }
+        }
+        board.end();
+        tracing::info!("stopped");
+    }
+
+    async fn wind_up(mut self, cut_at: Instant) {
         if !self.jobs.is_empty() {
             tracing::info!(
                 "stopping: {} jobs have {} to finish what they are fetching (once more: at once)",
                 self.jobs.len(),
-                humantime::format_duration(patience)
+                humantime::format_duration(self.loaded.config.daemon.stop_timeout)
             );
         }
-        let cut_at = Instant::now() + patience;
         while !self.jobs.is_empty() {
             tokio::select! {
                 Some(ended) = self.jobs.join_next_with_id() => self.note_end(ended),
@@ -232,29 +254,17 @@ impl Daemon {
                     tracing::warn!("what is still being fetched is left to the next start");
                     self.stop.cut.cancel();
                 }
-                () = tokio::time::sleep_until(cut_at + RECORDING) => {
-                    tracing::error!("jobs did not end in time; the next start puts everything in order");
-                    break;
-                }
-                _ = signals.terminate.recv() => std::process::exit(i32::from(TERMINATED)),
-                _ = signals.interrupt.recv() => std::process::exit(i32::from(TERMINATED)),
             }
         }
-        for row in self.agenda.changed_rows() {
-            self.notes.write(row);
-        }
+        self.board.show(self.agenda.status(Utc::now()));
         self.notes.close().await;
         // Jobs that were left are interrupted ones from here on.
         if let Err(error) = self.engine.catalog().abandon_jobs(Utc::now()).await {
             tracing::error!("cannot record which jobs are interrupted: {error:#}");
         }
-        self.board.show(self.agenda.status(Utc::now()));
-        self.board.end();
-        self.jobs.shutdown().await;
         if let Some(engine) = Arc::into_inner(self.engine) {
             engine.shut_down().await;
         }
-        tracing::info!("stopped");
     }
 }
 
@@ -278,18 +288,34 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
 }
 
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    stop: StopSignals,
     hangup: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            stop: StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Waits for one. Cancel safe.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

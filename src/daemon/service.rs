@@ -6,12 +6,12 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 /// The service manager, if it listens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Service {
     is_there: bool,
     /// A third of the time after which systemd takes us for dead.
     feed_every: Option<Duration>,
-    fed: Option<Instant>,
+    fed: Instant,
     told: String,
 }
 
@@ -20,7 +20,7 @@ impl Service {
         Self {
             is_there: std::env::var_os("NOTIFY_SOCKET").is_some(),
             feed_every: sd_notify::watchdog_enabled().map(|limit| limit / 3),
-            fed: None,
+            fed: Instant::now(),
             told: String::new(),
         }
     }
@@ -45,18 +45,22 @@ impl Service {
         self.tell(&[NotifyState::Stopping]);
     }
 
-    /// The loop went round.
-    pub(super) fn alive(&mut self, status: &str) {
+    /// What it is about.
+    pub(super) fn status(&mut self, status: &str) {
         if self.told != status {
             status.clone_into(&mut self.told);
             self.tell(&[NotifyState::Status(status)]);
         }
-        if let Some(every) = self.feed_every
-            && self.fed.is_none_or(|fed| fed.elapsed() >= every)
-        {
-            self.fed = Some(Instant::now());
-            self.tell(&[NotifyState::Watchdog]);
-        }
+    }
+
+    /// Waits until the watchdog is to be fed, and feeds it; for ever where there is none. Cancel safe.
+    pub(super) async fn feed(&mut self) {
+        let Some(every) = self.feed_every else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep_until(self.fed + every).await;
+        self.fed = Instant::now();
+        self.tell(&[NotifyState::Watchdog]);
     }
 
     fn tell(&self, what: &[NotifyState<'_>]) {
