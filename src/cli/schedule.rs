@@ -70,15 +70,18 @@ pub(super) fn print(
     writeln!(out, "{name:20}  {cron} ({timezone})  {state}")?;
     if let Some(last) = &schedule.last {
         let counts = last.counts;
+        let state = match last.interrupted {
+            true => "interrupted",
+            false => last.state.as_str(),
+        };
         let why = last
             .error
             .as_ref()
             .map_or_else(String::new, |error| format!(": {error}"));
         writeln!(
             out,
-            "{:20}  last {} at {}, {} stored, {} changed, {} unchanged, {} failed{why}",
+            "{:20}  last {state} at {}, {} stored, {} changed, {} unchanged, {} failed{why}",
             "",
-            last.state,
             shown(last.finished),
             counts.stored,
             counts.changed,

@@ -147,6 +147,7 @@ impl Agenda {
                 entry.last = job.finished.map(|finished| LastRun {
                     job: Some(id),
                     state: job.state,
+                    interrupted: job.interrupted,
                     started: job.started,
                     finished,
                     counts: job.counts,
@@ -283,7 +284,12 @@ impl Agenda {
         let last = match result {
             Ok(summary) => LastRun {
                 job: Some(summary.job),
-                state: summary.state,
+                // What is left to another one is recorded as failed and interrupted.
+                state: match ending {
+                    Ending::Left => State::Failed,
+                    _ => summary.state,
+                },
+                interrupted: matches!(ending, Ending::Left | Ending::Stopped),
                 started: summary.started,
                 finished: summary.finished,
                 counts: summary.counts,
@@ -298,7 +304,8 @@ impl Agenda {
                 error: Some(format!("{error:#}")),
             },
         };
-        if last.state == State::Failed {
+                interrupted: false,
+        if last.state == State::Failed && !last.interrupted {
             let why = last.error.clone().unwrap_or_else(|| {
                 let Counts { rejected, failed, .. } = last.counts;
                 format!("{rejected} targets were rejected, {failed} failed, and others were skipped in vain; `gannet jobs` tells which")

@@ -85,6 +85,9 @@ pub struct LastRun {
     pub job: Option<Uuid>,
     /// How it ended.
     pub state: State,
+    /// Whether it is left to another one, since its process ended before it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// When it began.
     pub started: DateTime<Utc>,
     /// When it ended.
@@ -97,10 +100,10 @@ pub struct LastRun {
 }
 
 impl Status {
-    /// Whether the last job of any schedule failed.
+    /// Whether the last job of any schedule failed, and not for being interrupted.
     pub fn has_failed(&self) -> bool {
         let mut last = self.schedules.iter().filter_map(|s| s.last.as_ref());
-        last.any(|last| last.state == State::Failed)
+        last.any(|last| last.state == State::Failed && !last.interrupted)
     }
 }
 
