@@ -89,7 +89,10 @@ impl Agenda {
         let mut entries = BTreeMap::new();
         for schedule in &loaded.schedules {
             let name = schedule.name.clone();
-            let terms = terms(schedule, &common).with_context(|| format!("schedule `{name}`"))?;
+            let terms = terms(schedule, &common).with_context(|| match &loaded.file {
+                Some(file) => format!("`{}`, schedule `{name}`", file.display()),
+                None => format!("schedule `{name}`"),
+            })?;
             let entry = Entry {
                 timetable: Timetable::start(schedule.policy.clone(), Default::default(), now),
                 schedule: Arc::new(schedule.clone()),
