@@ -1,6 +1,8 @@
 //! What became of jobs and their targets.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -100,6 +102,14 @@ pub struct JobRow {
     /// Why it could not run to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl JobRow {
+    /// Whether its last outcome is no longer ago than `limit`; never, where that is zero.
+    pub fn is_within(&self, limit: Duration) -> bool {
+        let idle = Utc::now() - self.recorded.unwrap_or(self.started);
+        !limit.is_zero() && idle <= TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX)
+    }
 }
 
 /// What became of one target of a job.

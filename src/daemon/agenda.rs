@@ -166,8 +166,9 @@ impl Agenda {
             let Some(identity) = source.identity() else {
                 continue;
             };
-            let job = &entry.schedule.config.job;
-            let source = SourceId::of(&identity, &job.kind, job.album.as_ref());
+            let settings = &entry.schedule.config.job;
+                && job.is_within(settings.resume_within)
+            let source = SourceId::of(&identity, &settings.kind, settings.album.as_ref());
             if let Some(job) = catalog.interrupted_job(source).await?
                 && job.schedule.as_ref() == Some(name)
                 && entry.timetable.request().is_ok()

@@ -4,7 +4,7 @@
 //! confirmed then, so that nobody is asked for it twice: whatever changed since, in the list, the store or other jobs,
 //! is seen as ever.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Engine, JobError, Spec};
@@ -29,16 +29,13 @@ impl Engine {
         source: Option<SourceId>,
     ) -> Result<Option<Earlier>, JobError> {
         let within = spec.terms.job.resume_within;
-        let Some(source) =
-            source.filter(|_| spec.shard.is_none() && !spec.refresh && !within.is_zero())
-        else {
+        let Some(source) = source.filter(|_| spec.shard.is_none() && !spec.refresh) else {
             return Ok(None);
         };
         let Some(newest) = self.catalog.interrupted_job(source).await? else {
             return Ok(None);
         };
-        let idle = Utc::now() - newest.recorded.unwrap_or(newest.started);
-        if idle > TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX) {
+        if !newest.is_within(within) {
             return Ok(None);
         }
         let mut earlier = Earlier {
