@@ -25,6 +25,8 @@ use crate::target::{Counts, State, describe};
 #[derive(Debug)]
 pub(super) struct Agenda {
     entries: BTreeMap<String, Entry>,
+    /// What the catalog remembers, also of schedules that the settings lack.
+    recorded: BTreeMap<String, ScheduleRow>,
 }
 
 #[derive(Debug)]
@@ -37,8 +39,6 @@ struct Entry {
     /// Its last job.
     job: Option<Uuid>,
     missed: u64,
-    /// What the catalog remembers of it.
-    recorded: Option<ScheduleRow>,
     /// Whether the settings have it no more: it goes when its job ends.
     is_gone: bool,
 }
@@ -101,12 +101,14 @@ impl Agenda {
                 last: None,
                 job: None,
                 missed: 0,
-                recorded: None,
                 is_gone: false,
             };
             entries.insert(name, entry);
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            recorded: BTreeMap::new(),
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -125,19 +127,14 @@ impl Agenda {
 
     /// Takes up what an earlier process left.
     pub(super) fn remember(&mut self, rows: Vec<ScheduleRow>, now: DateTime<Utc>) {
-        for row in rows {
-            let Some(entry) = self.entries.get_mut(&row.name) else {
-                continue;
-            };
-            let is_same_line = row.cron == entry.schedule.policy.cron.to_string();
-            let state = crate::schedule::State {
-                // Times of another line say nothing about what was missed of this one.
-                last_due: row.last_due.filter(|_| is_same_line),
-                paused: row.paused,
-            };
-            entry.timetable = Timetable::start(entry.schedule.policy.clone(), state, now);
-            entry.job = row.job;
-            entry.recorded = Some(row);
+        self.recorded = rows
+            .into_iter()
+            .map(|row| (row.name.clone(), row))
+            .collect();
+        for (name, entry) in &mut self.entries {
+            if let Some(row) = self.recorded.get(name) {
+                entry.take_up(row, now);
+            }
         }
     }
 
@@ -167,10 +164,10 @@ impl Agenda {
                 continue;
             };
             let settings = &entry.schedule.config.job;
-                && job.is_within(settings.resume_within)
             let source = SourceId::of(&identity, &settings.kind, settings.album.as_ref());
             if let Some(job) = catalog.interrupted_job(source).await?
                 && job.schedule.as_ref() == Some(name)
+                && job.is_within(settings.resume_within)
                 && entry.timetable.request().is_ok()
             {
                 tracing::info!(
@@ -189,7 +186,7 @@ impl Agenda {
         }
         self.entries
             .retain(|_, entry| !entry.is_gone || entry.running.is_some());
-        for (name, new) in new.entries {
+        for (name, mut new) in new.entries {
             match self.entries.get_mut(&name) {
                 Some(entry) => {
                     entry.timetable.change(new.schedule.policy.clone(), now);
@@ -200,7 +197,12 @@ impl Agenda {
                     }
                     (entry.schedule, entry.terms) = (new.schedule, new.terms);
                 }
-                None => drop(self.entries.insert(name, new)),
+                None => {
+                    if let Some(row) = self.recorded.get(&name) {
+                        new.take_up(row, now);
+                    }
+                    self.entries.insert(name, new);
+                }
             }
         }
     }
@@ -249,6 +251,7 @@ impl Agenda {
             bytes: 0,
             total: None,
         })));
+        let job = Uuid::now_v7();
         let (schedule, terms) = (entry.schedule.clone(), entry.terms.clone());
         let task = jobs.spawn({
             let (engine, stop, seen) = (engine.clone(), stop.clone(), seen.clone());
@@ -256,7 +259,6 @@ impl Agenda {
             async move {
                 let result = run(&engine, job, &schedule, &terms, &seen, stop).await;
                 let schedule = schedule.name.clone();
-        let job = Uuid::now_v7();
                 Ended { schedule, result }
             }
         });
@@ -302,13 +304,13 @@ impl Agenda {
             Err(error) => LastRun {
                 job: seen.job,
                 state: State::Failed,
+                interrupted: false,
                 started: seen.started,
                 finished: Utc::now(),
                 counts: seen.counts,
                 error: Some(format!("{error:#}")),
             },
         };
-                interrupted: false,
         if last.state == State::Failed && !last.interrupted {
             let why = last.error.clone().unwrap_or_else(|| {
                 let Counts { rejected, failed, .. } = last.counts;
@@ -361,8 +363,10 @@ impl Agenda {
         now: DateTime<Utc>,
     ) -> Result<ScheduleStatus, Refused> {
         let name = asked.schedule();
-        let Some(entry) = self.entries.get_mut(name) else {
-            let known = self.entries.keys().cloned().collect();
+        let here = |entry: &&mut Entry| !entry.is_gone;
+        let Some(entry) = self.entries.get_mut(name).filter(here) else {
+            let here = self.entries.iter().filter(|(_, entry)| !entry.is_gone);
+            let known = here.map(|(name, _)| name.clone()).collect();
             return Err(Refused::Unknown {
                 name: name.to_owned(),
                 known,
@@ -383,7 +387,7 @@ impl Agenda {
     /// What the catalog does not remember yet.
     pub(super) fn changed_rows(&mut self) -> Vec<ScheduleRow> {
         let mut changed = Vec::new();
-        for (name, entry) in &mut self.entries {
+        for (name, entry) in &self.entries {
             let state = entry.timetable.state();
             let row = ScheduleRow {
                 name: name.clone(),
@@ -396,8 +400,8 @@ impl Agenda {
                     .and_then(|running| running.seen.lock().job)
                     .or(entry.job),
             };
-            if entry.recorded.as_ref() != Some(&row) {
-                entry.recorded = Some(row.clone());
+            if self.recorded.get(name) != Some(&row) {
+                self.recorded.insert(name.clone(), row.clone());
                 changed.push(row);
             }
         }
@@ -444,6 +448,19 @@ impl Agenda {
 }
 
 impl Entry {
+    /// Goes on where the catalog remembers it.
+    fn take_up(&mut self, row: &ScheduleRow, now: DateTime<Utc>) {
+        let policy = self.timetable.policy().clone();
+        let is_same_line = row.cron == policy.cron.to_string();
+        let state = crate::schedule::State {
+            // Times of another line say nothing about what was missed of this one.
+            last_due: row.last_due.filter(|_| is_same_line),
+            paused: row.paused,
+        };
+        self.timetable = Timetable::start(policy, state, now);
+        self.job = row.job;
+    }
+
     fn status(&self, name: &str, now: DateTime<Utc>) -> ScheduleStatus {
         let policy = self.timetable.policy();
         ScheduleStatus {
@@ -451,7 +468,7 @@ impl Entry {
             cron: policy.cron.to_string(),
             timezone: policy.timezone.name().to_owned(),
             paused: self.timetable.state().paused,
-            next: self.timetable.next(now),
+            next: self.timetable.next(now).filter(|_| !self.is_gone),
             running: self
                 .running
                 .as_ref()
@@ -532,12 +549,14 @@ fn source(schedule: &Schedule, terms: &Terms) -> anyhow::Result<Arc<dyn Source>>
 
 async fn run(
     engine: &Engine,
+    job: Uuid,
     schedule: &Schedule,
     terms: &Arc<Terms>,
     seen: &Seen,
     stop: Stop,
 ) -> anyhow::Result<Summary> {
     let spec = Spec {
+        id: job,
         schedule: Some(schedule.name.clone()),
         count: schedule.count,
         refresh: schedule.refresh,
@@ -560,14 +579,12 @@ struct Told {
 }
 
 impl Observer for Told {
-    job: Uuid,
     fn begin(&mut self, head: &Head) -> anyhow::Result<()> {
         self.seen.lock().job = Some(head.job);
         Ok(self.reports.begin(head)?)
     }
 
     fn items(&mut self, items: &[Item]) -> anyhow::Result<()> {
-        id: job,
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
