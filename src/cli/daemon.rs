@@ -5,24 +5,15 @@ use std::io::Write as _;
 use super::args::{Daemon, Global};
 use super::watch::Signals;
 use super::{Usage, exit, load, start_log};
+use crate::config::Loaded;
 use crate::daemon;
 use crate::job::Ending;
 
 pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
-    let loaded = load(global, Vec::new())?;
+    let loaded = schedules(global)?;
     let log = start_log(global, &loaded.config, None)?;
-    if loaded.schedules.is_empty() {
-        let file = loaded.file.as_ref().map_or_else(
-            || "no settings file was found; `--config FILE` names one".to_owned(),
-            |file| format!("`{}` has no [[schedule]]", file.display()),
-        );
-        return Err(Usage(format!(
-            "there is nothing to run: {file}. A schedule has a `name`, a `cron` line and a `source`"
-        ))
-        .into());
-    }
     if args.once.is_none() {
-        daemon::run(loaded, || load(global, Vec::new()), &log).await?;
+        daemon::run(loaded, || schedules(global), &log).await?;
         return Ok(0);
     }
     let names = args.once.as_deref().unwrap_or_default();
@@ -54,4 +45,20 @@ pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
             _ => 0,
         },
     })
+}
+
+/// The settings, which have a schedule.
+fn schedules(global: &Global) -> anyhow::Result<Loaded> {
+    let loaded = load(global, Vec::new())?;
+    if loaded.schedules.is_empty() {
+        let file = loaded.file.as_ref().map_or_else(
+            || "no settings file was found; `--config FILE` names one".to_owned(),
+            |file| format!("`{}` has no [[schedule]]", file.display()),
+        );
+        return Err(Usage(format!(
+            "there is nothing to run: {file}. A schedule has a `name`, a `cron` line and a `source`"
+        ))
+        .into());
+    }
+    Ok(loaded)
 }
