@@ -15,11 +15,13 @@
 
 pub mod catalog;
 pub mod checker;
+pub mod daemon;
 pub mod pictures;
 pub mod postgres;
 pub mod sandbox;
 pub mod site;
 
+pub use daemon::{Daemon, Manager};
 pub use sandbox::{Report, Run, Running, Sandbox};
 pub use site::{Answer, Asked, Site};
 
