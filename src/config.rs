@@ -263,11 +263,12 @@ const PREFIX: &str = "GANNET_";
 
 /// Whether a variable is for somebody else: the tests, or whoever looks for a Kubernetes service called `gannet`.
 fn is_foreign(variable: &str) -> bool {
-    const TESTS: [&str; 4] = [
+    const TESTS: [&str; 5] = [
         "GANNET_CRASH_KILLS",
         "GANNET_CRASH_SEED",
         "GANNET_LONG_TESTS",
         "GANNET_REQUIRE_SERVICES",
+        "GANNET_SOAK_SECONDS",
     ];
     TESTS.contains(&variable)
         || fault::COMPILED_IN && variable == fault::VARIABLE
