@@ -190,10 +190,8 @@ impl Agenda {
             match self.entries.get_mut(&name) {
                 Some(entry) => {
                     entry.timetable.change(new.schedule.policy.clone(), now);
-                    if let Some(running) = &entry.running
-                        && let Some(job) = running.seen.lock().job
-                    {
-                        engine.relimit(job, &running.terms, &new.terms);
+                    if let Some(running) = &entry.running {
+                        engine.relimit(running.job, &running.terms, &new.terms);
                     }
                     (entry.schedule, entry.terms) = (new.schedule, new.terms);
                 }
