@@ -803,6 +803,8 @@ mod control {
             let run = daemon.ask(what, "c/../a").expect(1);
             run.says(&["no schedule `c/../a`", "a, b, q"]);
         }
+        // Another daemon finds the store taken, and leaves the socket alone.
+        sandbox.run(["daemon"]).expect(4).says(&["`out`"]);
         // One that queues takes another.
         daemon.ask("run", "q").expect(0);
         site.wait_for(2);
@@ -870,6 +872,23 @@ mod control {
             run.out().contains("not running") && run.out().contains("last failed"),
             "{run}"
         );
+    }
+
+    #[test]
+    fn a_store_may_be_deeper_than_addresses_of_sockets_are_long() {
+        let sandbox = Sandbox::new();
+        sandbox.write("a.txt", "");
+        settings(&sandbox, &schedule("a", YEARLY));
+        let deep = format!("out/{}", "deep/".repeat(40));
+        let text = String::from_utf8(sandbox.read("gannet.toml")).unwrap();
+        sandbox.write(
+            "gannet.toml",
+            text.replace("root = \"out\"", &format!("root = \"{deep}\"")),
+        );
+        let daemon = Daemon::start(&sandbox);
+        assert_eq!(daemon.run("a")["state"], "completed");
+        daemon.stop();
+        sandbox.run(["status"]).expect(1);
     }
 
     #[test]
@@ -1077,7 +1096,9 @@ mod once {
             missing["error"].as_str().unwrap().contains("missing.txt"),
             "{worst}"
         );
-        assert_eq!(jobs(&sandbox).last().unwrap()["schedule"].is_string(), true);
+        let jobs = jobs(&sandbox);
+        let mut failed = jobs.iter().filter(|job| job["schedule"] == "missing");
+        assert_eq!(failed.next().unwrap()["state"], "failed");
     }
 
     #[test]
