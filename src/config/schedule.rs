@@ -75,8 +75,6 @@ pub struct Schedule {
     pub reports: Vec<PathBuf>,
     /// All settings, its own over the common ones.
     pub config: Config,
-    /// Whether its requests go by other settings than the common ones, so that it needs a client of its own.
-    pub has_own_client: bool,
     /// Whether its pictures are checked by other settings.
     pub has_own_kinds: bool,
 }
@@ -144,7 +142,6 @@ impl Written {
             refresh: self.refresh,
             reports: self.report.clone(),
             config,
-            has_own_client: self.fetch.is_some() || self.hosts.is_some(),
             has_own_kinds: self.image.is_some(),
         }
     }

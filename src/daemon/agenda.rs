@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::control::{Asked, Refused};
 use super::status::{LastRun, RunningJob, ScheduleStatus};
 use crate::catalog::{Catalog, JobEnd, ScheduleRow, SourceId};
-use crate::config::{Config, Loaded, Schedule};
+use crate::config::{Loaded, Schedule};
 use crate::downloader;
 use crate::job::progress::Snapshot;
 use crate::job::report::{Head, Reports};
@@ -24,6 +24,8 @@ use crate::target::{Counts, State, describe};
 /// The schedules by name.
 #[derive(Debug)]
 pub(super) struct Agenda {
+    /// What schedules share that have no settings of their own.
+    common: Arc<Terms>,
     entries: BTreeMap<String, Entry>,
     /// What the catalog remembers, also of schedules that the settings lack.
     recorded: BTreeMap<String, ScheduleRow>,
@@ -82,9 +84,16 @@ pub(super) struct Over {
 }
 
 impl Agenda {
-    /// The schedules of `loaded`, none of which has begun anything.
-    pub(super) fn new(loaded: &Loaded) -> anyhow::Result<Self> {
-        let common = kinds_and_client(&loaded.config)?;
+    /// The schedules of `loaded`, none of which has begun anything. Connections of `earlier` are kept where they may.
+    pub(super) fn new(loaded: &Loaded, earlier: Option<&Self>) -> anyhow::Result<Self> {
+        let (setup, kinds) = (
+            loaded.config.setup(),
+            downloader::builtin(&loaded.config.image),
+        );
+        let common = match earlier {
+            Some(earlier) => earlier.common.with_settings(setup, kinds)?,
+            None => Terms::new(setup, kinds)?,
+        };
         let now = Utc::now();
         let mut entries = BTreeMap::new();
         for schedule in &loaded.schedules {
@@ -106,6 +115,7 @@ impl Agenda {
             entries.insert(name, entry);
         }
         Ok(Self {
+            common,
             entries,
             recorded: BTreeMap::new(),
         })
@@ -181,6 +191,7 @@ impl Agenda {
 
     /// Goes by the schedules of `new`. Jobs under way go on by their old settings, but for how hosts may be asked.
     pub(super) fn replace(&mut self, new: Self, engine: &Engine, now: DateTime<Utc>) {
+        self.common = new.common;
         for (name, entry) in &mut self.entries {
             entry.is_gone = !new.entries.contains_key(name);
         }
@@ -496,14 +507,6 @@ fn tell(name: &str, due: Due) {
     }
 }
 
-/// What schedules share that have no settings of their own for it.
-fn kinds_and_client(config: &Config) -> anyhow::Result<Arc<Terms>> {
-    Ok(Terms::new(
-        config.setup(),
-        downloader::builtin(&config.image),
-    )?)
-}
-
 /// What the jobs of a schedule run by. Fails where they never could.
 fn terms(schedule: &Schedule, common: &Arc<Terms>) -> anyhow::Result<Arc<Terms>> {
     let config = &schedule.config;
@@ -512,10 +515,7 @@ fn terms(schedule: &Schedule, common: &Arc<Terms>) -> anyhow::Result<Arc<Terms>>
         false => common.registry().clone(),
     };
     kinds.find(&config.job.kind)?;
-    let terms = match schedule.has_own_client {
-        true => Terms::new(config.setup(), kinds)?,
-        false => Terms::with_client(config.setup(), kinds, common.client().clone()),
-    };
+    let terms = common.with_settings(config.setup(), kinds)?;
     source(schedule, &terms)?;
     let lists: Vec<_> = schedule
         .sources

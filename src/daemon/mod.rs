@@ -89,7 +89,7 @@ pub async fn run(
 ///
 /// An unknown kind, a source or a report that cannot be used, a client that cannot be set up.
 pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
-    Agenda::new(loaded).map(drop)
+    Agenda::new(loaded, None).map(drop)
 }
 
 struct Daemon {
@@ -108,7 +108,7 @@ struct Daemon {
 impl Daemon {
     /// Takes the store, and up what an earlier process left: pauses, times, and jobs that were interrupted.
     async fn start(loaded: Loaded) -> anyhow::Result<Self> {
-        let mut agenda = Agenda::new(&loaded)?;
+        let mut agenda = Agenda::new(&loaded, None)?;
         let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
         let catalog = engine.catalog();
         agenda.remember(catalog.schedules().await?, Utc::now());
@@ -195,7 +195,7 @@ impl Daemon {
         self.service.reloading();
         let reloaded = load().and_then(|loaded| {
             unchangeable(&self.loaded, &loaded)?;
-            Ok((Agenda::new(&loaded)?, loaded))
+            Ok((Agenda::new(&loaded, Some(&self.agenda))?, loaded))
         });
         match reloaded {
             Ok((agenda, loaded)) => {

@@ -48,7 +48,7 @@ pub struct Ran {
 ///
 /// When a schedule never could run, or the store or the catalog cannot be used.
 pub async fn once(loaded: &Loaded, names: &[String], stop: Stop) -> anyhow::Result<Once> {
-    let mut agenda = Agenda::new(loaded)?;
+    let mut agenda = Agenda::new(loaded, None)?;
     let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
     let ran = run(&mut agenda, names, &engine, &stop).await;
     if let Some(engine) = Arc::into_inner(engine) {

@@ -1,5 +1,7 @@
 //! The client: one request, or one with the redirects after it.
 
+use std::sync::Arc;
+
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT};
 use tokio::time::Instant;
 use url::Url;
@@ -17,7 +19,7 @@ use crate::target::SafeUrl;
 /// The process's one HTTP client: its connections, its names, its limits. Shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Client {
-    wire: Wire,
+    wire: Arc<Wire>,
     headers: Headers,
     settings: Settings,
     hosts: Hosts,
@@ -49,7 +51,25 @@ impl Client {
     /// When `ca_files` cannot be read, or TLS or name resolution cannot be set up.
     pub fn new(settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
         Ok(Self {
-            wire: Wire::new(settings)?,
+            wire: Arc::new(Wire::new(settings)?),
+            headers: Headers::new(settings, hosts)?,
+            settings: settings.clone(),
+            hosts: hosts.clone(),
+        })
+    }
+
+    /// A client by other settings. Shares connections, names and certificates with this one where it may: unless it
+    /// connects in another way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn with_settings(&self, settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
+        if !self.settings.connects_like(settings) {
+            return Self::new(settings, hosts);
+        }
+        Ok(Self {
+            wire: self.wire.clone(),
             headers: Headers::new(settings, hosts)?,
             settings: settings.clone(),
             hosts: hosts.clone(),

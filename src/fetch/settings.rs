@@ -240,6 +240,18 @@ impl Settings {
         }
     }
 
+    /// Whether connections of the one may serve the other: whatever [`Wire`](super::wire::Wire) is made by is the same.
+    pub(super) fn connects_like(&self, other: &Self) -> bool {
+        self.concurrency == other.concurrency
+            && self.connect_timeout == other.connect_timeout
+            && self.private_networks == other.private_networks
+            && self.allow_networks == other.allow_networks
+            && self.ca_files == other.ca_files
+            && self.proxy == other.proxy
+            && self.name_servers == other.name_servers
+            && self.user_agent == other.user_agent
+    }
+
     /// What holds for the host of `url`.
     pub fn of<'a>(&'a self, hosts: &'a Hosts, url: &Url) -> Effective<'a> {
         self.of_host(hosts, url.host_str().unwrap_or_default())
@@ -406,7 +418,7 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 /// `fetch.proxy`.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum ProxySetting {
     /// What `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
     #[default]
@@ -568,6 +580,32 @@ mod tests {
         assert_eq!(settings.concurrency.get(), 64);
         assert_eq!(settings.max_bytes.as_u64(), 4 << 30);
         assert!(matches!(settings.proxy, ProxySetting::Environment));
+    }
+
+    #[test]
+    fn connections_are_shared_only_by_those_who_would_make_the_same() {
+        let base = fetch("").unwrap();
+        for change in [
+            "rate = 5",
+            "retries = 9",
+            "robots = true",
+            "max_bytes = 1",
+            "headers = { A = \"b\" }",
+        ] {
+            assert!(base.connects_like(&fetch(change).unwrap()), "{change}");
+        }
+        for change in [
+            "private_networks = true",
+            "allow_networks = [\"10.0.0.0/8\"]",
+            "proxy = \"direct\"",
+            "ca_files = [\"ca.pem\"]",
+            "name_servers = [\"192.0.2.1:53\"]",
+            "connect_timeout = \"9s\"",
+            "concurrency = 9",
+            "user_agent = \"x\"",
+        ] {
+            assert!(!base.connects_like(&fetch(change).unwrap()), "{change}");
+        }
     }
 
     #[test]

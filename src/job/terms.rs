@@ -34,8 +34,22 @@ impl Terms {
         Ok(Self::with_client(config, registry, client))
     }
 
+    /// Terms that share connections with `self`, as far as they connect in the same way.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be set up.
+    pub fn with_settings(
+        &self,
+        config: Setup<'_>,
+        registry: Registry,
+    ) -> Result<Arc<Self>, SetupError> {
+        let client = self.client.with_settings(config.fetch, config.hosts)?;
+        Ok(Self::with_client(config, registry, Arc::new(client)))
+    }
+
     /// Terms that share the connections of `client`, which was made by the same settings.
-    pub fn with_client(config: Setup<'_>, registry: Registry, client: Arc<Client>) -> Arc<Self> {
+    fn with_client(config: Setup<'_>, registry: Registry, client: Arc<Client>) -> Arc<Self> {
         Arc::new(Self {
             job: config.job.clone(),
             naming: config.naming.clone(),
@@ -49,11 +63,6 @@ impl Terms {
             pace: RwLock::new(client.clone()),
             client,
         })
-    }
-
-    /// The client.
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
     }
 
     /// How remote lists are read: by the same client, under the same guard, with copies in the store.
