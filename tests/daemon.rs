@@ -1161,20 +1161,23 @@ mod overrides {
             None => Answer::ok(asked.path.clone()),
         });
         let list = site.list(["/1.png", "/2.png", "/3.txt"]);
-        for name in ["own", "common", "series"] {
+        for name in ["gifs", "own", "common", "series"] {
             sandbox.write(&format!("{name}.txt"), &list);
         }
         let own = "kind = \"image\"\nalbum = \"own\"\nmax_failures = 1\nreport = \"own.json\"\n\
-                   fetch.user_agent = \"own\"\nimage.formats = [\"png\"]\nnaming.template = \"{album}/{host}/{name}\"\n\
+                   fetch.user_agent = \"own\"\nnaming.template = \"{album}/{host}/{name}\"\n\
                    naming.order = [\"url\"]\n";
-        let series = "album = \"series\"\nretention.max_files = 2\nimage.formats = [\"gif\"]\n";
+        let series = "album = \"series\"\nretention.max_files = 2\n";
+        let gifs = "kind = \"image\"\nalbum = \"gifs\"\nimage.formats = [\"gif\"]\n";
         let all = [
+            schedule("gifs", &format!("{YEARLY}\n{gifs}")),
             schedule("own", &format!("{YEARLY}\n{own}")),
             schedule("common", &format!("{YEARLY}\nalbum = \"common\"")),
             schedule("series", &format!("{YEARLY}\n{series}")),
         ];
         settings(&sandbox, &all.concat());
         let daemon = Daemon::start(&sandbox);
+        assert_eq!(daemon.run("gifs")["counts"]["rejected"], 3);
         let own = daemon.run("own");
         assert_eq!(
             (&own["state"], &own["counts"]["rejected"]),
@@ -1200,7 +1203,7 @@ mod overrides {
         let own = agents
             .iter()
             .filter(|asked| asked.header("user-agent") == Some("own"));
-        assert_eq!((own.count(), agents.len()), (3, 9));
+        assert_eq!((own.count(), agents.len()), (3, 12));
     }
 
     #[test]
