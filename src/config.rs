@@ -148,9 +148,9 @@ impl Config {
             layers.push(Layer::from_pair(Origin::Set, key, value)?);
         }
 
-        let mut config = layer::merge(&mut layers)?;
-        config.0.masked = masked::masked(config.1);
-        let config = config.0;
+        let (mut config, tree) = layer::merge(&mut layers)?;
+        config.masked = masked::masked(tree);
+        config.read_secrets(&layers)?;
         if let Err((keys, problem)) = config.check() {
             return Err(layer::blame(&layers, &keys, problem));
         }
@@ -171,6 +171,8 @@ impl Config {
     /// Lays the settings of each schedule over the common ones.
     fn schedules(&self, layers: &[Layer]) -> Result<Vec<Schedule>, ConfigError> {
         let mut schedules: Vec<Schedule> = Vec::with_capacity(self.schedule.len());
+        // Each is laid over the common settings, not over all schedules.
+        let common: Vec<Layer> = layers.iter().map(Layer::without_schedules).collect();
         for (at, written) in self.schedule.iter().enumerate() {
             let path = |keys: &[&str]| -> Vec<String> {
                 let schedule = ["schedule".to_owned(), at.to_string()];
@@ -187,16 +189,44 @@ impl Config {
                 let problem = "belongs to the whole process; set it outside of the schedule";
                 layer::blame(layers, &[path(&keys)], problem.to_owned())
             })?;
-            let mut layers = layers.to_vec();
-            layers.push(Layer::of_schedule(name, layers.as_slice(), overrides));
-            let (mut config, tree) = layer::merge(&mut layers)?;
-            config.masked = masked::masked(tree);
+            let mut layers = [
+                common.as_slice(),
+                &[Layer::of_schedule(name, layers, overrides)],
+            ]
+            .concat();
+            let (mut config, _) = layer::merge(&mut layers)?;
+            config.read_secrets(&layers)?;
             if let Err((keys, problem)) = config.check() {
                 return Err(layer::blame(&layers, &keys, problem));
             }
             schedules.push(written.resolved(config));
         }
         Ok(schedules)
+    }
+
+    /// Reads the files that hold passwords and tokens of hosts.
+    fn read_secrets(&mut self, layers: &[Layer]) -> Result<(), ConfigError> {
+        for (name, host) in self.hosts.iter_mut() {
+            let secrets = [
+                ("password_file", &host.password_file, &mut host.password),
+                ("token_file", &host.token_file, &mut host.token),
+            ];
+            for (key, file, secret) in secrets {
+                let Some(file) = file else { continue };
+                let blame = |problem: String| {
+                    let path = ["hosts", name, key].map(str::to_owned);
+                    layer::blame(layers, &[path.into(), vec!["hosts".to_owned()]], problem)
+                };
+                if secret.is_some() {
+                    let plain = key.trim_end_matches("_file");
+                    return Err(blame(format!("cannot be combined with `{plain}`")));
+                }
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| blame(format!("cannot read `{}`: {error}", file.display())))?;
+                *secret = Some(text.trim_end_matches(['\r', '\n']).to_owned().into());
+            }
+        }
+        Ok(())
     }
 
     /// The rules that span keys. An error has the paths to the keys, and what is wrong with them.

@@ -23,6 +23,8 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use stderr::Stderr;
 
+pub(crate) use stderr::error_prefix;
+
 pub use level::{InvalidLevel, Level};
 
 /// `[log]`. Defaults are in `config/default.toml` and nowhere else.
@@ -95,7 +97,7 @@ pub fn init(
     verbosity: i8,
     progress: Option<MultiProgress>,
 ) -> Result<Guard, Error> {
-    let stderr = Stderr::new(progress, settings.format);
+    let stderr = Stderr::new(progress);
     let look = Look {
         has_colours: stderr.has_colours(),
         has_time: !stderr.is_journal(),

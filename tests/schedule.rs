@@ -7,7 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::{America::New_York, Australia::Lord_Howe, Europe::Berlin, Tz};
 use gannet::schedule::{
-    AlreadyRunning, Cause, Cron, Due, MOST_MISSED, Overlap, Policy, State, Tick, Timetable,
+    AlreadyRunning, Cause, Cron, Due, MOST_BACK, MOST_MISSED, Overlap, Policy, State, Tick,
+    Timetable,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -892,13 +893,30 @@ fn another_policy_with_the_same_instants_loses_none() {
 
 #[test]
 fn the_next_instant_is_after_all_that_is_done_with() {
-    let played = Played::start(noon(), last_due("2026-01-04 12:00"), "2026-01-01 13:00");
+    let played = Played::start(noon(), last_due("2026-01-02 12:00"), "2026-01-01 13:00");
     for (now, next) in [
-        ("2026-01-01 13:00", "2026-01-05 12:00"),
+        ("2026-01-01 13:00", "2026-01-03 12:00"),
         ("2026-01-06 12:00", "2026-01-07 12:00"),
     ] {
         assert_eq!(played.timetable.next(at(now)), Some(at(next)));
     }
+}
+
+#[test]
+fn what_was_dealt_with_under_a_clock_that_was_years_ahead_is_not_believed() {
+    let next = |played: &Played, now| played.timetable.next(at(now));
+    let played = Played::start(noon(), last_due("2031-01-04 12:00"), "2026-01-01 13:00");
+    let tomorrow = Some(at("2026-01-02 12:00"));
+    assert_eq!(next(&played, "2026-01-01 13:00"), tomorrow);
+    // The same while it goes on: a clock leaps ahead, and is put right.
+    let mut played = Played::start(noon(), State::default(), "2026-01-01 11:00");
+    assert!(played.tick("2031-01-04 12:00").is_some());
+    played.timetable.finished();
+    assert_eq!(played.tick("2026-01-01 11:01"), None);
+    assert_eq!(
+        played.tick("2026-01-01 12:00"),
+        run(Cause::Schedule, "2026-01-01 12:00", 0)
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -977,13 +995,17 @@ proptest! {
         let mut is_running = false;
         let mut last_run = None;
         for step in steps {
-            let before = timetable.state();
+            let mut before = timetable.state();
             match step {
                 Step::Tick(after) => {
                     let end = if after < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
                     now = TimeDelta::try_seconds(after)
                         .and_then(|after| now.checked_add_signed(after))
                         .unwrap_or(end);
+                    if before.last_due.is_some_and(|last| last - now > MOST_BACK) {
+                        // It was dealt with under a clock that was wrong.
+                        (before.last_due, last_run) = (None, None);
+                    }
                     let tick = timetable.tick(now, &mut rng);
                     if let Some(Tick::Run(Due { scheduled, missed, .. })) = tick {
                         prop_assert!(!is_running && missed <= MOST_MISSED);
@@ -1013,6 +1035,8 @@ proptest! {
                 Step::Restart => {
                     is_running = false;
                     timetable = Timetable::start(policy.clone(), before, now);
+                    before.last_due = before.last_due.filter(|last| *last - now <= MOST_BACK);
+                    last_run = last_run.filter(|last| *last - now <= MOST_BACK);
                 }
                 Step::Change(other) => {
                     policy = *other;

@@ -79,7 +79,11 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 /// Tells stderr, which may have gone with its terminal.
 fn say(what: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "gannet: {what}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "{}gannet: {what}",
+        telemetry::error_prefix()
+    );
 }
 
 /// What `--help` prints, of `command` or of all.

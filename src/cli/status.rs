@@ -9,12 +9,18 @@ use super::args::{Global, StatusArgs};
 use super::{exit, load, output, schedule};
 use crate::daemon::{Client, ControlError, Status, state_file};
 
+/// The state file is written every few seconds; one that is older, in seconds, is a dead daemon's.
+const STALE: i64 = 30;
+
 pub(super) async fn run(args: &StatusArgs, global: &Global) -> anyhow::Result<u8> {
     let config = load(global, output(args.output.as_deref())?)?.config;
     let root = &config.storage.root;
     let status = match Client::connect(root).await {
         Ok(mut client) => client.status().await?,
-        Err(gone @ ControlError::NotRunning { .. }) => left(root)?.ok_or(gone)?,
+        // Whoever may not ask may look.
+        Err(gone @ (ControlError::NotRunning { .. } | ControlError::Forbidden { .. })) => {
+            left(root)?.ok_or(gone)?
+        }
         Err(error) => return Err(error.into()),
     };
     let mut out = std::io::stdout().lock();
@@ -46,6 +52,9 @@ fn left(root: &Path) -> anyhow::Result<Option<Status>> {
     let mut status: Status = serde_json::from_slice(&text)
         .with_context(|| format!("`{}` is no state of a daemon", path.display()))?;
     // Killed, it could not say so.
-    status.pid = None;
+    let age = chrono::Utc::now() - status.updated;
+    status.pid = status
+        .pid
+        .filter(|_| age < chrono::TimeDelta::seconds(STALE));
     Ok(Some(status))
 }

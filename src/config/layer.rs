@@ -94,6 +94,13 @@ impl Layer {
         })
     }
 
+    /// The layer without what is not common to all.
+    pub(super) fn without_schedules(&self) -> Self {
+        let mut layer = self.clone();
+        layer.table.remove("schedule");
+        layer
+    }
+
     /// What a schedule lays over `layers`, one of which has it.
     pub(super) fn of_schedule(name: &str, layers: &[Self], table: Table) -> Self {
         let owner = layers

@@ -1,6 +1,7 @@
 //! The schedules, and what they are about.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
@@ -20,6 +21,9 @@ use crate::job::{Ending, Engine, Item, Observer, Spec, Stop, Summary, Terms};
 use crate::schedule::{Cause, Due, Tick, Timetable};
 use crate::source::{ChainSource, Place, Source, parse_source};
 use crate::target::{Counts, State, describe};
+
+/// Schedules that a line about all of them names, but for the last.
+const MOST_SHOWN: usize = 9;
 
 /// The schedules by name.
 #[derive(Debug)]
@@ -96,8 +100,18 @@ impl Agenda {
         };
         let now = Utc::now();
         let mut entries = BTreeMap::new();
+        let mut reports: BTreeMap<PathBuf, &str> = BTreeMap::new();
         for schedule in &loaded.schedules {
             let name = schedule.name.clone();
+            for report in &schedule.reports {
+                let path = std::path::absolute(report).unwrap_or_else(|_| report.clone());
+                if let Some(other) = reports.insert(path, &schedule.name) {
+                    anyhow::bail!(
+                        "schedules `{other}` and `{name}` would write the same report `{}`",
+                        report.display()
+                    );
+                }
+            }
             let terms = terms(schedule, &common).with_context(|| match &loaded.file {
                 Some(file) => format!("`{}`, schedule `{name}`", file.display()),
                 None => format!("schedule `{name}`"),
@@ -438,8 +452,15 @@ impl Agenda {
                 })
             })
             .collect();
-        if !running.is_empty() {
-            return format!("running: {}", running.join(", "));
+        if let [first @ .., last] = running.as_slice() {
+            // It has to fit into a line, and into a message of 4096 bytes.
+            let shown = first.iter().take(MOST_SHOWN).chain([last]);
+            let shown: Vec<&str> = shown.map(String::as_str).collect();
+            let more = match running.len() - shown.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            return format!("running: {}{more}", shown.join(", "));
         }
         let now = Utc::now();
         let next = self
@@ -467,6 +488,12 @@ impl Entry {
             paused: row.paused,
         };
         self.timetable = Timetable::start(policy, state, now);
+        if self.timetable.state().last_due < state.last_due {
+            tracing::warn!(
+                "schedule `{}` was last dealt with by a clock that was far ahead of this one: that is not believed",
+                row.name
+            );
+        }
         self.job = row.job;
     }
 

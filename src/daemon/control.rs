@@ -252,6 +252,12 @@ pub enum ControlError {
         /// The store.
         root: PathBuf,
     },
+    /// Only who may write into the store may ask.
+    #[error("this user may not ask the daemon: `{}` belongs to another", path.display())]
+    Forbidden {
+        /// The socket.
+        path: PathBuf,
+    },
     /// It answers, but not as it should.
     #[error("the daemon cannot be asked")]
     Http(#[from] hyper::Error),
@@ -276,8 +282,11 @@ impl Client {
             // A socket that a dead process left refuses.
             UnixStream::connect(short).await
         };
-        let stream = connect.await.map_err(|_| ControlError::NotRunning {
-            root: root.to_owned(),
+        let stream = connect.await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ControlError::Forbidden { path: path.clone() },
+            _ => ControlError::NotRunning {
+                root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
+            },
         })?;
         let (to, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {

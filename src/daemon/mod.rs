@@ -48,6 +48,9 @@ pub use status::{LastRun, RunningJob, ScheduleStatus, Status, socket, state_file
 /// How often the state file is written while nothing but progress changes.
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
 
+/// No stop takes longer, whatever `daemon.stop_timeout` says.
+const LONGEST_STOP: Duration = Duration::from_secs(24 * 3600);
+
 /// How long after it was cut short a job may take to record what it has.
 const RECORDING: Duration = Duration::from_secs(20);
 
@@ -77,10 +80,10 @@ pub async fn run(
         daemon.agenda.len(),
         daemon.agenda.in_words()
     );
-    daemon.watch(clock, requests, &mut signals, load, log).await;
+    let watched = daemon.watch(clock, requests, &mut signals, load, log).await;
     control.close().await;
     daemon.end(&mut signals).await;
-    Ok(())
+    watched
 }
 
 /// Says what is wrong with the schedules, as far as it can be told without running them.
@@ -135,11 +138,14 @@ impl Daemon {
         signals: &mut Signals,
         load: impl Fn() -> anyhow::Result<Loaded>,
         log: &telemetry::Guard,
-    ) {
+    ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 biased;
-                () = signals.stop.recv() => return,
+                () = signals.stop.recv() => return Ok(()),
+                () = self.engine.broken() => anyhow::bail!(
+                    "internal error: a task that all jobs need is gone, please report it; another start puts everything in order"
+                ),
                 _ = signals.hangup.recv() => self.reload(&load, log),
                 () = self.service.feed() => {}
                 Some(ended) = self.jobs.join_next_with_id() => {
@@ -220,7 +226,9 @@ impl Daemon {
         self.stop.leave.cancel();
         let (board, mut service) = (self.board.clone(), self.service.clone());
         service.stopping();
-        let cut_at = Instant::now() + self.loaded.config.daemon.stop_timeout;
+        // The clock has an end, and nobody waits longer.
+        let patience = self.loaded.config.daemon.stop_timeout.min(LONGEST_STOP);
+        let cut_at = Instant::now() + patience;
         let ended = tokio::time::timeout_at(cut_at + RECORDING, self.wind_up(cut_at));
         tokio::pin!(ended);
         loop {
@@ -283,6 +291,16 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
             is_same,
             "`[{section}]` differs, which takes a restart of the daemon"
         );
+    }
+    let (old_log, new_log) = (&old_config.log, &new_config.log);
+    if (old_log.format, &old_log.dir, old_log.keep) != (new_log.format, &new_log.dir, new_log.keep)
+    {
+        tracing::warn!(
+            "`[log]` differs in more than its level, which takes a restart of the daemon"
+        );
+    }
+    if old_config.fetch.body_memory != new_config.fetch.body_memory {
+        tracing::warn!("`fetch.body_memory` differs, which takes a restart of the daemon");
     }
     Ok(())
 }

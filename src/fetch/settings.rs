@@ -136,6 +136,10 @@ pub struct HostSettings {
     pub password: Option<SecretString>,
     /// Bearer token (RFC 6750); goes before user and password.
     pub token: Option<SecretString>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// File that holds the token.
+    pub token_file: Option<PathBuf>,
     /// Headers for requests to this host only.
     pub headers: Headers,
 }
@@ -273,6 +277,11 @@ impl Hosts {
     /// Every name or pattern with its settings.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HostSettings)> {
         self.0.iter().map(|(name, host)| (name.as_str(), host))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut HostSettings)> {
+        self.0.iter_mut().map(|(name, host)| (name.as_str(), host))
     }
 
     /// The name or pattern that settles `host`.

@@ -102,6 +102,12 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Waits until something that all jobs need is gone: no job comes to its end here any more, and only another process
+    /// helps. Cancel safe.
+    pub async fn broken(&self) {
+        self.shared.keeper.closed().await;
+    }
+
     /// Has so many requests in flight at most, from now on: `fetch.concurrency`.
     pub fn set_concurrency(&self, concurrency: usize) {
         let wanted = descriptors::workers(concurrency);

@@ -185,7 +185,9 @@ impl Engine {
         if let Some(earlier) = earlier {
             tracing::info!(job.id = %id, "job {id} goes on with job {}, which was interrupted", earlier.job);
         }
-        tracing::info!(job.id = %id, "job {id} begins: {} from {}", spec.kind, head.source);
+        let schedule = spec.schedule.as_deref();
+        let of = schedule.map_or_else(String::new, |name| format!(" of schedule `{name}`"));
+        tracing::info!(job.id = %id, schedule, "job {id}{of} begins: {} from {}", spec.kind, head.source);
         let mut running = Running {
             engine: self,
             job: job.clone(),

@@ -18,7 +18,7 @@
 //! | an instant has come | it runs, put off by a random part of `jitter`; with it all that came before |
 //! | the program was down, or the clock leapt | with `catch_up` one run at once; otherwise only an instant within [`TOLERANCE`] runs, the rest is told of as missed |
 //! | the program starts | with `run_at_start` it runs at once, unless an instant is due |
-//! | the clock goes back | nothing that was dealt with comes again |
+//! | the clock goes back | nothing that was dealt with comes again, unless the clock had been wrong by more than [`MOST_BACK`] |
 //! | a run is not over | the instant is skipped, or with `Overlap::Queue` the last one waits |
 //! | paused | instants pass; only what is requested runs |
 //! | requested | it runs with the next tick; while running, it waits (`Queue`) or is refused (`Skip`) |
@@ -30,5 +30,6 @@ mod timetable;
 
 pub use cron::{Cron, InvalidCron};
 pub use timetable::{
-    AlreadyRunning, Cause, Due, MOST_MISSED, Overlap, Policy, State, TOLERANCE, Tick, Timetable,
+    AlreadyRunning, Cause, Due, MOST_BACK, MOST_MISSED, Overlap, Policy, State, TOLERANCE, Tick,
+    Timetable,
 };

@@ -16,6 +16,10 @@ pub const TOLERANCE: Duration = Duration::from_secs(60);
 /// More instants without a run are not counted one by one.
 pub const MOST_MISSED: u64 = 1000;
 
+/// How far the clock may go back without anything running twice. What was dealt with later than that from now was dealt
+/// with under a clock that was wrong, and is not believed.
+pub const MOST_BACK: TimeDelta = TimeDelta::days(1);
+
 /// When a schedule runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -47,8 +51,8 @@ pub enum Overlap {
 /// What outlives the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
-    /// The last instant that was dealt with: was run, skipped, missed, or passed during a pause. Never goes
-    /// back, and instants up to it are done with, whatever the clock says later. `None`: none yet.
+    /// The last instant that was dealt with: was run, skipped, missed, or passed during a pause. Instants up to it are done
+    /// with, and it never goes back, unless it is further ahead of the clock than [`MOST_BACK`]. `None`: none yet.
     pub last_due: Option<DateTime<Utc>>,
     /// Whether instants pass without a run.
     pub paused: bool,
@@ -116,7 +120,8 @@ pub struct Timetable {
 impl Timetable {
     /// Takes a schedule up where an earlier process left it. What passed in between is due at once, or
     /// missed, with the next tick.
-    pub fn start(policy: Policy, state: State, now: DateTime<Utc>) -> Self {
+    pub fn start(policy: Policy, mut state: State, now: DateTime<Utc>) -> Self {
+        state.last_due = state.last_due.filter(|last| !is_beyond(*last, now));
         let at_start = policy.run_at_start && !state.paused;
         let mut taken_up = Self {
             policy,
@@ -173,6 +178,10 @@ impl Timetable {
     /// Looks at the clock; to be called about once a second. `rng` is asked for jitter.
     pub fn tick(&mut self, now: DateTime<Utc>, rng: &mut impl Rng) -> Option<Tick> {
         self.since = self.since.min(now);
+        if self.state.last_due.is_some_and(|last| is_beyond(last, now)) {
+            (self.state.last_due, self.put_off) = (None, None);
+            self.since = now;
+        }
         if self.state.paused {
             self.settle(now);
         }
@@ -317,6 +326,11 @@ impl Timetable {
     fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.policy.cron.next_after(time, self.policy.timezone)
     }
+}
+
+/// Whether `last` can only have been dealt with under a clock that was wrong.
+fn is_beyond(last: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    last.signed_duration_since(now) > MOST_BACK
 }
 
 /// `time` and `by`, or the end of time.

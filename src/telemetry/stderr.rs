@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Format, write_line};
+use super::write_line;
 
 /// Writes log lines to stderr, between which a progress bar may stand.
 #[derive(Debug)]
@@ -17,11 +17,10 @@ pub(super) struct Stderr {
 }
 
 impl Stderr {
-    pub(super) fn new(progress: Option<MultiProgress>, format: Format) -> Self {
+    pub(super) fn new(progress: Option<MultiProgress>) -> Self {
         Self {
             progress,
-            // JSON has its own time and level, and its readers expect a line that begins with a brace.
-            is_journal: format == Format::Text && is_journal(),
+            is_journal: is_journal(),
         }
     }
 
@@ -40,6 +39,14 @@ impl Stderr {
         io::stderr().is_terminal()
             && !is_set("NO_COLOR")
             && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    }
+}
+
+/// What a line about an error begins with that goes to stderr without a log: a priority, where the journal reads it.
+pub(crate) fn error_prefix() -> &'static str {
+    match is_journal() {
+        true => priority(Level::ERROR),
+        false => "",
     }
 }
 
