@@ -129,6 +129,8 @@ mod schedules {
         assert_eq!(site.total(), 1);
         gate.open();
         site.wait_for(4);
+        daemon.ask("pause", "each").expect(0);
+        daemon.until("each", "rests", |each| each["running"].is_null());
         let run = daemon.stop();
         assert!(
             run.stderr
