@@ -792,7 +792,7 @@ mod control {
             &["status"],
         ] {
             let run = sandbox.run(args).expect(1);
-            run.says(&["no daemon works with the store `out`", "gannet daemon"]);
+            run.says(&["no daemon works with the store `/", "gannet daemon"]);
         }
         let daemon = Daemon::start(&sandbox);
         daemon.ask("run", "a").expect(0);
@@ -946,6 +946,23 @@ mod control {
             "{run}"
         );
         assert_eq!(jobs(&sandbox)[0]["interrupted"], Value::Null);
+    }
+
+    #[test]
+    fn it_ends_for_another_to_be_started_where_no_job_could_run_any_more() {
+        let sandbox = Sandbox::new();
+        let site = plain();
+        sandbox.write("a.txt", site.url("/a"));
+        settings(&sandbox, &schedule("a", YEARLY));
+        let daemon = Daemon::start_with(&sandbox, &[("GANNET_FAULT", "job.announced:1=panic")]);
+        daemon.ask("run", "a").expect(0);
+        let run = daemon.end();
+        assert_eq!(run.code(), 1, "{run}");
+        run.says(&["gannet: internal error: a task that all jobs need is gone"]);
+        let daemon = Daemon::start(&sandbox);
+        assert_eq!(daemon.run("a")["state"], "completed");
+        daemon.stop();
+        assert_eq!(violations(&sandbox, When::Restarted), [""; 0]);
     }
 
     #[test]
@@ -1281,6 +1298,12 @@ mod overrides {
             (schedule("a b", YEARLY), ["`a b` is no name"]),
             (schedule("a", "cron = \"* * *\""), ["schedule.0.cron"]),
             (schedule("a", ""), ["cron"]),
+            (
+                ["a", "b"]
+                    .map(|name| schedule(name, &format!("{YEARLY}\nreport = \"r.json\"")))
+                    .concat(),
+                ["`a` and `b` would write the same report `r.json`"],
+            ),
             (
                 "[[schedule]]\nname = \"a\"\ncron = \"@daily\"\nsource = \"-\"\n".to_owned(),
                 ["no standard input"],

@@ -53,8 +53,9 @@ fn left(root: &Path) -> anyhow::Result<Option<Status>> {
         .with_context(|| format!("`{}` is no state of a daemon", path.display()))?;
     // Killed, it could not say so.
     let age = chrono::Utc::now() - status.updated;
+    let is_alive = |pid: &u32| Path::new("/proc").join(pid.to_string()).exists();
     status.pid = status
         .pid
-        .filter(|_| age < chrono::TimeDelta::seconds(STALE));
+        .filter(|pid| age < chrono::TimeDelta::seconds(STALE) && is_alive(pid));
     Ok(Some(status))
 }

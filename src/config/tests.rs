@@ -1,6 +1,8 @@
 use std::fs;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 
 /// Loads `file` and single values, with nothing from this machine.
@@ -453,6 +455,29 @@ fn secrets_are_never_printed() {
         let found = error(file, &[], &[]);
         assert!(found.contains(key) && !found.contains("987654"), "{found}");
     }
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "hunter2\n").unwrap();
+    let file = format!("[hosts.\"a.example\"]\ntoken_file = {path:?}");
+    let config = load(&file, &[], &[]).unwrap().config;
+    let token = config.hosts.get("a.example").unwrap().token.as_ref();
+    assert_eq!(token.unwrap().expose_secret(), "hunter2");
+    assert!(!config.effective_toml().contains("hunter2"));
+    let both = error(&format!("{file}\ntoken = \"x\""), &[], &[]);
+    assert!(
+        both.contains("token_file") && both.contains("cannot be combined with `token`"),
+        "{both}"
+    );
+    std::fs::remove_file(&path).unwrap();
+    let missing = error(&file, &[], &[]);
+    assert!(
+        missing.contains("line 2") && missing.contains("cannot read"),
+        "{missing}"
+    );
 }
 
 #[test]

@@ -58,7 +58,8 @@ const RECORDING: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 ///
-/// When it cannot start: a setting, the store, the catalog, or the socket. What goes wrong later is logged.
+/// When it cannot start: a setting, the store, the catalog, or the socket. What goes wrong later is logged, unless no job
+/// can be run any more.
 pub async fn run(
     loaded: Loaded,
     load: impl Fn() -> anyhow::Result<Loaded>,
