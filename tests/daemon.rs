@@ -263,7 +263,9 @@ mod systemd {
         daemon.manager.wait_for("STATUS=next: shop at ");
         daemon.signal("TERM");
         assert_eq!(daemon.manager.wait_for("STOPPING"), "STOPPING=1\n");
-        daemon.end().expect(0);
+        let run = daemon.end().expect(0);
+        let foreign = run.stderr.lines().find(|line| !line.contains(" gannet::"));
+        assert_eq!(foreign, None, "{run}");
     }
 
     /// `gannet daemon` that systemd watches.

@@ -57,6 +57,8 @@ struct Running {
     /// The settings that the job runs by.
     terms: Arc<Terms>,
     seen: Seen,
+    /// Times of the schedule that passed meanwhile.
+    skipped: u64,
 }
 
 /// How far a job is, as its observer sees it.
@@ -242,7 +244,14 @@ impl Agenda {
                 }
                 Some(Tick::Skipped(run)) => {
                     entry.missed += run.missed;
-                    tracing::warn!("schedule `{name}` is due and still running: skipped");
+                    let skipped = entry.running.as_mut().map(|running| {
+                        running.skipped += 1;
+                        running.skipped
+                    });
+                    // The first time says it, the end how often.
+                    if skipped == Some(1) {
+                        tracing::warn!("schedule `{name}` is due and still running: skipped");
+                    }
                 }
                 Some(Tick::Missed(missed)) => {
                     entry.missed += missed;
@@ -290,6 +299,7 @@ impl Agenda {
             job,
             terms,
             seen,
+            skipped: 0,
         });
     }
 
@@ -309,6 +319,10 @@ impl Agenda {
         let entry = self.entries.get_mut(&schedule)?;
         entry.timetable.finished();
         let running = entry.running.take()?;
+        if running.skipped > 1 {
+            let skipped = running.skipped;
+            tracing::warn!("schedule `{schedule}` was skipped {skipped} times while it ran");
+        }
         let seen = running.seen.lock().clone();
         let last = match result {
             Ok(summary) => LastRun {
