@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
-use crate::{catalog, fault, fetch, job, naming, source, store, telemetry};
+use crate::{api, catalog, fault, fetch, job, naming, source, store, telemetry};
 use layer::{Layer, Origin};
 
 pub use daemon::Daemon;
@@ -57,6 +57,8 @@ pub struct Config {
     pub retention: job::Retention,
     /// `[daemon]`
     pub daemon: Daemon,
+    /// `[api]`
+    pub api: api::Settings,
     /// `[log]`
     pub log: telemetry::Settings,
     /// `[[schedule]]`
@@ -268,6 +270,9 @@ impl Config {
         }
         if let Some(problem) = self.catalog.problem() {
             return wrong("catalog", &["url"], problem);
+        }
+        if let Some(problem) = self.api.problem() {
+            return wrong("api", &["listen", "tokens"], problem);
         }
         for (name, host) in self.hosts.iter() {
             let (key, problem) = if host.password.is_some() && host.user.is_none() {

@@ -22,11 +22,14 @@
 //! | [`schedule`] | when a schedule is due |
 //! | [`downloader`] | kinds of files, and how to tell that what arrived is one |
 //! | [`job`] | the engine that runs a job down the way |
+//! | [`api`] | jobs, schedules, albums and files over HTTP |
+//! | [`daemon`] | runs schedules, unattended |
 //! | [`telemetry`] | logs |
 //! | [`config`] | the settings, and the layers they come from |
 //! | [`demo`] | an origin for the demo, offline |
 //! | [`cli`] | the subcommands |
 
+pub mod api;
 pub mod catalog;
 pub mod cli;
 pub mod config;

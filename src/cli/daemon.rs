@@ -10,10 +10,10 @@ use crate::daemon;
 use crate::job::Ending;
 
 pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
-    let loaded = schedules(global)?;
+    let loaded = load_work(global, args.once.is_none())?;
     let log = start_log(global, &loaded.config, None)?;
     if args.once.is_none() {
-        daemon::run(loaded, || schedules(global), &log).await?;
+        daemon::run(loaded, || load_work(global, true), &log).await?;
         return Ok(0);
     }
     let names = args.once.as_deref().unwrap_or_default();
@@ -47,10 +47,11 @@ pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
     })
 }
 
-/// The settings, which have a schedule.
-fn schedules(global: &Global) -> anyhow::Result<Loaded> {
+/// The settings, by which there is something to do. What `serves` may be asked, and needs no schedule.
+fn load_work(global: &Global, serves: bool) -> anyhow::Result<Loaded> {
     let loaded = load(global, Vec::new())?;
-    if loaded.schedules.is_empty() {
+    let is_asked = serves && loaded.config.api.listen.is_some();
+    if loaded.schedules.is_empty() && !is_asked {
         let file = loaded.file.as_ref().map_or_else(
             || "no settings file was found; `--config FILE` names one".to_owned(),
             |file| format!("`{}` has no [[schedule]]", file.display()),

@@ -6,7 +6,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::args::{Global, ScheduleCommand};
 use super::{load, output};
-use crate::daemon::{Client, ScheduleStatus};
+use crate::api::ScheduleStatus;
+use crate::daemon::Client;
 
 pub(super) async fn run(command: &ScheduleCommand, global: &Global) -> anyhow::Result<u8> {
     let (ScheduleCommand::List { output, .. }

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 
 use super::args::{Global, StatusArgs};
 use super::{exit, load, output, schedule};
-use crate::daemon::{Client, ControlError, Status, state_file};
+use crate::api::Status;
+use crate::daemon::{Client, ControlError, state_file};
 
 /// The state file is written every few seconds; one that is older, in seconds, is a dead daemon's.
 const STALE: i64 = 30;
@@ -30,6 +31,9 @@ pub(super) async fn run(args: &StatusArgs, global: &Global) -> anyhow::Result<u8
         match status.pid {
             Some(pid) => writeln!(out, "running as process {pid} since {}", status.started)?,
             None => writeln!(out, "not running; this was so at {}", status.updated)?,
+        }
+        if let Some(api) = status.api {
+            writeln!(out, "the API is at http://{api}/api/v1")?;
         }
         for schedule in &status.schedules {
             schedule::print(schedule, &mut out)?;
@@ -57,5 +61,8 @@ fn left(root: &Path) -> anyhow::Result<Option<Status>> {
     status.pid = status
         .pid
         .filter(|pid| age < chrono::TimeDelta::seconds(STALE) && is_alive(pid));
+    if status.pid.is_none() {
+        status.api = None;
+    }
     Ok(Some(status))
 }

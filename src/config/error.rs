@@ -91,7 +91,8 @@ pub(super) fn explain(
         {
             return unknown(path, rest, value, known);
         }
-        if is_secret(key) {
+        // `api.tokens` is a table of them.
+        if is_secret(key) && key != "tokens" {
             return "expected a text".to_owned();
         }
     }

@@ -10,8 +10,7 @@ use rand::Rng;
 use tokio::task::{Id, JoinError, JoinSet};
 use uuid::Uuid;
 
-use super::control::{Asked, Refused};
-use super::status::{LastRun, RunningJob, ScheduleStatus};
+use crate::api::{Asked, LastRun, Refused, RunningJob, ScheduleStatus};
 use crate::catalog::{Catalog, JobEnd, ScheduleRow, SourceId};
 use crate::config::{Loaded, Schedule};
 use crate::downloader;

@@ -1,181 +1,57 @@
-//! What others ask of a running daemon: HTTP over a socket in the store, which only those may use who may write there.
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /api/v1/status` | a [`Status`] |
-//! | `GET /api/v1/schedules` | a list of [`ScheduleStatus`] |
-//! | `GET /api/v1/schedules/NAME` | one |
-//! | `POST /api/v1/schedules/NAME/run`, `/pause`, `/resume` | the same, after it |
-//!
-//! Errors are problem documents (RFC 9457).
+//! The socket in the store, by which the commands ask a running daemon. Only those may use it who may write there, so
+//! the API does for them whatever it can.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Path as Part, State};
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::http::{Method, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use super::status::{Board, ScheduleStatus, Status, socket};
+use super::status::socket;
+use crate::api::{Api, Document, ScheduleStatus, Server, Status, Way};
 
 /// How long the daemon may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(20);
 
-/// What is asked of a schedule.
-#[derive(Debug, Clone)]
-pub(super) enum Asked {
-    Show(String),
-    Run(String),
-    Pause(String),
-    Resume(String),
-}
-
-impl Asked {
-    pub(super) fn schedule(&self) -> &str {
-        let (Self::Show(name) | Self::Run(name) | Self::Pause(name) | Self::Resume(name)) = self;
-        name
-    }
-}
-
-/// Why it is not done.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Refused {
-    #[error("there is no schedule `{name}`; there are: {}", known.join(", "))]
-    Unknown { name: String, known: Vec<String> },
-    #[error("schedule `{0}` is running; `overlap = \"queue\"` lets another run wait")]
-    Running(String),
-    #[error("the daemon is stopping")]
-    Stopping,
-}
-
-impl Refused {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Unknown { .. } => StatusCode::NOT_FOUND,
-            Self::Running(_) => StatusCode::CONFLICT,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let problem = Problem {
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
-            status: status.as_u16(),
-            detail: self.to_string(),
-        };
-        let body = serde_json::to_string(&problem).unwrap_or_default();
-        (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            body,
-        )
-            .into_response()
-    }
-}
-
-/// A problem document (RFC 9457, section 3). Its type is `about:blank`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Problem {
-    title: String,
-    status: u16,
-    detail: String,
-}
-
-/// Something that is asked of the daemon's loop.
-#[derive(Debug)]
-pub(super) struct Request {
-    asked: Asked,
-    reply: oneshot::Sender<Result<ScheduleStatus, Refused>>,
-}
-
-impl Request {
-    pub(super) fn answer(self, obey: impl FnOnce(&Asked) -> Result<ScheduleStatus, Refused>) {
-        let answer = obey(&self.asked);
-        // Whoever asked may have gone.
-        let _ = self.reply.send(answer);
-    }
-}
+/// Connections by the socket at a time.
+const CONNECTIONS: usize = 64;
 
 /// The socket, while it is listened on.
 #[derive(Debug)]
 pub(super) struct Control {
     path: PathBuf,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-#[derive(Debug, Clone)]
-struct Shared {
-    board: Board,
-    ask: mpsc::Sender<Request>,
+    server: Server,
 }
 
 impl Control {
-    /// Listens on the store's socket. Whoever calls holds the store, so one that is there is a dead one's.
-    pub(super) async fn listen(board: Board, ask: mpsc::Sender<Request>) -> anyhow::Result<Self> {
-        let path = socket(board.root());
+    /// Listens on the socket of the store at `root`. Whoever calls holds the store, so one that is there is a dead one's.
+    pub(super) fn listen(root: &Path, api: &Api) -> anyhow::Result<Self> {
+        let path = socket(root);
         let listener = bind(&path).map_err(|error| {
             anyhow::Error::new(error).context(format!("cannot listen on `{}`", path.display()))
         })?;
-        let shared = Shared { board, ask };
-        let router = Router::new()
-            .route("/api/v1/status", get(status))
-            .route("/api/v1/schedules", get(schedules))
-            .route(
-                "/api/v1/schedules/{name}",
-                get(|s, p| obey(s, p, Asked::Show)),
-            )
-            .route(
-                "/api/v1/schedules/{name}/run",
-                post(|s, p| obey(s, p, Asked::Run)),
-            )
-            .route(
-                "/api/v1/schedules/{name}/pause",
-                post(|s, p| obey(s, p, Asked::Pause)),
-            )
-            .route(
-                "/api/v1/schedules/{name}/resume",
-                post(|s, p| obey(s, p, Asked::Resume)),
-            )
-            .with_state(shared);
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let task = tokio::spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stopped);
-            if let Err(error) = served.await {
-                tracing::error!("the control socket is gone: {error}");
-            }
-        });
-        Ok(Self { path, stop, task })
+        let server = api.serve(listener, Way::Socket, CONNECTIONS);
+        Ok(Self { path, server })
     }
 
-    /// Answers what was asked, and takes the socket away.
-    pub(super) async fn close(mut self) {
-        self.stop.cancel();
-        if tokio::time::timeout(Duration::from_secs(1), &mut self.task)
-            .await
-            .is_err()
-        {
-            self.task.abort();
-        }
+    /// Lets nobody in any more, and takes the socket away.
+    pub(super) fn stop(&self) {
+        self.server.stop();
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Answers what was asked, until `by`.
+    pub(super) async fn close(self, by: Instant) {
+        self.server.close(by).await;
     }
 }
 
@@ -200,40 +76,6 @@ fn short(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
         .join(folder.as_raw_fd().to_string())
         .join(name);
     Ok((folder, short))
-}
-
-async fn status(State(shared): State<Shared>) -> Response {
-    json(&shared.board.status())
-}
-
-async fn schedules(State(shared): State<Shared>) -> Response {
-    json(&shared.board.status().schedules)
-}
-
-async fn obey(
-    State(shared): State<Shared>,
-    Part(name): Part<String>,
-    asked: fn(String) -> Asked,
-) -> Response {
-    let (reply, answer) = oneshot::channel();
-    let request = Request {
-        asked: asked(name),
-        reply,
-    };
-    let answered = async {
-        shared.ask.send(request).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(ANSWER, answered).await {
-        Ok(Some(Ok(status))) => json(&status),
-        Ok(Some(Err(refused))) => refused.into_response(),
-        Ok(None) | Err(_) => Refused::Stopping.into_response(),
-    }
-}
-
-fn json(value: &impl Serialize) -> Response {
-    let body = serde_json::to_string(value).unwrap_or_default();
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Asks a running daemon.
@@ -337,16 +179,16 @@ impl Client {
             let body = response.into_body().collect().await?.to_bytes();
             Ok::<_, hyper::Error>((status, body))
         };
-        let (status, body) = tokio::time::timeout(2 * ANSWER, answered).await??;
+        let (status, body) = tokio::time::timeout(ANSWER, answered).await??;
         if status.is_success()
             && let Ok(value) = serde_json::from_slice(&body)
         {
             return Ok(value);
         }
         Err(ControlError::Refused(
-            serde_json::from_slice::<Problem>(&body).map_or_else(
+            serde_json::from_slice::<Document>(&body).map_or_else(
                 |_| format!("the daemon answered {status}"),
-                |problem| problem.detail,
+                |document| document.detail,
             ),
         ))
     }

@@ -5,7 +5,7 @@
 //!
 //! - `agenda`: the schedules, each with its [`Timetable`](crate::schedule::Timetable), settings and job under way;
 //! - `clock`: wakes the daemon every second, to look at the timetables;
-//! - `control`: what others ask of a running daemon, by HTTP over a socket in the store;
+//! - `control`: the socket in the store, by which others ask a running daemon;
 //! - `status`: what the daemon is about, for the socket and for a file that monitoring reads;
 //! - `service`: what systemd is told.
 //!
@@ -20,10 +20,12 @@ mod once;
 mod service;
 mod status;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono::Utc;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,19 +33,20 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::api::{self, Access, Api, Desk, Server, Way, Wish};
 use crate::config::Loaded;
 use crate::job::{Engine, Stop};
 use crate::telemetry;
 use agenda::{Agenda, Ended};
 use clock::Clock;
-use control::{Control, Request};
+use control::Control;
 use notes::Notes;
 use service::Service;
 use status::Board;
 
 pub use control::{Client, ControlError};
 pub use once::{Once, Ran, once};
-pub use status::{LastRun, RunningJob, ScheduleStatus, Status, socket, state_file};
+pub use status::{socket, state_file};
 
 /// How often the state file is written while nothing but progress changes.
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
@@ -53,6 +56,9 @@ const LONGEST_STOP: Duration = Duration::from_secs(24 * 3600);
 
 /// How long after it was cut short a job may take to record what it has.
 const RECORDING: Duration = Duration::from_secs(20);
+
+/// How long, at least, what was asked may take to be answered once the jobs are over.
+const ANSWERING: Duration = Duration::from_secs(1);
 
 /// Runs the schedules of `loaded` until SIGTERM or SIGINT. At SIGHUP, `load` reads the settings anew.
 ///
@@ -71,8 +77,8 @@ pub async fn run(
         daemon = Daemon::start(loaded) => daemon?,
         () = signals.stop.recv() => return Ok(()),
     };
-    let (ask, requests) = mpsc::channel(16);
-    let control = Control::listen(daemon.board.clone(), ask).await?;
+    let (ask, wishes) = mpsc::channel(16);
+    let doors = daemon.open(ask).await?;
     let clock = Clock::start().await?;
     daemon.show(true);
     daemon.service.ready(&daemon.agenda.in_words());
@@ -81,9 +87,9 @@ pub async fn run(
         daemon.agenda.len(),
         daemon.agenda.in_words()
     );
-    let watched = daemon.watch(clock, requests, &mut signals, load, log).await;
-    control.close().await;
-    daemon.end(&mut signals).await;
+    let watched = daemon.watch(clock, wishes, &mut signals, load, log).await;
+    doors.stop();
+    daemon.end(doors, &mut signals).await;
     watched
 }
 
@@ -104,9 +110,32 @@ struct Daemon {
     notes: Notes,
     service: Service,
     board: Board,
+    access: Access,
     written: Option<Instant>,
     loaded: Loaded,
     rng: SmallRng,
+}
+
+/// Where others come in.
+struct Doors {
+    control: Control,
+    network: Option<Server>,
+}
+
+impl Doors {
+    /// Lets nobody in any more.
+    fn stop(&self) {
+        self.control.stop();
+        self.network.iter().for_each(Server::stop);
+    }
+
+    /// Answers what was asked, until `by`.
+    async fn close(self, by: Instant) {
+        self.control.close(by).await;
+        if let Some(network) = self.network {
+            network.close(by).await;
+        }
+    }
 }
 
 impl Daemon {
@@ -125,9 +154,38 @@ impl Daemon {
             stop: Stop::default(),
             service: Service::from_env(),
             board: Board::new(&loaded.config.storage.root),
+            access: Access::default(),
             written: None,
             loaded,
             rng: rand::make_rng(),
+        })
+    }
+
+    /// Has others come in by the socket, and where `api.listen` says.
+    async fn open(&mut self, ask: mpsc::Sender<Wish>) -> anyhow::Result<Doors> {
+        let settings = &self.loaded.config.api;
+        self.access.set(&settings.tokens);
+        let listener = match settings.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let address = listener.as_ref().map(|(_, address)| *address);
+        self.board.listens(address);
+        let board = self.board.clone();
+        let api = Api {
+            desk: Desk {
+                status: Arc::new(move || board.status()),
+                ask,
+            },
+            access: self.access.clone(),
+        };
+        let network = listener.map(|(listener, address)| {
+            tracing::info!("the API is at http://{address}/api/v1");
+            api.serve(listener, Way::Network, settings.max_connections.get())
+        });
+        Ok(Doors {
+            control: Control::listen(self.board.root(), &api)?,
+            network,
         })
     }
 
@@ -135,7 +193,7 @@ impl Daemon {
     async fn watch(
         &mut self,
         mut clock: Clock,
-        mut requests: mpsc::Receiver<Request>,
+        mut wishes: mpsc::Receiver<Wish>,
         signals: &mut Signals,
         load: impl Fn() -> anyhow::Result<Loaded>,
         log: &telemetry::Guard,
@@ -153,9 +211,9 @@ impl Daemon {
                     self.note_end(ended);
                     self.show(true);
                 }
-                Some(request) = requests.recv() => {
+                Some(wish) = wishes.recv() => {
                     let now = Utc::now();
-                    request.answer(|asked| self.agenda.obey(asked, now));
+                    wish.answer(|asked| self.agenda.obey(asked, now));
                     self.look();
                 }
                 () = clock.tick() => self.look(),
@@ -209,6 +267,7 @@ impl Daemon {
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
                 self.engine.set_concurrency(concurrency);
+                self.access.set(&loaded.config.api.tokens);
                 self.agenda.replace(agenda, &self.engine, Utc::now());
                 self.loaded = loaded;
                 tracing::info!("settings read again: {}", self.agenda.in_words());
@@ -223,14 +282,14 @@ impl Daemon {
 
     /// Lets what is being fetched finish, records it, and leaves the rest to the next start. Ends at once at a second
     /// signal, whatever it waits for.
-    async fn end(self, signals: &mut Signals) {
+    async fn end(self, doors: Doors, signals: &mut Signals) {
         self.stop.leave.cancel();
         let (board, mut service) = (self.board.clone(), self.service.clone());
         service.stopping();
         // The clock has an end, and nobody waits longer.
         let patience = self.loaded.config.daemon.stop_timeout.min(LONGEST_STOP);
         let cut_at = Instant::now() + patience;
-        let ended = tokio::time::timeout_at(cut_at + RECORDING, self.wind_up(cut_at));
+        let ended = tokio::time::timeout_at(cut_at + RECORDING, self.wind_up(doors, cut_at));
         tokio::pin!(ended);
         loop {
             tokio::select! {
@@ -248,7 +307,7 @@ impl Daemon {
         tracing::info!("stopped");
     }
 
-    async fn wind_up(mut self, cut_at: Instant) {
+    async fn wind_up(mut self, doors: Doors, cut_at: Instant) {
         if !self.jobs.is_empty() {
             tracing::info!(
                 "stopping: {} jobs have {} to finish what they are fetching (once more: at once)",
@@ -265,6 +324,7 @@ impl Daemon {
                 }
             }
         }
+        doors.close(cut_at.max(Instant::now() + ANSWERING)).await;
         self.board.show(self.agenda.status(Utc::now()));
         self.notes.close().await;
         // Jobs that were left are interrupted ones from here on.
@@ -283,14 +343,20 @@ const TERMINATED: u8 = 143;
 /// What a running daemon cannot change.
 fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
     let (old_config, new_config) = (&old.config, &new.config);
+    let (old_api, new_api) = (&old_config.api, &new_config.api);
     let is_same = [
-        ("storage", old_config.storage == new_config.storage),
-        ("catalog", old_config.catalog == new_config.catalog),
+        ("[storage]", old_config.storage == new_config.storage),
+        ("[catalog]", old_config.catalog == new_config.catalog),
+        ("api.listen", old_api.listen == new_api.listen),
+        (
+            "api.max_connections",
+            old_api.max_connections == new_api.max_connections,
+        ),
     ];
-    for (section, is_same) in is_same {
+    for (what, is_same) in is_same {
         anyhow::ensure!(
             is_same,
-            "`[{section}]` differs, which takes a restart of the daemon"
+            "`{what}` differs, which takes a restart of the daemon"
         );
     }
     let (old_log, new_log) = (&old_config.log, &new_config.log);
@@ -304,6 +370,12 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
         tracing::warn!("`fetch.body_memory` differs, which takes a restart of the daemon");
     }
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<(impl axum::serve::Listener, SocketAddr)> {
+    api::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on `{address}`, which `api.listen` names"))
 }
 
 struct Signals {

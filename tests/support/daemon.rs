@@ -1,6 +1,7 @@
 //! A running `gannet daemon`, and the service manager that it talks to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::http::{self, Got};
 use super::{Run, Running, Sandbox, sandbox};
 
 /// Far more than anything here takes.
@@ -131,6 +133,18 @@ impl<'a> Daemon<'a> {
 
     pub fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// Where its API listens.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        self.status()["api"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Asks its API.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Got {
+        http::ask(self.api(), "GET", target, &[])
     }
 
     /// What `gannet status --json` prints.

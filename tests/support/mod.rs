@@ -16,6 +16,7 @@
 pub mod catalog;
 pub mod checker;
 pub mod daemon;
+pub mod http;
 pub mod pictures;
 pub mod postgres;
 pub mod sandbox;

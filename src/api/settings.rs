@@ -1,0 +1,45 @@
+//! `[api]`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Deserializer};
+
+use super::access::Tokens;
+
+/// `[api]`. Defaults are in `config/default.toml` and nowhere else.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the daemon listens; `None`: on its socket alone.
+    #[serde(deserialize_with = "address")]
+    pub listen: Option<SocketAddr>,
+    /// Connections at a time. Who comes beyond them waits.
+    pub max_connections: NonZeroUsize,
+    /// Who may do what; empty: whoever comes from this machine may do everything.
+    pub tokens: Tokens,
+}
+
+impl Settings {
+    /// What is wrong with the keys together.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let is_open = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+        let is_wrong = self.listen.is_some_and(is_open) && self.tokens.is_empty();
+        is_wrong.then_some(
+            "others than this machine reach that address, which takes tokens, such as \
+             `api.tokens.airflow = { token = \"…\", scopes = [\"read\"] }`; or listen on 127.0.0.1",
+        )
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        serde::de::Error::custom(format!(
+            "`{text}` is no address with a port; expected one such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"\" for none"
+        ))
+    })
+}

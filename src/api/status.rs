@@ -1,0 +1,96 @@
+//! What the daemon is about, as the API and the state file tell it.
+
+use std::net::SocketAddr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::target::{Counts, State};
+
+/// What the daemon is about: the state file, and what `gannet status` shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this form.
+    pub version: u32,
+    /// The process; `None` once it has ended.
+    pub pid: Option<u32>,
+    /// When the process started.
+    pub started: DateTime<Utc>,
+    /// Where the API listens, besides the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<SocketAddr>,
+    /// When this was so. Older than half a minute: the process is not alive.
+    pub updated: DateTime<Utc>,
+    /// The schedules, by name.
+    pub schedules: Vec<ScheduleStatus>,
+}
+
+/// How it is with a schedule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScheduleStatus {
+    /// Its name.
+    pub name: String,
+    /// Its cron line.
+    pub cron: String,
+    /// The time zone of that.
+    pub timezone: String,
+    /// Whether its times pass without a run.
+    pub paused: bool,
+    /// The next time it is due, before jitter; `None`: paused, or never.
+    pub next: Option<DateTime<Utc>>,
+    /// The job under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningJob>,
+    /// The last job that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRun>,
+    /// Times without a run since the daemon started, since the run before was not over.
+    pub skipped: u64,
+    /// Times that passed while nobody looked, and were not made up for.
+    pub missed: u64,
+}
+
+/// A job under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunningJob {
+    /// The job; `None` until it has begun.
+    pub job: Option<Uuid>,
+    /// Since when.
+    pub started: DateTime<Utc>,
+    /// What became of its targets so far.
+    pub counts: Counts,
+    /// Bytes stored so far.
+    pub bytes: u64,
+    /// Targets in all, once its list is read.
+    pub total: Option<u64>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastRun {
+    /// The job; `None` where it could not begin.
+    pub job: Option<Uuid>,
+    /// How it ended.
+    pub state: State,
+    /// Whether it is left to another one, since its process ended before it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// When it ended.
+    pub finished: DateTime<Utc>,
+    /// What became of its targets.
+    pub counts: Counts,
+    /// Why it failed, where it could not run to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Status {
+    /// Whether the last job of any schedule failed, and not for being interrupted.
+    pub fn has_failed(&self) -> bool {
+        let mut last = self.schedules.iter().filter_map(|s| s.last.as_ref());
+        last.any(|last| last.state == State::Failed && !last.interrupted)
+    }
+}
