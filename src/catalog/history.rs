@@ -175,10 +175,23 @@ pub enum OutcomeFilter {
     All,
     /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
     Failed,
+    /// One outcome.
+    Only(Outcome),
+}
+
+impl OutcomeFilter {
+    /// The condition, in SQL, for further rows of `outcomes o`.
+    pub(super) fn condition(self) -> String {
+        match self {
+            Self::All => String::new(),
+            Self::Failed => format!("AND {}", is_failure()),
+            Self::Only(outcome) => format!("AND o.outcome = '{outcome}'"),
+        }
+    }
 }
 
 /// The condition, in SQL, for rows of `outcomes o` that are failures.
-pub(super) fn is_failure() -> String {
+fn is_failure() -> String {
     let skipped = Reason::ALL
         .iter()
         .filter(|reason| Outcome::Skipped.is_failure(Some(**reason)))

@@ -30,7 +30,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::naming::NameFrom;
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher};
+use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
 use patient::{Patience, Patient};
 
@@ -39,7 +39,7 @@ pub use error::{CatalogError, DatabaseError};
 pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
-pub use upkeep::{AlbumRow, Limits, UrlRow};
+pub use upkeep::{AlbumRow, ImageRow, Limits, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -260,8 +260,13 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// The interrupted job of this source, kind and album, unless they had another job since that did anything.
     async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError>;
 
-    /// Up to `limit` jobs, newest first, older than `before`.
-    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError>;
+    /// Up to `limit` jobs, newest first, older than `before`; only those in `state`, where one is given.
+    async fn jobs(
+        &self,
+        state: Option<State>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError>;
 
     /// One job.
     async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError>;
@@ -338,6 +343,24 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<AlbumRow>, CatalogError>;
+
+    /// An album with what it holds.
+    async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError>;
+
+    /// Makes [`images`](Self::images) and [`urls_of`](Self::urls_of) fast. Once made, an index costs every later job a
+    /// little, so only who shows albums asks for it.
+    async fn index_albums(&self) -> Result<(), CatalogError>;
+
+    /// Up to `limit` files of an album, in the order of paths behind `after`, with all that is known of them.
+    async fn images(
+        &self,
+        album: &str,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError>;
+
+    /// The file at a path.
+    async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError>;
 
     /// Up to `limit` files in the order of paths behind `after`.
     async fn files_after(

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
-    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
-    TargetKey, UrlRow,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
+    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow,
 };
-use crate::target::{Sha256, describe};
+use crate::target::{Sha256, State, describe};
 
 /// Between the first two attempts. Doubled from then on.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -188,9 +188,14 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
+    async fn jobs(
+        &self,
+        state: Option<State>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
         self.patience
-            .see_through(|| self.inner.jobs(before, limit))
+            .see_through(|| self.inner.jobs(state, before, limit))
             .await
     }
 
@@ -288,6 +293,31 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.patience
             .see_through(|| self.inner.albums(after.clone(), limit))
             .await
+    }
+
+    async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
+        self.patience.see_through(|| self.inner.album(name)).await
+    }
+
+    async fn index_albums(&self) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.index_albums())
+            .await
+    }
+
+    async fn images(
+        &self,
+        album: &str,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.images(album, after.clone(), limit))
+            .await
+    }
+
+    async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError> {
+        self.patience.see_through(|| self.inner.image(path)).await
     }
 
     async fn files_after(

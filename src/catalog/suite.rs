@@ -59,6 +59,7 @@ suite! {
     events_leave_the_outbox_in_order,
     an_album_keeps_its_newest_files_within_its_limits,
     albums_and_files_come_page_by_page,
+    an_album_shows_what_is_known_of_its_files,
     a_file_tells_its_urls,
     old_jobs_go_with_their_outcomes,
     a_closed_catalog_says_so,
@@ -352,15 +353,32 @@ async fn failures_are_counted_and_listed_as_they_are_defined(catalog: &dyn Catal
         .unwrap();
     let listed: Vec<u64> = listed.iter().map(|row| row.seq).collect();
     assert_eq!(listed, failures);
-    let jobs = catalog.jobs(None, 1).await.unwrap();
+    let jobs = catalog.jobs(None, None, 1).await.unwrap();
     assert_eq!(jobs[0].failures, failures.len() as u64);
+    for outcome in Outcome::ALL {
+        let only = OutcomeFilter::Only(outcome);
+        let listed = catalog.outcomes(job, only, None, 1_000).await.unwrap();
+        // Of the unchanged ones there are no rows.
+        let count = match outcome {
+            Outcome::Unchanged => 0,
+            _ => Reason::ALL.len(),
+        };
+        assert_eq!(listed.len(), count, "{outcome}");
+        assert!(listed.iter().all(|row| row.outcome == outcome));
+    }
 }
 
 async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed(catalog: &dyn Catalog) {
     let (first, second) = (begin(catalog).await, begin(catalog).await);
     let ids = |jobs: Vec<JobRow>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
-    assert_eq!(ids(catalog.jobs(None, 10).await.unwrap()), [second, first]);
-    assert_eq!(ids(catalog.jobs(Some(second), 10).await.unwrap()), [first]);
+    assert_eq!(
+        ids(catalog.jobs(None, None, 10).await.unwrap()),
+        [second, first]
+    );
+    assert_eq!(
+        ids(catalog.jobs(None, Some(second), 10).await.unwrap()),
+        [first]
+    );
     let ended = end_of(first, State::Completed);
     catalog.end_job(&ended).await.unwrap();
     assert_eq!(catalog.abandon_jobs(Utc::now()).await.unwrap(), 1);
@@ -368,6 +386,10 @@ async fn jobs_are_listed_newest_first_and_an_interrupted_one_is_closed(catalog: 
         catalog.job(second).await.unwrap().unwrap().state,
         State::Failed
     );
+    let failed = catalog.jobs(Some(State::Failed), None, 10).await.unwrap();
+    assert_eq!(ids(failed), [second]);
+    let older = catalog.jobs(Some(State::Failed), Some(second), 10).await;
+    assert!(older.unwrap().is_empty());
 }
 
 async fn what_a_url_went_through_is_known(catalog: &dyn Catalog) {
@@ -816,6 +838,61 @@ async fn albums_and_files_come_page_by_page(catalog: &dyn Catalog) {
     );
 }
 
+async fn an_album_shows_what_is_known_of_its_files(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let in_album = |seq, path: &str, album: Option<&str>| {
+        let mut record = stored(job, seq, &format!("http://a.example/{seq}"), path, b"same");
+        let file = record.new_file.as_mut().unwrap();
+        file.album = album.map(|album| AlbumName::new(album).unwrap());
+        file.metadata = Some("{\"n\":1}".to_owned());
+        record
+    };
+    let batch = [
+        in_album(0, "a/b/2.png", Some("a")),
+        in_album(1, "a/1.png", Some("a")),
+        in_album(2, "a/b/1.png", Some("a/b")),
+        in_album(3, "1.png", None),
+    ];
+    write(catalog, batch).await.unwrap();
+    // Twice, and with an index as without.
+    for _ in 0..2 {
+        let mut seen = Vec::new();
+        for album in ["", "a", "a/b", "b"] {
+            let mut after = None;
+            while let Some(row) = catalog.images(album, after, 1).await.unwrap().pop() {
+                assert_eq!(row.album, album);
+                assert_eq!(row.metadata.as_deref(), Some("{\"n\":1}"));
+                assert!((Utc::now() - row.stored).num_minutes() == 0);
+                seen.push((album, row.file.path.clone()));
+                after = Some(row.file.path);
+            }
+        }
+        let seen: Vec<_> = seen.iter().map(|(a, p)| (*a, p.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                ("", "1.png"),
+                ("a", "a/1.png"),
+                ("a", "a/b/2.png"),
+                ("a/b", "a/b/1.png")
+            ]
+        );
+        catalog.index_albums().await.unwrap();
+    }
+    let one = catalog.image("a/b/1.png").await.unwrap().unwrap();
+    assert_eq!(
+        (one.album.as_str(), one.file.dimensions),
+        ("a/b", Some((3, 4)))
+    );
+    for none in ["a", "a/b/", "", "A/1.png", "a\0"] {
+        assert!(catalog.image(none).await.unwrap().is_none(), "{none:?}");
+        assert!(catalog.album(&format!("{none}x")).await.unwrap().is_none());
+    }
+    let album = catalog.album("a").await.unwrap().unwrap();
+    assert_eq!((album.name.as_str(), album.files, album.bytes), ("a", 2, 8));
+    assert_eq!(catalog.album("").await.unwrap().unwrap().files, 1);
+}
+
 async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
     let job = begin(catalog).await;
     let mut first = stored(job, 0, "http://a.example/", "a.png", b"a");
@@ -865,7 +942,7 @@ async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
     }
     let before = now + Duration::from_secs(60);
     assert_eq!(catalog.delete_jobs_before(before).await.unwrap(), 1);
-    let left = catalog.jobs(None, 9).await.unwrap();
+    let left = catalog.jobs(None, None, 9).await.unwrap();
     assert_eq!(
         left.iter().map(|job| job.id).collect::<Vec<_>>(),
         [open, new]
@@ -876,7 +953,7 @@ async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
 
 async fn a_closed_catalog_says_so(catalog: &dyn Catalog) {
     catalog.close().await;
-    let error = catalog.jobs(None, 1).await.unwrap_err();
+    let error = catalog.jobs(None, None, 1).await.unwrap_err();
     assert!(matches!(error, CatalogError::Closed), "{error:?}");
     assert!(begin_job(catalog, Uuid::now_v7()).await.is_err());
 }
@@ -1042,7 +1119,7 @@ async fn a_postgres_database_belongs_to_one_process_at_a_time() {
     assert!(matches!(error, CatalogError::Locked { .. }), "{error:?}");
     // To look at it is possible meanwhile; to write is not.
     let reader = open_to_read(&url, Path::new("")).await.unwrap();
-    assert!(reader.jobs(None, 1).await.unwrap().is_empty());
+    assert!(reader.jobs(None, None, 1).await.unwrap().is_empty());
     assert!(begin_job(&*reader, Uuid::now_v7()).await.is_err());
     reader.close().await;
     catalog.close().await;
@@ -1127,7 +1204,7 @@ async fn a_schema_of_an_older_version_is_told_and_brought_up_to_date() {
     assert_eq!(old.status().await.unwrap().version, 1);
     old.close().await;
     let catalog = open(&settings(""), folder.path()).await.unwrap();
-    let jobs = catalog.jobs(None, 9).await.unwrap();
+    let jobs = catalog.jobs(None, None, 9).await.unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!((jobs[0].source.as_str(), jobs[0].recorded), ("a.txt", None));
     catalog.close().await;

@@ -22,6 +22,19 @@ pub struct AlbumRow {
     pub newest: Option<DateTime<Utc>>,
 }
 
+/// A file with all that is known of it but its URLs.
+#[derive(Debug, Clone)]
+pub struct ImageRow {
+    /// The file.
+    pub file: KnownFile,
+    /// Its album; empty: the root folder.
+    pub album: String,
+    /// When its bytes came.
+    pub stored: DateTime<Utc>,
+    /// What its list says of it besides: a JSON object.
+    pub metadata: Option<String>,
+}
+
 /// What an album may hold. The newest files stay; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {

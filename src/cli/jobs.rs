@@ -51,7 +51,7 @@ async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyho
         0 => u32::MAX,
         limit => limit,
     };
-    let jobs = catalog.jobs(None, limit).await?;
+    let jobs = catalog.jobs(None, None, limit).await?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
         return Ok(());
@@ -105,7 +105,7 @@ pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobR
             .ok_or_else(|| anyhow::anyhow!("there is no job `{id}`; `gannet jobs` lists them"));
     }
     let recent = catalog
-        .jobs(None, if id == "last" { 1 } else { RECENT })
+        .jobs(None, None, if id == "last" { 1 } else { RECENT })
         .await?;
     let wanted = id.to_lowercase();
     let mut found = recent

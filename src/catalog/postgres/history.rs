@@ -6,7 +6,7 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, is_failure, select_jobs, select_newest};
+use super::super::history::{INTERRUPTED, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
 };
@@ -96,11 +96,20 @@ pub(super) async fn interrupted(db: &PgPool, source: SourceId) -> Result<Option<
     Ok(newest.filter(|job| job.interrupted))
 }
 
-pub(super) async fn jobs(db: &PgPool, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>> {
-    let page = format!("{} WHERE id < $1 ORDER BY id DESC LIMIT $2", select_jobs());
+pub(super) async fn jobs(
+    db: &PgPool,
+    state: Option<State>,
+    before: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<JobRow>> {
+    let page = format!(
+        "{} WHERE id < $1 AND ($2::text IS NULL OR state = $2) ORDER BY id DESC LIMIT $3",
+        select_jobs()
+    );
     let page = query(AssertSqlSafe(page))
         // Version 7 ids sort by time.
         .bind(before.unwrap_or(Uuid::max()))
+        .bind(state.map(State::as_str))
         .bind(i64::from(limit))
         .fetch_all(db)
         .await?;
@@ -120,10 +129,7 @@ pub(super) async fn outcomes(
     after: Option<u64>,
     limit: u32,
 ) -> Result<Vec<OutcomeRow>> {
-    let only = match filter {
-        OutcomeFilter::All => String::new(),
-        OutcomeFilter::Failed => format!("AND {}", is_failure()),
-    };
+    let only = filter.condition();
     let page = query(AssertSqlSafe(format!(
         "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
          o.line, o.grp, o.name, o.album, o.sha256 AS promised \

@@ -25,11 +25,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
-    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
-    TargetKey, UrlRow, attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
+    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow, attempt,
 };
-use crate::target::Sha256;
+use crate::target::{Sha256, State};
 
 /// What a query says.
 type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
@@ -383,8 +383,13 @@ impl Catalog for Postgres {
         done.map_err(failed("look up an interrupted job"))
     }
 
-    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
-        let done = in_time(history::jobs(&self.readers, before, limit)).await;
+    async fn jobs(
+        &self,
+        state: Option<State>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
+        let done = in_time(history::jobs(&self.readers, state, before, limit)).await;
         done.map_err(failed("list jobs"))
     }
 
@@ -491,6 +496,32 @@ impl Catalog for Postgres {
     ) -> Result<Vec<AlbumRow>, CatalogError> {
         let done = in_time(upkeep::albums(&self.readers, after, limit)).await;
         done.map_err(failed("list albums"))
+    }
+
+    async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
+        let done = in_time(upkeep::album(&self.readers, name)).await;
+        done.map_err(failed("look up an album"))
+    }
+
+    async fn index_albums(&self) -> Result<(), CatalogError> {
+        let mut tx = self.begin("index albums").await?;
+        let done = in_time(upkeep::index_albums(&mut tx.db)).await;
+        tx.end(done).await
+    }
+
+    async fn images(
+        &self,
+        album: &str,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        let done = in_time(upkeep::images(&self.readers, album, after, limit)).await;
+        done.map_err(failed("list an album"))
+    }
+
+    async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError> {
+        let done = in_time(upkeep::image(&self.readers, path)).await;
+        done.map_err(failed("look up a file"))
     }
 
     async fn files_after(

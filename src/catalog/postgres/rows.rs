@@ -10,8 +10,8 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow, TargetKey,
-    UrlRow, from_millis, unsigned,
+    AlbumRow, Event, EventRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow,
+    TargetKey, UrlRow, from_millis, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -28,6 +28,9 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
 /// Columns of a [`KnownFile`], named as [`file`] reads them.
 pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, \
                                f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
+
+/// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
+pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata";
 
 /// The first column.
 pub(super) fn one<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow) -> Result<T> {
@@ -54,6 +57,16 @@ pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
         mtime_ns: row.try_get("mtime_ns")?,
         shared: row.try_get("shared")?,
         is_present: true,
+    })
+}
+
+/// Reads the columns of [`FILE`] and [`IMAGE`].
+pub(super) fn image(row: &PgRow) -> Result<ImageRow> {
+    Ok(ImageRow {
+        file: file(row)?,
+        album: row.try_get("file_album")?,
+        stored: row.try_get("file_stored").map(from_millis)?,
+        metadata: row.try_get("metadata")?,
     })
 }
 

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::super::upkeep::deleted;
 use super::super::{
-    AlbumRow, Event, EventRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
-    millis, unsigned,
+    AlbumRow, Event, EventRow, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow,
+    integer, millis, unsigned,
 };
 use super::Result;
-use super::rows;
+use super::rows::{self, text};
 use crate::target::Sha256;
 
 pub(super) async fn known(db: &PgPool, keys: &[TargetKey]) -> Result<HashMap<TargetKey, Known>> {
@@ -201,23 +201,73 @@ pub(super) async fn excess(
     found.iter().map(rows::file).collect()
 }
 
+/// Counts what the albums hold whose `names` are asked for.
+fn select_albums(names: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "SELECT a.name, count(f.id) AS files, coalesce(sum(f.bytes), 0)::bigint AS bytes, \
+         max(f.stored) AS newest \
+         FROM (SELECT name FROM (SELECT '' COLLATE \"C\" AS name UNION ALL SELECT name FROM albums) n {names}) a \
+         LEFT JOIN files f ON f.album = a.name GROUP BY a.name ORDER BY a.name"
+    ))
+}
+
 pub(super) async fn albums(
     db: &PgPool,
     after: Option<String>,
     limit: u32,
 ) -> Result<Vec<AlbumRow>> {
-    let found = query(
-        "SELECT a.name, count(f.id) AS files, coalesce(sum(f.bytes), 0)::bigint AS bytes, \
-         max(f.stored) AS newest \
-         FROM (SELECT '' COLLATE \"C\" AS name UNION ALL SELECT name FROM albums) a \
-         LEFT JOIN files f ON f.album = a.name \
-         WHERE $1::text IS NULL OR a.name > $1 GROUP BY a.name ORDER BY a.name LIMIT $2",
-    )
-    .bind(after)
+    let page = "WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2";
+    let found = query(select_albums(page))
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    found.iter().map(rows::album).collect()
+}
+
+pub(super) async fn album(db: &PgPool, name: &str) -> Result<Option<AlbumRow>> {
+    let found = query(select_albums("WHERE name = $1")).bind(text(name));
+    let found = found.fetch_optional(db).await?;
+    found.as_ref().map(rows::album).transpose()
+}
+
+pub(super) async fn index_albums(db: &mut PgConnection) -> Result<()> {
+    query("CREATE INDEX IF NOT EXISTS files_by_album ON files (album, path)")
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn images(
+    db: &PgPool,
+    album: &str,
+    after: Option<String>,
+    limit: u32,
+) -> Result<Vec<ImageRow>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT {}, {} FROM files f WHERE f.album = $1 AND f.path > $2 ORDER BY f.path LIMIT $3",
+        rows::FILE,
+        rows::IMAGE
+    )))
+    .bind(text(album))
+    // No path is empty.
+    .bind(after.unwrap_or_default())
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    found.iter().map(rows::album).collect()
+    found.iter().map(rows::image).collect()
+}
+
+pub(super) async fn image(db: &PgPool, path: &str) -> Result<Option<ImageRow>> {
+    let found = query(AssertSqlSafe(format!(
+        "SELECT {}, {} FROM files f WHERE f.path = $1",
+        rows::FILE,
+        rows::IMAGE
+    )))
+    .bind(text(path))
+    .fetch_optional(db)
+    .await?;
+    found.as_ref().map(rows::image).transpose()
 }
 
 pub(super) async fn files_after(

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, is_failure, select_jobs, select_newest};
+use super::super::history::{INTERRUPTED, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
 };
@@ -94,14 +94,18 @@ pub(super) fn interrupted(db: &Connection, source: SourceId) -> rusqlite::Result
 
 pub(super) fn jobs(
     db: &Connection,
+    state: Option<State>,
     before: Option<Uuid>,
     limit: u32,
 ) -> rusqlite::Result<Vec<JobRow>> {
     // Version 7 ids sort by time.
     let before = before.unwrap_or(Uuid::max());
-    let page = format!("{} WHERE id < ? ORDER BY id DESC LIMIT ?", select_jobs());
+    let page = format!(
+        "{} WHERE id < ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3",
+        select_jobs()
+    );
     db.prepare_cached(&page)?
-        .query_map((before, limit), rows::job)?
+        .query_map((before, state.map(State::as_str), limit), rows::job)?
         .collect()
 }
 
@@ -118,10 +122,7 @@ pub(super) fn outcomes(
     after: Option<u64>,
     limit: u32,
 ) -> rusqlite::Result<Vec<OutcomeRow>> {
-    let only = match filter {
-        OutcomeFilter::All => String::new(),
-        OutcomeFilter::Failed => format!("AND {}", is_failure()),
-    };
+    let only = filter.condition();
     db.prepare_cached(&format!(
         "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
          o.line, o.grp, o.name, o.album, o.sha256 AS promised FROM outcomes o LEFT JOIN files f ON f.id = o.file \

@@ -18,12 +18,12 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion}
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, JobEnd, JobRow, Known, KnownFile,
-    Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status, Table,
-    TargetKey, UrlRow, attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
+    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow, attempt,
 };
 use crate::fault::{self, Point};
-use crate::target::Sha256;
+use crate::target::{Sha256, State};
 
 /// Each takes the schema one version further.
 const STEPS: [&str; 2] = [
@@ -332,9 +332,16 @@ impl Catalog for Sqlite {
         .await
     }
 
-    async fn jobs(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<JobRow>, CatalogError> {
-        self.read("list jobs", move |db| history::jobs(db, before, limit))
-            .await
+    async fn jobs(
+        &self,
+        state: Option<State>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
+        self.read("list jobs", move |db| {
+            history::jobs(db, state, before, limit)
+        })
+        .await
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<JobRow>, CatalogError> {
@@ -448,6 +455,35 @@ impl Catalog for Sqlite {
         limit: u32,
     ) -> Result<Vec<AlbumRow>, CatalogError> {
         self.read("list albums", move |db| upkeep::albums(db, after, limit))
+            .await
+    }
+
+    async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
+        let name = name.to_owned();
+        self.read("look up an album", move |db| upkeep::album(db, &name))
+            .await
+    }
+
+    async fn index_albums(&self) -> Result<(), CatalogError> {
+        self.write("index albums", upkeep::index_albums).await
+    }
+
+    async fn images(
+        &self,
+        album: &str,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        let album = album.to_owned();
+        self.read("list an album", move |db| {
+            upkeep::images(db, &album, after, limit)
+        })
+        .await
+    }
+
+    async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError> {
+        let path = path.to_owned();
+        self.read("look up a file", move |db| upkeep::image(db, &path))
             .await
     }
 

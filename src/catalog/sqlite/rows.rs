@@ -7,8 +7,8 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    AlbumRow, Event, EventRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow, TargetKey,
-    UrlRow, from_millis, unsigned,
+    AlbumRow, Event, EventRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow,
+    TargetKey, UrlRow, from_millis, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -17,7 +17,10 @@ use crate::target::{Counts, Sha256};
 pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
                                f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
 
-/// How many these are.
+/// Columns that make an [`ImageRow`] of it, behind those.
+pub(super) const IMAGE: &str = "f.album, f.stored, f.metadata";
+
+/// How many those of [`FILE`] are.
 pub(super) const FILE_COLUMNS: usize = 13;
 
 /// Reads the columns of [`FILE`].
@@ -38,6 +41,16 @@ pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         mtime_ns: row.get(10)?,
         shared: row.get(11)?,
         is_present: true,
+    })
+}
+
+/// Reads the columns of [`FILE`] and [`IMAGE`].
+pub(super) fn image(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
+    Ok(ImageRow {
+        file: file(row)?,
+        album: row.get(FILE_COLUMNS)?,
+        stored: row.get(FILE_COLUMNS + 1).map(from_millis)?,
+        metadata: row.get(FILE_COLUMNS + 2)?,
     })
 }
 

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::upkeep::deleted;
 use super::super::{
-    AlbumRow, Event, EventRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer, millis,
-    unsigned,
+    AlbumRow, Event, EventRow, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
+    millis, unsigned,
 };
 use super::rows;
 
@@ -143,18 +143,61 @@ pub(super) fn excess(
     .collect()
 }
 
+/// Counts what the albums `a` hold.
+fn select_albums(names: &str) -> String {
+    format!(
+        "SELECT a.name, count(f.id), coalesce(sum(f.bytes), 0), max(f.stored) \
+         FROM (SELECT name FROM (SELECT '' AS name UNION ALL SELECT name FROM albums) {names}) a \
+         LEFT JOIN files f ON f.album = a.name GROUP BY a.name ORDER BY a.name"
+    )
+}
+
 pub(super) fn albums(
     db: &Connection,
     after: Option<String>,
     limit: u32,
 ) -> rusqlite::Result<Vec<AlbumRow>> {
-    db.prepare_cached(
-        "SELECT a.name, count(f.id), coalesce(sum(f.bytes), 0), max(f.stored) \
-         FROM (SELECT '' AS name UNION ALL SELECT name FROM albums) a LEFT JOIN files f ON f.album = a.name \
-         WHERE ?1 IS NULL OR a.name > ?1 GROUP BY a.name ORDER BY a.name LIMIT ?2",
-    )?
-    .query_map((after, limit), rows::album)?
+    let page = select_albums("WHERE ?1 IS NULL OR name > ?1 ORDER BY name LIMIT ?2");
+    db.prepare_cached(&page)?
+        .query_map((after, limit), rows::album)?
+        .collect()
+}
+
+pub(super) fn album(db: &Connection, name: &str) -> rusqlite::Result<Option<AlbumRow>> {
+    db.prepare_cached(&select_albums("WHERE name = ?"))?
+        .query_row([name], rows::album)
+        .optional()
+}
+
+pub(super) fn index_albums(db: &Connection) -> rusqlite::Result<()> {
+    index_urls(db)?;
+    db.execute_batch("CREATE INDEX IF NOT EXISTS files_by_album ON files (album, path)")
+}
+
+pub(super) fn images(
+    db: &Connection,
+    album: &str,
+    after: Option<String>,
+    limit: u32,
+) -> rusqlite::Result<Vec<ImageRow>> {
+    // No path is empty.
+    db.prepare_cached(&format!(
+        "SELECT {}, {} FROM files f WHERE f.album = ? AND f.path > ? ORDER BY f.path LIMIT ?",
+        rows::FILE,
+        rows::IMAGE
+    ))?
+    .query_map((album, after.unwrap_or_default(), limit), rows::image)?
     .collect()
+}
+
+pub(super) fn image(db: &Connection, path: &str) -> rusqlite::Result<Option<ImageRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {}, {} FROM files f WHERE f.path = ?",
+        rows::FILE,
+        rows::IMAGE
+    ))?
+    .query_row([path], rows::image)
+    .optional()
 }
 
 pub(super) fn files_after(
