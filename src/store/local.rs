@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::{Settings, Spool, StageId, StoreError};
@@ -147,6 +148,48 @@ impl Store {
     ) -> Result<Found, StoreError> {
         let local = self.0.clone();
         blocking(move || Ok(local.compare(&path, bytes, sha256))).await
+    }
+
+    /// Opens a recorded file to read it: where it is published or, between its record and that, in the stage. What a
+    /// symbolic link leads to is none, nor is what has other bytes than recorded.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn open_recorded(
+        &self,
+        path: String,
+        stage: StageId,
+        recorded: Recorded,
+        sha256: Sha256,
+    ) -> Result<Opened, StoreError> {
+        let local = self.0.clone();
+        blocking(move || {
+            local
+                .open_recorded(&path, stage, recorded, sha256)
+                .map_err(|error| local.error("read", local.root.join(&path), error))
+        })
+        .await
+    }
+
+    /// Writes a little and deletes it again.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be written.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let local = self.0.clone();
+        blocking(move || {
+            let path = local.root.join(".gannet").join("probe");
+            let written = fs::write(&path, "probe");
+            written.map_err(|error| local.error("write", path.clone(), error))?;
+            match fs::remove_file(&path) {
+                // Somebody else tried at the same time.
+                Err(error) if !is_missing(&error) => Err(local.error("delete", path, error)),
+                _ => Ok(()),
+            }
+        })
+        .await
     }
 
     /// Whether a staged file is there.
@@ -292,6 +335,17 @@ pub enum Found {
     Content(Sha256),
     /// It cannot be read.
     Unreadable(io::Error),
+}
+
+/// What is there of a file that is recorded.
+#[derive(Debug)]
+pub enum Opened {
+    /// It, as it was recorded.
+    Whole(File),
+    /// Nothing, or no regular file.
+    Missing,
+    /// Other bytes.
+    Altered,
 }
 
 /// What became of a file that was to be taken out of its album.
@@ -614,17 +668,37 @@ impl Local {
     fn digest(&self, path: &str) -> io::Result<Sha256> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.root_dir, path, flags, Mode::empty())?;
-        let mut hasher = Sha256Hasher::default();
-        let mut reader = BufReader::with_capacity(64 * 1024, File::from(file));
-        loop {
-            let bytes = reader.fill_buf()?;
-            if bytes.is_empty() {
-                return Ok(hasher.finish());
-            }
-            hasher.update(bytes);
-            let count = bytes.len();
-            reader.consume(count);
+        digest_of(&File::from(file))
+    }
+
+    fn open_recorded(
+        &self,
+        path: &str,
+        stage: StageId,
+        recorded: Recorded,
+        sha256: Sha256,
+    ) -> io::Result<Opened> {
+        let mut published = open_regular(&self.root_dir, path)?;
+        if let Some((file, _)) = published.take_if(|(_, stat)| recorded.agrees_with(*stat)) {
+            return Ok(Opened::Whole(file));
         }
+        match open_regular(&self.stage_dir, &stage.file_name())? {
+            Some((file, stat)) if stat.bytes == recorded.bytes => return Ok(Opened::Whole(file)),
+            Some(_) => {}
+            // It may have been published between the two looks.
+            None => published = open_regular(&self.root_dir, path)?,
+        }
+        let Some((mut file, stat)) = published else {
+            return Ok(Opened::Missing);
+        };
+        let is_same = recorded.agrees_with(stat)
+            // Somebody may have copied the store without its times.
+            || stat.bytes == recorded.bytes && digest_of(&file)? == sha256;
+        file.rewind()?;
+        Ok(match is_same {
+            true => Opened::Whole(file),
+            false => Opened::Altered,
+        })
     }
 
     fn withdraw(
@@ -695,6 +769,44 @@ impl Local {
     fn stat(&self, path: &str) -> Option<FileStat> {
         let stat = rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         is_regular(&stat).then(|| stat.into())
+    }
+}
+
+/// Opens the regular file at `path` below `folder`, component by component, so that no symbolic link leads elsewhere.
+fn open_regular(folder: &File, path: &str) -> io::Result<Option<(File, FileStat)>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut below: Option<File> = None;
+    let mut components = path.split('/').peekable();
+    while let Some(component) = components.next() {
+        let kind = match components.peek() {
+            Some(_) => OFlags::DIRECTORY,
+            None => OFlags::empty(),
+        };
+        let at = below.as_ref().unwrap_or(folder);
+        match rustix::fs::openat(at, component, flags | kind, Mode::empty()) {
+            Ok(opened) => below = Some(opened.into()),
+            // In this order: nothing, a file for a folder, a symbolic link, a socket.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let Some(file) = below else { return Ok(None) };
+    let stat = rustix::fs::fstat(&file)?;
+    Ok(is_regular(&stat).then(|| (file, stat.into())))
+}
+
+/// The digest of what is left to read of `file`.
+fn digest_of(file: &File) -> io::Result<Sha256> {
+    let mut hasher = Sha256Hasher::default();
+    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(hasher.finish());
+        }
+        hasher.update(bytes);
+        let count = bytes.len();
+        reader.consume(count);
     }
 }
 

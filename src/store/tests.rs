@@ -1,5 +1,6 @@
 use super::*;
 use crate::naming::StorePath;
+use crate::target::Sha256;
 
 async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -343,4 +344,89 @@ async fn a_second_holder_learns_who_the_first_is() {
     );
     drop(held);
     StoreLock::take(folder.path()).unwrap();
+}
+
+/// Opens a file that is recorded with these bytes, and reads it.
+async fn open_recorded(store: &Store, text: &str, id: StageId, body: &[u8]) -> Opened {
+    let recorded = recorded(body.len() as u64);
+    let opened = store.open_recorded(text.to_owned(), id, recorded, Sha256::of(body));
+    let mut opened = opened.await.unwrap();
+    if let Opened::Whole(file) = &mut opened {
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(file, &mut read).unwrap();
+        assert_eq!(read, body);
+    }
+    opened
+}
+
+#[tokio::test]
+async fn a_recorded_file_can_be_read_before_and_after_it_is_published() {
+    let (_folder, store) = store().await;
+    let old = stage(&store, b"old").await;
+    publish(&store, old, "a/1.png").await;
+    let new = stage(&store, b"newer").await;
+    for _ in 0..2 {
+        let opened = open_recorded(&store, "a/1.png", new, b"newer").await;
+        assert!(matches!(opened, Opened::Whole(_)), "{opened:?}");
+        publish(&store, new, "a/1.png").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_as_it_was_recorded_is_not_read() {
+    let (folder, store) = store().await;
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("1.png"), "whole").unwrap();
+    let link = |to: &std::path::Path, name: &str| {
+        std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    };
+    link(outside.path(), "linked");
+    link(&outside.path().join("1.png"), "link.png");
+    std::fs::create_dir(folder.path().join("folder.png")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket.png")).unwrap();
+    std::fs::write(folder.path().join("other.png"), "longer than").unwrap();
+    std::fs::write(folder.path().join("file"), "whole").unwrap();
+    for name in [
+        "none.png",
+        "linked/1.png",
+        "link.png",
+        "folder.png",
+        "socket.png",
+        "file/1.png",
+    ] {
+        let opened = open_recorded(&store, name, StageId::new(), b"whole").await;
+        assert!(matches!(opened, Opened::Missing), "{name}: {opened:?}");
+    }
+    let opened = open_recorded(&store, "other.png", StageId::new(), b"whole").await;
+    assert!(matches!(opened, Opened::Altered), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_time_is_read_if_it_has_the_same_bytes() {
+    let (folder, store) = store().await;
+    std::fs::write(folder.path().join("a.png"), "whole").unwrap();
+    let open = async |sha256| {
+        let recorded = Recorded {
+            bytes: 5,
+            mtime_ns: Some(1),
+        };
+        let opened = store.open_recorded("a.png".to_owned(), StageId::new(), recorded, sha256);
+        opened.await.unwrap()
+    };
+    let Opened::Whole(mut file) = open(Sha256::of(b"whole")).await else {
+        panic!("not read");
+    };
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut file, &mut read).unwrap();
+    assert_eq!(read, "whole");
+    assert!(matches!(open(Sha256::of(b"other")).await, Opened::Altered));
+}
+
+#[tokio::test]
+async fn a_probe_leaves_nothing_and_tells_when_nothing_can_be_written() {
+    let (folder, store) = store().await;
+    store.probe().await.unwrap();
+    assert!(!folder.path().join(".gannet/probe").exists());
+    std::fs::create_dir(folder.path().join(".gannet/probe")).unwrap();
+    assert!(store.probe().await.is_err());
 }
