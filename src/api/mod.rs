@@ -6,20 +6,29 @@
 //! - `access`: tokens and their scopes;
 //! - `serve`: connections and their limits;
 //! - `problem`: errors, as problem documents (RFC 9457); `extract`: what handlers take from a request;
-//! - `schedules`: schedules, and what the daemon is about.
+//! - `schedules`: schedules, and what the daemon is about;
+//! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys;
+//! - `files`: bytes; `conditions`: whether, and which of them;
+//! - `service`: whether the daemon can do its work.
 //!
 //! This room does not know the daemon: it asks for things at its [`Desk`].
 
 mod access;
+mod albums;
+mod conditions;
 mod extract;
+mod files;
+mod jobs;
 mod page;
 mod problem;
 mod schedules;
 mod serve;
+mod service;
 mod settings;
 mod status;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, FromRef, Request};
@@ -32,6 +41,8 @@ use axum::{Extension, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::catalog::Catalog;
+use crate::store::Store;
 use access::guard;
 
 pub use access::{Scope, Tokens};
@@ -42,6 +53,7 @@ pub(crate) use access::{Access, Way};
 pub(crate) use problem::{Document, Problem};
 pub(crate) use schedules::{Asked, Desk, Refused, Request as Wish};
 pub(crate) use serve::Server;
+pub(crate) use service::Health;
 
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -54,6 +66,12 @@ const BODY_BYTES: usize = 64 * 1024;
 pub(crate) struct Api {
     pub(crate) desk: Desk,
     pub(crate) access: Access,
+    /// To read. Not the one that jobs read from, so that neither waits for the other.
+    pub(crate) catalog: Arc<dyn Catalog>,
+    /// The one that jobs write to.
+    pub(crate) keeper: Arc<dyn Catalog>,
+    pub(crate) store: Store,
+    pub(crate) health: Health,
 }
 
 impl FromRef<Api> for Desk {
@@ -78,6 +96,14 @@ impl Api {
                 "/api/v1/schedules/{name}",
                 get(|s, n, p| schedules::obey(s, n, p, Asked::Show)),
             )
+            .route("/api/v1/jobs", get(jobs::list))
+            .route("/api/v1/jobs/{id}", get(jobs::one))
+            .route("/api/v1/jobs/{id}/items", get(jobs::items))
+            .route("/api/v1/albums", get(albums::list))
+            .route("/api/v1/albums/{album}", get(albums::one))
+            .route("/api/v1/albums/{album}/images", get(albums::images))
+            .route("/api/v1/albums/{album}/images/{image}", get(albums::image))
+            .route("/files/{*path}", get(files::send))
             .route_layer(scope(Scope::Read));
         let write = Router::new()
             .route(
@@ -95,7 +121,11 @@ impl Api {
                 post(|s, n, p| schedules::obey(s, n, p, Asked::Resume)),
             )
             .route_layer(scope(Scope::Admin));
-        read.merge(write)
+        let open = Router::new()
+            .route("/healthz", get(service::alive))
+            .route("/readyz", get(service::ready));
+        open.merge(read)
+            .merge(write)
             .merge(admin)
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)

@@ -4,6 +4,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::CatalogError;
+use crate::store::StoreError;
+use crate::target::describe;
+
 /// Why a request is not answered as it wishes.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -42,12 +46,38 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// Something that only the operator can see to.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!("a request to the API failed: {}", describe(error));
+        let detail = "this could not be done; the log of the daemon says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
     /// With a header. One that cannot be sent is left out.
     pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.push((name, value));
         }
         self
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Closed => Self::unavailable("the daemon is stopping"),
+            error if error.is_transient() => {
+                tracing::warn!("a request to the API failed: {}", describe(&error));
+                Self::unavailable("the catalog cannot be asked at the moment")
+            }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
     }
 }
 

@@ -33,7 +33,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::api::{self, Access, Api, Desk, Server, Way, Wish};
+use crate::api::{self, Access, Api, Desk, Health, Server, Way, Wish};
+use crate::catalog::{self, Catalog};
 use crate::config::Loaded;
 use crate::job::{Engine, Stop};
 use crate::telemetry;
@@ -120,6 +121,8 @@ struct Daemon {
 struct Doors {
     control: Control,
     network: Option<Server>,
+    /// What they read.
+    catalog: Arc<dyn Catalog>,
 }
 
 impl Doors {
@@ -135,6 +138,7 @@ impl Doors {
         if let Some(network) = self.network {
             network.close(by).await;
         }
+        self.catalog.close().await;
     }
 }
 
@@ -163,8 +167,14 @@ impl Daemon {
 
     /// Has others come in by the socket, and where `api.listen` says.
     async fn open(&mut self, ask: mpsc::Sender<Wish>) -> anyhow::Result<Doors> {
-        let settings = &self.loaded.config.api;
+        let config = &self.loaded.config;
+        let settings = &config.api;
         self.access.set(&settings.tokens);
+        let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
+        let keeper = self.engine.catalog();
+        if settings.listen.is_some() {
+            keeper.index_albums().await?;
+        }
         let listener = match settings.listen {
             Some(address) => Some(listen(address).await?),
             None => None,
@@ -178,6 +188,10 @@ impl Daemon {
                 ask,
             },
             access: self.access.clone(),
+            catalog: catalog.clone(),
+            keeper: keeper.clone(),
+            store: self.engine.store().clone(),
+            health: Health::default(),
         };
         let network = listener.map(|(listener, address)| {
             tracing::info!("the API is at http://{address}/api/v1");
@@ -186,6 +200,7 @@ impl Daemon {
         Ok(Doors {
             control: Control::listen(self.board.root(), &api)?,
             network,
+            catalog,
         })
     }
 

@@ -1,0 +1,238 @@
+//! Albums and the images in them, which are files of any kind.
+//!
+//! An image goes by its name below the folder of its album. Where `naming.template` puts a file elsewhere, it goes by its
+//! whole path.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
+use uuid::Uuid;
+
+use super::extract::{Names, Nothing, Parameters};
+use super::page::{Limit, List, Page};
+use super::{Api, Problem, json};
+use crate::catalog::{AlbumRow, Catalog, ImageRow};
+use crate::naming::NameFrom;
+use crate::target::{AlbumName, Sha256};
+
+/// What the root folder is called. No album can have this name; clients tidy `.` out of paths before they ask.
+const ROOT: &str = ":root";
+
+/// What a segment of a path encodes: all but the unreserved characters (RFC 3986, section 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+#[derive(Debug, Serialize)]
+struct Album {
+    name: String,
+    /// Where it is.
+    href: String,
+    files: u64,
+    bytes: u64,
+    newest: Option<DateTime<Utc>>,
+}
+
+impl From<AlbumRow> for Album {
+    fn from(row: AlbumRow) -> Self {
+        let name = shown(&row.name);
+        Self {
+            href: format!("/api/v1/albums/{}", utf8_percent_encode(name, SEGMENT)),
+            name: name.to_owned(),
+            files: row.files,
+            bytes: row.bytes,
+            newest: row.newest,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Image<'a> {
+    id: Uuid,
+    album: &'a str,
+    name: &'a str,
+    /// Below the store's root.
+    path: &'a str,
+    /// Where its bytes are.
+    href: String,
+    format: &'a str,
+    media_type: &'a str,
+    bytes: u64,
+    sha256: Sha256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    /// Whether it may run code in a browser.
+    active: bool,
+    name_from: NameFrom,
+    /// When its bytes came.
+    stored: DateTime<Utc>,
+    /// The URLs that stand for it.
+    urls: Vec<String>,
+    /// Further columns of its list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<serde_json::Value>,
+}
+
+impl<'a> Image<'a> {
+    fn of(row: &'a ImageRow, urls: Vec<String>) -> Self {
+        let file = &row.file;
+        let segments: Vec<Cow<'_, str>> = file
+            .path
+            .split('/')
+            .map(|segment| utf8_percent_encode(segment, SEGMENT).into())
+            .collect();
+        let metadata = row.metadata.as_deref();
+        Self {
+            id: file.id,
+            album: shown(&row.album),
+            name: name(row),
+            path: &file.path,
+            href: format!("/files/{}", segments.join("/")),
+            format: &file.format,
+            media_type: &file.media_type,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            width: file.dimensions.map(|(width, _)| width),
+            height: file.dimensions.map(|(_, height)| height),
+            active: file.active,
+            name_from: file.name_from,
+            stored: row.stored,
+            urls,
+            metadata: metadata.and_then(|text| serde_json::from_str(text).ok()),
+        }
+    }
+}
+
+fn shown(album: &str) -> &str {
+    match album {
+        "" => ROOT,
+        album => album,
+    }
+}
+
+fn name(row: &ImageRow) -> &str {
+    let path = &row.file.path;
+    let below = path.strip_prefix(&row.album);
+    below
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or(path)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    limit: Option<Limit>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Parameters(wanted): Parameters<Wanted>,
+) -> Result<Response, Problem> {
+    let limit = wanted.limit.unwrap_or_default();
+    let after = List::Albums.key(wanted.cursor.as_deref())?;
+    let rows = api.catalog.albums(after, limit.and_one()).await?;
+    let (rows, page) = Page::of(List::Albums, limit, rows, |row| row.name.clone());
+    // The root folder is there in any case.
+    let albums = rows
+        .into_iter()
+        .filter(|album| album.files > 0 || !album.name.is_empty());
+    Ok(json(&page.with(albums.map(Album::from))))
+}
+
+pub(super) async fn one(
+    State(api): State<Api>,
+    Names(name): Names<String>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    Ok(json(&Album::from(find(&api, &name).await?)))
+}
+
+async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
+    let album = match key(name) {
+        Some(key) => api.catalog.album(&key).await?,
+        None => None,
+    };
+    album.ok_or_else(|| Problem::not_found(format!("there is no album `{name}`")))
+}
+
+/// What the catalog calls an album; `None`: nothing can be called that.
+fn key(name: &str) -> Option<String> {
+    match name {
+        ROOT | "." => Some(String::new()),
+        name => Some(AlbumName::new(name).ok()?.as_str().to_owned()),
+    }
+}
+
+pub(super) async fn images(
+    State(api): State<Api>,
+    Names(name): Names<String>,
+    Parameters(wanted): Parameters<Wanted>,
+) -> Result<Response, Problem> {
+    let album = find(&api, &name).await?.name;
+    let limit = wanted.limit.unwrap_or_default();
+    let after = List::Images.key(wanted.cursor.as_deref())?;
+    let rows = api.catalog.images(&album, after, limit.and_one()).await?;
+    let (rows, page) = Page::of(List::Images, limit, rows, |row| row.file.path.clone());
+    let mut urls = urls(&api, &rows).await?;
+    let images = rows
+        .iter()
+        .map(|row| Image::of(row, urls.remove(&row.file.id).unwrap_or_default()));
+    Ok(json(&page.with(images)))
+}
+
+pub(super) async fn image(
+    State(api): State<Api>,
+    Names((album, image)): Names<(String, String)>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    let row = look_up(&*api.catalog, &album, &image).await?;
+    let row = row.ok_or_else(|| {
+        Problem::not_found(format!("there is no image `{image}` in album `{album}`"))
+    })?;
+    let mut urls = urls(&api, std::slice::from_ref(&row)).await?;
+    let urls = urls.remove(&row.file.id).unwrap_or_default();
+    Ok(json(&Image::of(&row, urls)))
+}
+
+/// The image of an album by its name.
+pub(super) async fn look_up(
+    catalog: &dyn Catalog,
+    album: &str,
+    image: &str,
+) -> Result<Option<ImageRow>, Problem> {
+    let Some(album) = key(album) else {
+        return Ok(None);
+    };
+    let image: String = image.nfc().collect();
+    let below = match album.as_str() {
+        "" => image.clone(),
+        album => format!("{album}/{image}"),
+    };
+    for path in [below, image] {
+        let found = catalog.image(&path).await?;
+        if let Some(row) = found.filter(|row| row.album == album) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+async fn urls(api: &Api, rows: &[ImageRow]) -> Result<HashMap<Uuid, Vec<String>>, Problem> {
+    let files = rows.iter().map(|row| row.file.id).collect();
+    let mut urls: HashMap<Uuid, Vec<String>> = HashMap::new();
+    for row in api.catalog.urls_of(files).await? {
+        urls.entry(row.file).or_default().push(row.url);
+    }
+    Ok(urls)
+}

@@ -1,0 +1,130 @@
+//! Jobs and what became of their targets.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::extract::{Names, Nothing, Parameters};
+use super::page::{Limit, List, Page};
+use super::{Api, Problem, json};
+use crate::catalog::{Catalog, CatalogError, JobRow, OutcomeFilter};
+use crate::target::{self, Outcome, describe};
+
+/// Items that a stream reads at a time.
+const CHUNK: u32 = 1000;
+
+const NDJSON: &str = "application/x-ndjson";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    state: Option<target::State>,
+    limit: Option<Limit>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Parameters(wanted): Parameters<Wanted>,
+) -> Result<Response, Problem> {
+    let limit = wanted.limit.unwrap_or_default();
+    let before = List::Jobs.key(wanted.cursor.as_deref())?;
+    let rows = api.catalog.jobs(wanted.state, before, limit.and_one());
+    let (rows, page) = Page::of(List::Jobs, limit, rows.await?, |job| job.id.to_string());
+    Ok(json(&page.with(rows)))
+}
+
+pub(super) async fn one(
+    State(api): State<Api>,
+    Names(id): Names<String>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    Ok(json(&find(&api, &id).await?))
+}
+
+async fn find(api: &Api, id: &str) -> Result<JobRow, Problem> {
+    let job = match Uuid::parse_str(id) {
+        Ok(id) => api.catalog.job(id).await?,
+        Err(_) => None,
+    };
+    job.ok_or_else(|| Problem::not_found(format!("there is no job `{id}`")))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedItems {
+    outcome: Option<Outcome>,
+    limit: Option<Limit>,
+    cursor: Option<String>,
+}
+
+/// Items in the order of the list; of a job under way, those that are recorded by now.
+pub(super) async fn items(
+    State(api): State<Api>,
+    Names(id): Names<String>,
+    Parameters(wanted): Parameters<WantedItems>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let job = find(&api, &id).await?.id;
+    let filter = wanted
+        .outcome
+        .map_or(OutcomeFilter::All, OutcomeFilter::Only);
+    if accepts_ndjson(&headers) {
+        if wanted.limit.is_some() || wanted.cursor.is_some() {
+            let detail = format!(
+                "`{NDJSON}` has all items in one answer: leave `limit` and `cursor` out, or ask for JSON"
+            );
+            return Err(Problem::bad_request(detail));
+        }
+        return Ok(stream_items(api.catalog, job, filter));
+    }
+    let limit = wanted.limit.unwrap_or_default();
+    let after = List::Items.key(wanted.cursor.as_deref())?;
+    let rows = api.catalog.outcomes(job, filter, after, limit.and_one());
+    let (rows, page) = Page::of(List::Items, limit, rows.await?, |row| row.seq.to_string());
+    Ok(([(header::VARY, "Accept")], json(&page.with(rows))).into_response())
+}
+
+fn accepts_ndjson(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut kinds = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    kinds.any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case(NDJSON)
+    })
+}
+
+/// A line of JSON for each item. One that cannot be read breaks the answer off, so that its reader sees that it is not
+/// whole.
+fn stream_items(catalog: Arc<dyn Catalog>, job: Uuid, filter: OutcomeFilter) -> Response {
+    let chunks = stream::try_unfold(None, move |after| {
+        let catalog = catalog.clone();
+        async move {
+            let rows = catalog.outcomes(job, filter, after, CHUNK).await;
+            let rows = rows.inspect_err(|error: &CatalogError| {
+                tracing::error!(job.id = %job, "an answer breaks off: {}", describe(error));
+            })?;
+            let Some(last) = rows.last() else {
+                return Ok(None);
+            };
+            let after = Some(last.seq);
+            let mut lines = Vec::new();
+            for row in &rows {
+                serde_json::to_writer(&mut lines, row)?;
+                lines.push(b'\n');
+            }
+            Ok::<_, axum::BoxError>(Some((Bytes::from(lines), after)))
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, NDJSON), (header::VARY, "Accept")];
+    (headers, Body::from_stream(chunks)).into_response()
+}
