@@ -254,19 +254,29 @@ mod frame {
     }
 
     #[test]
-    fn what_was_asked_before_the_end_is_answered_and_then_nobody_is() {
+    fn a_download_outlasts_the_end_and_others_are_let_go() {
         let sandbox = Sandbox::new();
-        settings(&sandbox, "");
-        let daemon = Daemon::start(&sandbox);
+        let large = vec![7; 32 << 20];
+        let site = Site::start({
+            let large = large.clone();
+            move |_| Answer::ok(large.clone())
+        });
+        let daemon = with_files(&sandbox, &format!("url,name\n{},n.bin\n", site.url("/1")));
         let api = daemon.api();
-        let (mut idle, mut half) = (connect(api), connect(api));
-        write!(half, "GET /api/v1/status HTTP/1.1\r\nHost: {api}\r\n").unwrap();
-        let _ = daemon.stop();
-        // Both are let go: neither holds up the end.
+        let mut download = connect(api);
+        let request = format!("GET /files/a/n.bin HTTP/1.1\r\nHost: {api}\r\n\r\n");
+        download.write_all(request.as_bytes()).unwrap();
+        // It has begun, and more is left than buffers on the way hold.
+        let mut bytes = vec![0; 100];
+        download.read_exact(&mut bytes).unwrap();
+        let mut idle = connect(api);
+        daemon.terminate();
         let mut rest = Vec::new();
-        let _ = idle.read_to_end(&mut rest);
+        idle.read_to_end(&mut rest).unwrap();
         assert!(rest.is_empty());
-        let _ = half.read_to_end(&mut rest);
+        download.read_to_end(&mut bytes).unwrap();
+        assert_eq!(sha256(&parse(&bytes).expect(200).body), sha256(&large));
+        daemon.end().expect(0);
     }
 
     #[test]

@@ -1,33 +1,29 @@
 //! Connections: how many, how long, and their end.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
-use http_body_util::BodyExt as _;
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
-/// How long the head of a request may take, from the end of the one before.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long the head of a request may take, from the end of the one before. So long may who began one hold up the end.
+const HEAD: Duration = Duration::from_secs(15);
 
 /// How large it may be.
 const HEAD_BYTES: usize = 32 * 1024;
 
-/// How long the last bytes of an answer may take to leave when the daemon ends.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How long somebody may take none of the bytes of an answer.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// A listener, and those who have come.
 #[derive(Debug)]
@@ -97,43 +93,19 @@ async fn answer<Io>(io: Io, router: Router, stop: CancellationToken, _permit: Ow
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    // Held here, by the service, and by each request until its answer has been taken to the end.
-    const HELD_BY_NONE: usize = 2;
-    let busy = Arc::new(());
-    let service = service_fn({
-        let busy = busy.clone();
-        move |request: Request<Incoming>| {
-            let (mut router, held) = (router.clone(), busy.clone());
-            async move {
-                let response = router.call(request).await?;
-                let hold = move |frame| {
-                    let _ = &held;
-                    frame
-                };
-                Ok::<_, Infallible>(response.map(|body| body.map_frame(hold)))
-            }
-        }
-    });
+    let mut io = TimeoutStream::new(io);
+    io.set_write_timeout(Some(STALLED));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Box::pin(io)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            loop {
-                tokio::select! {
-                    result = connection.as_mut() => break result,
-                    () = tokio::time::sleep(FLUSH) => {}
-                }
-                // Whoever has not asked by now comes too late.
-                if Arc::strong_count(&busy) == HELD_BY_NONE {
-                    break Ok(());
-                }
-            }
+            connection.await
         }
     };
     if let Err(error) = result {
@@ -146,5 +118,79 @@ pub(crate) fn without_delay(stream: &mut TcpStream) {
     let set: io::Result<()> = stream.set_nodelay(true);
     if let Err(error) = set {
         tracing::debug!("cannot have a connection send at once: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// A connection to something that answers with a mebibyte, and its task.
+    fn connect() -> (DuplexStream, JoinHandle<()>, CancellationToken) {
+        let (here, there) = tokio::io::duplex(1024);
+        let router = Router::new().route("/", get(|| async { vec![0; 1 << 20] }));
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(answer(there, router, stop.clone(), permit));
+        (here, task, stop)
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_nothing_is_let_go() {
+        for begun in [&b""[..], &REQUEST[..20]] {
+            let (mut here, task, _stop) = connect();
+            here.write_all(begun).await.unwrap();
+            let begun = Instant::now();
+            task.await.unwrap();
+            assert_eq!(begun.elapsed().as_secs(), HEAD.as_secs());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_let_go() {
+        let (mut here, task, _stop) = connect();
+        here.write_all(REQUEST).await.unwrap();
+        let begun = Instant::now();
+        task.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), STALLED.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_it_slowly_gets_it_all_also_when_the_daemon_ends() {
+        let (mut here, task, stop) = connect();
+        here.write_all(REQUEST).await.unwrap();
+        let mut taken = 0;
+        let mut piece = [0; 16 * 1024];
+        loop {
+            tokio::time::sleep(STALLED / 2).await;
+            match here.read(&mut piece).await.unwrap() {
+                0 => break,
+                count => taken += count,
+            }
+            stop.cancel();
+        }
+        assert!(taken > 1 << 20);
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_asked_for_nothing_when_the_daemon_ends_is_let_go() {
+        for (asked, limit) in [(&b""[..], Duration::ZERO), (&REQUEST[..20], HEAD)] {
+            let (mut here, task, stop) = connect();
+            here.write_all(asked).await.unwrap();
+            tokio::task::yield_now().await;
+            stop.cancel();
+            let begun = Instant::now();
+            task.await.unwrap();
+            assert!(
+                begun.elapsed() <= limit + Duration::from_millis(2),
+                "{asked:?}"
+            );
+        }
     }
 }
