@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 use support::daemon::until;
 use support::http::{ask, connect, parse};
+use support::postgres::Postgres;
 use support::site::Gate;
 use support::{Answer, Daemon, Sandbox, Site, sha256};
 
@@ -123,6 +124,30 @@ mod access {
         );
         daemon.reload();
         assert_eq!(get("other-0123456789abcdef"), 200);
+    }
+
+    #[test]
+    fn a_token_may_stand_in_a_file_of_its_own() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "tokens.reader.scopes = [\"read\"]");
+        let file = sandbox.write("token", format!("{READER}\n"));
+        let file = file.to_str().unwrap();
+        let daemon = Daemon::start_with(
+            &sandbox,
+            &[("GANNET_API__TOKENS__READER__TOKEN_FILE", file)],
+        );
+        // `gannet status` has other settings, so the state file tells.
+        let api = until("there is a state file", || {
+            let state = std::fs::read(sandbox.path("out/.gannet/status.json"));
+            let state: Value = serde_json::from_slice(&state.map_err(|e| e.to_string())?).unwrap();
+            Ok(state["api"].as_str().unwrap().parse().unwrap())
+        });
+        let get = |token: &str| {
+            let bearer = format!("bearer {token}");
+            ask(api, "GET", "/api/v1/status", &[("Authorization", &bearer)]).status
+        };
+        assert_eq!((get(READER), get(WRITER)), (200, 401));
+        let _ = daemon.stop();
     }
 
     #[test]
@@ -509,6 +534,36 @@ mod albums {
     }
 
     #[test]
+    fn a_catalog_in_postgres_shows_the_same() {
+        let Some(server) = Postgres::shared() else {
+            return;
+        };
+        let sandbox = Sandbox::new();
+        let site = plain();
+        sandbox.write("a.txt", site.list(["/1", "/2", "/3"]));
+        let catalog = format!("[catalog]\nurl = \"{}\"", server.database());
+        settings_with(&sandbox, "", &catalog);
+        let daemon = Daemon::start(&sandbox);
+        let job = daemon.run("a")["job"].clone();
+        assert_eq!(pages(&daemon, "/api/v1/albums", 1).len(), 1);
+        let images = pages(&daemon, "/api/v1/albums/a/images", 2);
+        assert_eq!(images.len(), 3);
+        for image in &images {
+            let got = daemon.get(image["href"].as_str().unwrap()).expect(200);
+            assert_eq!(sha256(&got.body), image["sha256"]);
+            assert_eq!(image["urls"].as_array().unwrap().len(), 1);
+        }
+        let jobs = pages(&daemon, "/api/v1/jobs?state=completed", 1);
+        assert_eq!(jobs[0]["id"], job);
+        let items = format!("/api/v1/jobs/{}/items", job.as_str().unwrap());
+        assert_eq!(pages(&daemon, &items, 2).len(), 3);
+        daemon.get("/api/v1/albums/b").problem(404);
+        daemon.get("/files/a/%00").problem(404);
+        daemon.get("/readyz").expect(200);
+        let _ = daemon.stop();
+    }
+
+    #[test]
     fn the_root_folder_is_an_album() {
         let sandbox = Sandbox::new();
         let site = plain();
@@ -753,6 +808,32 @@ mod files {
         daemon.get("/files/a/n.txt").problem(404);
         std::fs::write(&file, "0123456789").unwrap();
         daemon.get("/files/a/n.txt").expect(200);
+    }
+
+    #[test]
+    fn a_large_file_takes_little_memory() {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|_| Answer::ok(vec![7; 96 << 20]));
+        let daemon = with_files(&sandbox, &format!("url,name\n{},n.bin\n", site.url("/1")));
+        let peak = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+            let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+            kib.parse::<u64>().unwrap()
+        };
+        daemon.get("/files/a/n.bin?download").expect(200);
+        let before = peak();
+        for _ in 0..2 {
+            assert_eq!(
+                daemon.get("/files/a/n.bin").expect(200).body.len(),
+                96 << 20
+            );
+        }
+        let grown = peak() - before;
+        assert!(
+            before < 128 << 10 && grown < 8 << 10,
+            "{before} KiB and {grown} KiB more"
+        );
     }
 
     #[test]
