@@ -239,7 +239,10 @@ mod frame {
         settings(&sandbox, "");
         let daemon = Daemon::start(&sandbox);
         let api = daemon.api();
-        let detail = daemon.get("/api/v1/nothing").problem(404);
+        let got = daemon.get("/api/v1/nothing");
+        assert_eq!(got.header("cache-control"), Some("no-store"));
+        assert_eq!(got.header("x-content-type-options"), Some("nosniff"));
+        let detail = got.problem(404);
         assert!(detail.contains("/api/v1/nothing"), "{detail}");
         daemon.get("/api/v1/schedules/b").problem(404);
         let got = ask(api, "POST", "/api/v1/schedules", &[]);

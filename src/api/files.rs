@@ -179,7 +179,6 @@ fn describe(headers: &mut HeaderMap, row: &ImageRow, download: bool) {
     let kind = HeaderValue::from_str(&row.file.media_type).unwrap_or(octets);
     headers.insert(header::CONTENT_TYPE, kind);
     insert(headers, header::ACCEPT_RANGES, "bytes");
-    insert(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     let policy = "default-src 'none'; sandbox";
     insert(headers, header::CONTENT_SECURITY_POLICY, policy);
     if download {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, FromRef, Request};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -131,6 +131,7 @@ impl Api {
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(from_fn(limit))
+            .layer(from_fn(describe))
             .with_state(self.clone())
     }
 }
@@ -171,6 +172,21 @@ async fn limit(request: Request, next: Next) -> Response {
         let limit = humantime::format_duration(ANSWER);
         Problem::unavailable(format!("there was no answer within {limit}")).into_response()
     })
+}
+
+/// What is not said otherwise holds for the moment only, and is what its media type says.
+async fn describe(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        let headers = response.headers_mut();
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn json(value: &impl Serialize) -> Response {
