@@ -1,6 +1,6 @@
 //! Jobs, schedules, albums and files over HTTP.
 //!
-//! One [`Router`](axum::Router) serves both the address of `api.listen` and the socket in the store, by which
+//! One [`Router`] serves both the address of `api.listen` and the socket in the store, by which
 //! `gannet schedule` and `gannet status` ask. What differs is who is let in.
 //!
 //! - `access`: tokens and their scopes;
@@ -11,7 +11,7 @@
 //! - `files`: bytes; `conditions`: whether, and which of them;
 //! - `service`: whether the daemon can do its work.
 //!
-//! This room does not know the daemon: it asks for things at its [`Desk`].
+//! This room does not know the daemon: it asks for things at its `Desk`.
 
 mod access;
 mod albums;
