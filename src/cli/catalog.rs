@@ -11,14 +11,13 @@ use crate::catalog::{self, Settings, Status};
 use crate::store::StoreLock;
 
 pub(super) async fn run(command: &CatalogCommand, global: &Global) -> anyhow::Result<u8> {
-    let mut flags = Vec::new();
-    if let CatalogCommand::Status { output, .. } | CatalogCommand::Migrate { output } = command
-        && let Some(output) = output
-    {
-        let root = super::args::path(output).map_err(super::Usage)?;
-        flags.push(("storage.root".to_owned(), root));
-    }
-    let config = load(global, flags)?.config;
+    let output = match command {
+        CatalogCommand::Status { output, .. } | CatalogCommand::Migrate { output } => {
+            output.as_deref()
+        }
+        CatalogCommand::Copy { .. } => None,
+    };
+    let config = load(global, super::output(output)?)?.config;
     let _log = start_log(global, &config, None)?;
     let (settings, root) = (&config.catalog, config.storage.root.as_path());
     let mut out = std::io::stdout().lock();

@@ -3,11 +3,11 @@
 use std::io::Write as _;
 
 use super::args::{Daemon, Global};
+use super::fetch::exit_code;
 use super::watch::Signals;
-use super::{Usage, exit, load, start_log};
+use super::{Usage, load, start_log};
 use crate::config::Loaded;
 use crate::daemon;
-use crate::job::Ending;
 
 pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
     let loaded = load_work(global, args.once.is_none())?;
@@ -36,15 +36,12 @@ pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
     let once = daemon::once(&loaded, names, signals.stop.clone().into()).await?;
     let json = serde_json::to_string(&once)?;
     writeln!(std::io::stdout().lock(), "{json}")?;
-    Ok(match once.ending {
-        Ending::Broken => exit::COULD_NOT_RUN,
-        Ending::Failures => exit::FAILURES,
-        Ending::Stopped | Ending::Left => signals.exit_code().unwrap_or(exit::INTERRUPT),
-        Ending::Fine => match args.exit_unchanged {
-            Some(code) if once.counts.stored + once.counts.changed == 0 => code,
-            _ => 0,
-        },
-    })
+    Ok(exit_code(
+        once.ending,
+        once.counts,
+        signals.exit_code(),
+        args.exit_unchanged,
+    ))
 }
 
 /// The settings, by which there is something to do. What `serves` may be asked, and needs no schedule.

@@ -15,6 +15,7 @@ use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse}
 use crate::source::{
     ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceSpec, parse_source,
 };
+use crate::target::Counts;
 
 pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let flags = args.settings().map_err(Usage)?;
@@ -72,19 +73,25 @@ pub(super) async fn see_through(
         say(error);
     }
     Ok(exit_code(
-        &summary,
+        summary.ending,
+        summary.counts,
         signals.exit_code(),
         told.exit_unchanged,
     ))
 }
 
-pub(super) fn exit_code(summary: &Summary, signal: Option<u8>, unchanged: Option<u8>) -> u8 {
-    match summary.ending {
+pub(super) fn exit_code(
+    ending: Ending,
+    counts: Counts,
+    signal: Option<u8>,
+    unchanged: Option<u8>,
+) -> u8 {
+    match ending {
         Ending::Stopped | Ending::Left => signal.unwrap_or(exit::INTERRUPT),
         Ending::Broken => exit::COULD_NOT_RUN,
         Ending::Failures => exit::FAILURES,
         Ending::Fine => match unchanged {
-            Some(code) if summary.counts.stored + summary.counts.changed == 0 => code,
+            Some(code) if counts.stored + counts.changed == 0 => code,
             _ => 0,
         },
     }
@@ -133,10 +140,7 @@ fn source(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader) -> Arc<dyn Sour
     if !args.url.is_empty() {
         sources.push(Arc::new(InlineSource::new(args.url.iter().cloned())));
     }
-    match <[_; 1]>::try_from(sources) {
-        Ok([source]) => source,
-        Err(sources) => Arc::new(ChainSource::new(sources)),
-    }
+    ChainSource::of(sources)
 }
 
 fn spec(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader, terms: &Arc<Terms>) -> Spec {

@@ -11,7 +11,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::api::{Asked, LastRun, Refused, RunningJob, ScheduleStatus};
-use crate::catalog::{Catalog, JobEnd, ScheduleRow, SourceId};
+use crate::catalog::{Catalog, JobEnd, ScheduleRow};
 use crate::config::{Loaded, Schedule};
 use crate::downloader;
 use crate::job::progress::Snapshot;
@@ -182,17 +182,13 @@ impl Agenda {
             if entry.timetable.state().paused {
                 continue;
             }
-            let Ok(source) = source(&entry.schedule, &entry.terms) else {
+            let spec = spec(&entry.schedule, &entry.terms).ok();
+            let Some(source) = spec.and_then(|spec| spec.source_id()) else {
                 continue;
             };
-            let Some(identity) = source.identity() else {
-                continue;
-            };
-            let settings = &entry.schedule.config.job;
-            let source = SourceId::of(&identity, &settings.kind, settings.album.as_ref());
             if let Some(job) = catalog.interrupted_job(source).await?
                 && job.schedule.as_ref() == Some(name)
-                && job.is_within(settings.resume_within)
+                && job.is_within(entry.schedule.config.job.resume_within)
                 && entry.timetable.request().is_ok()
             {
                 tracing::info!(
@@ -579,9 +575,16 @@ fn source(schedule: &Schedule, terms: &Terms) -> anyhow::Result<Arc<dyn Source>>
         );
         sources.push(spec.into_source(terms.lists()));
     }
-    Ok(match <[_; 1]>::try_from(sources) {
-        Ok([source]) => source,
-        Err(sources) => Arc::new(ChainSource::new(sources)),
+    Ok(ChainSource::of(sources))
+}
+
+/// What a job of a schedule is to do.
+fn spec(schedule: &Schedule, terms: &Arc<Terms>) -> anyhow::Result<Spec> {
+    Ok(Spec {
+        schedule: Some(schedule.name.clone()),
+        count: schedule.count,
+        refresh: schedule.refresh,
+        ..Spec::new(source(schedule, terms)?, terms)
     })
 }
 
@@ -595,10 +598,7 @@ async fn run(
 ) -> anyhow::Result<Summary> {
     let spec = Spec {
         id: job,
-        schedule: Some(schedule.name.clone()),
-        count: schedule.count,
-        refresh: schedule.refresh,
-        ..Spec::new(source(schedule, terms)?, terms)
+        ..spec(schedule, terms)?
     };
     let reports = Reports::create(&schedule.reports, &schedule.config.storage.root)?;
     let mut told = Told {

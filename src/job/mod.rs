@@ -293,6 +293,12 @@ impl Spec {
             terms: terms.clone(),
         }
     }
+
+    /// Names its source, kind and album from one job to the next; `None` where the source is none that comes again.
+    pub fn source_id(&self) -> Option<SourceId> {
+        let source = self.source.identity()?;
+        Some(SourceId::of(&source, &self.kind, self.album.as_ref()))
+    }
 }
 
 /// How a job is asked to end early. Clones ask for the same.

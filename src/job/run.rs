@@ -99,10 +99,7 @@ impl Engine {
         let terms = spec.terms.clone();
         let downloader = terms.registry.find(&spec.kind)?;
         let id = spec.id;
-        let source_id = spec
-            .source
-            .identity()
-            .map(|source| SourceId::of(&source, &spec.kind, spec.album.as_ref()));
+        let source_id = spec.source_id();
         let earlier = self.interrupted(&spec, source_id).await?;
         let head = Head {
             job: id,

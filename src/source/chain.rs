@@ -17,6 +17,14 @@ impl ChainSource {
     pub fn new(sources: impl IntoIterator<Item = Arc<dyn Source>>) -> Self {
         Self(sources.into_iter().collect())
     }
+
+    /// All of `sources` as one; a single one is that itself.
+    pub fn of(sources: Vec<Arc<dyn Source>>) -> Arc<dyn Source> {
+        match <[_; 1]>::try_from(sources) {
+            Ok([source]) => source,
+            Err(sources) => Arc::new(Self::new(sources)),
+        }
+    }
 }
 
 impl fmt::Display for ChainSource {
