@@ -28,6 +28,8 @@ pub struct Target {
     pub group: Option<Arc<str>>,
     /// Other columns of the list, kept with the file; `None` when there are none.
     pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
+    /// Where it stands in a posted job; `None` in all other jobs.
+    pub place: Option<Place>,
 }
 
 impl Target {
@@ -41,8 +43,52 @@ impl Target {
             sha256: None,
             group: None,
             metadata: None,
+            place: None,
         }
     }
+}
+
+/// What a failure means for the rest of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// Nothing: its targets run in any order, beside each other.
+    #[default]
+    Continue,
+    /// Its targets run in order, and none behind the failure.
+    Stop,
+}
+
+impl OnError {
+    /// The word for it in the API and the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl FromStr for OnError {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        [Self::Continue, Self::Stop]
+            .into_iter()
+            .find(|rule| rule.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned()))
+    }
+}
+
+/// Where a target stands in a posted job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Order within the job, from 0. The same after a restart.
+    pub seq: u64,
+    /// The number of its group.
+    pub group: Option<u32>,
+    /// What a failure means for the rest of that.
+    pub on_error: OnError,
 }
 
 /// What became of a target: exactly one of these.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{KnownFile, SourceId};
@@ -78,7 +79,13 @@ pub struct JobRow {
     pub schedule: Option<String>,
     /// How far it is.
     pub state: State,
-    /// When it began.
+    /// When a client posted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posted: Option<DateTime<Utc>>,
+    /// How many targets were posted; `None` where a list has to be read to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// When it began; of one that is queued, when it was posted.
     pub started: DateTime<Utc>,
     /// When it ended.
     pub finished: Option<DateTime<Utc>>,
@@ -139,12 +146,11 @@ pub struct OutcomeRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
     /// The file that it stands for, unless that is gone.
-    #[serde(
-        rename = "path",
-        serialize_with = "path",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(flatten, serialize_with = "file")]
     pub file: Option<KnownFile>,
+    /// What the steps of its job found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Box<RawValue>>,
     /// Line in the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
@@ -158,13 +164,35 @@ pub struct OutcomeRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub album: Option<String>,
     /// Where it could not be had, the digest that the list promises.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "wanted_sha256", skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
 }
 
 #[expect(clippy::ref_option, reason = "serde passes references")]
-fn path<S: serde::Serializer>(file: &Option<KnownFile>, serializer: S) -> Result<S::Ok, S::Error> {
-    file.as_ref().map(|file| &file.path).serialize(serializer)
+fn file<S: serde::Serializer>(file: &Option<KnownFile>, serializer: S) -> Result<S::Ok, S::Error> {
+    /// What a report says of a file too.
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        path: &'a str,
+        format: &'a str,
+        media_type: &'a str,
+        bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        width: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        height: Option<u32>,
+        sha256: Sha256,
+    }
+    let shown = file.as_ref().map(|file| Shown {
+        path: &file.path,
+        format: &file.format,
+        media_type: &file.media_type,
+        bytes: file.bytes,
+        width: file.dimensions.map(|(width, _)| width),
+        height: file.dimensions.map(|(_, height)| height),
+        sha256: file.sha256,
+    });
+    shown.serialize(serializer)
 }
 
 /// Which outcomes of a job are wanted.

@@ -11,13 +11,14 @@ mod copy;
 mod error;
 mod history;
 mod patient;
+mod posted;
 mod postgres;
 mod record;
 mod sqlite;
 mod tables;
 mod upkeep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeZone as _, Utc};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
@@ -37,6 +39,9 @@ use patient::{Patience, Patient};
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
 pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
+pub use posted::{
+    GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
+};
 pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, ImageRow, Limits, UrlRow};
@@ -247,14 +252,55 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// again, and a target whose outcome is in the history is not counted again.
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError>;
 
-    /// Writes down that a job has begun.
+    /// Writes down that a job has begun, or that a posted one goes on.
     async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError>;
+
+    /// Queues a job that a client posts, unless what has its key came before.
+    async fn post_job(&self, post: Arc<Post>) -> Result<Posted, CatalogError>;
+
+    /// The posted jobs that are queued or under way, oldest first.
+    async fn posted_jobs(&self) -> Result<Vec<Uuid>, CatalogError>;
+
+    /// A posted job; `None` where there is none, or it was not posted.
+    async fn posted_job(&self, job: Uuid) -> Result<Option<PostedJob>, CatalogError>;
+
+    /// Some targets of a posted job, and which of them have their outcome. `None` behind the last part.
+    async fn part(
+        &self,
+        job: Uuid,
+        number: u64,
+    ) -> Result<Option<(String, HashSet<u64>)>, CatalogError>;
+
+    /// Up to `limit` groups of a posted job in its order, behind `after`; only those in `state`, where one is given.
+    async fn groups(
+        &self,
+        job: Uuid,
+        state: Option<State>,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<GroupRow>, CatalogError>;
+
+    /// How many groups a job has.
+    async fn group_counts(&self, job: Uuid) -> Result<GroupCounts, CatalogError>;
+
+    /// Up to `limit` outcomes of a posted job in the order in which they were recorded, behind `after`, each with its
+    /// number in that order.
+    async fn outcomes_since(
+        &self,
+        job: Uuid,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, OutcomeRow)>, CatalogError>;
+
+    /// How often each reason came up in a job.
+    async fn reasons(&self, job: Uuid) -> Result<BTreeMap<Reason, u64>, CatalogError>;
 
     /// Writes down how a job ended.
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError>;
 
-    /// Writes down that jobs which an earlier process left unfinished are over: failed, and interrupted. Only the
-    /// process that holds the store may ask for it. Returns how many there were.
+    /// Writes down that jobs which an earlier process left unfinished are over: failed, and interrupted; but posted ones
+    /// are queued again. Only the process that holds the store may
+    /// ask for it. Returns how many are over.
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError>;
 
     /// The interrupted job of this source, kind and album, unless they had another job since that did anything.
@@ -523,6 +569,11 @@ fn masked(url: &str) -> String {
             crate::target::SafeUrl::new(&url).to_string()
         },
     )
+}
+
+/// A JSON text of ours, to be passed on as it is.
+fn json(text: String) -> Option<Box<RawValue>> {
+    RawValue::from_string(text).ok()
 }
 
 /// Milliseconds since 1970, as the catalog keeps times.

@@ -1,6 +1,6 @@
 //! Waits for a catalog that is away for a while: PostgreSQL is restarted, SQLite is held by another program.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
-    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
+    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
+    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow,
 };
-use crate::target::{Sha256, State, describe};
+use crate::target::{Reason, Sha256, State, describe};
 
 /// Between the first two attempts. Doubled from then on.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -170,6 +170,65 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.patience
             .see_through(|| self.inner.save_schedule(schedule))
             .await
+    }
+
+    async fn post_job(&self, post: Arc<Post>) -> Result<Posted, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.post_job(post.clone()))
+            .await
+    }
+
+    async fn posted_jobs(&self) -> Result<Vec<Uuid>, CatalogError> {
+        self.patience.see_through(|| self.inner.posted_jobs()).await
+    }
+
+    async fn posted_job(&self, job: Uuid) -> Result<Option<PostedJob>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.posted_job(job))
+            .await
+    }
+
+    async fn part(
+        &self,
+        job: Uuid,
+        number: u64,
+    ) -> Result<Option<(String, HashSet<u64>)>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.part(job, number))
+            .await
+    }
+
+    async fn groups(
+        &self,
+        job: Uuid,
+        state: Option<State>,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<GroupRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.groups(job, state, after, limit))
+            .await
+    }
+
+    async fn group_counts(&self, job: Uuid) -> Result<GroupCounts, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.group_counts(job))
+            .await
+    }
+
+    async fn outcomes_since(
+        &self,
+        job: Uuid,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, OutcomeRow)>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.outcomes_since(job, after, limit))
+            .await
+    }
+
+    async fn reasons(&self, job: Uuid) -> Result<BTreeMap<Reason, u64>, CatalogError> {
+        self.patience.see_through(|| self.inner.reasons(job)).await
     }
 
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {

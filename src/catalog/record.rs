@@ -56,8 +56,12 @@ pub struct Record {
     pub wanted: Option<Wanted>,
     /// The source that lists it, when it is to be noticed that it no longer does.
     pub listed: Option<SourceId>,
-    /// Whether it leaves a row in the history although it is unchanged.
-    pub every_outcome: bool,
+    /// The group of a posted job that it belongs to, by its number.
+    pub group_number: Option<u32>,
+    /// In a posted job, which outcome it is in the order in which they are recorded. Such a job has a row for each.
+    pub nth: Option<u64>,
+    /// What the steps found out: a JSON object.
+    pub steps: Option<String>,
     /// The file that the URL stands for: brought or confirmed in this job.
     pub file: Option<Uuid>,
     /// When the origin brought or confirmed it; `None` when it was not asked or did not.
@@ -99,7 +103,7 @@ impl Record {
 
     /// Whether it leaves a row in the history. Unchanged targets are counted only, so that it does not swell.
     pub(super) fn has_row(&self) -> bool {
-        self.every_outcome || self.outcome != Outcome::Unchanged
+        self.nth.is_some() || self.outcome != Outcome::Unchanged
     }
 
     /// What the list wanted, where it could not be had.

@@ -129,7 +129,9 @@ fn record(job: Uuid, seq: u64, url: &str, outcome: Outcome) -> Record {
         group: None,
         wanted: None,
         listed: None,
-        every_outcome: false,
+        group_number: None,
+        nth: None,
+        steps: None,
         file: None,
         checked: None,
         etag: None,
@@ -499,7 +501,7 @@ async fn two_jobs_may_bring_one_url_in_one_batch(catalog: &dyn Catalog) {
 async fn a_job_may_ask_for_every_outcome(catalog: &dyn Catalog) {
     let job = begin(catalog).await;
     let mut all = record(job, 0, "http://a.example/", Outcome::Unchanged);
-    all.every_outcome = true;
+    all.nth = Some(0);
     write(catalog, [all]).await.unwrap();
     let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;
     assert_eq!(outcomes.unwrap()[0].outcome, Outcome::Unchanged);

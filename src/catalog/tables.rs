@@ -107,12 +107,18 @@ macro_rules! table {
 }
 
 /// All tables.
-pub static TABLES: [Table; 9] = [
+pub static TABLES: [Table; 11] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number,
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
+        request Text, posted Number, total Number, idempotency Bytes, digest Bytes,
     ),
+    table!("groups", 2:
+        job Id, number Number, id Text, on_error Text, metadata Text, targets Number, done Number, failures Number,
+        error Text,
+    ),
+    table!("parts", 2: job Id, number Number, targets Text),
     table!("schedules", 1: name Text, cron Text, paused Flag, last_due Number, job Id),
     table!("albums", 1: name Text, created Number),
     table!("files", 1:
@@ -129,6 +135,7 @@ pub static TABLES: [Table; 9] = [
     table!("outcomes", 2:
         job Id, seq Number, url Text, outcome Text, reason Text, detail Text, status Number, attempts Number,
         elapsed_ms Number, final_url Text, file Id, line Number, grp Text, name Text, album Text, sha256 Bytes,
+        steps Text, nth Number,
     ),
     table!("events", 1: id Number, job Id, event Text, payload Text, created Number),
     table!("writers", 1: id Id, batch Id),

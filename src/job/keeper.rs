@@ -866,7 +866,9 @@ impl Finished {
                 .map_or(0, |file| file.bytes),
             new_file,
             listed: self.job.listed,
-            every_outcome: false,
+            group_number: None,
+            nth: None,
+            steps: None,
             events: Vec::new(),
         }
     }

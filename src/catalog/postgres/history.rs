@@ -1,5 +1,7 @@
 //! Jobs and their outcomes: newest first, page by page, never by offset.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
 use sqlx_core::sql_str::AssertSqlSafe;
@@ -12,7 +14,7 @@ use super::super::{
 };
 use super::Result;
 use super::rows::{self, one, text};
-use crate::target::State;
+use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
 const CHUNK: i64 = 10_000;
@@ -20,7 +22,10 @@ const CHUNK: i64 = 10_000;
 pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
     query(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
+         source = excluded.source, started = \
+         CASE WHEN jobs.state = 'queued' AND jobs.recorded IS NULL THEN excluded.started ELSE jobs.started END \
+         WHERE jobs.posted IS NOT NULL",
     )
     .bind(job.id)
     .bind(text(&job.source))
@@ -75,8 +80,14 @@ pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
 pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
     // Those who wrote are gone too.
     query("DELETE FROM writers").execute(&mut *db).await?;
+    query("UPDATE jobs SET state = $1 WHERE state = $2 AND request IS NOT NULL")
+        .bind(State::Queued.as_str())
+        .bind(State::Ongoing.as_str())
+        .execute(&mut *db)
+        .await?;
     let abandoned = query(
-        "UPDATE jobs SET state = $1, finished = $2, error = $3, interrupted = TRUE WHERE state IN ($4, $5)",
+        "UPDATE jobs SET state = $1, finished = $2, error = $3, interrupted = TRUE WHERE state IN ($4, $5) \
+         AND request IS NULL",
     )
     .bind(State::Failed.as_str())
     .bind(millis(now))
@@ -131,11 +142,10 @@ pub(super) async fn outcomes(
 ) -> Result<Vec<OutcomeRow>> {
     let only = filter.condition();
     let page = query(AssertSqlSafe(format!(
-        "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
-         o.line, o.grp, o.name, o.album, o.sha256 AS promised \
-         FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+        "SELECT {}, {} FROM outcomes o LEFT JOIN files f ON f.id = o.file \
          WHERE o.job = $1 AND o.seq > $2 {only} ORDER BY o.seq LIMIT $3",
-        rows::FILE
+        rows::FILE,
+        rows::OUTCOME
     )))
     .bind(job)
     .bind(after.map_or(-1, integer))
@@ -143,6 +153,41 @@ pub(super) async fn outcomes(
     .fetch_all(db)
     .await?;
     page.iter().map(rows::outcome).collect()
+}
+
+pub(super) async fn outcomes_since(
+    db: &PgPool,
+    job: Uuid,
+    after: Option<u64>,
+    limit: u32,
+) -> Result<Vec<(u64, OutcomeRow)>> {
+    let page = query(AssertSqlSafe(format!(
+        "SELECT {}, {}, o.nth FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = $1 AND o.nth > $2 AND o.nth IS NOT NULL ORDER BY o.nth LIMIT $3",
+        rows::FILE,
+        rows::OUTCOME
+    )))
+    .bind(job)
+    .bind(after.map_or(-1, integer))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    page.iter()
+        .map(|row| Ok((rows::count(row, "nth")?, rows::outcome(row)?)))
+        .collect()
+}
+
+pub(super) async fn reasons(db: &PgPool, job: Uuid) -> Result<BTreeMap<Reason, u64>> {
+    let counted = query(
+        "SELECT reason, count(*) AS times FROM outcomes WHERE job = $1 AND reason IS NOT NULL GROUP BY reason",
+    )
+    .bind(job)
+    .fetch_all(db)
+    .await?;
+    counted
+        .iter()
+        .map(|row| Ok((rows::word(row, "reason")?, rows::count(row, "times")?)))
+        .collect()
 }
 
 /// Deletes some of what belongs to the oldest job that ended before `time`. Returns how many jobs are deleted for
@@ -166,9 +211,12 @@ pub(super) async fn delete_some(db: &mut PgConnection, time: DateTime<Utc>) -> R
     if outcomes.rows_affected() == CHUNK as u64 {
         return Ok(Some(0));
     }
-    query("DELETE FROM jobs WHERE id = $1")
-        .bind(id)
-        .execute(db)
-        .await?;
+    for rest in [
+        "DELETE FROM parts WHERE job = $1",
+        "DELETE FROM groups WHERE job = $1",
+        "DELETE FROM jobs WHERE id = $1",
+    ] {
+        query(rest).bind(id).execute(&mut *db).await?;
+    }
     Ok(Some(1))
 }

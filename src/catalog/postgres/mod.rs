@@ -1,12 +1,13 @@
 //! The catalog in PostgreSQL: one connection that writes, a few that read.
 
 mod history;
+mod posted;
 mod record;
 mod rows;
 mod tables;
 mod upkeep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
-    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow, attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
+    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
+    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, attempt,
 };
-use crate::target::{Sha256, State};
+use crate::target::{Reason, Sha256, State};
 
 /// What a query says.
 type Result<T, E = sqlx_core::Error> = std::result::Result<T, E>;
@@ -97,7 +98,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 2] = [
+const STEPS: [(&str, &str); 3] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -105,6 +106,10 @@ const STEPS: [(&str, &str); 2] = [
     (
         "schedules",
         include_str!("../../../migrations/postgres/0002_schedules.sql"),
+    ),
+    (
+        "posted",
+        include_str!("../../../migrations/postgres/0003_posted.sql"),
     ),
 ];
 
@@ -364,6 +369,62 @@ impl Catalog for Postgres {
         let mut tx = self.begin("record a schedule").await?;
         let done = in_time(history::save_schedule(&mut tx.db, schedule)).await;
         tx.end(done).await
+    }
+
+    async fn post_job(&self, post: Arc<Post>) -> Result<Posted, CatalogError> {
+        let mut tx = self.begin("record a posted job").await?;
+        let done = in_time(posted::post(&mut tx.db, &post)).await;
+        tx.end(done).await
+    }
+
+    async fn posted_jobs(&self) -> Result<Vec<Uuid>, CatalogError> {
+        let done = in_time(posted::unfinished(&self.readers)).await;
+        done.map_err(failed("list posted jobs"))
+    }
+
+    async fn posted_job(&self, job: Uuid) -> Result<Option<PostedJob>, CatalogError> {
+        let done = in_time(posted::job(&self.readers, job)).await;
+        done.map_err(failed("look up a posted job"))
+    }
+
+    async fn part(
+        &self,
+        job: Uuid,
+        number: u64,
+    ) -> Result<Option<(String, HashSet<u64>)>, CatalogError> {
+        let done = in_time(posted::part(&self.readers, job, number)).await;
+        done.map_err(failed("read the targets of a job"))
+    }
+
+    async fn groups(
+        &self,
+        job: Uuid,
+        state: Option<State>,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<GroupRow>, CatalogError> {
+        let done = in_time(posted::groups(&self.readers, job, state, after, limit)).await;
+        done.map_err(failed("list groups"))
+    }
+
+    async fn group_counts(&self, job: Uuid) -> Result<GroupCounts, CatalogError> {
+        let done = in_time(posted::group_counts(&self.readers, job)).await;
+        done.map_err(failed("count groups"))
+    }
+
+    async fn outcomes_since(
+        &self,
+        job: Uuid,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, OutcomeRow)>, CatalogError> {
+        let done = in_time(history::outcomes_since(&self.readers, job, after, limit)).await;
+        done.map_err(failed("list outcomes"))
+    }
+
+    async fn reasons(&self, job: Uuid) -> Result<BTreeMap<Reason, u64>, CatalogError> {
+        let done = in_time(history::reasons(&self.readers, job)).await;
+        done.map_err(failed("count reasons"))
     }
 
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {

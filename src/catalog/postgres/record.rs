@@ -8,6 +8,7 @@ use sqlx_core::row::Row as _;
 use sqlx_postgres::PgConnection;
 use uuid::Uuid;
 
+use super::super::posted::GroupSums;
 use super::super::record::Sums;
 use super::super::{Batch, FileRow, Record, integer, millis, unsigned};
 use super::Result;
@@ -45,6 +46,7 @@ pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
     }
     let new = write_outcomes(db, records).await?;
     write_counts(db, &new, now).await?;
+    write_groups(db, &new).await?;
     let events: Vec<_> = new.iter().flat_map(|record| &record.events).collect();
     write_events(db, &events, now).await
 }
@@ -214,10 +216,10 @@ async fn write_outcomes<'a>(
     }
     let written = query(
         "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp, name, album, sha256) \
+         final_url, file, line, grp, name, album, sha256, steps, nth) \
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
          $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::uuid[], $12::bigint[], $13::text[], \
-         $14::text[], $15::text[], $16::bytea[]) ON CONFLICT DO NOTHING RETURNING job, seq",
+         $14::text[], $15::text[], $16::bytea[], $17::text[], $18::bigint[]) ON CONFLICT DO NOTHING RETURNING job, seq",
     )
     .bind(column(&rows, |r| r.job))
     .bind(column(&rows, |r| integer(r.seq)))
@@ -239,6 +241,8 @@ async fn write_outcomes<'a>(
     .bind(column(&rows, |r| {
         r.missed()?.sha256.as_ref().map(|sha256| &sha256.0[..])
     }))
+    .bind(column(&rows, |r| r.steps.as_deref().map(text)))
+    .bind(column(&rows, |r| r.nth.map(integer)))
     .fetch_all(db)
     .await?;
     let mut written: HashSet<(Uuid, u64)> = written
@@ -247,6 +251,28 @@ async fn write_outcomes<'a>(
         .collect::<Result<_>>()?;
     let is_new = |r: &&Record| !r.has_row() || written.remove(&(r.job, r.seq));
     Ok(records.iter().filter(is_new).collect())
+}
+
+async fn write_groups(db: &mut PgConnection, records: &[&Record]) -> Result<()> {
+    let sums = GroupSums::of(records);
+    if sums.is_empty() {
+        return Ok(());
+    }
+    query(
+        "UPDATE groups SET done = groups.done + new.done, failures = groups.failures + new.failures, \
+         error = COALESCE(groups.error, new.error) \
+         FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) \
+         AS new (job, number, done, failures, error) \
+         WHERE groups.job = new.job AND groups.number = new.number",
+    )
+    .bind(sums.keys().map(|(job, _)| *job).collect::<Vec<_>>())
+    .bind(sums.keys().map(|(_, number)| i64::from(*number)).collect::<Vec<_>>())
+    .bind(sums.values().map(|sums| integer(sums.done)).collect::<Vec<_>>())
+    .bind(sums.values().map(|sums| integer(sums.failures)).collect::<Vec<_>>())
+    .bind(sums.values().map(|sums| sums.error.as_deref().map(text)).collect::<Vec<_>>())
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 async fn write_counts(db: &mut PgConnection, records: &[&Record], now: i64) -> Result<()> {

@@ -10,8 +10,8 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    AlbumRow, Event, EventRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow,
-    TargetKey, UrlRow, from_millis, unsigned,
+    AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
+    ScheduleRow, TargetKey, UrlRow, from_millis, json, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -31,6 +31,10 @@ pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, 
 
 /// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
 pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata";
+
+/// Columns that make an [`OutcomeRow`] of it, in any order.
+pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
+                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps";
 
 /// The first column.
 pub(super) fn one<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow) -> Result<T> {
@@ -103,6 +107,8 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         album: Some(row.try_get("album")?).filter(|album: &String| !album.is_empty()),
         schedule: row.try_get("schedule")?,
         state: word(row, "state")?,
+        posted: time(row, "posted")?,
+        total: row.try_get::<Option<i64>, _>("total")?.map(unsigned),
         started: row.try_get("started").map(from_millis)?,
         finished: time(row, "finished")?,
         continues: row.try_get("continues")?,
@@ -159,6 +165,21 @@ pub(super) fn outcome(row: &PgRow) -> Result<OutcomeRow> {
         sha256: sha256
             .map(|_| digest(row, "promised").map(Sha256))
             .transpose()?,
+        steps: row.try_get::<Option<String>, _>("steps")?.and_then(json),
+    })
+}
+
+pub(super) fn group(row: &PgRow) -> Result<GroupRow> {
+    Ok(GroupRow {
+        number: small(row, "number")?.unwrap_or_default(),
+        id: row.try_get("id")?,
+        state: word(row, "state")?,
+        on_error: word(row, "on_error")?,
+        targets: count(row, "targets")?,
+        done: count(row, "done")?,
+        failures: count(row, "failures")?,
+        error: row.try_get("error")?,
+        metadata: row.try_get("metadata")?,
     })
 }
 
@@ -204,7 +225,7 @@ pub(super) fn digest<const N: usize>(row: &PgRow, column: &str) -> Result<[u8; N
         .map_err(|_| unreadable(column, "too long or too short"))
 }
 
-fn count(row: &PgRow, column: &str) -> Result<u64> {
+pub(super) fn count(row: &PgRow, column: &str) -> Result<u64> {
     row.try_get(column).map(unsigned)
 }
 
@@ -224,7 +245,7 @@ fn time(row: &PgRow, column: &str) -> Result<Option<chrono::DateTime<chrono::Utc
 }
 
 /// Reads one of our words; one that no gannet writes is an error that names it.
-fn word<T: FromStr>(row: &PgRow, column: &str) -> Result<T> {
+pub(super) fn word<T: FromStr>(row: &PgRow, column: &str) -> Result<T> {
     optional_word(row, column)?.ok_or_else(|| unreadable(column, ""))
 }
 

@@ -1,5 +1,7 @@
 //! Jobs and their outcomes: newest first, page by page, never by offset.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
@@ -7,9 +9,10 @@ use uuid::Uuid;
 use super::super::history::{INTERRUPTED, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
+    unsigned,
 };
 use super::rows;
-use crate::target::State;
+use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
 const CHUNK: u32 = 10_000;
@@ -17,7 +20,10 @@ const CHUNK: u32 = 10_000;
 pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
+         source = excluded.source, \
+         started = CASE WHEN state = 'queued' AND recorded IS NULL THEN excluded.started ELSE started END \
+         WHERE posted IS NOT NULL",
         (
             job.id,
             &job.source,
@@ -72,7 +78,11 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
     // Those who wrote are gone too.
     db.execute("DELETE FROM writers", ())?;
     db.execute(
-        "UPDATE jobs SET state = ?, finished = ?, error = ?, interrupted = 1 WHERE state IN (?, ?)",
+        "UPDATE jobs SET state = ? WHERE state = ? AND request IS NOT NULL",
+        (State::Queued.as_str(), State::Ongoing.as_str()),
+    )?;
+    db.execute(
+        "UPDATE jobs SET state = ?, finished = ?, error = ?, interrupted = 1 WHERE state IN (?, ?) AND request IS NULL",
         (
             State::Failed.as_str(),
             millis(now),
@@ -124,12 +134,40 @@ pub(super) fn outcomes(
 ) -> rusqlite::Result<Vec<OutcomeRow>> {
     let only = filter.condition();
     db.prepare_cached(&format!(
-        "SELECT {}, o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, o.final_url, \
-         o.line, o.grp, o.name, o.album, o.sha256 AS promised FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+        "SELECT {}, {} FROM outcomes o LEFT JOIN files f ON f.id = o.file \
          WHERE o.job = ? AND o.seq > ? {only} ORDER BY o.seq LIMIT ?",
-        rows::FILE
+        rows::FILE,
+        rows::OUTCOME
     ))?
     .query_map((job, after.map_or(-1, integer), limit), rows::outcome)?
+    .collect()
+}
+
+pub(super) fn outcomes_since(
+    db: &Connection,
+    job: Uuid,
+    after: Option<u64>,
+    limit: u32,
+) -> rusqlite::Result<Vec<(u64, OutcomeRow)>> {
+    db.prepare_cached(&format!(
+        "SELECT {}, {}, o.nth FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.job = ? AND o.nth > ? AND o.nth IS NOT NULL ORDER BY o.nth LIMIT ?",
+        rows::FILE,
+        rows::OUTCOME
+    ))?
+    .query_map((job, after.map_or(-1, integer), limit), |row| {
+        Ok((row.get("nth").map(unsigned)?, rows::outcome(row)?))
+    })?
+    .collect()
+}
+
+pub(super) fn reasons(db: &Connection, job: Uuid) -> rusqlite::Result<BTreeMap<Reason, u64>> {
+    db.prepare_cached(
+        "SELECT reason, count(*) FROM outcomes WHERE job = ? AND reason IS NOT NULL GROUP BY reason",
+    )?
+    .query_map([job], |row| {
+        Ok((rows::word(row, "reason")?, row.get(1).map(unsigned)?))
+    })?
     .collect()
 }
 
@@ -150,6 +188,12 @@ pub(super) fn delete_some(db: &Connection, time: DateTime<Utc>) -> rusqlite::Res
     if outcomes == CHUNK as usize {
         return Ok(Some(0));
     }
-    db.execute("DELETE FROM jobs WHERE id = ?", [id])?;
+    for rest in [
+        "DELETE FROM parts WHERE job = ?",
+        "DELETE FROM groups WHERE job = ?",
+        "DELETE FROM jobs WHERE id = ?",
+    ] {
+        db.prepare_cached(rest)?.execute([id])?;
+    }
     Ok(Some(1))
 }

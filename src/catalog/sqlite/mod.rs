@@ -1,12 +1,13 @@
 //! The catalog in SQLite: one file, one writer, one reader beside it.
 
 mod history;
+mod posted;
 mod record;
 mod rows;
 mod tables;
 mod upkeep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,17 +19,18 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion}
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, ImageRow, JobEnd, JobRow, Known,
-    KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow, attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
+    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
+    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, attempt,
 };
 use crate::fault::{self, Point};
-use crate::target::{Sha256, State};
+use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
+    include_str!("../../../migrations/sqlite/0003_posted.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -310,6 +312,66 @@ impl Catalog for Sqlite {
             history::save_schedule(db, &schedule)
         })
         .await
+    }
+
+    async fn post_job(&self, post: Arc<Post>) -> Result<Posted, CatalogError> {
+        self.write("record a posted job", move |db| posted::post(db, &post))
+            .await
+    }
+
+    async fn posted_jobs(&self) -> Result<Vec<Uuid>, CatalogError> {
+        self.read("list posted jobs", posted::unfinished).await
+    }
+
+    async fn posted_job(&self, job: Uuid) -> Result<Option<PostedJob>, CatalogError> {
+        self.read("look up a posted job", move |db| posted::job(db, job))
+            .await
+    }
+
+    async fn part(
+        &self,
+        job: Uuid,
+        number: u64,
+    ) -> Result<Option<(String, HashSet<u64>)>, CatalogError> {
+        self.read("read the targets of a job", move |db| {
+            posted::part(db, job, number)
+        })
+        .await
+    }
+
+    async fn groups(
+        &self,
+        job: Uuid,
+        state: Option<State>,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<GroupRow>, CatalogError> {
+        self.read("list groups", move |db| {
+            posted::groups(db, job, state, after, limit)
+        })
+        .await
+    }
+
+    async fn group_counts(&self, job: Uuid) -> Result<GroupCounts, CatalogError> {
+        self.read("count groups", move |db| posted::group_counts(db, job))
+            .await
+    }
+
+    async fn outcomes_since(
+        &self,
+        job: Uuid,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, OutcomeRow)>, CatalogError> {
+        self.read("list outcomes", move |db| {
+            history::outcomes_since(db, job, after, limit)
+        })
+        .await
+    }
+
+    async fn reasons(&self, job: Uuid) -> Result<BTreeMap<Reason, u64>, CatalogError> {
+        self.read("count reasons", move |db| history::reasons(db, job))
+            .await
     }
 
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {

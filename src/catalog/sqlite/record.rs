@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::super::posted::GroupSums;
 use super::super::record::Sums;
 use super::super::{Batch, Record, integer, millis};
 use super::upkeep::write_event;
@@ -24,6 +25,7 @@ pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
     write_listed(db, records)?;
     let new = write_outcomes(db, records)?;
     write_counts(db, &new, now)?;
+    write_groups(db, &new)?;
     for event in new.iter().flat_map(|record| &record.events) {
         write_event(db, event, now)?;
     }
@@ -136,8 +138,8 @@ fn write_listed(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
 fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Result<Vec<&'a Record>> {
     let mut outcome = db.prepare_cached(
         "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp, name, album, sha256) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         final_url, file, line, grp, name, album, sha256, steps, nth) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let mut new = Vec::with_capacity(records.len());
     for record in records {
@@ -163,12 +165,26 @@ fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Resul
             missed.and_then(|wanted| wanted.name.as_ref()),
             missed.and_then(|wanted| wanted.album.as_ref().map(AlbumName::as_str)),
             missed.and_then(|wanted| wanted.sha256.map(|sha256| sha256.0)),
+            record.steps,
+            record.nth.map(integer),
         ])?;
         if count > 0 {
             new.push(record);
         }
     }
     Ok(new)
+}
+
+fn write_groups(db: &Connection, records: &[&Record]) -> rusqlite::Result<()> {
+    let mut group = db.prepare_cached(
+        "UPDATE groups SET done = done + ?, failures = failures + ?, error = COALESCE(error, ?) \
+         WHERE job = ? AND number = ?",
+    )?;
+    for ((job, number), sums) in GroupSums::of(records) {
+        let (done, failures) = (integer(sums.done), integer(sums.failures));
+        group.execute((done, failures, sums.error, job, number))?;
+    }
+    Ok(())
 }
 
 fn write_counts(db: &Connection, records: &[&Record], now: i64) -> rusqlite::Result<()> {

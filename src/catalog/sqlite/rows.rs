@@ -7,8 +7,8 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    AlbumRow, Event, EventRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow, ScheduleRow,
-    TargetKey, UrlRow, from_millis, unsigned,
+    AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
+    ScheduleRow, TargetKey, UrlRow, from_millis, json, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -19,6 +19,10 @@ pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.
 
 /// Columns that make an [`ImageRow`] of it, behind those.
 pub(super) const IMAGE: &str = "f.album, f.stored, f.metadata";
+
+/// Columns that make an [`OutcomeRow`] of it, in any order.
+pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
+                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps";
 
 /// How many those of [`FILE`] are.
 pub(super) const FILE_COLUMNS: usize = 13;
@@ -95,6 +99,8 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         album: Some(row.get("album")?).filter(|album: &String| !album.is_empty()),
         schedule: row.get("schedule")?,
         state: word(row, "state")?,
+        posted: time("posted")?,
+        total: row.get::<_, Option<i64>>("total")?.map(unsigned),
         started: row.get("started").map(from_millis)?,
         finished: time("finished")?,
         continues: row.get("continues")?,
@@ -144,6 +150,22 @@ pub(super) fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
         name: row.get("name")?,
         album: row.get("album")?,
         sha256: row.get::<_, Option<[u8; 32]>>("promised")?.map(Sha256),
+        steps: row.get::<_, Option<String>>("steps")?.and_then(json),
+    })
+}
+
+pub(super) fn group(row: &Row<'_>) -> rusqlite::Result<GroupRow> {
+    let count = |column| row.get(column).map(unsigned);
+    Ok(GroupRow {
+        number: row.get("number")?,
+        id: row.get("id")?,
+        state: word(row, "state")?,
+        on_error: word(row, "on_error")?,
+        targets: count("targets")?,
+        done: count("done")?,
+        failures: count("failures")?,
+        error: row.get("error")?,
+        metadata: row.get("metadata")?,
     })
 }
 
@@ -179,7 +201,10 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
 }
 
 /// Reads one of our words; one that no gannet writes is an error that names it.
-fn word<T: FromStr>(row: &Row<'_>, column: impl RowIndex + Copy + Display) -> rusqlite::Result<T> {
+pub(super) fn word<T: FromStr>(
+    row: &Row<'_>,
+    column: impl RowIndex + Copy + Display,
+) -> rusqlite::Result<T> {
     optional_word(row, column)?.ok_or_else(|| FromSqlError::InvalidType.into())
 }
 
