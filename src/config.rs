@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
-use crate::{api, catalog, fault, fetch, job, naming, source, store, telemetry};
+use crate::{api, catalog, fault, fetch, job, naming, rendition, source, step, store, telemetry};
 use layer::{Layer, Origin};
 
 pub use daemon::Daemon;
@@ -55,6 +55,10 @@ pub struct Config {
     pub naming: naming::Settings,
     /// `[retention]`
     pub retention: job::Retention,
+    /// `[steps]`
+    pub steps: step::Settings,
+    /// `[renditions]`
+    pub renditions: rendition::Settings,
     /// `[daemon]`
     pub daemon: Daemon,
     /// `[api]`
@@ -270,6 +274,17 @@ impl Config {
         }
         if let Some(problem) = self.catalog.problem() {
             return wrong("catalog", &["url"], problem);
+        }
+        if let Some((key, problem)) = self.steps.problem() {
+            let key: Vec<&str> = key.iter().map(String::as_str).collect();
+            let path = ["steps"].iter().chain(&key);
+            return Err((
+                vec![path.map(|key| (*key).to_owned()).collect()],
+                problem.to_owned(),
+            ));
+        }
+        if self.renditions.max_bytes.as_u64() == 0 {
+            return wrong("renditions", &["max_bytes"], "leaves no room for a picture");
         }
         if let Some(problem) = self.api.problem() {
             return wrong("api", &["listen", "tokens"], problem);

@@ -21,6 +21,8 @@
 //! | [`frontier`] | who is asked next: a polite lane per host |
 //! | [`schedule`] | when a schedule is due |
 //! | [`downloader`] | kinds of files, and how to tell that what arrived is one |
+//! | [`rendition`] | smaller or converted pictures, made once |
+//! | [`step`] | work on a file that has arrived |
 //! | [`job`] | the engine that runs a job down the way |
 //! | [`api`] | jobs, schedules, albums and files over HTTP |
 //! | [`daemon`] | runs schedules, unattended |
@@ -41,8 +43,10 @@ pub mod fetch;
 pub mod frontier;
 pub mod job;
 pub mod naming;
+pub mod rendition;
 pub mod schedule;
 pub mod source;
+pub mod step;
 pub mod store;
 pub mod target;
 pub mod telemetry;
