@@ -126,6 +126,8 @@ pub struct PostedJob {
     pub request: String,
     /// The number behind that of the outcome which was recorded last.
     pub nth: u64,
+    /// The place behind the last of those that have an outcome.
+    pub next_seq: u64,
 }
 
 /// The state of a group, in SQL, by its counters.

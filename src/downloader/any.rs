@@ -59,13 +59,16 @@ fn format(look: Look) -> Format {
             extensions: &[],
         },
         Look::Known(known) => known_format(known),
-        Look::Bytes | Look::Undecided => Format {
-            name: "bin",
-            media_type: "application/octet-stream",
-            extensions: &[],
-        },
+        Look::Bytes | Look::Undecided => BYTES,
     }
 }
+
+/// What shows nothing of what it is.
+pub(super) const BYTES: Format = Format {
+    name: "bin",
+    media_type: "application/octet-stream",
+    extensions: &[],
+};
 
 /// The extensions that agree with what `infer` found. Containers that stand for many formats keep any.
 fn known_format(known: Known) -> Format {

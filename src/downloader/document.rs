@@ -46,6 +46,11 @@ documents! {
     "rtf" in Rtf: "application/rtf";
 }
 
+/// The document format of that name.
+pub(super) fn format_named(name: &str) -> Option<Format> {
+    named(name).map(|(format, _)| format)
+}
+
 fn named(name: &str) -> Option<(Format, Container)> {
     DOCUMENTS
         .iter()

@@ -141,6 +141,14 @@ pub struct UnknownKind {
     known: String,
 }
 
+/// The format of a file that was recorded under this name; any bytes, where no kind of ours has it.
+pub(crate) fn known_format(name: &str) -> Format {
+    image::ImageFormat::named(name)
+        .map(image::ImageFormat::format)
+        .or_else(|| document::format_named(name))
+        .unwrap_or(any::BYTES)
+}
+
 /// The kinds that gannet itself knows: `any`, `document` and `image`.
 pub fn builtin(image: &image::Settings) -> Registry {
     let mut registry = Registry::default();

@@ -48,7 +48,8 @@ impl Memory {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
-    fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    /// Room for a body, until the permit is dropped; `None` while there is none.
+    pub(crate) fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         self.0.clone().try_acquire_many_owned(units).ok()
     }
@@ -136,7 +137,8 @@ impl Arrived {
         self.len() == 0
     }
 
-    fn body(&self) -> Body {
+    /// The same bytes, to be read.
+    pub(crate) fn body(&self) -> Body {
         match self {
             Self::Memory(bytes, _) => Body::Memory(bytes.clone()),
             Self::Staged(spooled) => Body::File(spooled.file().clone(), spooled.len()),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::coming::Coming;
 use super::descriptors;
 use super::keeper::{self, Keeper};
+use super::steps::{self, Stepper};
 use super::worker::{self, Shared};
 use super::{JobError, Setup, Terms};
 use crate::catalog::{self, Catalog, CatalogError};
@@ -69,11 +70,15 @@ impl Engine {
             );
         }
         let (to_keeper, finished) = mpsc::channel(keeper::QUEUE);
+        let (to_steps, arrived) = mpsc::channel(steps::QUEUE);
+        let memory = Memory::new(config.fetch.body_memory.as_u64());
+        let stepper = Stepper::new(store.clone(), memory.clone(), to_keeper.clone());
         let shared = Arc::new(Shared {
-            memory: Memory::new(config.fetch.body_memory.as_u64()),
+            memory,
             robots: Robots::default(),
             frontier: Frontier::new(),
             keeper: to_keeper,
+            steps: to_steps,
             coming: Coming::default(),
             workers: AtomicUsize::new(0),
         });
@@ -91,6 +96,7 @@ impl Engine {
             writer: Uuid::new_v4(),
         };
         tasks.spawn(keeper.run(finished));
+        tasks.spawn(stepper.run(arrived));
         let engine = Self {
             shared,
             store,

@@ -96,6 +96,8 @@ fn entry(row: OutcomeRow) -> Option<Entry> {
             reason: Reason::InvalidUrl,
             detail: "the history does not keep its credentials; put them into `[hosts]`, or fetch its list again"
                 .to_owned(),
+            group: None,
+            place: None,
         }));
     }
     let mut target = Target::new(url);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::catalog::KnownFile;
@@ -73,6 +74,9 @@ pub struct Item {
     /// The group that the list puts it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<str>>,
+    /// What the steps of the job found out, by their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Box<Map<String, Value>>>,
     /// What would be done about it; only in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would: Option<Would>,
@@ -104,6 +108,7 @@ impl Item {
             line: None,
             active: false,
             group: None,
+            steps: None,
             would: None,
             metadata: None,
         }
@@ -131,6 +136,7 @@ impl From<Invalid> for Item {
         item.reason = Some(invalid.reason);
         item.detail = Some(invalid.detail);
         item.line = invalid.line;
+        item.group = invalid.group;
         item
     }
 }

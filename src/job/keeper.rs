@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::coming::Coming;
 use super::item::Item;
+use super::order::Done;
+use super::posted::Tracked;
 use super::removal::{Removed, remove};
 use super::{Job, JobError, LAST_TRY, OnChange, until};
 use crate::catalog::{
@@ -28,8 +31,9 @@ use crate::catalog::{
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
 use crate::naming::{NameFrom, StorePath, Wants};
+use crate::step;
 use crate::store::{Original, StageId, Store, StoreError};
-use crate::target::{AlbumName, Outcome, Reason, Sha256, Target, describe};
+use crate::target::{AlbumName, Outcome, Place as PostedPlace, Reason, Sha256, Target, describe};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
 /// workers that can finish meanwhile is enough.
@@ -46,12 +50,16 @@ pub(super) struct Finished {
     /// `None`, like `target`, for a line that is no URL.
     pub(super) key: Option<TargetKey>,
     pub(super) target: Option<Target>,
+    /// Where it stands in a posted job.
+    pub(super) place: Option<PostedPlace>,
     pub(super) item: Item,
     /// What the origin said about the file, when it was asked and had one.
     pub(super) meta: Option<Meta>,
     pub(super) brought: Brought,
     /// The file that the URL brought before, where new bytes came.
     pub(super) replaces: Option<KnownFile>,
+    /// What the steps of the job found out.
+    pub(super) steps: Option<Map<String, Value>>,
 }
 
 /// The file that a target stands for.
@@ -373,6 +381,9 @@ impl Keeper {
                 let file = staged.as_known(place);
                 entries[*index].0.brought = Brought::Known(file);
             }
+        }
+        for ((finished, staged), place) in entries.iter_mut().zip(&places) {
+            finished.tell_steps(staged.as_ref().filter(|_| place.is_some()));
         }
         let records: Vec<Record> = entries
             .iter()
@@ -772,7 +783,13 @@ impl Place {
 }
 
 impl Finished {
-    fn album(&self) -> Option<&AlbumName> {
+    /// Gives the target up before its bytes are kept.
+    pub(super) fn give_up(&mut self, reason: Reason, detail: String) {
+        self.brought = Brought::Nothing;
+        self.refuse(reason, detail);
+    }
+
+    pub(super) fn album(&self) -> Option<&AlbumName> {
         self.target
             .as_ref()
             .and_then(|target| target.album.as_ref())
@@ -802,6 +819,21 @@ impl Finished {
             file: earlier,
             job: self.job.clone(),
         })
+    }
+
+    /// Says what the steps found out. In a posted job, pictures are measured in any case.
+    fn tell_steps(&mut self, staged: Option<&Staged>) {
+        let mut steps = self.steps.take().unwrap_or_default();
+        let dimensions = match (&self.brought, staged) {
+            (_, Some(staged)) => staged.facts.dimensions,
+            (Brought::Known(file), None) => file.dimensions,
+            _ => None,
+        };
+        if let Some((width, height)) = dimensions.filter(|_| self.job.posted.is_some()) {
+            let measured = step::measured(width, height);
+            steps.entry("measure").or_insert(measured);
+        }
+        self.item.steps = Some(steps).filter(|steps| !steps.is_empty()).map(Box::new);
     }
 
     /// What it takes to fetch the target again.
@@ -866,9 +898,12 @@ impl Finished {
                 .map_or(0, |file| file.bytes),
             new_file,
             listed: self.job.listed,
-            group_number: None,
-            nth: None,
-            steps: None,
+            group_number: self.place.and_then(|place| place.group),
+            nth: self.job.posted.as_ref().map(Tracked::next),
+            steps: item
+                .steps
+                .as_ref()
+                .and_then(|steps| serde_json::to_string(steps).ok()),
             events: Vec::new(),
         }
     }
@@ -904,6 +939,13 @@ async fn announce(entries: Vec<(Finished, Option<Staged>)>) {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&key);
+        }
+        if let (Some(place), Some(posted)) = (finished.place, &finished.job.posted) {
+            posted.note(Done {
+                place,
+                key: finished.key,
+                failed: finished.item.outcome.is_failure(finished.item.reason),
+            });
         }
         match jobs
             .iter_mut()

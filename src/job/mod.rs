@@ -5,6 +5,7 @@
 //!
 //! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
+//! - `steps` does what the job wants done with each file, and `order` holds back what has to wait in a posted job;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
 //! - `resume` finds the interrupted job that another one goes on with;
 //! - `run` counts what the keeper announces and tells the [`Observer`];
@@ -18,7 +19,9 @@ mod engine;
 mod failed;
 pub mod item;
 mod keeper;
+mod order;
 mod plan;
+mod posted;
 pub mod progress;
 mod rehearse;
 mod removal;
@@ -26,6 +29,7 @@ mod repair;
 pub mod report;
 mod resume;
 mod run;
+mod steps;
 pub mod summary;
 mod terms;
 mod upkeep;
@@ -48,6 +52,7 @@ use uuid::Uuid;
 use crate::catalog::{self, Among, CatalogError, SourceId, TargetKey};
 use crate::downloader::{Context, Downloader};
 use crate::source::{self, Source};
+use crate::step::Steps;
 use crate::store::{self, StoreError};
 use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
@@ -56,6 +61,8 @@ pub use engine::{Engine, EngineError};
 pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
+pub use posted::Posted;
+use posted::Tracked;
 pub use rehearse::{Plan, Rehearsed, rehearse};
 use removal::Left;
 pub use repair::Repaired;
@@ -269,6 +276,10 @@ pub struct Spec {
     pub deadline: Option<Duration>,
     /// Failures that are tolerated.
     pub max_failures: MaxFailures,
+    /// What is done with each file that it stands for.
+    pub steps: Steps,
+    /// What a client posted, and what has become of it so far.
+    pub posted: Option<Posted>,
 }
 
 impl Spec {
@@ -290,12 +301,18 @@ impl Spec {
             on_remove: job.on_remove,
             deadline: Some(job.deadline).filter(|deadline| !deadline.is_zero()),
             max_failures: job.max_failures,
+            steps: Steps::default(),
+            posted: None,
             terms: terms.clone(),
         }
     }
 
     /// Names its source, kind and album from one job to the next; `None` where the source is none that comes again.
     pub fn source_id(&self) -> Option<SourceId> {
+        // One that was posted goes on by itself.
+        if self.posted.is_some() {
+            return None;
+        }
         let source = self.source.identity()?;
         Some(SourceId::of(&source, &self.kind, self.album.as_ref()))
     }
@@ -411,6 +428,9 @@ struct Job {
     wanted: Option<Semaphore>,
     /// Keys between plan and announcement, in which repeats are found. Locked for a look-up only.
     under_way: Mutex<HashSet<TargetKey>>,
+    steps: Steps,
+    /// In a posted job, what is kept of the order of its targets.
+    posted: Option<Tracked>,
     /// Told of what was recorded, in batches. Bounded: a slow observer makes the keeper wait.
     announce: mpsc::Sender<Vec<Item>>,
     /// Cancelled when nothing is fetched any further.

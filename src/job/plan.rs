@@ -1,6 +1,6 @@
 //! Reads a job's list and decides what is to be asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -13,14 +13,16 @@ use uuid::Uuid;
 use super::coming::OneComing;
 use super::item::Would;
 use super::keeper::{Brought, Finished};
+use super::order::{Order, Released, Turn};
+use super::posted::Posted;
 use super::removal::recorded;
-use super::worker::{Shared, Ticket, lane_of};
+use super::worker::{Shared, Ticket, lane_of, stop_detail};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
 use crate::fetch::Effective;
-use crate::source::{Entry, Invalid, List};
+use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List};
 use crate::store::Store;
-use crate::target::{Outcome, Reason, Sha256, Target};
+use crate::target::{Outcome, Place, Reason, Sha256, Target};
 
 /// One of N shares of a list, cut by host: `2/4` is the second of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,80 +87,214 @@ pub(super) struct Planner {
     pub(super) store: Store,
     pub(super) job: Arc<Job>,
     pub(super) shard: Option<Shard>,
+    /// Whose turn it is in a posted job.
+    pub(super) order: Order,
+    /// What a posted job had before this process.
+    pub(super) before: Before,
     /// The keeper may wait for what the plan brings; `None` while it waits itself.
     pub(super) coming: Option<OneComing>,
+}
+
+/// What a posted job had before this process.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Targets that have their outcome.
+    pub(super) targets: u64,
+    /// The order behind the last of them, for targets of a list.
+    pub(super) next_seq: u64,
+    /// Lines of its list that are no URLs, and were told of.
+    pub(super) lines: HashSet<u64>,
+}
+
+impl Before {
+    pub(super) fn of(posted: Posted) -> Self {
+        Self {
+            targets: posted.row.counts.targets,
+            next_seq: posted.next_seq,
+            lines: posted.lines,
+        }
+    }
+}
+
+/// What a plan goes on with.
+enum Step {
+    /// More of the list.
+    Chunk(Vec<Entry>),
+    /// There is no more of it.
+    ListEnded,
+    /// There are so many places.
+    Places(usize),
+    /// Something need not wait any more.
+    Released,
+    /// Nothing is to be begun any more.
+    Halted,
+    /// The job has what it wants, or all that there is.
+    Over,
 }
 
 impl Planner {
     /// Reads `list` to its end, or until the job is stopped or has what it wants.
     pub(super) async fn run(mut self, mut list: List) -> Planned {
-        let mut planned = Planned::default();
+        let mut planned = Planned {
+            targets: self.before.targets,
+            ..Planned::default()
+        };
+        let mut pending = VecDeque::new();
+        let mut ended = false;
         loop {
-            let chunk = tokio::select! {
-                biased;
-                () = self.job.halt.cancelled() => break,
-                () = self.job.enough.cancelled() => {
+            let result = match self.step(&mut list, pending.len(), ended).await {
+                Ok(Step::Chunk(chunk)) => {
+                    pending.extend(chunk.into_iter().filter(|entry| self.is_wanted(entry)));
+                    Ok(())
+                }
+                Ok(Step::ListEnded) => {
+                    ended = true;
+                    Ok(())
+                }
+                Ok(Step::Places(count)) => {
+                    let entries = pending.drain(..count).collect();
+                    self.plan(entries, &mut planned).await
+                }
+                Ok(Step::Released) => {
+                    let released = self.order.released();
+                    self.send(released, &mut planned).await
+                }
+                Ok(Step::Over) => {
                     planned.is_whole = true;
                     break;
                 }
-                chunk = list.next_chunk() => chunk,
+                Ok(Step::Halted) => {
+                    // Of a list that is at hand every target gets its outcome; any other is not read on.
+                    if let Some(reason) = self.job.stop_reason()
+                        && self.job.posted.is_some()
+                    {
+                        pending.extend(self.order.drain());
+                        self.abandon(pending, list, reason, &mut planned).await;
+                    }
+                    break;
+                }
+                Err(error) => Err(error),
             };
-            let result = match chunk {
-                Ok(Some(chunk)) => self.plan(chunk, &mut planned).await,
-                Ok(None) => {
-                    planned.is_whole = true;
-                    break;
-                }
-                Err(error) => Err(error.into()),
-            };
-            match result {
-                Ok(true) => {}
-                Ok(false) => {
-                    planned.is_whole = !self.job.halt.is_cancelled();
-                    break;
-                }
-                Err(error) => {
-                    planned.error = Some(error);
-                    break;
-                }
+            if let Err(error) = result {
+                planned.error = Some(error);
+                break;
             }
         }
         planned
     }
 
-    /// Sends a chunk on its way. Returns whether the job wants more.
-    async fn plan(&mut self, chunk: Vec<Entry>, planned: &mut Planned) -> Result<bool, JobError> {
-        let mut targets = Vec::with_capacity(chunk.len());
-        for entry in chunk {
-            match entry {
-                Entry::Invalid(invalid) if self.shard.is_none_or(|shard| shard.has_invalid()) => {
-                    if !self.place().await {
-                        return Ok(false);
-                    }
-                    self.shared
-                        .settle(self.invalid(invalid, planned.targets))
+    /// Waits for something to do, with `pending` entries to plan.
+    async fn step(
+        &mut self,
+        list: &mut List,
+        pending: usize,
+        ended: bool,
+    ) -> Result<Step, JobError> {
+        let (job, order) = (&*self.job, &mut self.order);
+        if job.halt.is_cancelled() {
+            return Ok(Step::Halted);
+        }
+        if pending > 0 {
+            if let Some(places) = places_at_once(job, pending) {
+                return Ok(Step::Places(places));
+            }
+        } else if !ended {
+            return tokio::select! {
+                biased;
+                () = job.halt.cancelled() => Ok(Step::Halted),
+                () = job.enough.cancelled() => Ok(Step::Over),
+                () = order.hear() => Ok(Step::Released),
+                chunk = list.next_chunk() => Ok(chunk?.map_or(Step::ListEnded, Step::Chunk)),
+            };
+        } else if !order.is_waiting() {
+            return Ok(Step::Over);
+        }
+        // Until others have come through nothing more can come from here, so nobody need wait for it.
+        self.coming = None;
+        let step = tokio::select! {
+            biased;
+            () = job.halt.cancelled() => Step::Halted,
+            () = job.enough.cancelled() => Step::Over,
+            () = order.hear() => Step::Released,
+            is_free = wait_for_place(job), if pending > 0 => match is_free {
+                true => Step::Places(1),
+                false => Step::Over,
+            },
+        };
+        self.coming = Some(self.shared.coming.one());
+        Ok(step)
+    }
+
+    /// Whether an entry belongs to the job, and has no outcome yet.
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Target(target) => self.shard.is_none_or(|shard| shard.has(&target.url)),
+            Entry::Invalid(invalid) => {
+                let is_told = |line| self.before.lines.contains(&line);
+                self.shard.is_none_or(|shard| shard.has_invalid())
+                    && !invalid.line.is_some_and(is_told)
+            }
+        }
+    }
+
+    /// Sends entries on their way that have their places, as far as it is their turn.
+    async fn plan(&mut self, entries: Vec<Entry>, planned: &mut Planned) -> Result<(), JobError> {
+        let mut now = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let Turn::Now(released) = self.order.enter(entry) {
+                now.push(released);
+            }
+        }
+        self.send(now, planned).await
+    }
+
+    /// Sends entries on their way whose turn it is, or ends them.
+    async fn send(
+        &mut self,
+        released: Vec<Released>,
+        planned: &mut Planned,
+    ) -> Result<(), JobError> {
+        let mut targets = Vec::with_capacity(released.len());
+        for released in released {
+            match released {
+                Released::Go(Entry::Target(target)) => {
+                    targets.push((self.key(&target), target));
+                }
+                Released::Go(Entry::Invalid(invalid)) => {
+                    let seq = self.seq(invalid.place, planned);
+                    self.shared.settle(self.invalid(invalid, seq)).await;
+                }
+                Released::Stopped(entry) => {
+                    let detail = "an earlier failure stopped its group";
+                    self.skip(entry, Reason::GroupStopped, detail, planned)
                         .await;
-                    planned.targets += 1;
                 }
-                Entry::Target(target) if self.shard.is_none_or(|shard| shard.has(&target.url)) => {
-                    let album = target.album.as_ref().or(self.job.album.as_ref());
-                    let key = TargetKey::of(&target.url, album, target.name.as_deref());
-                    if let Some(touched) = &self.job.touched {
-                        touched.add(album);
-                    }
-                    targets.push((key, target));
-                }
-                Entry::Invalid(_) | Entry::Target(_) => {}
             }
         }
         self.plan_targets(targets, planned).await
+    }
+
+    fn key(&self, target: &Target) -> TargetKey {
+        let album = target.album.as_ref().or(self.job.album.as_ref());
+        if let Some(touched) = &self.job.touched {
+            touched.add(album);
+        }
+        TargetKey::of(&target.url, album, target.name.as_deref())
+    }
+
+    /// The order of the next target, which is counted with that.
+    fn seq(&self, place: Option<Place>, planned: &mut Planned) -> u64 {
+        let nth = planned.targets - self.before.targets;
+        planned.targets += 1;
+        place.map_or(self.before.next_seq + nth, |place| place.seq)
     }
 
     async fn plan_targets(
         &mut self,
         mut targets: Vec<(TargetKey, Target)>,
         planned: &mut Planned,
-    ) -> Result<bool, JobError> {
+    ) -> Result<(), JobError> {
+        let mut repeats = Vec::new();
         {
             // First what is under way, then the catalog: a target leaves the one only after it stands in
             // the other, so no repeat slips through between the two.
@@ -167,24 +303,30 @@ impl Planner {
                 .under_way
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let before = targets.len();
-            targets.retain(|(key, _)| under_way.insert(*key));
-            planned.repeats += (before - targets.len()) as u64;
+            let is_repeat = |(key, _): &mut (TargetKey, Target)| !under_way.insert(*key);
+            repeats.extend(targets.extract_if(.., is_repeat));
+        }
+        for (key, target) in repeats {
+            match target.place {
+                // Each target that was posted gets its outcome.
+                Some(_) => self.order.wait_for(key, Entry::Target(target)),
+                None => self.drop_repeat(planned),
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
         }
         let wanted = targets.iter().map(|(key, target)| (*key, target));
         let distrusted = &self.job.distrusted;
         let mut known = look_up(&*self.catalog, &self.store, distrusted, wanted).await?;
-        let mut targets = targets.into_iter();
-        while let Some((key, target)) = targets.next() {
+        for (key, target) in targets {
             let known = known.remove(&key);
-            if known.as_ref().is_some_and(|known| known.job == self.job.id) {
-                planned.repeats += 1;
-                self.forget([key]);
+            if target.place.is_none()
+                && known.as_ref().is_some_and(|known| known.job == self.job.id)
+            {
+                self.drop_repeat(planned);
+                self.forget(key);
                 continue;
-            }
-            if !self.place().await {
-                self.forget(std::iter::once(key).chain(targets.map(|(key, _)| key)));
-                return Ok(false);
             }
             let fetch = self.job.terms.client.settings_of(&target.url);
             let would = decide(
@@ -195,21 +337,8 @@ impl Planner {
             );
             let rest = known.as_ref().filter(|_| would == Would::Wait);
             let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
-            let ticket = Box::new(Ticket {
-                job: self.job.clone(),
-                seq: planned.targets,
-                target,
-                key,
-                known,
-                moved_to: None,
-                trail: None,
-                attempts: 0,
-                begun: None,
-                status: None,
-                partial: None,
-                _coming: self.shared.coming.one(),
-            });
-            planned.targets += 1;
+            let seq = self.seq(target.place, planned);
+            let ticket = self.ticket(target, key, known, seq);
             if would == Would::Fresh {
                 self.shared.settle(ticket.confirm(None)).await;
                 continue;
@@ -226,48 +355,96 @@ impl Planner {
                 self.shared.settle_host_down(down).await;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Waits for a place in the job's window and, where files are counted, for one more to be wanted.
-    /// Returns whether the job goes on. The run gives both back.
-    async fn place(&mut self) -> bool {
-        let is_free = |places: &Semaphore| places.available_permits() > 0;
-        if !is_free(&self.job.window) || !self.job.wanted.as_ref().is_none_or(is_free) {
-            // Until others have come through nothing more can come from here, so nobody need wait for it.
-            self.coming = None;
-            let go_on = self.wait_for_place().await;
-            self.coming = Some(self.shared.coming.one());
-            return go_on;
-        }
-        self.wait_for_place().await
+    fn ticket(
+        &self,
+        target: Target,
+        key: TargetKey,
+        known: Option<Known>,
+        seq: u64,
+    ) -> Box<Ticket> {
+        Box::new(Ticket {
+            job: self.job.clone(),
+            seq,
+            target,
+            key,
+            known,
+            moved_to: None,
+            trail: None,
+            attempts: 0,
+            begun: None,
+            status: None,
+            partial: None,
+            _coming: self.shared.coming.one(),
+        })
     }
 
-    async fn wait_for_place(&self) -> bool {
-        let places = async {
-            let window = self.job.window.acquire().await.ok()?;
-            if let Some(wanted) = &self.job.wanted {
-                wanted.acquire().await.ok()?.forget();
+    /// Gives the rest of a posted job its outcome.
+    async fn abandon(
+        &self,
+        pending: VecDeque<Entry>,
+        mut list: List,
+        reason: Reason,
+        planned: &mut Planned,
+    ) {
+        let mut rest = Vec::from(pending);
+        loop {
+            for entry in rest {
+                self.skip(entry, reason, stop_detail(reason), planned).await;
             }
-            window.forget();
-            Some(())
-        };
-        tokio::select! {
-            biased;
-            () = self.job.halt.cancelled() => false,
-            place = places => place.is_some(),
+            rest = match list.next_chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    planned.is_whole = true;
+                    return;
+                }
+                Err(error) => {
+                    planned.error = Some(error.into());
+                    return;
+                }
+            };
+            rest.retain(|entry| self.is_wanted(entry));
         }
     }
 
-    fn forget(&self, keys: impl IntoIterator<Item = TargetKey>) {
-        let mut under_way = self
-            .job
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            under_way.remove(&key);
+    async fn skip(&self, entry: Entry, reason: Reason, detail: &str, planned: &mut Planned) {
+        let finished = match entry {
+            Entry::Target(target) => {
+                let (key, seq) = (self.key(&target), self.seq(target.place, planned));
+                let ticket = self.ticket(target, key, None, seq);
+                let mut finished = ticket.fail(Outcome::Skipped, reason, detail);
+                // Another target may be under way with that URL, and is what is remembered of it.
+                finished.key = None;
+                finished
+            }
+            Entry::Invalid(invalid) => {
+                let seq = self.seq(invalid.place, planned);
+                let mut finished = self.invalid(invalid, seq);
+                let item = &mut finished.item;
+                (item.outcome, item.reason) = (Outcome::Skipped, Some(reason));
+                item.detail = Some(detail.to_owned());
+                finished
+            }
+        };
+        self.shared.settle(finished).await;
+    }
+
+    /// Counts a line that repeats an earlier one, and gives its place back.
+    fn drop_repeat(&self, planned: &mut Planned) {
+        // What an earlier process had of the same list is no repeat within it.
+        planned.repeats += u64::from(self.before.next_seq == 0);
+        self.job.window.add_permits(1);
+        if let Some(wanted) = &self.job.wanted {
+            wanted.add_permits(1);
         }
+    }
+
+    fn forget(&self, key: TargetKey) {
+        let under_way = &self.job.under_way;
+        let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&key);
     }
 
     fn invalid(&self, invalid: Invalid, seq: u64) -> Finished {
@@ -276,12 +453,44 @@ impl Planner {
             seq,
             key: None,
             target: None,
+            place: invalid.place,
             item: invalid.into(),
             meta: None,
             brought: Brought::Nothing,
             replaces: None,
+            steps: None,
         }
     }
+}
+
+/// Takes places in the job's window and, where files are counted, of the files that are still wanted: as many as there
+/// are, up to `most`. The run gives them back. `None` where there are none at the moment.
+fn places_at_once(job: &Job, most: usize) -> Option<usize> {
+    let semaphores = || std::iter::once(&job.window).chain(&job.wanted);
+    // Nobody else takes any.
+    let free = semaphores().map(Semaphore::available_permits).min();
+    let count = free.unwrap_or(0).min(most).min(CHUNK_ENTRIES);
+    if count == 0 || job.enough.is_cancelled() {
+        return None;
+    }
+    for semaphore in semaphores() {
+        let places = u32::try_from(count).unwrap_or(u32::MAX);
+        semaphore.try_acquire_many(places).ok()?.forget();
+    }
+    Some(count)
+}
+
+/// Waits for one place. Returns whether the job still wants it. Cancel safe.
+async fn wait_for_place(job: &Job) -> bool {
+    let places = async {
+        let window = job.window.acquire().await.ok()?;
+        if let Some(wanted) = &job.wanted {
+            wanted.acquire().await.ok()?.forget();
+        }
+        window.forget();
+        Some(())
+    };
+    places.await.is_some()
 }
 
 /// What is known of `targets`, without the validators of what has to be brought anew.

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::number;
 use super::item::{Counts, Item, State, Summary};
-use super::plan::{Planned, Planner};
+use super::order::Order;
+use super::plan::{Before, Planned, Planner};
+use super::posted::{Posted, Tracked};
 use super::progress::Snapshot;
 use super::report::Head;
-use super::resume::Earlier;
 use super::upkeep::{Prune, Touched, Upkeep};
 use super::{
     Dedupe, Ending, Engine, Job, JobError, LAST_TRY, MaxFailures, OnRemove, Spec, Stop, until,
@@ -60,7 +61,7 @@ pub trait Observer: Send {
 }
 
 /// A job's figures while it runs: the one place from which every figure is derived.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tally {
     counts: Counts,
     reasons: super::Reasons,
@@ -70,6 +71,16 @@ struct Tally {
 }
 
 impl Tally {
+    /// Those of a posted job so far.
+    fn of(posted: &Posted) -> Self {
+        Self {
+            counts: posted.row.counts,
+            reasons: posted.reasons.clone(),
+            bytes: posted.row.bytes,
+            failures: posted.row.failures,
+        }
+    }
+
     fn add(&mut self, item: &Item) {
         self.counts.add(item.outcome);
         if let Some(reason) = item.reason {
@@ -143,7 +154,14 @@ impl Engine {
             memory: self.shared.memory.clone(),
         };
         let token = CancellationToken::new();
-        let carried = earlier.map_or(0, |earlier| earlier.stored);
+        let posted = spec.posted.take();
+        let (tracked, done) = posted.as_ref().map(Tracked::new).unzip();
+        let so_far = posted.as_ref().map(|posted| &posted.row);
+        let carried =
+            earlier.map_or(0, |earlier| earlier.stored) + so_far.map_or(0, |job| job.counts.stored);
+        let fresh_since = so_far
+            .map(|job| job.started)
+            .or(earlier.map(|earlier| earlier.since));
         let wanted = spec.count.map(|count| count.saturating_sub(carried));
         let job = Arc::new(Job {
             id,
@@ -152,7 +170,7 @@ impl Engine {
             cx,
             downloader,
             refresh: spec.refresh,
-            fresh_since: earlier.map(|earlier| earlier.since),
+            fresh_since,
             distrusted: std::mem::take(&mut spec.distrusted),
             dedupe,
             on_change: spec.on_change,
@@ -168,6 +186,8 @@ impl Engine {
                 )
             }),
             under_way: Mutex::new(HashSet::new()),
+            steps: spec.steps.clone(),
+            posted: tracked,
             announce,
             halt: stop.leave.child_token(),
             stop: token,
@@ -189,21 +209,23 @@ impl Engine {
             engine: self,
             job: job.clone(),
             observer,
-            tally: Tally {
-                counts: Counts::default(),
-                reasons: super::Reasons::new(),
-                bytes: 0,
-                failures: 0,
-            },
+            tally: posted.as_ref().map(Tally::of).unwrap_or_default(),
             began: Instant::now(),
-            count: wanted,
-            earlier,
+            count: spec.count,
+            carried: earlier.map_or(0, |earlier| earlier.stored),
+            wanted,
+            total: so_far.and_then(|job| job.total),
             planned: None,
             prune,
             stop,
         };
         let error = match running.observer.begin(&head) {
-            Ok(()) => running.see_through(&spec, announced).await.err(),
+            Ok(()) => {
+                let order = Order::new(done, posted.as_ref().map_or(&[], |posted| &posted.stopped));
+                let before = posted.map(Before::of).unwrap_or_default();
+                let run = running.see_through(&spec, order, before, announced);
+                run.await.err()
+            }
             Err(error) => Some(JobError::Observer(error)),
         };
         if error.is_some() {
@@ -235,11 +257,18 @@ impl Engine {
     }
 
     /// `lost`: it was the catalog that ended the job. The next start closes a job whose end could not be recorded.
-    async fn record_end(&self, summary: &Summary, lost: bool) -> Result<(), CatalogError> {
+    async fn record_end(
+        &self,
+        job: &Job,
+        summary: &Summary,
+        lost: bool,
+    ) -> Result<(), CatalogError> {
+        // A posted job that was cancelled is over: nothing goes on with it.
+        let is_interrupted = summary.ending == Ending::Stopped && job.posted.is_none();
         let end = JobEnd {
             id: summary.job,
             state: summary.state,
-            interrupted: summary.ending == Ending::Stopped,
+            interrupted: is_interrupted,
             repeats: summary.repeats,
             error: summary.error.clone(),
             finished: summary.finished,
@@ -265,9 +294,14 @@ struct Running<'a> {
     observer: &'a mut dyn Observer,
     tally: Tally,
     began: Instant,
-    /// Files that are still to be stored.
+    /// Files that are to be stored.
     count: Option<u64>,
-    earlier: Option<Earlier>,
+    /// Those of them that an interrupted job stored.
+    carried: u64,
+    /// Those that this process is to store.
+    wanted: Option<u64>,
+    /// How many targets there are, as far as it is known before the list is read.
+    total: Option<u64>,
     /// How reading the list ended, once it did.
     planned: Option<Planned>,
     prune: Option<Prune>,
@@ -328,30 +362,37 @@ impl Running<'_> {
     async fn see_through(
         &mut self,
         spec: &Spec,
+        order: Order,
+        before: Before,
         mut announced: mpsc::Receiver<Vec<Item>>,
     ) -> Result<(), JobError> {
         // One beyond the clock's end is none.
         let deadline = spec
             .deadline
             .and_then(|limit| self.began.checked_add(limit));
-        if self.count == Some(0) {
-            self.planned = Some(Planned::default());
+        let nothing = Planned {
+            targets: before.targets,
+            ..Planned::default()
+        };
+        if self.wanted == Some(0) {
+            self.planned = Some(nothing);
             return Ok(());
         }
         let list = tokio::select! {
             biased;
-            () = self.stop.cancel.cancelled() => {
+            // Each target of a posted job gets its outcome.
+            () = self.stop.cancel.cancelled(), if self.job.posted.is_none() => {
                 self.job.stop(Reason::Cancelled, None);
-                self.planned = Some(Planned::default());
+                self.planned = Some(nothing);
                 return Ok(());
             }
             () = self.stop.leave.cancelled() => {
-                self.planned = Some(Planned::default());
+                self.planned = Some(nothing);
                 return Ok(());
             }
             () = until(deadline) => {
                 self.job.stop(Reason::Deadline, None);
-                self.planned = Some(Planned::default());
+                self.planned = Some(nothing);
                 return Ok(());
             }
             list = spec.source.open() => list?,
@@ -362,6 +403,8 @@ impl Running<'_> {
             store: self.engine.store.clone(),
             job: self.job.clone(),
             shard: spec.shard,
+            order,
+            before,
             coming: Some(self.engine.shared.coming.one()),
         };
         // Dropping the set, on whatever way out, ends the plan.
@@ -425,7 +468,7 @@ impl Running<'_> {
         if let (Some(wanted), Some(count)) = (&self.job.wanted, self.count) {
             let stored = usize::try_from(self.tally.counts.stored - stored_before).unwrap_or(0);
             wanted.add_permits(items.len() - stored);
-            if self.tally.counts.stored >= count {
+            if self.tally.counts.stored + self.carried >= count {
                 wanted.close();
                 self.job.enough.cancel();
             }
@@ -438,6 +481,7 @@ impl Running<'_> {
 
     fn tick(&mut self) {
         let total = self.planned.as_ref().map(|planned| planned.targets);
+        let total = total.or(self.total);
         let window = self.job.terms.job.window.get() as usize;
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
@@ -464,13 +508,13 @@ impl Running<'_> {
             && stopped.is_none()
             && (self.job.left.load(Ordering::SeqCst) > 0 || !planned.is_whole);
         let stored = self.tally.counts.stored;
-        let carried = self.earlier.map_or(0, |earlier| earlier.stored);
+        let stored = stored + self.carried;
         let too_few = self
             .count
             .filter(|count| (stopped.is_none() && !is_left || is_late) && stored < *count)
             .map(|count| JobError::TooFew {
-                stored: stored + carried,
-                count: count + carried,
+                stored,
+                count,
                 is_late,
             });
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
@@ -527,7 +571,7 @@ impl Running<'_> {
             error: error.or(failure).map(|error| describe(error)),
             ending,
         };
-        if !is_left && let Err(error) = self.engine.record_end(&summary, lost).await {
+        if !is_left && let Err(error) = self.engine.record_end(&self.job, &summary, lost).await {
             // The reports are closed all the same, and tell what came first.
             let told = describe(&error);
             if summary.ending == Ending::Broken {

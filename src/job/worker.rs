@@ -89,17 +89,19 @@ impl Ticket {
         Finished {
             seq: self.seq,
             key: Some(self.key),
+            place: self.target.place,
             target: Some(self.target),
             job: self.job,
             item,
             meta,
             brought,
             replaces: None,
+            steps: None,
         }
     }
 }
 
-fn stop_detail(reason: Reason) -> &'static str {
+pub(super) fn stop_detail(reason: Reason) -> &'static str {
     match reason {
         Reason::Deadline => "the job's deadline passed before it was asked for",
         Reason::StoreFull => "the store ran full before it was asked for",
@@ -115,16 +117,21 @@ pub(super) struct Shared {
     pub(super) robots: Robots,
     pub(super) frontier: Frontier<Box<Ticket>>,
     pub(super) keeper: mpsc::Sender<Finished>,
+    /// To those who run steps.
+    pub(super) steps: mpsc::Sender<Finished>,
     pub(super) coming: Coming,
     /// How many workers there are to be.
     pub(super) workers: AtomicUsize,
 }
 
 impl Shared {
-    /// Hands a target that has its outcome to the keeper.
+    /// Hands a target that has its outcome to the keeper, by way of the job's steps.
     pub(super) async fn settle(&self, finished: Finished) {
-        // The keeper outlives the workers; when it is gone, the run that waits for it says so.
-        let _ = self.keeper.send(finished).await;
+        let has_steps =
+            !finished.job.steps.is_empty() && !matches!(finished.brought, Brought::Nothing);
+        let next = if has_steps { &self.steps } else { &self.keeper };
+        // Both outlive the workers; when they are gone, the run that waits for them says so.
+        let _ = next.send(finished).await;
     }
 
     /// Answers tickets of a job that was halted, which nobody has taken.

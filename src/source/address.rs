@@ -32,6 +32,8 @@ impl Refusal {
             text: shown(text),
             reason: self.reason,
             detail: self.detail,
+            group: None,
+            place: None,
         }
     }
 }

@@ -29,6 +29,7 @@ mod http;
 mod inline;
 mod lines;
 mod list;
+mod listed;
 mod remote;
 mod row;
 mod shelf;
@@ -41,12 +42,13 @@ mod tests;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::target::{Reason, Target, UnknownWord};
+use crate::target::{Place as PostedPlace, Reason, Target, UnknownWord};
 
 pub use chain::ChainSource;
 pub use error::SourceError;
@@ -54,6 +56,7 @@ pub use file::FileSource;
 pub use given::GivenSource;
 pub use inline::InlineSource;
 pub use list::List;
+pub use listed::Listed;
 pub use remote::{Answer, Fetch, FetchFailure, Reader, RemoteBody, RemoteSource};
 pub use shelf::Shelf;
 pub use sink::CHUNK_ENTRIES;
@@ -111,6 +114,10 @@ pub struct Invalid {
     pub reason: Reason,
     /// What is wrong, in words.
     pub detail: String,
+    /// The group that it stands in.
+    pub group: Option<Arc<str>>,
+    /// Where it stands in a posted job.
+    pub place: Option<PostedPlace>,
 }
 
 /// How a list is written.

@@ -82,6 +82,8 @@ impl Sink {
                 text: super::address::shown(target.url.as_str()),
                 reason: Reason::InvalidUrl,
                 detail,
+                group: target.group.clone(),
+                place: target.place,
             });
         }
     }

@@ -37,7 +37,12 @@ impl Step for Measure {
             let format = facts.format.name;
             Failure::new(format!("no width and height are known of a `{format}`"))
         })?;
-        let perimeter = 2 * (u64::from(width) + u64::from(height));
-        Ok(json!({"width": width, "height": height, "perimeter": perimeter}).into())
+        Ok(measured(width, height).into())
     }
+}
+
+/// What the step finds of a picture of so many pixels.
+pub(crate) fn measured(width: u32, height: u32) -> Value {
+    let perimeter = 2 * (u64::from(width) + u64::from(height));
+    json!({"width": width, "height": height, "perimeter": perimeter})
 }

@@ -30,6 +30,7 @@ use crate::downloader::{Body, Facts};
 use crate::rendition::Renditions;
 use crate::target::Sha256;
 
+pub(crate) use measure::measured;
 pub use parse::{StepsError, Wrong, parameters};
 pub use settings::{Command, Settings};
 

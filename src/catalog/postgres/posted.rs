@@ -111,15 +111,20 @@ pub(super) async fn job(db: &PgPool, id: Uuid) -> Result<Option<PostedJob>> {
         return Ok(None);
     };
     let row = query(
-        "SELECT request, (SELECT coalesce(max(nth) + 1, 0) FROM outcomes WHERE job = $1 AND nth IS NOT NULL) AS nth \
-         FROM jobs WHERE id = $1",
+        "SELECT request, (SELECT coalesce(max(nth) + 1, 0) FROM outcomes WHERE job = $1 AND nth IS NOT NULL) AS nth, \
+         (SELECT coalesce(max(seq) + 1, 0) FROM outcomes WHERE job = $1) AS next_seq FROM jobs WHERE id = $1",
     )
     .bind(id)
     .fetch_one(db)
     .await?;
     let request: Option<String> = row.try_get("request")?;
-    let nth = unsigned(row.try_get("nth")?);
-    Ok(request.map(|request| PostedJob { job, request, nth }))
+    let (nth, next_seq) = (rows::count(&row, "nth")?, rows::count(&row, "next_seq")?);
+    Ok(request.map(|request| PostedJob {
+        job,
+        request,
+        nth,
+        next_seq,
+    }))
 }
 
 pub(super) async fn part(

@@ -83,16 +83,17 @@ pub(super) fn job(db: &Connection, id: Uuid) -> rusqlite::Result<Option<PostedJo
     let Some(job) = history::job(db, id)? else {
         return Ok(None);
     };
-    let (request, nth): (Option<String>, i64) = db
+    let (request, nth, next_seq): (Option<String>, i64, i64) = db
         .prepare_cached(
-            "SELECT request, (SELECT coalesce(max(nth) + 1, 0) FROM outcomes WHERE job = ?1 AND nth IS NOT NULL) \
-             FROM jobs WHERE id = ?1",
+            "SELECT request, (SELECT coalesce(max(nth) + 1, 0) FROM outcomes WHERE job = ?1 AND nth IS NOT NULL), \
+             (SELECT coalesce(max(seq) + 1, 0) FROM outcomes WHERE job = ?1) FROM jobs WHERE id = ?1",
         )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(request.map(|request| PostedJob {
         job,
         request,
         nth: unsigned(nth),
+        next_seq: unsigned(next_seq),
     }))
 }
 
