@@ -92,7 +92,19 @@ pub struct Place {
 }
 
 /// What became of a target: exactly one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// New bytes are kept.
@@ -243,6 +255,21 @@ reasons! {
     StoreError = "store-error",
 }
 
+impl utoipa::ToSchema for Reason {}
+
+impl utoipa::PartialSchema for Reason {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = Self::ALL.iter().map(|reason| reason.as_str());
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some(
+                "Why a target was rejected, failed or skipped: a stable code.",
+            ))
+            .enum_values(Some(words))
+            .into()
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -262,7 +289,7 @@ impl FromStr for Reason {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Waiting for its turn.
@@ -317,7 +344,7 @@ impl fmt::Display for State {
 }
 
 /// Targets of a job by outcome. The one place from which every figure is derived.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counts {
     /// All targets that have an outcome: the sum of the others.
     pub targets: u64,
@@ -397,7 +424,8 @@ pub struct Format {
 }
 
 /// A SHA-256 digest (FIPS 180-4); prints and parses as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
 pub struct Sha256(pub [u8; 32]);
 
 impl<'de> Deserialize<'de> for Sha256 {

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::extract::{Names, Nothing, Parameters};
@@ -31,13 +32,23 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-#[derive(Debug, Serialize)]
-struct Album {
+/// A named set of files.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "name": "shops/2026", "href": "/api/v1/albums/shops%2F2026", "files": 412, "bytes": 90211733,
+    "newest": "2026-11-21T09:30:41Z",
+})))]
+pub(super) struct Album {
+    /// `/` joins the folders that it is made of; the root folder is `:root`.
     name: String,
     /// Where it is.
     href: String,
+    /// How many files it has.
     files: u64,
+    /// What they come to.
     bytes: u64,
+    /// When the bytes of the newest came.
+    #[schema(required = true)]
     newest: Option<DateTime<Utc>>,
 }
 
@@ -54,25 +65,43 @@ impl From<AlbumRow> for Album {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Image<'a> {
+/// What is known of a file.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa7c4-6f02-7b11-9d5a-0a4b8a1c2d3e", "album": "shops/2026", "name": "front.jpg",
+    "path": "shops/2026/front.jpg", "href": "/files/shops/2026/front.jpg", "format": "jpeg", "media_type": "image/jpeg",
+    "bytes": 48211, "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "width": 1280,
+    "height": 720, "active": false, "name_from": "header", "stored": "2026-11-21T09:30:41Z",
+    "urls": ["https://example.org/front.jpg"], "metadata": {"visit": "2026-11-20"},
+})))]
+pub(super) struct Image<'a> {
+    /// Of this file, whatever its name.
     id: Uuid,
+    /// The name of its album.
     album: &'a str,
+    /// Below the folder of its album, or its whole path where it is elsewhere.
     name: &'a str,
     /// Below the store's root.
     path: &'a str,
     /// Where its bytes are.
     href: String,
+    /// As its bytes show, such as `jpeg`.
     format: &'a str,
+    /// The same as a media type.
     media_type: &'a str,
+    /// Its length.
     bytes: u64,
+    /// Its digest.
     sha256: Sha256,
+    /// In pixels, where it has a width.
     #[serde(skip_serializing_if = "Option::is_none")]
     width: Option<u32>,
+    /// In pixels, where it has a height.
     #[serde(skip_serializing_if = "Option::is_none")]
     height: Option<u32>,
     /// Whether it may run code in a browser.
     active: bool,
+    /// What gave it its name.
     name_from: NameFrom,
     /// When its bytes came.
     stored: DateTime<Utc>,
@@ -80,6 +109,7 @@ struct Image<'a> {
     urls: Vec<String>,
     /// Further columns of its list.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
@@ -128,13 +158,20 @@ fn name(row: &ImageRow) -> &str {
         .unwrap_or(path)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
+    /// Most items of the page.
+    #[param(inline)]
     limit: Option<Limit>,
+    /// `next` of the page before.
     cursor: Option<String>,
 }
 
+/// Albums, by name
+#[utoipa::path(get, path = "/api/v1/albums", operation_id = "listAlbums", tag = "albums", params(Wanted),
+    responses((status = 200, description = "A page of them.", body = Page<Album>)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Parameters(wanted): Parameters<Wanted>,
@@ -150,6 +187,13 @@ pub(super) async fn list(
     Ok(json(&page.with(albums.map(Album::from))))
 }
 
+/// An album
+#[utoipa::path(get, path = "/api/v1/albums/{album}", operation_id = "getAlbum", tag = "albums",
+    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026")),
+    responses(
+        (status = 200, description = "What it holds.", body = Album),
+        (status = 404, description = "There is no such album."),
+    ))]
 pub(super) async fn one(
     State(api): State<Api>,
     Names(name): Names<String>,
@@ -174,6 +218,13 @@ fn key(name: &str) -> Option<String> {
     }
 }
 
+/// The images of an album, by path
+#[utoipa::path(get, path = "/api/v1/albums/{album}/images", operation_id = "listImages", tag = "images",
+    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"), Wanted),
+    responses(
+        (status = 200, description = "A page of them.", body = Page<Image>),
+        (status = 404, description = "There is no such album."),
+    ))]
 pub(super) async fn images(
     State(api): State<Api>,
     Names(name): Names<String>,
@@ -191,6 +242,16 @@ pub(super) async fn images(
     Ok(json(&page.with(images)))
 }
 
+/// An image
+#[utoipa::path(get, path = "/api/v1/albums/{album}/images/{image}", operation_id = "getImage", tag = "images",
+    params(
+        ("album" = String, Path, description = "The name of its album, `/` encoded.", example = "shops/2026"),
+        ("image" = String, Path, description = "Its name, `/` encoded.", example = "front.jpg"),
+    ),
+    responses(
+        (status = 200, description = "What is known of it.", body = Image),
+        (status = 404, description = "There is no such image in that album."),
+    ))]
 pub(super) async fn image(
     State(api): State<Api>,
     Names((album, image)): Names<(String, String)>,

@@ -13,10 +13,12 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 use unicode_normalization::UnicodeNormalization as _;
+use utoipa::IntoParams;
 
 use super::albums::look_up;
 use super::conditions::{Ranged, Validators, Verdict};
 use super::extract::Parameters;
+use super::openapi::Binary;
 use super::{Api, Problem};
 use crate::catalog::ImageRow;
 use crate::store::{Opened, Recorded, StageId};
@@ -42,14 +44,36 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Whether a browser is to save it, whatever the value.
     download: Option<String>,
 }
 
-/// Sends a file, or a part of it. Its bytes are trusted with nothing: a browser runs no script that they hold.
+/// The bytes of a file, or a part of them
+///
+/// They are trusted with nothing: a browser runs no script that they hold.
+#[utoipa::path(get, path = "/files/{*path}", operation_id = "getFile", tag = "images",
+    params(
+        ("path" = String, Path, description = "As in `href` of an image: album and name, or its whole path.",
+            example = "shops/2026/front.jpg"),
+        Wanted,
+        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, section 14.2).", example = "bytes=0-1023"),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag` of before: 304 while it is the same."),
+    ),
+    responses(
+        (status = 200, description = "All of it.", content_type = "*/*", body = inline(Binary), headers(
+            ("ETag" = String, description = "The digest of the bytes."),
+            ("Last-Modified" = String, description = "When they came."),
+        )),
+        (status = 206, description = "The range that was asked for.", content_type = "*/*", body = inline(Binary)),
+        (status = 304, description = "It is as the client has it."),
+        (status = 404, description = "There is no such file."),
+        (status = 412, description = "It is not in the state that was asked for."),
+        (status = 416, description = "It has no such range."),
+    ))]
 pub(super) async fn send(
     State(api): State<Api>,
     Parameters(wanted): Parameters<Wanted>,

@@ -9,12 +9,13 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::extract::{Names, Nothing, Parameters};
 use super::page::{Limit, List, Page};
 use super::{Api, Problem, json};
-use crate::catalog::{Catalog, CatalogError, JobRow, OutcomeFilter};
+use crate::catalog::{Catalog, CatalogError, JobRow, OutcomeFilter, OutcomeRow};
 use crate::target::{self, Outcome, describe};
 
 /// Items that a stream reads at a time.
@@ -22,14 +23,23 @@ const CHUNK: u32 = 1000;
 
 const NDJSON: &str = "application/x-ndjson";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
+    /// Only jobs that are so far.
+    #[param(inline)]
     state: Option<target::State>,
+    /// Most items of the page.
+    #[param(inline)]
     limit: Option<Limit>,
+    /// `next` of the page before.
     cursor: Option<String>,
 }
 
+/// Jobs, newest first
+#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "listJobs", tag = "jobs", params(Wanted),
+    responses((status = 200, description = "A page of them.", body = Page<JobRow>)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Parameters(wanted): Parameters<Wanted>,
@@ -41,6 +51,13 @@ pub(super) async fn list(
     Ok(json(&page.with(rows)))
 }
 
+/// A job
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", operation_id = "getJob", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Its id.")),
+    responses(
+        (status = 200, description = "How it is with it.", body = JobRow),
+        (status = 404, description = "There is no such job."),
+    ))]
 pub(super) async fn one(
     State(api): State<Api>,
     Names(id): Names<String>,
@@ -57,15 +74,33 @@ async fn find(api: &Api, id: &str) -> Result<JobRow, Problem> {
     job.ok_or_else(|| Problem::not_found(format!("there is no job `{id}`")))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WantedItems {
+    /// Only items of this outcome.
+    #[param(inline)]
     outcome: Option<Outcome>,
+    /// Most items of the page.
+    #[param(inline)]
     limit: Option<Limit>,
+    /// `next` of the page before.
     cursor: Option<String>,
 }
 
-/// Items in the order of the list; of a job under way, those that are recorded by now.
+/// What became of the targets of a job
+///
+/// In the order of the list; of a job under way, those that are recorded by now. `Accept: application/x-ndjson` brings
+/// all of them in one answer, an item a line.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/items", operation_id = "listItems", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id."), WantedItems),
+    responses(
+        (status = 200, description = "A page of items, or all of them, one a line.", content(
+            (Page<OutcomeRow> = "application/json"),
+            (String = "application/x-ndjson"),
+        )),
+        (status = 404, description = "There is no such job."),
+    ))]
 pub(super) async fn items(
     State(api): State<Api>,
     Names(id): Names<String>,

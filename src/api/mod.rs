@@ -9,9 +9,18 @@
 //! - `schedules`: schedules, and what the daemon is about;
 //! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys;
 //! - `files`: bytes; `conditions`: whether, and which of them;
-//! - `service`: whether the daemon can do its work.
+//! - `service`: whether the daemon can do its work;
+//! - `openapi`: the document of all of it.
 //!
 //! This room does not know the daemon: it asks for things at its `Desk`.
+//!
+//! A new route is a handler with `#[utoipa::path(…)]` above it and a line `.routes(routes!(room::handler))` below its scope in
+//! `Api::router`, never `.route(…)`; handlers of one path and one scope share a line, as in `routes!(albums::one, albums::delete)`.
+//! The attribute has the method, the whole path, `operation_id` (a verb and a noun, used once), `tag` (of those in `openapi`),
+//! `params` (a query's type derives `IntoParams` with `#[into_params(parameter_in = Query)]`), `request_body`, what is answered
+//! with its `body` (a type that derives `ToSchema`), and `(status = 409, description = "When.")` for each problem of its own.
+//! What problems look like, and 400, 401, 403, 413, 500 and 503, which any route may answer, `openapi` adds. The first line of the doc comment is
+//! the title, without a full stop. `tests/openapi.rs` holds the document against the router, `.ci/schemathesis` against the answers.
 
 mod access;
 mod albums;
@@ -19,6 +28,7 @@ mod conditions;
 mod extract;
 mod files;
 mod jobs;
+mod openapi;
 mod page;
 mod problem;
 mod schedules;
@@ -35,11 +45,12 @@ use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use axum::serve::{Listener, ListenerExt as _};
 use axum::{Extension, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
 use crate::store::Store;
@@ -72,6 +83,8 @@ pub(crate) struct Api {
     pub(crate) keeper: Arc<dyn Catalog>,
     pub(crate) store: Store,
     pub(crate) health: Health,
+    /// Whether it shows its document.
+    pub(crate) with_docs: bool,
 }
 
 impl FromRef<Api> for Desk {
@@ -88,51 +101,42 @@ impl Api {
     }
 
     fn router(&self) -> Router {
-        let scope = |scope| from_fn_with_state((self.access.clone(), scope), guard);
-        let read = Router::new()
-            .route("/api/v1/status", get(schedules::status))
-            .route("/api/v1/schedules", get(schedules::list))
-            .route(
-                "/api/v1/schedules/{name}",
-                get(|s, n, p| schedules::obey(s, n, p, Asked::Show)),
-            )
-            .route("/api/v1/jobs", get(jobs::list))
-            .route("/api/v1/jobs/{id}", get(jobs::one))
-            .route("/api/v1/jobs/{id}/items", get(jobs::items))
-            .route("/api/v1/albums", get(albums::list))
-            .route("/api/v1/albums/{album}", get(albums::one))
-            .route("/api/v1/albums/{album}/images", get(albums::images))
-            .route("/api/v1/albums/{album}/images/{image}", get(albums::image))
-            .route("/files/{*path}", get(files::send))
-            .route_layer(scope(Scope::Read));
-        let write = Router::new()
-            .route(
-                "/api/v1/schedules/{name}/run",
-                post(|s, n, p| schedules::obey(s, n, p, Asked::Run)),
-            )
-            .route_layer(scope(Scope::Write));
-        let admin = Router::new()
-            .route(
-                "/api/v1/schedules/{name}/pause",
-                post(|s, n, p| schedules::obey(s, n, p, Asked::Pause)),
-            )
-            .route(
-                "/api/v1/schedules/{name}/resume",
-                post(|s, n, p| schedules::obey(s, n, p, Asked::Resume)),
-            )
-            .route_layer(scope(Scope::Admin));
-        let open = Router::new()
-            .route("/healthz", get(service::alive))
-            .route("/readyz", get(service::ready));
-        open.merge(read)
-            .merge(write)
-            .merge(admin)
+        let read = OpenApiRouter::new()
+            .routes(routes!(schedules::status))
+            .routes(routes!(schedules::list))
+            .routes(routes!(schedules::one))
+            .routes(routes!(jobs::list))
+            .routes(routes!(jobs::one))
+            .routes(routes!(jobs::items))
+            .routes(routes!(albums::list))
+            .routes(routes!(albums::one))
+            .routes(routes!(albums::images))
+            .routes(routes!(albums::image))
+            .routes(routes!(files::send));
+        let write = OpenApiRouter::new().routes(routes!(schedules::run));
+        let admin = OpenApiRouter::new()
+            .routes(routes!(schedules::pause))
+            .routes(routes!(schedules::resume));
+        let open = openapi::begin()
+            .routes(routes!(service::alive))
+            .routes(routes!(service::ready));
+        let all = open
+            .merge(self.takes(Scope::Read, read))
+            .merge(self.takes(Scope::Write, write))
+            .merge(self.takes(Scope::Admin, admin));
+        openapi::end(all, self.with_docs)
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(from_fn(limit))
             .layer(from_fn(describe))
             .with_state(self.clone())
+    }
+
+    /// Has `routes` take `scope`.
+    fn takes(&self, scope: Scope, routes: OpenApiRouter<Self>) -> OpenApiRouter<Self> {
+        let guard = from_fn_with_state((self.access.clone(), scope), guard);
+        openapi::takes(routes, scope).route_layer(guard)
     }
 }
 

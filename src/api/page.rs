@@ -3,14 +3,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Problem;
 
 /// Some of a list, in the order of a key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
     items: Vec<T>,
     /// What `cursor` has to be for the next page; `None`: this is the last one.
+    #[schema(required = true)]
     next: Option<String>,
 }
 
@@ -46,8 +48,9 @@ impl<T> Page<T> {
 }
 
 /// How many items a page has at most.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(try_from = "u32")]
+#[schema(minimum = 1, maximum = 1000, default = 100)]
 pub(super) struct Limit(u32);
 
 impl Limit {

@@ -3,6 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::catalog::CatalogError;
 use crate::store::StoreError;
@@ -17,10 +18,14 @@ pub(crate) struct Problem {
 }
 
 /// How a problem is written (RFC 9457, section 3). Its type is `about:blank`, so the status says what kind it is.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
 pub(crate) struct Document {
+    /// The status in words.
     title: String,
+    /// The status of the answer.
     status: u16,
+    /// What happened, and what to do about it.
     pub(crate) detail: String,
 }
 

@@ -99,20 +99,77 @@ impl Desk {
     }
 }
 
+/// What the daemon is about
+#[utoipa::path(get, path = "/api/v1/status", operation_id = "getStatus", tag = "schedules",
+    responses((status = 200, description = "The schedules, and the process.", body = Status)))]
 pub(super) async fn status(State(desk): State<Desk>, _: Parameters<Nothing>) -> Response {
     json(&(desk.status)())
 }
 
+/// The schedules
+#[utoipa::path(get, path = "/api/v1/schedules", operation_id = "listSchedules", tag = "schedules",
+    responses((status = 200, description = "All of them, by name.", body = Page<ScheduleStatus>)))]
 pub(super) async fn list(State(desk): State<Desk>, _: Parameters<Nothing>) -> Response {
     json(&Page::whole((desk.status)().schedules))
 }
 
-/// A handler that asks for something of the schedule in the path.
-pub(super) async fn obey(
+/// A schedule
+#[utoipa::path(get, path = "/api/v1/schedules/{name}", operation_id = "getSchedule", tag = "schedules",
+    params(("name" = String, Path, description = "Its name.", example = "shop")),
+    responses(
+        (status = 200, description = "How it is with it.", body = ScheduleStatus),
+        (status = 404, description = "There is no such schedule."),
+    ))]
+pub(super) async fn one(
     State(desk): State<Desk>,
     Names(name): Names<String>,
     _: Parameters<Nothing>,
-    asked: fn(String) -> Asked,
 ) -> Result<Response, Problem> {
-    Ok(json(&desk.ask(asked(name)).await?))
+    Ok(json(&desk.ask(Asked::Show(name)).await?))
+}
+
+/// Runs a schedule now
+#[utoipa::path(post, path = "/api/v1/schedules/{name}/run", operation_id = "runSchedule", tag = "schedules",
+    params(("name" = String, Path, description = "Its name.", example = "shop")),
+    responses(
+        (status = 200, description = "How it is with it now.", body = ScheduleStatus),
+        (status = 404, description = "There is no such schedule."),
+        (status = 409, description = "It is running, and does not queue."),
+    ))]
+pub(super) async fn run(
+    State(desk): State<Desk>,
+    Names(name): Names<String>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    Ok(json(&desk.ask(Asked::Run(name)).await?))
+}
+
+/// Lets the times of a schedule pass without a run
+#[utoipa::path(post, path = "/api/v1/schedules/{name}/pause", operation_id = "pauseSchedule", tag = "schedules",
+    params(("name" = String, Path, description = "Its name.", example = "shop")),
+    responses(
+        (status = 200, description = "How it is with it now.", body = ScheduleStatus),
+        (status = 404, description = "There is no such schedule."),
+    ))]
+pub(super) async fn pause(
+    State(desk): State<Desk>,
+    Names(name): Names<String>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    Ok(json(&desk.ask(Asked::Pause(name)).await?))
+}
+
+/// Has a paused schedule run again when it is due
+#[utoipa::path(post, path = "/api/v1/schedules/{name}/resume", operation_id = "resumeSchedule", tag = "schedules",
+    params(("name" = String, Path, description = "Its name.", example = "shop")),
+    responses(
+        (status = 200, description = "How it is with it now.", body = ScheduleStatus),
+        (status = 404, description = "There is no such schedule."),
+    ))]
+pub(super) async fn resume(
+    State(desk): State<Desk>,
+    Names(name): Names<String>,
+    _: Parameters<Nothing>,
+) -> Result<Response, Problem> {
+    Ok(json(&desk.ask(Asked::Resume(name)).await?))
 }

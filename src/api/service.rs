@@ -25,11 +25,19 @@ pub(crate) struct Health(Arc<Mutex<Option<(Instant, Found)>>>);
 /// That all is well, or what is not.
 type Found = Result<(), &'static str>;
 
+/// Whether the process answers
+#[utoipa::path(get, path = "/healthz", operation_id = "isAlive", tag = "service",
+    responses((status = 200, description = "It does.", body = Object, example = json!({"status": "alive"}))))]
 pub(super) async fn alive(_: Parameters<Nothing>) -> Response {
     json(&serde_json::json!({ "status": "alive" }))
 }
 
-/// Whether catalog and store can be written.
+/// Whether catalog and store can be written
+#[utoipa::path(get, path = "/readyz", operation_id = "isReady", tag = "service",
+    responses(
+        (status = 200, description = "They can.", body = Object, example = json!({"status": "ready"})),
+        (status = 503, description = "They cannot; the log says why."),
+    ))]
 pub(super) async fn ready(
     State(api): State<Api>,
     _: Parameters<Nothing>,

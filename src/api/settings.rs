@@ -16,6 +16,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Connections at a time. Who comes beyond them waits.
     pub max_connections: NonZeroUsize,
+    /// Whether `/openapi.json` and `/docs` are there.
+    pub docs: bool,
     /// Who may do what; empty: whoever comes from this machine may do everything.
     pub tokens: Tokens,
 }

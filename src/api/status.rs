@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::target::{Counts, State};
 
 /// What the daemon is about: the state file, and what `gannet status` shows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Version of this form.
     pub version: u32,
@@ -19,6 +20,7 @@ pub struct Status {
     pub started: DateTime<Utc>,
     /// Where the API listens, besides the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub api: Option<SocketAddr>,
     /// When this was so. Older than half a minute: the process is not alive.
     pub updated: DateTime<Utc>,
@@ -27,7 +29,11 @@ pub struct Status {
 }
 
 /// How it is with a schedule.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Schedule, examples(json!({
+    "name": "shop", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "paused": false, "next": "2026-11-22T02:00:00Z",
+    "skipped": 0, "missed": 0,
+})))]
 pub struct ScheduleStatus {
     /// Its name.
     pub name: String,
@@ -52,7 +58,7 @@ pub struct ScheduleStatus {
 }
 
 /// A job under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
     /// The job; `None` until it has begun.
     pub job: Option<Uuid>,
@@ -67,7 +73,7 @@ pub struct RunningJob {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LastRun {
     /// The job; `None` where it could not begin.
     pub job: Option<Uuid>,

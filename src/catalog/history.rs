@@ -64,7 +64,14 @@ pub struct ScheduleRow {
 }
 
 /// A job as the catalog has it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Job, examples(json!({
+    "id": "019aa7c4-5b1e-7d83-a3c5-2f6f0c1f9b11", "source": "https://example.org/list.csv", "kind": "image",
+    "album": "shops/2026", "schedule": "shop", "state": "completed", "started": "2026-11-21T09:30:00Z",
+    "finished": "2026-11-21T09:30:41.512Z", "counts": {
+        "targets": 3, "stored": 1, "changed": 0, "unchanged": 2, "duplicate": 0, "rejected": 0, "failed": 0, "skipped": 0,
+    }, "failures": 0, "repeats": 0, "bytes": 48211,
+})))]
 pub struct JobRow {
     /// The job.
     pub id: Uuid,
@@ -100,7 +107,7 @@ pub struct JobRow {
     pub interrupted: bool,
     /// Targets by outcome.
     pub counts: Counts,
-    /// Targets that were wanted and could not be had, see [`Outcome::is_failure`].
+    /// Targets that were wanted and could not be had.
     pub failures: u64,
     /// Lines that repeated an earlier target.
     pub repeats: u64,
@@ -120,7 +127,11 @@ impl JobRow {
 }
 
 /// What became of one target of a job.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Item, examples(json!({
+    "seq": 7, "url": "https://example.org/gone.jpg", "outcome": "failed", "reason": "status",
+    "detail": "`https://example.org/gone.jpg` answered 404", "status": 404, "attempts": 1, "elapsed_ms": 83, "line": 7,
+})))]
 pub struct OutcomeRow {
     /// Order within the job.
     pub seq: u64,
@@ -146,9 +157,11 @@ pub struct OutcomeRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
     /// The file that it stands for, unless that is gone.
+    #[schema(value_type = FileFields)]
     #[serde(flatten, serialize_with = "file")]
     pub file: Option<KnownFile>,
-    /// What the steps of its job found out.
+    /// What the steps of its job found out, by their names.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<Box<RawValue>>,
     /// Line in the list.
@@ -168,29 +181,36 @@ pub struct OutcomeRow {
     pub sha256: Option<Sha256>,
 }
 
+/// What an outcome says of its file.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct FileFields {
+    /// Below the store's root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256>,
+}
+
 #[expect(clippy::ref_option, reason = "serde passes references")]
 fn file<S: serde::Serializer>(file: &Option<KnownFile>, serializer: S) -> Result<S::Ok, S::Error> {
-    /// What a report says of a file too.
-    #[derive(Serialize)]
-    struct Shown<'a> {
-        path: &'a str,
-        format: &'a str,
-        media_type: &'a str,
-        bytes: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        width: Option<u32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        height: Option<u32>,
-        sha256: Sha256,
-    }
-    let shown = file.as_ref().map(|file| Shown {
-        path: &file.path,
-        format: &file.format,
-        media_type: &file.media_type,
-        bytes: file.bytes,
+    let shown = file.as_ref().map(|file| FileFields {
+        path: Some(file.path.clone()),
+        format: Some(file.format.clone()),
+        media_type: Some(file.media_type.clone()),
+        bytes: Some(file.bytes),
         width: file.dimensions.map(|(width, _)| width),
         height: file.dimensions.map(|(_, height)| height),
-        sha256: file.sha256,
+        sha256: Some(file.sha256),
     });
     shown.serialize(serializer)
 }

@@ -192,6 +192,7 @@ impl Daemon {
             keeper: keeper.clone(),
             store: self.engine.store().clone(),
             health: Health::default(),
+            with_docs: settings.docs,
         };
         let network = listener.map(|(listener, address)| {
             tracing::info!("the API is at http://{address}/api/v1");
@@ -367,6 +368,7 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
             "api.max_connections",
             old_api.max_connections == new_api.max_connections,
         ),
+        ("api.docs", old_api.docs == new_api.docs),
     ];
     for (what, is_same) in is_same {
         anyhow::ensure!(

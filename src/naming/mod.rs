@@ -32,7 +32,7 @@ use template::Field;
 pub use template::{InvalidTemplate, Template};
 
 /// What gave a file its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NameFrom {
     /// The list asked for it.
