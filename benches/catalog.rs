@@ -165,7 +165,6 @@ fn record(job: Uuid, n: u64) -> Record {
             metadata: None,
             mtime_ns: None,
         }),
-        events: Vec::new(),
     }
 }
 

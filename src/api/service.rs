@@ -57,8 +57,8 @@ pub(super) async fn ready(
 }
 
 async fn look(api: &Api) -> Found {
-    // A transaction that writes nothing waits for the right to write, as any does.
-    let catalog = tokio::time::timeout(ANSWER, api.keeper.delete_events(Vec::new()));
+    // A transaction that forgets nobody waits for the right to write, as any does.
+    let catalog = tokio::time::timeout(ANSWER, api.keeper.delete_receivers(Vec::new()));
     match catalog.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

@@ -9,6 +9,7 @@
 
 mod copy;
 mod error;
+mod events;
 mod history;
 mod patient;
 mod posted;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeZone as _, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use url::Url;
 use uuid::Uuid;
 
@@ -38,11 +40,12 @@ use patient::{Patience, Patient};
 
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
+pub use events::{EVENTS, Event, EventRow, ReceiverRow, Wants};
 pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow};
 pub use posted::{
     GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
 };
-pub use record::{Batch, Event, EventRow, FileRow, Record, Wanted};
+pub use record::{Batch, FileRow, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, ImageRow, Limits, UrlRow};
 
@@ -365,8 +368,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Forgets that the source ever listed `keys`.
     async fn unlist(&self, source: SourceId, keys: Vec<TargetKey>) -> Result<(), CatalogError>;
 
-    /// Forgets files, and what their URLs said of them, and writes an event `file.deleted` for each. Returns how many
-    /// there were.
+    /// Forgets files, and what their URLs said of them. Returns how many there were.
     async fn delete_files(
         &self,
         ids: Vec<Uuid>,
@@ -424,8 +426,35 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Up to `limit` events of the outbox behind `after`, oldest first.
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError>;
 
-    /// Takes delivered events out of the outbox.
-    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError>;
+    /// Told when there may be news in the outbox. One that is only read never tells.
+    fn news(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    /// Who wants events, by name.
+    async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError>;
+
+    /// Has events written for a receiver from now on, or changes which. One that is known goes on where it was.
+    async fn save_receiver(
+        &self,
+        name: &str,
+        events: &Wants,
+        now: DateTime<Utc>,
+    ) -> Result<(), CatalogError>;
+
+    /// Forgets receivers, and the events that nobody else waits for.
+    async fn delete_receivers(&self, names: Vec<String>) -> Result<(), CatalogError>;
+
+    /// Notes that a receiver has all events up to `position`. What all have leaves the outbox.
+    async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError>;
+
+    /// Drops events that are older than `before`, and the oldest where there are more than `keep`. Returns how many
+    /// were dropped, and the last of them.
+    async fn trim_events(
+        &self,
+        keep: u64,
+        before: DateTime<Utc>,
+    ) -> Result<Option<(u64, i64)>, CatalogError>;
 
     /// Up to `limit` rows of a table in the order of its key, behind that of the row `after`. Texts are in the order of
     /// their bytes.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
     JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow,
+    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
 };
 use crate::target::{Reason, Sha256, State, describe};
 
@@ -105,11 +106,25 @@ impl Drop for Waiting<'_> {
 pub(super) struct Patient<C> {
     inner: C,
     patience: Patience,
+    news: watch::Sender<u64>,
 }
 
 impl<C> Patient<C> {
     pub(super) fn new(inner: C, patience: Patience) -> Self {
-        Self { inner, patience }
+        Self {
+            inner,
+            patience,
+            news: watch::Sender::default(),
+        }
+    }
+
+    /// Tells that what was done may have brought events.
+    fn tell<T>(&self, done: Result<T, CatalogError>) -> Result<T, CatalogError> {
+        if done.is_ok() {
+            self.news
+                .send_modify(|times| *times = times.wrapping_add(1));
+        }
+        done
     }
 }
 
@@ -151,15 +166,15 @@ impl<C: Catalog> Catalog for Patient<C> {
     }
 
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
-        self.patience
-            .see_through(|| self.inner.record(batch.clone()))
-            .await
+        let done = self
+            .patience
+            .see_through(|| self.inner.record(batch.clone()));
+        self.tell(done.await)
     }
 
     async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError> {
-        self.patience
-            .see_through(|| self.inner.begin_job(job))
-            .await
+        let done = self.patience.see_through(|| self.inner.begin_job(job));
+        self.tell(done.await)
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
@@ -232,13 +247,13 @@ impl<C: Catalog> Catalog for Patient<C> {
     }
 
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {
-        self.patience.see_through(|| self.inner.end_job(end)).await
+        let done = self.patience.see_through(|| self.inner.end_job(end));
+        self.tell(done.await)
     }
 
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
-        self.patience
-            .see_through(|| self.inner.abandon_jobs(now))
-            .await
+        let done = self.patience.see_through(|| self.inner.abandon_jobs(now));
+        self.tell(done.await)
     }
 
     async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
@@ -327,9 +342,10 @@ impl<C: Catalog> Catalog for Patient<C> {
         reason: &str,
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError> {
-        self.patience
-            .see_through(|| self.inner.delete_files(ids.clone(), reason, now))
-            .await
+        let done = self
+            .patience
+            .see_through(|| self.inner.delete_files(ids.clone(), reason, now));
+        self.tell(done.await)
     }
 
     async fn excess(
@@ -407,9 +423,44 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
+        self.patience.see_through(|| self.inner.receivers()).await
+    }
+
+    async fn save_receiver(
+        &self,
+        name: &str,
+        events: &Wants,
+        now: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
         self.patience
-            .see_through(|| self.inner.delete_events(ids.clone()))
+            .see_through(|| self.inner.save_receiver(name, events, now))
+            .await
+    }
+
+    async fn delete_receivers(&self, names: Vec<String>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.delete_receivers(names.clone()))
+            .await
+    }
+
+    async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.acknowledge(receiver, position))
+            .await
+    }
+
+    async fn trim_events(
+        &self,
+        keep: u64,
+        before: DateTime<Utc>,
+    ) -> Result<Option<(u64, i64)>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.trim_events(keep, before))
             .await
     }
 

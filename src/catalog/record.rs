@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::{SourceId, TargetKey};
@@ -76,8 +75,6 @@ pub struct Record {
     pub bytes: u64,
     /// The file's record, when its bytes are new.
     pub new_file: Option<FileRow>,
-    /// What others may want to know of it.
-    pub events: Vec<Event>,
 }
 
 impl Record {
@@ -166,29 +163,6 @@ pub struct FileRow {
     pub metadata: Option<String>,
     /// See [`KnownFile::mtime_ns`](super::KnownFile::mtime_ns).
     pub mtime_ns: Option<i64>,
-}
-
-/// Something that others may want to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Event {
-    /// The job that it belongs to.
-    pub job: Option<Uuid>,
-    /// What happened, such as `file.stored`.
-    pub event: String,
-    /// The rest, as a JSON object.
-    pub payload: String,
-}
-
-/// An event of the outbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EventRow {
-    /// Greater than that of every earlier event.
-    pub id: i64,
-    /// When it was written.
-    pub created: DateTime<Utc>,
-    /// What it tells.
-    #[serde(flatten)]
-    pub event: Event,
 }
 
 /// What records add to a job's figures.

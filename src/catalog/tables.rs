@@ -107,7 +107,7 @@ macro_rules! table {
 }
 
 /// All tables.
-pub static TABLES: [Table; 11] = [
+pub static TABLES: [Table; 12] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number,
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
@@ -138,5 +138,6 @@ pub static TABLES: [Table; 11] = [
         steps Text, nth Number,
     ),
     table!("events", 1: id Number, job Id, event Text, payload Text, created Number),
+    table!("receivers", 1: name Text, events Text, position Number, seen Number),
     table!("writers", 1: id Id, batch Id),
 ];

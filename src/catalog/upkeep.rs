@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Event, KnownFile, TargetKey, millis};
+use super::{KnownFile, TargetKey, millis};
 
 /// An album with what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,21 +73,5 @@ impl Limits {
         let age = self.max_age.map(|age| i64::try_from(age.as_millis()));
         age.and_then(Result::ok)
             .map_or(i64::MIN, |age| millis(now).saturating_sub(age))
-    }
-}
-
-/// The event that tells of a file's end.
-pub(super) fn deleted(file: &KnownFile, reason: &str) -> Event {
-    let payload = serde_json::json!({
-        "file": file.id,
-        "path": file.path,
-        "bytes": file.bytes,
-        "sha256": file.sha256,
-        "reason": reason,
-    });
-    Event {
-        job: None,
-        event: "file.deleted".to_owned(),
-        payload: payload.to_string(),
     }
 }

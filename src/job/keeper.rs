@@ -904,7 +904,6 @@ impl Finished {
                 .steps
                 .as_ref()
                 .and_then(|steps| serde_json::to_string(steps).ok()),
-            events: Vec::new(),
         }
     }
 }

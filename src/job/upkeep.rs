@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, KnownFile, Limits, SourceId, TargetKey};
 use crate::store::Store;
 use crate::target::AlbumName;
 
-/// Files, albums or events that are dealt with at a time.
+/// Files or albums that are dealt with at a time.
 const BATCH: u32 = 500;
 
 /// Albums of a job that are remembered by name.
@@ -194,7 +194,7 @@ impl Upkeep<'_> {
         Ok(())
     }
 
-    /// Deletes the history that is older than `age`, and the events of that time that nobody took.
+    /// Deletes the history that is older than `age`.
     pub(super) async fn forget(&self, age: Duration) -> Result<(), JobError> {
         if age.is_zero() {
             return Ok(());
@@ -203,15 +203,6 @@ impl Upkeep<'_> {
         let jobs = self.catalog.delete_jobs_before(before).await?;
         if jobs > 0 {
             tracing::info!("deleted {jobs} jobs from the history");
-        }
-        while !self.stop.is_cancelled() {
-            let events = self.catalog.events_after(0, BATCH).await?;
-            let old = events.iter().take_while(|event| event.created < before);
-            let old: Vec<i64> = old.map(|event| event.id).collect();
-            if old.is_empty() {
-                break;
-            }
-            self.catalog.delete_events(old).await?;
         }
         Ok(())
     }

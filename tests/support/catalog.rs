@@ -33,6 +33,14 @@ pub fn change(root: &Path, statement: &str) {
     db.execute_batch(statement).unwrap();
 }
 
+/// Has events of the store at `root`, in which nobody works, written as if somebody wanted them all.
+pub fn want_events(root: &Path) {
+    change(
+        root,
+        "INSERT INTO receivers VALUES ('test', '*', 0, unixepoch() * 1000)",
+    );
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

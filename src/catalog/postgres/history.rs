@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -12,15 +13,15 @@ use super::super::history::{INTERRUPTED, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
 };
-use super::Result;
 use super::rows::{self, one, text};
+use super::{Result, outbox};
 use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
 const CHUNK: i64 = 10_000;
 
 pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
-    query(
+    let begun = query(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
          source = excluded.source, started = \
@@ -36,9 +37,12 @@ pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
     .bind(&job.schedule)
     .bind(State::Ongoing.as_str())
     .bind(millis(job.started))
-    .execute(db)
-    .await
-    .map(drop)
+    .execute(&mut *db)
+    .await?;
+    match begun.rows_affected() {
+        0 => Ok(()),
+        _ => outbox::write_jobs(db, &[job.id], millis(job.started)).await,
+    }
 }
 
 pub(super) async fn schedules(db: &PgPool) -> Result<Vec<ScheduleRow>> {
@@ -63,6 +67,8 @@ pub(super) async fn save_schedule(db: &mut PgConnection, schedule: &ScheduleRow)
 }
 
 pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
+    let open = query("SELECT id FROM jobs WHERE id = $1 AND finished IS NULL").bind(end.id);
+    let is_news = open.fetch_optional(&mut *db).await?.is_some();
     query(
         "UPDATE jobs SET state = $1, interrupted = $2, finished = $3, repeats = $4, error = $5 WHERE id = $6",
     )
@@ -72,9 +78,12 @@ pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
     .bind(integer(end.repeats))
     .bind(end.error.as_deref().map(text))
     .bind(end.id)
-    .execute(db)
-    .await
-    .map(drop)
+    .execute(&mut *db)
+    .await?;
+    match is_news {
+        true => outbox::write_jobs(db, &[end.id], millis(end.finished)).await,
+        false => Ok(()),
+    }
 }
 
 pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
@@ -85,18 +94,19 @@ pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result
         .bind(State::Ongoing.as_str())
         .execute(&mut *db)
         .await?;
-    let abandoned = query(
+    let abandoned: Vec<Uuid> = query_scalar(
         "UPDATE jobs SET state = $1, finished = $2, error = $3, interrupted = TRUE WHERE state IN ($4, $5) \
-         AND request IS NULL",
+         AND request IS NULL RETURNING id",
     )
     .bind(State::Failed.as_str())
     .bind(millis(now))
     .bind(INTERRUPTED)
     .bind(State::Queued.as_str())
     .bind(State::Ongoing.as_str())
-    .execute(db)
+    .fetch_all(&mut *db)
     .await?;
-    Ok(abandoned.rows_affected())
+    outbox::write_jobs(db, &abandoned, millis(now)).await?;
+    Ok(abandoned.len() as u64)
 }
 
 pub(super) async fn interrupted(db: &PgPool, source: SourceId) -> Result<Option<JobRow>> {

@@ -1,6 +1,7 @@
 //! The catalog in PostgreSQL: one connection that writes, a few that read.
 
 mod history;
+mod outbox;
 mod posted;
 mod record;
 mod rows;
@@ -28,7 +29,8 @@ use uuid::Uuid;
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
     JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, attempt,
+    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
+    attempt,
 };
 use crate::target::{Reason, Sha256, State};
 
@@ -98,7 +100,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 3] = [
+const STEPS: [(&str, &str); 4] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -110,6 +112,10 @@ const STEPS: [(&str, &str); 3] = [
     (
         "posted",
         include_str!("../../../migrations/postgres/0003_posted.sql"),
+    ),
+    (
+        "outbox",
+        include_str!("../../../migrations/postgres/0004_outbox.sql"),
     ),
 ];
 
@@ -605,14 +611,50 @@ impl Catalog for Postgres {
     }
 
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
-        let done = in_time(upkeep::events_after(&self.readers, after, limit)).await;
+        let done = in_time(outbox::events_after(&self.readers, after, limit)).await;
         done.map_err(failed("list events"))
     }
 
-    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
-        let mut tx = self.begin("delete events").await?;
-        let done = in_time(upkeep::delete_events(&mut tx.db, &ids)).await;
+    async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
+        let done = in_time(outbox::receivers(&self.readers)).await;
+        done.map_err(failed("list receivers"))
+    }
+
+    async fn save_receiver(
+        &self,
+        name: &str,
+        events: &Wants,
+        now: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a receiver").await?;
+        let done = in_time(outbox::save_receiver(&mut tx.db, name, events, now)).await;
         tx.end(done).await
+    }
+
+    async fn delete_receivers(&self, names: Vec<String>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("forget receivers").await?;
+        let done = in_time(outbox::delete_receivers(&mut tx.db, &names)).await;
+        tx.end(done).await
+    }
+
+    async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a delivery").await?;
+        let done = in_time(outbox::acknowledge(&mut tx.db, receiver, position)).await;
+        tx.end(done).await
+    }
+
+    async fn trim_events(
+        &self,
+        keep: u64,
+        before: DateTime<Utc>,
+    ) -> Result<Option<(u64, i64)>, CatalogError> {
+        let excess = in_time(outbox::excess(&self.readers, keep, before)).await;
+        let Some(last) = excess.map_err(failed("measure the outbox"))? else {
+            return Ok(None);
+        };
+        let mut tx = self.begin("trim the outbox").await?;
+        let done = in_time(outbox::trim(&mut tx.db, last)).await;
+        tx.end(done.map(|dropped| Some((dropped, last)))).await
     }
 
     async fn rows(

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::row::Row as _;
 use sqlx_postgres::PgConnection;
 use uuid::Uuid;
@@ -12,8 +13,8 @@ use super::super::posted::GroupSums;
 use super::super::record::Sums;
 use super::super::{Batch, FileRow, Record, integer, millis, unsigned};
 use super::Result;
+use super::outbox;
 use super::rows::text;
-use super::upkeep::write_events;
 use crate::target::{AlbumName, Counts, Reason};
 
 /// Writes `batch` inside the transaction that `db` is in.
@@ -30,7 +31,7 @@ pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
         return Ok(());
     }
     let (records, now) = (batch.records.as_slice(), millis(batch.now));
-    write_albums(db, records, now).await?;
+    let albums = write_albums(db, records, now).await?;
     let files = records.iter().filter_map(|record| record.new_file.as_ref());
     for files in rounds(files, |file| file.id) {
         write_files(db, &files, now).await?;
@@ -47,8 +48,7 @@ pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
     let new = write_outcomes(db, records).await?;
     write_counts(db, &new, now).await?;
     write_groups(db, &new).await?;
-    let events: Vec<_> = new.iter().flat_map(|record| &record.events).collect();
-    write_events(db, &events, now).await
+    outbox::write_files(db, &albums, &new, now).await
 }
 
 /// Divides rows so that no statement has a key twice, which PostgreSQL refuses to update. Nearly always that is one
@@ -75,23 +75,35 @@ fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().copied().map(value).collect()
 }
 
-async fn write_albums(db: &mut PgConnection, records: &[Record], now: i64) -> Result<()> {
-    let files = records.iter().filter_map(|record| record.new_file.as_ref());
-    let albums: HashSet<&str> = files
-        .filter_map(|file| file.album.as_ref().map(AlbumName::as_str))
+/// Returns those that were made, each with the job that did.
+async fn write_albums(
+    db: &mut PgConnection,
+    records: &[Record],
+    now: i64,
+) -> Result<Vec<(String, Uuid)>> {
+    let albums: HashMap<&str, Uuid> = records
+        .iter()
+        .filter_map(|record| {
+            Some((
+                record.new_file.as_ref()?.album.as_ref()?.as_str(),
+                record.job,
+            ))
+        })
         .collect();
     if albums.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    query(
+    let made: Vec<String> = query_scalar(
         "INSERT INTO albums (name, created) SELECT name, $2 FROM UNNEST($1::text[]) AS new (name) \
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT DO NOTHING RETURNING name",
     )
-    .bind(albums.into_iter().collect::<Vec<_>>())
+    .bind(albums.keys().copied().collect::<Vec<_>>())
     .bind(now)
-    .execute(db)
-    .await
-    .map(drop)
+    .fetch_all(db)
+    .await?;
+    let with_job = |name: String| Some((albums.get(name.as_str()).copied()?, name));
+    let made = made.into_iter().filter_map(with_job);
+    Ok(made.map(|(job, name)| (name, job)).collect())
 }
 
 async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {

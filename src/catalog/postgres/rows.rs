@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::{
     AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
-    ScheduleRow, TargetKey, UrlRow, from_millis, json, unsigned,
+    ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -211,6 +211,15 @@ pub(super) fn event(row: &PgRow) -> Result<EventRow> {
             event: row.try_get("event")?,
             payload: row.try_get("payload")?,
         },
+    })
+}
+
+pub(super) fn receiver(row: &PgRow) -> Result<ReceiverRow> {
+    Ok(ReceiverRow {
+        name: row.try_get("name")?,
+        events: Wants::union([row.try_get("events")?]),
+        position: row.try_get("position")?,
+        seen: row.try_get("seen").map(from_millis)?,
     })
 }
 

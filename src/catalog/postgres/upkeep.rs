@@ -10,12 +10,12 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::upkeep::deleted;
 use super::super::{
-    AlbumRow, Event, EventRow, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow,
-    integer, millis, unsigned,
+    AlbumRow, Event, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
+    millis, unsigned,
 };
 use super::Result;
+use super::outbox::write_events;
 use super::rows::{self, text};
 use crate::target::Sha256;
 
@@ -156,8 +156,9 @@ pub(super) async fn delete_files(
     now: DateTime<Utc>,
 ) -> Result<u64> {
     let files = query(AssertSqlSafe(format!(
-        "DELETE FROM files f WHERE f.id = ANY($1) RETURNING {}",
-        rows::FILE
+        "DELETE FROM files f WHERE f.id = ANY($1) RETURNING {}, {}",
+        rows::FILE,
+        rows::IMAGE
     )))
     .bind(ids)
     .fetch_all(&mut *db)
@@ -171,7 +172,7 @@ pub(super) async fn delete_files(
     .await?;
     let events: Vec<Event> = files
         .iter()
-        .map(|row| Ok(deleted(&rows::file(row)?, reason)))
+        .map(|row| Ok(Event::of_deleted(&rows::image(row)?, reason)))
         .collect::<Result<_>>()?;
     write_events(db, &events.iter().collect::<Vec<_>>(), millis(now)).await?;
     Ok(events.len() as u64)
@@ -305,50 +306,6 @@ pub(super) async fn unused(db: &PgPool, files: &[Uuid]) -> Result<HashSet<Uuid>>
     .fetch_all(db)
     .await?;
     Ok(unused.into_iter().collect())
-}
-
-/// Puts events into the outbox, in their order.
-pub(super) async fn write_events(db: &mut PgConnection, events: &[&Event], now: i64) -> Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let jobs: Vec<Option<Uuid>> = events.iter().map(|event| event.job).collect();
-    let names: Vec<&str> = events.iter().map(|event| event.event.as_str()).collect();
-    let payloads: Vec<_> = events
-        .iter()
-        .map(|event| rows::text(&event.payload))
-        .collect();
-    query(
-        "INSERT INTO events (job, event, payload, created) \
-         SELECT job, event, payload, $4 FROM UNNEST($1::uuid[], $2::text[], $3::text[]) \
-         WITH ORDINALITY AS new (job, event, payload, place) ORDER BY place",
-    )
-    .bind(jobs)
-    .bind(names)
-    .bind(payloads)
-    .bind(now)
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-pub(super) async fn events_after(db: &PgPool, after: i64, limit: u32) -> Result<Vec<EventRow>> {
-    let found = query(
-        "SELECT id, job, event, payload, created FROM events WHERE id > $1 ORDER BY id LIMIT $2",
-    )
-    .bind(after)
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    found.iter().map(rows::event).collect()
-}
-
-pub(super) async fn delete_events(db: &mut PgConnection, ids: &[i64]) -> Result<()> {
-    query("DELETE FROM events WHERE id = ANY($1)")
-        .bind(ids)
-        .execute(db)
-        .await
-        .map(drop)
 }
 
 fn bytes(keys: &[TargetKey]) -> Vec<&[u8]> {

@@ -11,14 +11,14 @@ use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
     unsigned,
 };
-use super::rows;
+use super::{outbox, rows};
 use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
 const CHUNK: u32 = 10_000;
 
 pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
-    db.execute(
+    let begun = db.execute(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
          source = excluded.source, \
@@ -35,8 +35,11 @@ pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
             State::Ongoing.as_str(),
             millis(job.started),
         ),
-    )
-    .map(drop)
+    )?;
+    match begun {
+        0 => Ok(()),
+        _ => outbox::write_job(db, job.id, millis(job.started)),
+    }
 }
 
 pub(super) fn schedules(db: &Connection) -> rusqlite::Result<Vec<ScheduleRow>> {
@@ -60,6 +63,9 @@ pub(super) fn save_schedule(db: &Connection, schedule: &ScheduleRow) -> rusqlite
 }
 
 pub(super) fn end(db: &Connection, end: &JobEnd) -> rusqlite::Result<()> {
+    let is_news = db
+        .prepare_cached("SELECT 1 FROM jobs WHERE id = ? AND finished IS NULL")?
+        .exists([end.id])?;
     db.execute(
         "UPDATE jobs SET state = ?, interrupted = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
         (
@@ -70,8 +76,11 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> rusqlite::Result<()> {
             &end.error,
             end.id,
         ),
-    )
-    .map(drop)
+    )?;
+    match is_news {
+        true => outbox::write_job(db, end.id, millis(end.finished)),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u64> {
@@ -81,17 +90,26 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
         "UPDATE jobs SET state = ? WHERE state = ? AND request IS NOT NULL",
         (State::Queued.as_str(), State::Ongoing.as_str()),
     )?;
-    db.execute(
-        "UPDATE jobs SET state = ?, finished = ?, error = ?, interrupted = 1 WHERE state IN (?, ?) AND request IS NULL",
-        (
-            State::Failed.as_str(),
-            millis(now),
-            INTERRUPTED,
-            State::Queued.as_str(),
-            State::Ongoing.as_str(),
-        ),
-    )
-    .map(|count| count as u64)
+    let abandoned = db
+        .prepare(
+            "UPDATE jobs SET state = ?, finished = ?, error = ?, interrupted = 1 \
+             WHERE state IN (?, ?) AND request IS NULL RETURNING id",
+        )?
+        .query_map(
+            (
+                State::Failed.as_str(),
+                millis(now),
+                INTERRUPTED,
+                State::Queued.as_str(),
+                State::Ongoing.as_str(),
+            ),
+            |row| row.get(0),
+        )?
+        .collect::<rusqlite::Result<Vec<Uuid>>>()?;
+    for job in &abandoned {
+        outbox::write_job(db, *job, millis(now))?;
+    }
+    Ok(abandoned.len() as u64)
 }
 
 pub(super) fn interrupted(db: &Connection, source: SourceId) -> rusqlite::Result<Option<JobRow>> {

@@ -1,6 +1,7 @@
 //! The catalog in SQLite: one file, one writer, one reader beside it.
 
 mod history;
+mod outbox;
 mod posted;
 mod record;
 mod rows;
@@ -21,16 +22,18 @@ use uuid::Uuid;
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
     JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, attempt,
+    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
+    attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
+    include_str!("../../../migrations/sqlite/0004_outbox.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -578,14 +581,58 @@ impl Catalog for Sqlite {
 
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError> {
         self.read("list events", move |db| {
-            upkeep::events_after(db, after, limit)
+            outbox::events_after(db, after, limit)
         })
         .await
     }
 
-    async fn delete_events(&self, ids: Vec<i64>) -> Result<(), CatalogError> {
-        self.write("delete events", move |db| upkeep::delete_events(db, &ids))
-            .await
+    async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
+        self.read("list receivers", outbox::receivers).await
+    }
+
+    async fn save_receiver(
+        &self,
+        name: &str,
+        events: &Wants,
+        now: DateTime<Utc>,
+    ) -> Result<(), CatalogError> {
+        let (name, events) = (name.to_owned(), events.to_string());
+        self.write("record a receiver", move |db| {
+            outbox::save_receiver(db, &name, &events, now)
+        })
+        .await
+    }
+
+    async fn delete_receivers(&self, names: Vec<String>) -> Result<(), CatalogError> {
+        self.write("forget receivers", move |db| {
+            outbox::delete_receivers(db, &names)
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError> {
+        let receiver = receiver.to_owned();
+        self.write("record a delivery", move |db| {
+            outbox::acknowledge(db, &receiver, position)
+        })
+        .await
+    }
+
+    async fn trim_events(
+        &self,
+        keep: u64,
+        before: DateTime<Utc>,
+    ) -> Result<Option<(u64, i64)>, CatalogError> {
+        let excess = self.read("measure the outbox", move |db| {
+            outbox::excess(db, keep, before)
+        });
+        match excess.await? {
+            None => Ok(None),
+            Some(last) => self
+                .write("trim the outbox", move |db| outbox::trim(db, last))
+                .await
+                .map(|dropped| Some((dropped, last))),
+        }
     }
 
     async fn rows(

@@ -1,11 +1,12 @@
 //! Writing what became of targets: one transaction for a batch.
 
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::super::posted::GroupSums;
 use super::super::record::Sums;
 use super::super::{Batch, Record, integer, millis};
-use super::upkeep::write_event;
+use super::outbox;
 use crate::target::{AlbumName, Reason};
 
 /// Writes `batch` inside the transaction that `db` is in.
@@ -20,19 +21,21 @@ pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
         return Ok(());
     }
     let (records, now) = (batch.records.as_slice(), millis(batch.now));
-    write_files(db, records, now)?;
+    let albums = write_files(db, records, now)?;
     write_urls(db, records, now)?;
     write_listed(db, records)?;
     let new = write_outcomes(db, records)?;
     write_counts(db, &new, now)?;
     write_groups(db, &new)?;
-    for event in new.iter().flat_map(|record| &record.events) {
-        write_event(db, event, now)?;
-    }
-    Ok(())
+    outbox::write_files(db, &albums, &new, now)
 }
 
-fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
+/// Returns the albums that were made for them, each with the job that did.
+fn write_files(
+    db: &Connection,
+    records: &[Record],
+    now: i64,
+) -> rusqlite::Result<Vec<(String, Uuid)>> {
     let mut album = db.prepare_cached(
         "INSERT INTO albums (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
     )?;
@@ -45,10 +48,16 @@ fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Resul
          metadata = excluded.metadata, stored = excluded.stored, mtime_ns = excluded.mtime_ns",
     )?;
     let mut share = db.prepare_cached("UPDATE files SET shared = 1 WHERE id = ? AND shared = 0")?;
+    let mut made = Vec::new();
     let mut last_album = None;
-    for row in records.iter().filter_map(|record| record.new_file.as_ref()) {
-        if row.album.is_some() && row.album != last_album {
-            album.execute((row.album.as_ref().map(AlbumName::as_str), now))?;
+    for record in records {
+        let Some(row) = &record.new_file else {
+            continue;
+        };
+        if let Some(name) = row.album.as_ref().filter(|_| row.album != last_album) {
+            if album.execute((name.as_str(), now))? > 0 {
+                made.push((name.to_string(), record.job));
+            }
             last_album.clone_from(&row.album);
         }
         file.execute(params![
@@ -72,7 +81,7 @@ fn write_files(db: &Connection, records: &[Record], now: i64) -> rusqlite::Resul
     for record in records.iter().filter(|record| record.is_second()) {
         share.execute([record.file])?;
     }
-    Ok(())
+    Ok(made)
 }
 
 fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {

@@ -8,7 +8,7 @@ use rusqlite::{Row, RowIndex};
 
 use super::super::{
     AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
-    ScheduleRow, TargetKey, UrlRow, from_millis, json, unsigned,
+    ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -197,6 +197,15 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
             event: row.get(2)?,
             payload: row.get(3)?,
         },
+    })
+}
+
+pub(super) fn receiver(row: &Row<'_>) -> rusqlite::Result<ReceiverRow> {
+    Ok(ReceiverRow {
+        name: row.get(0)?,
+        events: Wants::union([row.get(1)?]),
+        position: row.get(2)?,
+        seen: row.get(3).map(from_millis)?,
     })
 }
 

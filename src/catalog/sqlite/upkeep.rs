@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::super::upkeep::deleted;
 use super::super::{
-    AlbumRow, Event, EventRow, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
-    millis, unsigned,
+    AlbumRow, Event, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer, millis,
+    unsigned,
 };
+use super::outbox::write_event;
 use super::rows;
 
 pub(super) fn listed_count(db: &Connection, source: SourceId) -> rusqlite::Result<u64> {
@@ -95,8 +95,9 @@ pub(super) fn delete_files(
 ) -> rusqlite::Result<u64> {
     index_urls(db)?;
     let mut file = db.prepare_cached(&format!(
-        "SELECT {} FROM files f WHERE f.id = ?",
-        rows::FILE
+        "SELECT {}, {} FROM files f WHERE f.id = ?",
+        rows::FILE,
+        rows::IMAGE
     ))?;
     let mut delete = db.prepare_cached("DELETE FROM files WHERE id = ?")?;
     let mut forget = db.prepare_cached(
@@ -105,12 +106,12 @@ pub(super) fn delete_files(
     )?;
     let mut count = 0;
     for id in ids {
-        let Some(file) = file.query_row([id], rows::file).optional()? else {
+        let Some(file) = file.query_row([id], rows::image).optional()? else {
             continue;
         };
         delete.execute([id])?;
         forget.execute([id])?;
-        write_event(db, &deleted(&file, reason), millis(now))?;
+        write_event(db, &Event::of_deleted(&file, reason), millis(now))?;
         count += 1;
     }
     Ok(count)
@@ -233,31 +234,4 @@ pub(super) fn unused(db: &Connection, files: &[Uuid]) -> rusqlite::Result<HashSe
         }
     }
     Ok(unused)
-}
-
-/// Puts an event into the outbox.
-pub(super) fn write_event(db: &Connection, event: &Event, now: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO events (job, event, payload, created) VALUES (?, ?, ?, ?)")?
-        .execute((event.job, &event.event, &event.payload, now))
-        .map(drop)
-}
-
-pub(super) fn events_after(
-    db: &Connection,
-    after: i64,
-    limit: u32,
-) -> rusqlite::Result<Vec<EventRow>> {
-    db.prepare_cached(
-        "SELECT id, job, event, payload, created FROM events WHERE id > ? ORDER BY id LIMIT ?",
-    )?
-    .query_map((after, limit), rows::event)?
-    .collect()
-}
-
-pub(super) fn delete_events(db: &Connection, ids: &[i64]) -> rusqlite::Result<()> {
-    let mut delete = db.prepare_cached("DELETE FROM events WHERE id = ?")?;
-    for id in ids {
-        delete.execute([id])?;
-    }
-    Ok(())
 }
