@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::extract::{Names, Nothing, Parameters};
 use super::page::{Limit, List, Page};
 use super::{Api, Problem, json};
-use crate::catalog::{AlbumRow, Catalog, ImageRow};
+use crate::catalog::{AlbumRow, Catalog, ImageFilter, ImageRow};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Sha256};
 
@@ -233,7 +233,9 @@ pub(super) async fn images(
     let album = find(&api, &name).await?.name;
     let limit = wanted.limit.unwrap_or_default();
     let after = List::Images.key(wanted.cursor.as_deref())?;
-    let rows = api.catalog.images(&album, after, limit.and_one()).await?;
+    let filter = ImageFilter::default();
+    let rows = api.catalog.images(&album, filter, after, limit.and_one());
+    let rows = rows.await?;
     let (rows, page) = Page::of(List::Images, limit, rows, |row| row.file.path.clone());
     let mut urls = urls(&api, &rows).await?;
     let images = rows

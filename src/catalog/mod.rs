@@ -7,6 +7,7 @@
 //!
 //! This room knows nothing of how bytes are fetched or kept: it stores what it is told, in one go.
 
+mod change;
 mod copy;
 mod error;
 mod events;
@@ -38,6 +39,7 @@ use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
 use patient::{Patience, Patient};
 
+pub use change::{Change, Changes, ImageFilter, Rename};
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
 pub use events::{EVENTS, Event, EventRow, ReceiverRow, Wants};
@@ -399,10 +401,20 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// little, so only who shows albums asks for it.
     async fn index_albums(&self) -> Result<(), CatalogError>;
 
+    /// Makes changes, all of them or none. What its writer has changed or recorded last is not changed again.
+    async fn change(&self, changes: Arc<Changes>) -> Result<(), CatalogError>;
+
+    /// Albums whose folders may have their old names still.
+    async fn renames(&self) -> Result<Vec<Rename>, CatalogError>;
+
+    /// Those of `files` that there are.
+    async fn files(&self, files: Vec<Uuid>) -> Result<Vec<ImageRow>, CatalogError>;
+
     /// Up to `limit` files of an album, in the order of paths behind `after`, with all that is known of them.
     async fn images(
         &self,
         album: &str,
+        filter: ImageFilter,
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<ImageRow>, CatalogError>;

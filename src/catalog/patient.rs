@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
-    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
+    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow, Wants,
 };
 use crate::target::{Reason, Sha256, State, describe};
 
@@ -380,14 +381,34 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
+    async fn change(&self, changes: Arc<Changes>) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.change(changes.clone()))
+            .await
+    }
+
+    async fn renames(&self) -> Result<Vec<Rename>, CatalogError> {
+        self.patience.see_through(|| self.inner.renames()).await
+    }
+
+    async fn files(&self, files: Vec<Uuid>) -> Result<Vec<ImageRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.files(files.clone()))
+            .await
+    }
+
     async fn images(
         &self,
         album: &str,
+        filter: ImageFilter,
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<ImageRow>, CatalogError> {
         self.patience
-            .see_through(|| self.inner.images(album, after.clone(), limit))
+            .see_through(|| {
+                self.inner
+                    .images(album, filter.clone(), after.clone(), limit)
+            })
             .await
     }
 

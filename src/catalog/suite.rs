@@ -63,6 +63,9 @@ suite! {
     an_album_keeps_its_newest_files_within_its_limits,
     albums_and_files_come_page_by_page,
     an_album_shows_what_is_known_of_its_files,
+    an_album_is_renamed_with_all_below_it_and_may_be_renamed_back,
+    what_clients_change_is_recorded_once_with_its_events,
+    images_are_found_by_what_is_known_of_them,
     a_file_tells_its_urls,
     old_jobs_go_with_their_outcomes,
     a_closed_catalog_says_so,
@@ -1012,7 +1015,12 @@ async fn an_album_shows_what_is_known_of_its_files(catalog: &dyn Catalog) {
         let mut seen = Vec::new();
         for album in ["", "a", "a/b", "b"] {
             let mut after = None;
-            while let Some(row) = catalog.images(album, after, 1).await.unwrap().pop() {
+            while let Some(row) = catalog
+                .images(album, ImageFilter::default(), after, 1)
+                .await
+                .unwrap()
+                .pop()
+            {
                 assert_eq!(row.album, album);
                 assert_eq!(row.metadata.as_deref(), Some("{\"n\":1}"));
                 assert!((Utc::now() - row.stored).num_minutes() == 0);
@@ -1044,6 +1052,240 @@ async fn an_album_shows_what_is_known_of_its_files(catalog: &dyn Catalog) {
     let album = catalog.album("a").await.unwrap().unwrap();
     assert_eq!((album.name.as_str(), album.files, album.bytes), ("a", 2, 8));
     assert_eq!(catalog.album("").await.unwrap().unwrap().files, 1);
+}
+
+fn album(name: &str) -> AlbumName {
+    AlbumName::new(name).unwrap()
+}
+
+fn rename(from: &str, to: &str) -> Rename {
+    Rename {
+        id: Uuid::now_v7(),
+        from: album(from),
+        to: album(to),
+        folder: Some("1:2".to_owned()),
+    }
+}
+
+fn changes(changes: impl Into<Vec<Change>>) -> Changes {
+    Changes {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: Utc::now(),
+        changes: changes.into(),
+        events: Vec::new(),
+    }
+}
+
+async fn change(catalog: &dyn Catalog, made: impl Into<Vec<Change>>) {
+    catalog.change(Arc::new(changes(made))).await.unwrap();
+}
+
+/// Every file by its path, with its album.
+async fn places(catalog: &dyn Catalog) -> Vec<(String, String)> {
+    let files = catalog.files_after(None, 99).await.unwrap();
+    let ids = files.iter().map(|file| file.id).collect();
+    let rows = catalog.files(ids).await.unwrap().into_iter();
+    let mut places: Vec<_> = rows.map(|row| (row.file.path, row.album)).collect();
+    places.sort();
+    places
+}
+
+async fn an_album_is_renamed_with_all_below_it_and_may_be_renamed_back(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let at = |seq, path: &str, name: &str| {
+        let mut record = stored(job, seq, &format!("http://a.example/{seq}"), path, b"same");
+        record.new_file.as_mut().unwrap().album = (!name.is_empty()).then(|| album(name));
+        record
+    };
+    let all = [
+        ("2026/ä%/1.png", "ä%"),
+        ("ä%/1.png", "ä%"),
+        ("ä%/b/1.png", "ä%/b"),
+        ("ä%/loose.png", ""),
+        ("ä%0/1.png", "ä%0"),
+        ("ä-/1.png", "ä-"),
+        ("ä.png", ""),
+    ];
+    let records: Vec<Record> = (0..)
+        .zip(all)
+        .map(|(seq, (path, album))| at(seq, path, album))
+        .collect();
+    write(catalog, records).await.unwrap();
+    let described = Change::DescribeAlbum {
+        name: album("ä%"),
+        metadata: Some("{\"a\":1}".to_owned()),
+    };
+    change(catalog, [described]).await;
+    let before = places(catalog).await;
+    let rename = rename("ä%", "longer/name");
+    change(catalog, [Change::BeginRename(rename.clone())]).await;
+    assert_eq!(catalog.renames().await.unwrap(), [rename.clone()]);
+    let mut expected = all.map(|(path, album)| match path {
+        "2026/ä%/1.png" => (path, "longer/name"),
+        "ä%/1.png" => ("longer/name/1.png", "longer/name"),
+        "ä%/b/1.png" => ("longer/name/b/1.png", "longer/name/b"),
+        "ä%/loose.png" => ("longer/name/loose.png", ""),
+        _ => (path, album),
+    });
+    expected.sort_unstable();
+    let after = places(catalog).await;
+    let shown: Vec<_> = after
+        .iter()
+        .map(|(p, a)| (p.as_str(), a.as_str()))
+        .collect();
+    assert_eq!(shown, expected);
+    let row = catalog.album("longer/name").await.unwrap().unwrap();
+    assert_eq!((row.files, row.metadata.as_deref()), (2, Some("{\"a\":1}")));
+    assert!(catalog.album("ä%").await.unwrap().is_none());
+    assert!(catalog.album("longer/name/b").await.unwrap().is_some());
+
+    let undone = Change::EndRename {
+        rename: rename.clone(),
+        undo: true,
+    };
+    // The second time there is nothing to undo.
+    for _ in 0..2 {
+        change(catalog, [undone.clone()]).await;
+        assert_eq!(places(catalog).await, before);
+        assert!(catalog.renames().await.unwrap().is_empty());
+    }
+    change(catalog, [Change::BeginRename(rename.clone())]).await;
+    let done = Change::EndRename {
+        rename,
+        undo: false,
+    };
+    change(catalog, [done]).await;
+    assert_eq!(places(catalog).await, after);
+    assert!(catalog.renames().await.unwrap().is_empty());
+}
+
+async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Catalog) {
+    let add = Change::AddAlbum {
+        name: album("a"),
+        metadata: None,
+    };
+    let row = stored(Uuid::nil(), 0, "http://a.example/", "a/1.png", b"a");
+    let row = FileRow {
+        album: Some(album("a")),
+        ..row.new_file.unwrap()
+    };
+    let id = row.id;
+    let added = Arc::new(Changes {
+        events: vec![Event {
+            job: None,
+            event: "album.created".to_owned(),
+            payload: "{}".to_owned(),
+        }],
+        ..changes([add.clone(), Change::AddFile(row)])
+    });
+    for _ in 0..2 {
+        catalog.change(added.clone()).await.unwrap();
+    }
+    assert_eq!(catalog.events_after(0, 9).await.unwrap().len(), 1);
+    let moved = Change::MoveFile {
+        id,
+        path: "b.png".to_owned(),
+        album: None,
+        name_from: NameFrom::List,
+    };
+    let described = Change::DescribeFile {
+        id,
+        metadata: Some("{\"x\":null}".to_owned()),
+    };
+    change(catalog, [moved, described]).await;
+    let row = catalog.image("b.png").await.unwrap().unwrap();
+    assert_eq!(
+        (row.album.as_str(), row.file.name_from),
+        ("", NameFrom::List)
+    );
+    assert_eq!(row.metadata.as_deref(), Some("{\"x\":null}"));
+    let album_row = catalog.album("a").await.unwrap().unwrap();
+    assert_eq!((album_row.files, album_row.newest), (0, None));
+    // All of it or none.
+    let drop = Change::DropAlbum { name: album("a") };
+    let half = Arc::new(changes([drop.clone(), add.clone(), add]));
+    assert!(catalog.change(half).await.is_err());
+    assert!(catalog.album("a").await.unwrap().is_some());
+    change(catalog, [drop]).await;
+    assert!(catalog.album("a").await.unwrap().is_none());
+    assert!(catalog.files(vec![Uuid::nil()]).await.unwrap().is_empty());
+}
+
+async fn images_are_found_by_what_is_known_of_them(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let all = [
+        (
+            "http://a.example/1",
+            "{\"n\":1,\"yes\":true,\"zero\":\"\\u0000\"}",
+        ),
+        (
+            "https://user:***@b.example:81/a.example/?u=//a.example/",
+            "{\"n\":\"é\"}",
+        ),
+        ("http://[::1]/", "{\"a.b c\":\"1\"}"),
+    ];
+    let mut records = Vec::new();
+    for (seq, (url, metadata)) in (0..).zip(all) {
+        let body = vec![0; 10 * (seq as usize + 1)];
+        let mut record = stored(job, seq, url, &format!("{seq}.png"), &body);
+        record.new_file.as_mut().unwrap().metadata = Some(metadata.to_owned());
+        records.push(record);
+    }
+    records[2].new_file.as_mut().unwrap().format = "jpeg";
+    let mut bare = stored(job, 3, "http://c.example/", "3.png", b"");
+    bare.new_file.as_mut().unwrap().dimensions = None;
+    records.push(bare);
+    write(catalog, records).await.unwrap();
+    let found = async |filter: ImageFilter| {
+        let rows = catalog.images("", filter, None, 9).await.unwrap();
+        rows.into_iter()
+            .map(|row| row.file.path[..1].parse::<u32>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let none = ImageFilter::default;
+    let member = |name: &str, text: &str| ImageFilter {
+        metadata: vec![(name.to_owned(), text.to_owned())],
+        ..none()
+    };
+    let host = |host: &str| ImageFilter {
+        host: Some(host.to_owned()),
+        ..none()
+    };
+    let (past, future) = (DateTime::UNIX_EPOCH, Utc::now() + Duration::from_secs(60));
+    #[rustfmt::skip]
+    let cases = [
+        (none(), vec![0, 1, 2, 3]),
+        (ImageFilter { format: Some("jpeg".to_owned()), ..none() }, vec![2]),
+        (ImageFilter { bytes: (Some(10), Some(20)), ..none() }, vec![0, 1]),
+        (ImageFilter { bytes: (Some(u64::MAX), None), ..none() }, vec![]),
+        (ImageFilter { width: (Some(3), Some(3)), height: (None, Some(4)), ..none() }, vec![0, 1, 2]),
+        (ImageFilter { height: (Some(5), None), ..none() }, vec![]),
+        (ImageFilter { since: Some(past), until: Some(future), ..none() }, vec![0, 1, 2, 3]),
+        (ImageFilter { since: Some(future), ..none() }, vec![]),
+        (ImageFilter { until: Some(past), ..none() }, vec![]),
+        (host("a.example"), vec![0]),
+        (host("b.example"), vec![1]),
+        (host("[::1]"), vec![2]),
+        (host("example"), vec![]),
+        (member("n", "1"), vec![0]),
+        (member("n", "é"), vec![1]),
+        (member("yes", "true"), vec![]),
+        (member("a.b c", "1"), vec![2]),
+        (member("m", "1"), vec![]),
+    ];
+    let is_postgres = catalog.status().await.unwrap().kind == "postgres";
+    for (filter, expected) in cases {
+        // A zero character hides what is beside it from PostgreSQL.
+        let expected = match (&filter.metadata[..], is_postgres) {
+            ([(name, _)], false) if name == "yes" => vec![0],
+            ([(name, text)], true) if name == "n" && text == "1" => vec![],
+            _ => expected,
+        };
+        assert_eq!(found(filter.clone()).await, expected, "{filter:?}");
+    }
+    let page = catalog.images("", host("b.example"), Some("1.png".to_owned()), 9);
+    assert!(page.await.unwrap().is_empty());
 }
 
 async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
@@ -1207,6 +1449,7 @@ async fn a_copy_there_and_back_has_everything() {
         job: Some(job),
     };
     there.save_schedule(&schedule).await.unwrap();
+    change(&*there, [Change::BeginRename(rename("album", "b"))]).await;
     let gone = Uuid::now_v7();
     let source = SourceId::of("list.txt", "image", None);
     there.mark_gone(source, gone, Utc::now()).await.unwrap();

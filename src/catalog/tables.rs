@@ -107,7 +107,7 @@ macro_rules! table {
 }
 
 /// All tables.
-pub static TABLES: [Table; 12] = [
+pub static TABLES: [Table; 13] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number,
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
@@ -120,7 +120,8 @@ pub static TABLES: [Table; 12] = [
     ),
     table!("parts", 2: job Id, number Number, targets Text),
     table!("schedules", 1: name Text, cron Text, paused Flag, last_due Number, job Id),
-    table!("albums", 1: name Text, created Number),
+    table!("albums", 1: name Text, created Number, metadata Text),
+    table!("renames", 1: id Id, old Text, new Text, folder Text),
     table!("files", 1:
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,
         width Number, height Number, active Flag, name_from Text, metadata Text, stored Number, mtime_ns Number,

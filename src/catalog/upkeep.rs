@@ -20,6 +20,9 @@ pub struct AlbumRow {
     pub bytes: u64,
     /// When the newest of them came.
     pub newest: Option<DateTime<Utc>>,
+    /// What clients said of it: a JSON object.
+    #[serde(serialize_with = "as_json", skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
 }
 
 /// A file with all that is known of it but its URLs.
@@ -65,6 +68,13 @@ fn null_where_empty<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S
     Some(name)
         .filter(|name| !name.is_empty())
         .serialize(serializer)
+}
+
+fn as_json<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value = text
+        .as_deref()
+        .map(serde_json::from_str::<serde_json::Value>);
+    value.and_then(Result::ok).serialize(serializer)
 }
 
 impl Limits {

@@ -1,5 +1,6 @@
 //! The catalog in PostgreSQL: one connection that writes, a few that read.
 
+mod change;
 mod history;
 mod outbox;
 mod posted;
@@ -27,10 +28,10 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
-    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
-    attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow, Wants, attempt,
 };
 use crate::target::{Reason, Sha256, State};
 
@@ -100,7 +101,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 4] = [
+const STEPS: [(&str, &str); 5] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -116,6 +117,10 @@ const STEPS: [(&str, &str); 4] = [
     (
         "outbox",
         include_str!("../../../migrations/postgres/0004_outbox.sql"),
+    ),
+    (
+        "albums",
+        include_str!("../../../migrations/postgres/0005_albums.sql"),
     ),
 ];
 
@@ -576,13 +581,30 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
+    async fn change(&self, changes: Arc<Changes>) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record changes").await?;
+        let done = in_time(change::write(&mut tx.db, &changes)).await;
+        tx.end(done).await
+    }
+
+    async fn renames(&self) -> Result<Vec<Rename>, CatalogError> {
+        let done = in_time(change::renames(&self.readers)).await;
+        done.map_err(failed("look up renamed albums"))
+    }
+
+    async fn files(&self, files: Vec<Uuid>) -> Result<Vec<ImageRow>, CatalogError> {
+        let done = in_time(change::files(&self.readers, &files)).await;
+        done.map_err(failed("look up files"))
+    }
+
     async fn images(
         &self,
         album: &str,
+        filter: ImageFilter,
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<ImageRow>, CatalogError> {
-        let done = in_time(upkeep::images(&self.readers, album, after, limit)).await;
+        let done = in_time(change::images(&self.readers, album, &filter, after, limit)).await;
         done.map_err(failed("list an album"))
     }
 

@@ -189,6 +189,7 @@ pub(super) fn album(row: &PgRow) -> Result<AlbumRow> {
         files: count(row, "files")?,
         bytes: count(row, "bytes")?,
         newest: time(row, "newest")?,
+        metadata: row.try_get("metadata")?,
     })
 }
 

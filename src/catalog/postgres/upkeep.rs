@@ -206,9 +206,10 @@ pub(super) async fn excess(
 fn select_albums(names: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "SELECT a.name, count(f.id) AS files, coalesce(sum(f.bytes), 0)::bigint AS bytes, \
-         max(f.stored) AS newest \
-         FROM (SELECT name FROM (SELECT '' COLLATE \"C\" AS name UNION ALL SELECT name FROM albums) n {names}) a \
-         LEFT JOIN files f ON f.album = a.name GROUP BY a.name ORDER BY a.name"
+         max(f.stored) AS newest, a.metadata \
+         FROM (SELECT * FROM (SELECT '' COLLATE \"C\" AS name, NULL AS metadata UNION ALL \
+         SELECT name, metadata FROM albums) n {names}) a \
+         LEFT JOIN files f ON f.album = a.name GROUP BY a.name, a.metadata ORDER BY a.name"
     ))
 }
 
@@ -237,26 +238,6 @@ pub(super) async fn index_albums(db: &mut PgConnection) -> Result<()> {
         .execute(db)
         .await
         .map(drop)
-}
-
-pub(super) async fn images(
-    db: &PgPool,
-    album: &str,
-    after: Option<String>,
-    limit: u32,
-) -> Result<Vec<ImageRow>> {
-    let found = query(AssertSqlSafe(format!(
-        "SELECT {}, {} FROM files f WHERE f.album = $1 AND f.path > $2 ORDER BY f.path LIMIT $3",
-        rows::FILE,
-        rows::IMAGE
-    )))
-    .bind(text(album))
-    // No path is empty.
-    .bind(after.unwrap_or_default())
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    found.iter().map(rows::image).collect()
 }
 
 pub(super) async fn image(db: &PgPool, path: &str) -> Result<Option<ImageRow>> {

@@ -1,5 +1,6 @@
 //! The catalog in SQLite: one file, one writer, one reader beside it.
 
+mod change;
 mod history;
 mod outbox;
 mod posted;
@@ -20,20 +21,21 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion}
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, EventRow, GroupCounts, GroupRow, ImageRow,
-    JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter, OutcomeRow, Post, Posted,
-    PostedJob, ReceiverRow, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlRow, Wants,
-    attempt,
+    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
+    Table, TargetKey, UrlRow, Wants, attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
     include_str!("../../../migrations/sqlite/0004_outbox.sql"),
+    include_str!("../../../migrations/sqlite/0005_albums.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -533,15 +535,35 @@ impl Catalog for Sqlite {
         self.write("index albums", upkeep::index_albums).await
     }
 
+    async fn change(&self, changes: Arc<Changes>) -> Result<(), CatalogError> {
+        let action = "record changes";
+        self.write(action, move |db| {
+            change::write(db, &changes)?;
+            fault::pass_sqlite(Point::CatalogBeforeCommit)
+        })
+        .await?;
+        fault::pass_sqlite(Point::CatalogCommitted).map_err(CatalogError::query(action))
+    }
+
+    async fn renames(&self) -> Result<Vec<Rename>, CatalogError> {
+        self.read("look up renamed albums", change::renames).await
+    }
+
+    async fn files(&self, files: Vec<Uuid>) -> Result<Vec<ImageRow>, CatalogError> {
+        self.read("look up files", move |db| change::files(db, &files))
+            .await
+    }
+
     async fn images(
         &self,
         album: &str,
+        filter: ImageFilter,
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<ImageRow>, CatalogError> {
         let album = album.to_owned();
         self.read("list an album", move |db| {
-            upkeep::images(db, &album, after, limit)
+            change::images(db, &album, &filter, after, limit)
         })
         .await
     }

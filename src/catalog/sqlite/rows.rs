@@ -175,6 +175,7 @@ pub(super) fn album(row: &Row<'_>) -> rusqlite::Result<AlbumRow> {
         files: row.get(1).map(unsigned)?,
         bytes: row.get(2).map(unsigned)?,
         newest: row.get::<_, Option<i64>>(3)?.map(from_millis),
+        metadata: row.get(4)?,
     })
 }
 

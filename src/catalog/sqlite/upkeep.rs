@@ -147,8 +147,8 @@ pub(super) fn excess(
 /// Counts what the albums `a` hold.
 fn select_albums(names: &str) -> String {
     format!(
-        "SELECT a.name, count(f.id), coalesce(sum(f.bytes), 0), max(f.stored) \
-         FROM (SELECT name FROM (SELECT '' AS name UNION ALL SELECT name FROM albums) {names}) a \
+        "SELECT a.name, count(f.id), coalesce(sum(f.bytes), 0), max(f.stored), a.metadata \
+         FROM (SELECT * FROM (SELECT '' AS name, NULL AS metadata UNION ALL SELECT name, metadata FROM albums) {names}) a \
          LEFT JOIN files f ON f.album = a.name GROUP BY a.name ORDER BY a.name"
     )
 }
@@ -173,22 +173,6 @@ pub(super) fn album(db: &Connection, name: &str) -> rusqlite::Result<Option<Albu
 pub(super) fn index_albums(db: &Connection) -> rusqlite::Result<()> {
     index_urls(db)?;
     db.execute_batch("CREATE INDEX IF NOT EXISTS files_by_album ON files (album, path)")
-}
-
-pub(super) fn images(
-    db: &Connection,
-    album: &str,
-    after: Option<String>,
-    limit: u32,
-) -> rusqlite::Result<Vec<ImageRow>> {
-    // No path is empty.
-    db.prepare_cached(&format!(
-        "SELECT {}, {} FROM files f WHERE f.album = ? AND f.path > ? ORDER BY f.path LIMIT ?",
-        rows::FILE,
-        rows::IMAGE
-    ))?
-    .query_map((album, after.unwrap_or_default(), limit), rows::image)?
-    .collect()
 }
 
 pub(super) fn image(db: &Connection, path: &str) -> rusqlite::Result<Option<ImageRow>> {
