@@ -482,7 +482,7 @@ fn a_full_disk_ends_the_job_and_leaves_everything_in_order() {
             let pages = there
                 .iter()
                 .map(|path| path.metadata().map_or(0, |file| file.len().div_ceil(4096)));
-            let kib = 4 * pages.sum::<u64>() + 100 + numbers.below(400);
+            let kib = 4 * pages.sum::<u64>() + 200 + numbers.below(400);
             let Some(run) = run_on_a_small_disk(&world, kib) else {
                 return;
             };
@@ -498,7 +498,9 @@ fn a_full_disk_ends_the_job_and_leaves_everything_in_order() {
                     "{what}\n{run}"
                 );
             }
-            if world.sandbox.path("report.json").exists() {
+            // There may have been no room for a word of it.
+            let report = world.sandbox.path("report.json").metadata();
+            if report.is_ok_and(|report| report.len() > 0 || run.code() == 0) {
                 let wrong = world.misreported();
                 assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
                 let counts = &world.sandbox.json("report.json");

@@ -1,5 +1,6 @@
 //! The machinery that all jobs of a process share.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::coming::Coming;
@@ -28,6 +30,8 @@ pub struct Engine {
     pub(super) store: Store,
     pub(super) catalog: Arc<dyn Catalog>,
     tasks: Mutex<JoinSet<()>>,
+    /// How to ask jobs under way for their end.
+    pub(super) running: Mutex<HashMap<Uuid, CancellationToken>>,
     _locks: [Option<StoreLock>; 2],
 }
 
@@ -102,6 +106,7 @@ impl Engine {
             store,
             catalog,
             tasks: Mutex::new(tasks),
+            running: Mutex::default(),
             _locks: [Some(lock), catalog_lock],
         };
         engine.set_concurrency(config.fetch.concurrency.get());
@@ -132,6 +137,14 @@ impl Engine {
     /// Where the files are.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Asks a job for its end: what is not done is skipped. Returns whether it is under way.
+    pub fn cancel(&self, job: Uuid) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = running.get(&job);
+        asked.into_iter().for_each(CancellationToken::cancel);
+        asked.is_some()
     }
 
     /// Has a job that runs by `terms` go by the limits of `others` from now on.

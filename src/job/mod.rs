@@ -22,11 +22,13 @@ mod keeper;
 mod order;
 mod plan;
 mod posted;
+mod posts;
 pub mod progress;
 mod rehearse;
 mod removal;
 mod repair;
 pub mod report;
+mod request;
 mod resume;
 mod run;
 mod steps;
@@ -43,7 +45,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -63,9 +65,11 @@ pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use posted::Posted;
 use posted::Tracked;
+pub use posts::{Depth, PostError, PostSettings, Posts};
 pub use rehearse::{Plan, Rehearsed, rehearse};
 use removal::Left;
 pub use repair::Repaired;
+pub use request::{Given, GivenGroup, Limits, Request, Rules, Wrong};
 pub use run::Observer;
 pub use terms::Terms;
 pub use upkeep::Retention;
@@ -119,7 +123,7 @@ fn album_or_root<'de, D: serde::Deserializer<'de>>(
 }
 
 /// Among which files the same bytes are kept once, whichever URL brings them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dedupe {
     /// Only in jobs that ask for a number of files.
@@ -133,7 +137,7 @@ pub enum Dedupe {
 }
 
 /// What becomes of a file when its URL brings other bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnChange {
     /// The new bytes take its place.
@@ -200,6 +204,15 @@ impl FromStr for MaxFailures {
                 _ => Err(wrong()),
             },
             None => text.trim().parse().map(Self::Count).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl Serialize for MaxFailures {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => count.serialize(serializer),
+            Self::Percent(share) => serializer.collect_str(&format_args!("{share}%")),
         }
     }
 }
@@ -433,6 +446,8 @@ struct Job {
     posted: Option<Tracked>,
     /// Told of what was recorded, in batches. Bounded: a slow observer makes the keeper wait.
     announce: mpsc::Sender<Vec<Item>>,
+    /// Cancelled when somebody asks for the end of this very job.
+    asked: CancellationToken,
     /// Cancelled when nothing is fetched any further.
     stop: CancellationToken,
     /// Cancelled when nothing more is begun: with `stop`, or when the process is to end, before it.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::engine::number;
 use super::item::{Counts, Item, State, Summary};
@@ -148,6 +149,7 @@ impl Engine {
         self.catalog.begin_job(&begun).await?;
         fault::reach(Point::JobBegun);
         let (announce, announced) = mpsc::channel(ANNOUNCEMENTS);
+        let asked = Asked::of(self, id);
         let cx = Context {
             client: terms.client.clone(),
             store: self.store.clone(),
@@ -189,6 +191,7 @@ impl Engine {
             steps: spec.steps.clone(),
             posted: tracked,
             announce,
+            asked: asked.token.clone(),
             halt: stop.leave.child_token(),
             stop: token,
             left: AtomicU64::new(0),
@@ -264,7 +267,8 @@ impl Engine {
         lost: bool,
     ) -> Result<(), CatalogError> {
         // A posted job that was cancelled is over: nothing goes on with it.
-        let is_interrupted = summary.ending == Ending::Stopped && job.posted.is_none();
+        let is_interrupted =
+            summary.ending == Ending::Stopped && job.posted.is_none() && !job.asked.is_cancelled();
         let end = JobEnd {
             id: summary.job,
             state: summary.state,
@@ -285,6 +289,33 @@ impl Engine {
             );
             Ok(())
         })
+    }
+}
+
+/// How a job under way is asked for its end, until it is dropped.
+struct Asked<'a> {
+    engine: &'a Engine,
+    job: Uuid,
+    token: CancellationToken,
+}
+
+impl<'a> Asked<'a> {
+    fn of(engine: &'a Engine, job: Uuid) -> Self {
+        let token = CancellationToken::new();
+        let mut running = engine
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        running.insert(job, token.clone());
+        Self { engine, job, token }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let running = &self.engine.running;
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.job);
     }
 }
 
@@ -427,6 +458,9 @@ impl Running<'_> {
                 () = self.stop.cancel.cancelled(), if self.job.stop_reason().is_none() => {
                     self.job.stop(Reason::Cancelled, None);
                 }
+                () = self.job.asked.cancelled(), if self.job.stop_reason().is_none() => {
+                    self.job.stop(Reason::Cancelled, None);
+                }
                 () = self.stop.cut.cancelled(), if !self.job.stop.is_cancelled() => self.job.stop.cancel(),
                 () = self.job.left_one.notified() => {}
                 () = until(deadline), if self.job.stop_reason().is_none() => self.job.stop(Reason::Deadline, None),
@@ -523,7 +557,9 @@ impl Running<'_> {
         let mut upkept = match broken {
             // What has just failed would keep whoever waits for the end waiting once more.
             Some(error) if error.is_of_catalog() => Upkept::default(),
-            _ if self.stop.cancel.is_cancelled() || is_left => Upkept::default(),
+            _ if self.stop.cancel.is_cancelled() || self.job.asked.is_cancelled() || is_left => {
+                Upkept::default()
+            }
             _ => {
                 let whole = broken.is_none() && stopped.is_none() && planned.is_whole;
                 let keeping = KeepUp {
