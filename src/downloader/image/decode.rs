@@ -22,7 +22,7 @@ use crate::downloader::{Body, BodyReader, Rejection};
 use crate::target::Reason;
 
 /// Memory for a decoder that keeps no pixels, and for the tables of one that does.
-const TABLES: u64 = 4 * 1024 * 1024;
+pub(super) const TABLES: u64 = 4 * 1024 * 1024;
 
 /// Pixels of all frames together, as a multiple of `image.max_pixels`: bounds the time for an animation.
 const MAX_FRAMES: u64 = 64;

@@ -40,6 +40,11 @@ impl Start {
         read_start(window, limits)
     }
 
+    /// Width and height in pixels, as they are stored.
+    pub(super) const fn dimensions(&self) -> (u32, u32) {
+        self.dimensions
+    }
+
     /// Bytes that decoding takes for each pixel: the pixels, and two bytes for each coefficient that is kept.
     pub(super) fn decoded_bytes(&self) -> u64 {
         let channels = if self.components == 1 { 1 } else { 3 };

@@ -20,7 +20,7 @@ pub(super) struct Memory {
 
 /// Bytes of the budget, given back on drop.
 #[derive(Debug)]
-pub(super) struct Held<'a>(&'a Memory, u64);
+pub(crate) struct Held<'a>(&'a Memory, u64);
 
 impl Memory {
     pub(super) const fn new(budget: u64) -> Self {

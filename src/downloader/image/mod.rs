@@ -15,6 +15,7 @@ mod jpeg;
 mod jxl;
 mod limits;
 mod memory;
+mod pixels;
 mod png;
 mod psd;
 mod rgb;
@@ -33,6 +34,7 @@ use crate::target::Reason;
 pub use format::ImageFormat;
 pub(crate) use limits::Limits;
 use memory::Memory;
+pub(crate) use pixels::{Decoder, Pixels};
 pub use settings::{Check, Settings};
 
 /// What a format's own check finds out.

@@ -1,0 +1,133 @@
+//! The pixels of a picture, for those who make something of them.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+
+use super::decode::TABLES;
+use super::memory::{Held, Memory};
+use super::{ImageFormat, Limits, Settings, jpeg};
+use crate::downloader::window::{Window, corrupt};
+use crate::downloader::{Body, Rejection};
+
+/// Decodes pictures, within the limits of `[image]`: that of memory is for all that it decodes at a time.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    limits: Limits,
+    memory: Memory,
+}
+
+/// A picture as it is stored; of several, the first.
+#[derive(Debug)]
+pub(crate) struct Pixels<'a> {
+    pub(crate) image: DynamicImage,
+    /// How it has to be turned to stand upright.
+    pub(crate) orientation: Orientation,
+    _held: Held<'a>,
+}
+
+impl Decoder {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            limits: Limits::new(settings),
+            memory: Memory::new(settings.decode_memory.as_u64()),
+        }
+    }
+
+    /// Whether it knows the format.
+    pub(crate) const fn knows(format: ImageFormat) -> bool {
+        codec(format).is_some()
+    }
+
+    /// Decodes `body`. `more` says how much memory is needed besides, for a picture of that width and height; it is
+    /// held together with the pixels.
+    ///
+    /// Blocks the thread until there is memory.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, or does not decode.
+    pub(crate) fn decode(
+        &self,
+        body: &Body,
+        format: ImageFormat,
+        more: impl FnOnce((u32, u32)) -> u64,
+    ) -> Result<Pixels<'_>, Rejection> {
+        let decode = AssertUnwindSafe(|| self.try_decode(body, format, more));
+        panic::catch_unwind(decode)
+            .unwrap_or_else(|_| Err(corrupt("does not decode: its decoder gave up")))
+            .map_err(|rejection| super::name_format(rejection, format))
+    }
+
+    fn try_decode(
+        &self,
+        body: &Body,
+        format: ImageFormat,
+        more: impl FnOnce((u32, u32)) -> u64,
+    ) -> Result<Pixels<'_>, Rejection> {
+        let codec = codec(format).ok_or_else(|| corrupt("is of a format that is not decoded"))?;
+        let undecodable = |error| corrupt(format!("does not decode: {error}"));
+        let mut limits = image::Limits::no_limits();
+        let open = |limits| {
+            let mut reader = ImageReader::with_format(body.reader(), codec);
+            reader.limits(limits);
+            reader.into_decoder().map_err(undecodable)
+        };
+        let (dimensions, bytes) = if format == ImageFormat::Jpeg {
+            // Its decoder begins with all of the file.
+            let start = jpeg::Start::read(&mut Window::new(body), &self.limits)?;
+            let (width, height) = start.dimensions();
+            let pixels = u64::from(width) * u64::from(height);
+            ((width, height), body.len() + pixels * start.decoded_bytes())
+        } else {
+            limits.max_alloc = Some(TABLES);
+            let decoder = open(limits.clone())?;
+            let (width, height) = decoder.dimensions();
+            let pixels = u64::from(width) * u64::from(height);
+            let copies = match format {
+                // Strips may be as large as the picture, packed and unpacked.
+                ImageFormat::Tiff => decoder.total_bytes().saturating_mul(3),
+                // What it is made of: see `decode`.
+                ImageFormat::Webp => pixels.saturating_mul(20),
+                // A frame, and the canvas that it is put on; transparent pixels are multiplied in a copy.
+                _ => decoder.total_bytes().saturating_mul(2),
+            };
+            ((width, height), copies)
+        };
+        let (width, height) = self.limits.admit(dimensions.0, dimensions.1)?;
+        let bytes = bytes
+            .saturating_add(more((width, height)))
+            .saturating_add(TABLES);
+        let held = self.memory.hold(bytes)?;
+        limits.max_alloc = Some(bytes);
+        let mut decoder = open(limits)?;
+        // What cannot be read of it stands as it is.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        Ok(Pixels {
+            image: DynamicImage::from_decoder(decoder).map_err(undecodable)?,
+            orientation,
+            _held: held,
+        })
+    }
+}
+
+const fn codec(format: ImageFormat) -> Option<image::ImageFormat> {
+    Some(match format {
+        ImageFormat::Bmp => image::ImageFormat::Bmp,
+        ImageFormat::Gif => image::ImageFormat::Gif,
+        ImageFormat::Jpeg => image::ImageFormat::Jpeg,
+        ImageFormat::Tiff => image::ImageFormat::Tiff,
+        ImageFormat::Ico => image::ImageFormat::Ico,
+        ImageFormat::Png => image::ImageFormat::Png,
+        ImageFormat::Webp => image::ImageFormat::WebP,
+        ImageFormat::Svg
+        | ImageFormat::Rgb
+        | ImageFormat::Avif
+        | ImageFormat::Heic
+        | ImageFormat::Jxl
+        | ImageFormat::Jp2
+        | ImageFormat::Psd
+        | ImageFormat::Cur => return None,
+    })
+}
