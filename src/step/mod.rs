@@ -5,15 +5,21 @@
 //! run is refused before it begins. [`Steps::run`] does them, one after the other, on one [`Subject`].
 //!
 //! - `measure`: its width, height and perimeter;
+//! - `resize`, `thumbnail`: smaller pictures of it;
+//! - `phash`: a digest of what it looks like;
+//! - `command`: what a program of the operator's says of it;
 //! - `delay`: nothing, for a time.
 //!
-//! Built in are those; a library user adds one with [`Registry::register`]. What computes does so on the
+//! Those are built in; a library user adds one with [`Registry::register`]. What computes does so on the
 //! [`Workers`](crate::rendition::Workers), of which there are as many as processors. This room knows nothing of jobs, the
 //! catalog or HTTP.
 
+mod command;
 mod delay;
 mod measure;
 mod parse;
+mod phash;
+mod resize;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -159,10 +165,13 @@ impl Registry {
     /// The kinds that gannet itself knows. `folder` is for what steps put down while they work; what an earlier
     /// process left there is deleted.
     pub fn builtin(settings: &Settings, renditions: Renditions, folder: &Path) -> Self {
-        let _ = (settings, renditions, folder);
         let mut registry = Self::default();
-        registry.register(Arc::new(measure::Kind));
+        registry.register(Arc::new(command::Kind::new(settings, folder)));
         registry.register(Arc::new(delay::Kind));
+        registry.register(Arc::new(measure::Kind));
+        registry.register(Arc::new(phash::Kind(renditions.clone())));
+        registry.register(Arc::new(resize::ResizeKind(renditions.clone())));
+        registry.register(Arc::new(resize::ThumbnailKind(renditions)));
         registry
     }
 
