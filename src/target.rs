@@ -49,7 +49,7 @@ impl Target {
 }
 
 /// What a failure means for the rest of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// Nothing: its targets run in any order, beside each other.

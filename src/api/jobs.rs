@@ -1,5 +1,6 @@
 //! Jobs and what became of their targets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,18 +9,40 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::extract::{Names, Nothing, Parameters};
 use super::page::{Limit, List, Page};
 use super::{Api, Problem, json};
-use crate::catalog::{Catalog, CatalogError, JobRow, OutcomeFilter, OutcomeRow};
+use crate::catalog::{
+    Catalog, CatalogError, GroupCounts, GroupRow, JobRow, OutcomeFilter, OutcomeRow,
+};
 use crate::target::{self, Outcome, describe};
 
 /// Items that a stream reads at a time.
 const CHUNK: u32 = 1000;
+
+/// Failed groups that a job shows itself.
+const SHOWN_GROUPS: u32 = 100;
+
+/// A job with what can be said of it besides.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobWithGroups)]
+struct Job {
+    #[serde(flatten)]
+    job: JobRow,
+    /// How often each reason came up.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<&'static str, u64>,
+    /// How many groups it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<GroupCounts>,
+    /// The first hundred of those that failed, each with its first error.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_groups: Vec<GroupRow>,
+}
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -55,7 +78,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", operation_id = "getJob", tag = "jobs",
     params(("id" = Uuid, Path, description = "Its id.")),
     responses(
-        (status = 200, description = "How it is with it.", body = JobRow),
+        (status = 200, description = "How it is with it.", body = Job),
         (status = 404, description = "There is no such job."),
     ))]
 pub(super) async fn one(
@@ -63,15 +86,74 @@ pub(super) async fn one(
     Names(id): Names<String>,
     _: Parameters<Nothing>,
 ) -> Result<Response, Problem> {
-    Ok(json(&find(&api, &id).await?))
+    let job = find(&*api.catalog, &id).await?;
+    let counts = api.catalog.group_counts(job.id).await?;
+    let failed_groups = match counts.failed {
+        0 => Vec::new(),
+        _ => {
+            let failed = Some(target::State::Failed);
+            api.catalog
+                .groups(job.id, failed, None, SHOWN_GROUPS)
+                .await?
+        }
+    };
+    let groups = (counts.total > 0).then_some(counts);
+    let reasons = api.catalog.reasons(job.id).await?;
+    let reasons = reasons
+        .into_iter()
+        .map(|(reason, times)| (reason.as_str(), times));
+    Ok(json(&Job {
+        job,
+        reasons: reasons.collect(),
+        groups,
+        failed_groups,
+    }))
 }
 
-async fn find(api: &Api, id: &str) -> Result<JobRow, Problem> {
+pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> Result<JobRow, Problem> {
     let job = match Uuid::parse_str(id) {
-        Ok(id) => api.catalog.job(id).await?,
+        Ok(id) => catalog.job(id).await?,
         Err(_) => None,
     };
     job.ok_or_else(|| Problem::not_found(format!("there is no job `{id}`")))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WantedGroups {
+    /// Only groups that are so far: `queued`, `ongoing`, `completed` or `failed`.
+    #[param(inline)]
+    state: Option<target::State>,
+    /// Most items of the page.
+    #[param(inline)]
+    limit: Option<Limit>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// The groups of a posted job
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/groups", operation_id = "listGroups", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id."), WantedGroups),
+    responses(
+        (status = 200, description = "A page of them, in the order in which they were posted.", body = Page<GroupRow>),
+        (status = 404, description = "There is no such job."),
+    ))]
+pub(super) async fn groups(
+    State(api): State<Api>,
+    Names(id): Names<String>,
+    Parameters(wanted): Parameters<WantedGroups>,
+) -> Result<Response, Problem> {
+    let job = find(&*api.catalog, &id).await?.id;
+    let limit = wanted.limit.unwrap_or_default();
+    let after = List::Groups.key(wanted.cursor.as_deref())?;
+    let rows = api
+        .catalog
+        .groups(job, wanted.state, after, limit.and_one());
+    let (rows, page) = Page::of(List::Groups, limit, rows.await?, |row| {
+        row.number.to_string()
+    });
+    Ok(json(&page.with(rows)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -107,7 +189,7 @@ pub(super) async fn items(
     Parameters(wanted): Parameters<WantedItems>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let job = find(&api, &id).await?.id;
+    let job = find(&*api.catalog, &id).await?.id;
     let filter = wanted
         .outcome
         .map_or(OutcomeFilter::All, OutcomeFilter::Only);

@@ -8,6 +8,7 @@
 //! - `problem`: errors, as problem documents (RFC 9457); `extract`: what handlers take from a request;
 //! - `schedules`: schedules, and what the daemon is about;
 //! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys;
+//! - `post`: jobs that clients post; `live`: how they go on;
 //! - `files`: bytes; `conditions`: whether, and which of them;
 //! - `service`: whether the daemon can do its work;
 //! - `openapi`: the document of all of it.
@@ -28,8 +29,10 @@ mod conditions;
 mod extract;
 mod files;
 mod jobs;
+mod live;
 mod openapi;
 mod page;
+mod post;
 mod problem;
 mod schedules;
 mod serve;
@@ -49,10 +52,12 @@ use axum::serve::{Listener, ListenerExt as _};
 use axum::{Extension, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
+use crate::job::Posts;
 use crate::store::Store;
 use access::guard;
 
@@ -83,8 +88,25 @@ pub(crate) struct Api {
     pub(crate) keeper: Arc<dyn Catalog>,
     pub(crate) store: Store,
     pub(crate) health: Health,
+    pub(crate) posts: Posts,
+    /// Largest body of a job that is posted, in bytes.
+    pub(crate) max_body: usize,
+    /// The memory that such bodies share.
+    pub(crate) bodies: Arc<Semaphore>,
+    /// Who may listen to jobs.
+    pub(crate) listeners: Arc<Semaphore>,
     /// Whether it shows its document.
     pub(crate) with_docs: bool,
+}
+
+/// The memory that the bodies of posted jobs share, of up to `max_body` bytes each.
+pub(crate) fn bodies(max_body: usize) -> Arc<Semaphore> {
+    Arc::new(post::bodies(max_body))
+}
+
+/// Places for those who listen to jobs.
+pub(crate) fn listeners() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(live::LISTENERS))
 }
 
 impl FromRef<Api> for Desk {
@@ -108,12 +130,19 @@ impl Api {
             .routes(routes!(jobs::list))
             .routes(routes!(jobs::one))
             .routes(routes!(jobs::items))
+            .routes(routes!(jobs::groups))
+            .routes(routes!(live::watch))
             .routes(routes!(albums::list))
             .routes(routes!(albums::one))
             .routes(routes!(albums::images))
             .routes(routes!(albums::image))
             .routes(routes!(files::send));
-        let write = OpenApiRouter::new().routes(routes!(schedules::run));
+        let write = OpenApiRouter::new()
+            .routes(routes!(schedules::run))
+            .routes(routes!(post::cancel))
+            .routes(routes!(post::retry));
+        // Their bodies have limits of their own.
+        let large = OpenApiRouter::new().routes(routes!(post::post));
         let admin = OpenApiRouter::new()
             .routes(routes!(schedules::pause))
             .routes(routes!(schedules::resume));
@@ -124,11 +153,16 @@ impl Api {
             .merge(self.takes(Scope::Read, read))
             .merge(self.takes(Scope::Write, write))
             .merge(self.takes(Scope::Admin, admin));
+        let all = all
+            .layer(DefaultBodyLimit::max(BODY_BYTES))
+            .layer(from_fn(limit))
+            .merge(
+                self.takes(Scope::Write, large)
+                    .layer(DefaultBodyLimit::disable()),
+            );
         openapi::end(all, self.with_docs)
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
-            .layer(DefaultBodyLimit::max(BODY_BYTES))
-            .layer(from_fn(limit))
             .layer(from_fn(describe))
             .with_state(self.clone())
     }

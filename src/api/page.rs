@@ -82,6 +82,7 @@ impl TryFrom<u32> for Limit {
 pub(super) enum List {
     Jobs,
     Items,
+    Groups,
     Albums,
     Images,
 }
@@ -91,6 +92,7 @@ impl List {
         match self {
             Self::Jobs => 'j',
             Self::Items => 'i',
+            Self::Groups => 'g',
             Self::Albums => 'a',
             Self::Images => 'f',
         }

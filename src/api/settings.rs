@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
+use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::access::Tokens;
@@ -16,6 +19,18 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Connections at a time. Who comes beyond them waits.
     pub max_connections: NonZeroUsize,
+    /// Posted jobs that run at a time.
+    pub jobs: NonZeroUsize,
+    /// Posted jobs that may wait besides.
+    pub queued_jobs: usize,
+    /// Largest body of a job that is posted.
+    pub max_body: ByteSize,
+    /// Whether posted jobs may reach addresses that are not on the public Internet, whatever `[fetch]` says.
+    pub private_networks: bool,
+    /// Networks that they may reach although those are not public.
+    pub allow_networks: Vec<IpNet>,
+    /// Folders whose files may be lists of posted jobs.
+    pub list_folders: Vec<PathBuf>,
     /// Whether `/openapi.json` and `/docs` are there.
     pub docs: bool,
     /// Who may do what; empty: whoever comes from this machine may do everything.

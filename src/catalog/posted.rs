@@ -72,15 +72,18 @@ pub struct NewGroup {
 }
 
 /// A group of a posted job.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Group)]
 pub struct GroupRow {
     /// Order within the job, from 0.
     pub number: u32,
     /// What its client calls it.
     pub id: String,
     /// How far it is: `queued`, `ongoing`, `completed` or `failed`, which it may be before all of it is done.
+    #[schema(inline)]
     pub state: State,
     /// What a failure means for the rest of it.
+    #[schema(inline)]
     pub on_error: OnError,
     /// How many targets it has.
     pub targets: u64,
@@ -89,9 +92,11 @@ pub struct GroupRow {
     /// How many of those were wanted and could not be had.
     pub failures: u64,
     /// The first of them: `seq`, `url`, `outcome`, `reason`, `detail`.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
     pub error: Option<String>,
     /// What its client says of it.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw")]
     pub metadata: Option<String>,
 }
@@ -103,7 +108,7 @@ fn raw<S: Serializer>(json: &Option<String>, serializer: S) -> Result<S::Ok, S::
 }
 
 /// How many groups a job has, by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
 pub struct GroupCounts {
     /// All.
     pub total: u64,

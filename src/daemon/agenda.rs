@@ -136,6 +136,11 @@ impl Agenda {
         })
     }
 
+    /// What schedules share that have no settings of their own.
+    pub(super) fn common(&self) -> &Arc<Terms> {
+        &self.common
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

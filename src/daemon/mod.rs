@@ -17,6 +17,7 @@ mod clock;
 mod control;
 mod notes;
 mod once;
+mod posted;
 mod service;
 mod status;
 
@@ -30,13 +31,15 @@ use chrono::Utc;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::api::{self, Access, Api, Desk, Health, Server, Way, Wish};
 use crate::catalog::{self, Catalog};
-use crate::config::Loaded;
-use crate::job::{Engine, Stop};
+use crate::config::{Config, Loaded};
+use crate::job::{Engine, Posts, Stop};
+use crate::rendition::Renditions;
+use crate::step;
 use crate::telemetry;
 use agenda::{Agenda, Ended};
 use clock::Clock;
@@ -106,6 +109,10 @@ pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
 struct Daemon {
     engine: Arc<Engine>,
     agenda: Agenda,
+    posts: Posts,
+    /// Ends once all posted jobs that run are over.
+    posted: JoinHandle<()>,
+    steps: step::Registry,
     jobs: JoinSet<Ended>,
     stop: Stop,
     notes: Notes,
@@ -150,12 +157,19 @@ impl Daemon {
         let catalog = engine.catalog();
         agenda.remember(catalog.schedules().await?, Utc::now());
         agenda.recall(&**catalog).await?;
+        let stop = Stop::default();
+        let steps = steps(&loaded.config)?;
+        let settings = posted::settings(&loaded.config, agenda.common(), steps.clone())?;
+        let (posts, posted) = Posts::start(engine.clone(), settings, stop.clone()).await?;
         Ok(Self {
             notes: Notes::new(catalog.clone()),
             engine,
             agenda,
+            posts,
+            posted,
+            steps,
             jobs: JoinSet::new(),
-            stop: Stop::default(),
+            stop,
             service: Service::from_env(),
             board: Board::new(&loaded.config.storage.root),
             access: Access::default(),
@@ -192,6 +206,10 @@ impl Daemon {
             keeper: keeper.clone(),
             store: self.engine.store().clone(),
             health: Health::default(),
+            posts: self.posts.clone(),
+            max_body: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
+            bodies: api::bodies(usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)),
+            listeners: api::listeners(),
             with_docs: settings.docs,
         };
         let network = listener.map(|(listener, address)| {
@@ -276,10 +294,13 @@ impl Daemon {
         self.service.reloading();
         let reloaded = load().and_then(|loaded| {
             unchangeable(&self.loaded, &loaded)?;
-            Ok((Agenda::new(&loaded, Some(&self.agenda))?, loaded))
+            let agenda = Agenda::new(&loaded, Some(&self.agenda))?;
+            let posted = posted::settings(&loaded.config, agenda.common(), self.steps.clone())?;
+            Ok((agenda, posted, loaded))
         });
         match reloaded {
-            Ok((agenda, loaded)) => {
+            Ok((agenda, posted, loaded)) => {
+                self.posts.set(posted);
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
                 self.engine.set_concurrency(concurrency);
@@ -340,6 +361,16 @@ impl Daemon {
                 }
             }
         }
+        while !self.posted.is_finished() {
+            tokio::select! {
+                _ = &mut self.posted => break,
+                () = tokio::time::sleep_until(cut_at), if !self.stop.cut.is_cancelled() => {
+                    tracing::warn!("what is still being fetched is left to the next start");
+                    self.stop.cut.cancel();
+                }
+            }
+        }
+        drop(self.posts);
         doors.close(cut_at.max(Instant::now() + ANSWERING)).await;
         self.board.show(self.agenda.status(Utc::now()));
         self.notes.close().await;
@@ -353,6 +384,19 @@ impl Daemon {
     }
 }
 
+/// The steps that posted jobs may name. What an earlier process left half done of them is deleted.
+fn steps(config: &Config) -> anyhow::Result<step::Registry> {
+    let folder = config.storage.root.join(".gannet");
+    let renditions = Renditions::new(
+        &folder.join("renditions"),
+        &config.renditions,
+        &config.image,
+        config.steps.workers,
+    )?;
+    let steps = folder.join("steps");
+    Ok(step::Registry::builtin(&config.steps, renditions, &steps))
+}
+
 /// The exit code of a second signal: 128 and SIGTERM's number.
 const TERMINATED: u8 = 143;
 
@@ -364,6 +408,7 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
         ("[storage]", old_config.storage == new_config.storage),
         ("[catalog]", old_config.catalog == new_config.catalog),
         ("api.listen", old_api.listen == new_api.listen),
+        ("api.max_body", old_api.max_body == new_api.max_body),
         (
             "api.max_connections",
             old_api.max_connections == new_api.max_connections,

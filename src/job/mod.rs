@@ -59,6 +59,7 @@ use crate::store::{self, StoreError};
 use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
 
+pub use crate::step::MAX_STEPS;
 pub use engine::{Engine, EngineError};
 pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
