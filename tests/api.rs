@@ -740,7 +740,7 @@ mod files {
         assert_eq!(head.header("content-length"), Some("10"));
         assert_eq!(head.header("etag"), Some(&*etag));
         ask(api, "DELETE", "/files/a/n.txt", &[]).problem(405);
-        daemon.get("/files/a/n.txt?w=1").problem(400);
+        daemon.get("/files/a/n.txt?width=1").problem(400);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -21,6 +22,8 @@ use super::extract::Parameters;
 use super::openapi::Binary;
 use super::{Api, Problem};
 use crate::catalog::ImageRow;
+use crate::downloader;
+use crate::rendition::{Fit, MAX_SIDE, Output, Params, RenditionError, Wanted};
 use crate::store::{Opened, Recorded, StageId};
 
 /// Bytes that are read at a time.
@@ -47,19 +50,46 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct Asked {
     /// Whether a browser is to save it, whatever the value.
     download: Option<String>,
+    // Of a smaller picture. As text, so that what is wrong is told by its name.
+    /// Width of a smaller picture, in pixels.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 4096)]
+    w: Option<String>,
+    /// Its height.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 4096)]
+    h: Option<String>,
+    /// How it fits: `contain`, `cover`, `fill`.
+    fit: Option<String>,
+    /// Whether it may be larger than the file.
+    #[param(value_type = Option<bool>)]
+    enlarge: Option<String>,
+    /// Its format: `jpeg`, `png`, `webp`; else that of the file.
+    format: Option<String>,
+    /// Of a JPEG.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    quality: Option<String>,
 }
 
-/// The bytes of a file, or a part of them
+/// What is sent: a file, or what was made of it.
+#[derive(Debug)]
+struct Sent {
+    file: File,
+    bytes: u64,
+    media_type: HeaderValue,
+    name: String,
+}
+
+/// The bytes of a file, or a part of them, or a smaller picture of it
 ///
-/// They are trusted with nothing: a browser runs no script that they hold.
+/// They are trusted with nothing: a browser runs no script that they hold. With `w`, `h` or `format` it is a picture made
+/// of the file, which is made once.
 #[utoipa::path(get, path = "/files/{*path}", operation_id = "getFile", tag = "images",
     params(
         ("path" = String, Path, description = "As in `href` of an image: album and name, or its whole path.",
             example = "shops/2026/front.jpg"),
-        Wanted,
+        Asked,
         ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110, section 14.2).", example = "bytes=0-1023"),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` of before: 304 while it is the same."),
     ),
@@ -73,16 +103,20 @@ pub(super) struct Wanted {
         (status = 404, description = "There is no such file."),
         (status = 412, description = "It is not in the state that was asked for."),
         (status = 416, description = "It has no such range."),
+        (status = 422, description = "Nothing smaller can be made of it: its format, its size, or damage."),
     ))]
 pub(super) async fn send(
     State(api): State<Api>,
-    Parameters(wanted): Parameters<Wanted>,
+    Parameters(asked): Parameters<Asked>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let params = asked.params()?;
     let (row, file) = open(&api, &uri).await?;
-    let validators = validators(&row);
+    let wanted = params.map(|params| Wanted::new(row.file.sha256, &row.file.format, params));
+    let wanted = wanted.transpose().map_err(|error| unmade(&row, &error))?;
+    let validators = validators(&row, wanted.as_ref());
     let mut response = match validators.judge(&headers) {
         Verdict::Failed => {
             let detail = format!("`{}` is not in the state that was asked for", row.file.path);
@@ -90,14 +124,16 @@ pub(super) async fn send(
         }
         Verdict::NotModified => StatusCode::NOT_MODIFIED.into_response(),
         Verdict::Answer => {
+            let sent = match wanted {
+                Some(wanted) => rendition(&api, &row, file, wanted).await?,
+                None => original(&row, file),
+            };
             let range = match method {
                 // There are no parts of what has no body (RFC 9110, section 14.2).
-                Method::GET => validators.range(&headers, row.file.bytes),
+                Method::GET => validators.range(&headers, sent.bytes),
                 _ => Ranged::Whole,
             };
-            let mut response = body(&row, file, &method, range).await?;
-            describe(response.headers_mut(), &row, wanted.download.is_some());
-            response
+            answer(sent, &method, range, asked.download.is_some()).await?
         }
     };
     let headers = response.headers_mut();
@@ -107,6 +143,116 @@ pub(super) async fn send(
     // The bytes of a name may change, so it takes a look whether they have.
     insert(headers, header::CACHE_CONTROL, "no-cache");
     Ok(response)
+}
+
+impl Asked {
+    /// What is wanted of a smaller picture; `None`: the file itself.
+    fn params(&self) -> Result<Option<Params>, Problem> {
+        let others = [
+            ("fit", &self.fit),
+            ("enlarge", &self.enlarge),
+            ("format", &self.format),
+            ("quality", &self.quality),
+        ];
+        if self.w.is_none() && self.h.is_none() {
+            return match others.iter().find(|(_, value)| value.is_some()) {
+                Some((name, _)) => Err(Problem::bad_request(format!(
+                    "the parameter `{name}` means nothing without `w` or `h`"
+                ))),
+                None => Ok(None),
+            };
+        }
+        Ok(Some(Params {
+            width: number("w", &self.w, MAX_SIDE)?,
+            height: number("h", &self.h, MAX_SIDE)?,
+            fit: word("fit", &self.fit, Fit::ALL, Fit::as_str)?.unwrap_or_default(),
+            enlarge: match self.enlarge.as_deref() {
+                None | Some("false") => false,
+                Some("" | "true") => true,
+                Some(other) => return Err(wrong("enlarge", other, "`true` or `false`")),
+            },
+            format: word("format", &self.format, Output::ALL, Output::as_str)?,
+            quality: number("quality", &self.quality, 100)?,
+        }))
+    }
+}
+
+fn number<T: TryFrom<u32>>(
+    name: &str,
+    value: &Option<String>,
+    most: u32,
+) -> Result<Option<T>, Problem> {
+    let Some(text) = value else { return Ok(None) };
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n| is_plain && (1..=most).contains(n));
+    let number = number.and_then(|number| T::try_from(number).ok());
+    let expected = format!("a whole number from 1 to {most}");
+    number.map(Some).ok_or_else(|| wrong(name, text, &expected))
+}
+
+fn word<T: Copy>(
+    name: &str,
+    value: &Option<String>,
+    all: &[T],
+    as_str: impl Fn(T) -> &'static str,
+) -> Result<Option<T>, Problem> {
+    let Some(text) = value else { return Ok(None) };
+    let found = all.iter().copied().find(|one| as_str(*one) == text);
+    let known = all.iter().map(|one| format!("`{}`", as_str(*one)));
+    let expected = format!("one of {}", known.collect::<Vec<_>>().join(", "));
+    found.map(Some).ok_or_else(|| wrong(name, text, &expected))
+}
+
+fn wrong(name: &str, text: &str, expected: &str) -> Problem {
+    Problem::bad_request(format!(
+        "the parameter `{name}` is `{text}`; expected {expected}"
+    ))
+}
+
+fn name(row: &ImageRow) -> &str {
+    row.file.path.rsplit('/').next().unwrap_or_default()
+}
+
+fn original(row: &ImageRow, file: File) -> Sent {
+    let octets = HeaderValue::from_static("application/octet-stream");
+    Sent {
+        file,
+        bytes: row.file.bytes,
+        media_type: HeaderValue::from_str(&row.file.media_type).unwrap_or(octets),
+        name: name(row).to_owned(),
+    }
+}
+
+async fn rendition(api: &Api, row: &ImageRow, file: File, wanted: Wanted) -> Result<Sent, Problem> {
+    let body = downloader::Body::File(Arc::new(file), row.file.bytes);
+    let made = api.renditions.make(body, wanted).await;
+    let made = made.map_err(|error| unmade(row, &error))?;
+    let (name, extensions) = (name(row), made.format.extensions);
+    let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+    let agrees = extensions.contains(&extension.to_ascii_lowercase().as_str());
+    Ok(Sent {
+        file: made.file,
+        bytes: made.bytes,
+        media_type: HeaderValue::from_static(made.format.media_type),
+        name: match extensions.first() {
+            Some(extension) if !agrees => format!("{stem}.{extension}"),
+            _ => name.to_owned(),
+        },
+    })
+}
+
+fn unmade(row: &ImageRow, error: &RenditionError) -> Problem {
+    if !error.is_of_original() {
+        return Problem::internal(error);
+    }
+    let detail = format!(
+        "of `{}` there is no smaller picture: {error}",
+        row.file.path
+    );
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
 /// The record that a path means, by the whole of it or by album and name, and its bytes.
@@ -154,26 +300,27 @@ fn decode(text: &str) -> Result<String, Problem> {
     Ok(text.nfc().collect())
 }
 
-fn validators(row: &ImageRow) -> Validators {
+fn validators(row: &ImageRow, wanted: Option<&Wanted>) -> Validators {
     let stored = u64::try_from(row.stored.timestamp()).unwrap_or_default();
+    let tag = wanted.map_or_else(|| row.file.sha256.to_string(), Wanted::key);
     Validators {
-        etag: format!("\"{}\"", row.file.sha256),
+        etag: format!("\"{tag}\""),
         last_modified: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(stored),
     }
 }
 
-async fn body(
-    row: &ImageRow,
-    file: File,
+async fn answer(
+    sent: Sent,
     method: &Method,
     range: Ranged,
+    download: bool,
 ) -> Result<Response, Problem> {
-    let length = row.file.bytes;
+    let length = sent.bytes;
     let (status, first, count) = match range {
         Ranged::Whole => (StatusCode::OK, 0, length),
         Ranged::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         Ranged::Beyond => {
-            let detail = format!("`{}` has {length} bytes", row.file.path);
+            let detail = format!("`{}` has {length} bytes", sent.name);
             let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail);
             return Err(problem.with(header::CONTENT_RANGE, &format!("bytes */{length}")));
         }
@@ -181,7 +328,7 @@ async fn body(
     let body = match *method {
         Method::HEAD => Body::empty(),
         _ => {
-            let mut file = tokio::fs::File::from_std(file);
+            let mut file = tokio::fs::File::from_std(sent.file);
             file.seek(io::SeekFrom::Start(first))
                 .await
                 .map_err(|error| Problem::internal(&error))?;
@@ -195,20 +342,15 @@ async fn body(
         let range = format!("bytes {first}-{}/{length}", first + count - 1);
         insert(headers, header::CONTENT_RANGE, &range);
     }
-    Ok(response)
-}
-
-fn describe(headers: &mut HeaderMap, row: &ImageRow, download: bool) {
-    let octets = HeaderValue::from_static("application/octet-stream");
-    let kind = HeaderValue::from_str(&row.file.media_type).unwrap_or(octets);
-    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CONTENT_TYPE, sent.media_type);
     insert(headers, header::ACCEPT_RANGES, "bytes");
     let policy = "default-src 'none'; sandbox";
     insert(headers, header::CONTENT_SECURITY_POLICY, policy);
     if download {
-        let name = row.file.path.rsplit('/').next().unwrap_or_default();
-        insert(headers, header::CONTENT_DISPOSITION, &attachment(name));
+        let name = attachment(&sent.name);
+        insert(headers, header::CONTENT_DISPOSITION, &name);
     }
+    Ok(response)
 }
 
 /// `Content-Disposition` (RFC 6266), for old clients with a name of plain characters too (appendix D).

@@ -58,6 +58,7 @@ use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
 use crate::job::Posts;
+use crate::rendition::Renditions;
 use crate::store::Store;
 use access::guard;
 
@@ -87,6 +88,8 @@ pub(crate) struct Api {
     /// The one that jobs write to.
     pub(crate) keeper: Arc<dyn Catalog>,
     pub(crate) store: Store,
+    /// Smaller pictures of files.
+    pub(crate) renditions: Renditions,
     pub(crate) health: Health,
     pub(crate) posts: Posts,
     /// Largest body of a job that is posted, in bytes.

@@ -112,6 +112,7 @@ struct Daemon {
     posts: Posts,
     /// Ends once all posted jobs that run are over.
     posted: JoinHandle<()>,
+    renditions: Renditions,
     steps: step::Registry,
     jobs: JoinSet<Ended>,
     stop: Stop,
@@ -158,7 +159,10 @@ impl Daemon {
         agenda.remember(catalog.schedules().await?, Utc::now());
         agenda.recall(&**catalog).await?;
         let stop = Stop::default();
-        let steps = steps(&loaded.config)?;
+        let renditions = renditions(&loaded.config)?;
+        let folder = private(&loaded.config.storage.root, "steps");
+        // What an earlier process left half done there is deleted.
+        let steps = step::Registry::builtin(&loaded.config.steps, renditions.clone(), &folder);
         let settings = posted::settings(&loaded.config, agenda.common(), steps.clone())?;
         let (posts, posted) = Posts::start(engine.clone(), settings, stop.clone()).await?;
         Ok(Self {
@@ -167,6 +171,7 @@ impl Daemon {
             agenda,
             posts,
             posted,
+            renditions,
             steps,
             jobs: JoinSet::new(),
             stop,
@@ -205,6 +210,7 @@ impl Daemon {
             catalog: catalog.clone(),
             keeper: keeper.clone(),
             store: self.engine.store().clone(),
+            renditions: self.renditions.clone(),
             health: Health::default(),
             posts: self.posts.clone(),
             max_body: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
@@ -384,19 +390,6 @@ impl Daemon {
     }
 }
 
-/// The steps that posted jobs may name. What an earlier process left half done of them is deleted.
-fn steps(config: &Config) -> anyhow::Result<step::Registry> {
-    let folder = config.storage.root.join(".gannet");
-    let renditions = Renditions::new(
-        &folder.join("renditions"),
-        &config.renditions,
-        &config.image,
-        config.steps.workers,
-    )?;
-    let steps = folder.join("steps");
-    Ok(step::Registry::builtin(&config.steps, renditions, &steps))
-}
-
 /// The exit code of a second signal: 128 and SIGTERM's number.
 const TERMINATED: u8 = 143;
 
@@ -431,7 +424,26 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
     if old_config.fetch.body_memory != new_config.fetch.body_memory {
         tracing::warn!("`fetch.body_memory` differs, which takes a restart of the daemon");
     }
+    if old_config.renditions != new_config.renditions
+        || old_config.steps.workers != new_config.steps.workers
+    {
+        tracing::warn!(
+            "`[renditions]` or `steps.workers` differs, which takes a restart of the daemon"
+        );
+    }
     Ok(())
+}
+
+/// Where smaller pictures are kept.
+fn renditions(config: &Config) -> anyhow::Result<Renditions> {
+    let folder = private(&config.storage.root, "renditions");
+    Renditions::new(
+        &folder,
+        &config.renditions,
+        &config.image,
+        config.steps.workers,
+    )
+    .with_context(|| format!("cannot use the folder `{}`", folder.display()))
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<(impl axum::serve::Listener, SocketAddr)> {

@@ -551,7 +551,7 @@ mod commands {
         }
 
         /// Waits until somebody has held it, and nobody does any more.
-        async fn is_let_go(self) {
+        async fn let_go(self) {
             let read = tokio::task::spawn_blocking(move || std::fs::read(self.0).unwrap());
             let limit = Duration::from_secs(30);
             let read = tokio::time::timeout(limit, read).await;
@@ -568,7 +568,7 @@ mod commands {
     async fn what_takes_too_long_is_ended_with_all_that_it_began() {
         let bench = Bench::with(&[("slow", &endless("wait"))], "timeout = \"100ms\"");
         let held = Held::new(&bench);
-        let (error, ()) = tokio::join!(bench.command("slow"), held.is_let_go());
+        let (error, ()) = tokio::join!(bench.command("slow"), held.let_go());
         let expected = "step `command`: `slow` did not end within 100ms";
         assert_eq!(error.unwrap_err(), expected);
     }
@@ -577,7 +577,7 @@ mod commands {
     async fn what_prints_too_much_is_ended() {
         let bench = Bench::with(&[("chatty", &endless("yes"))], "max_output = 1000");
         let held = Held::new(&bench);
-        let (error, ()) = tokio::join!(bench.command("chatty"), held.is_let_go());
+        let (error, ()) = tokio::join!(bench.command("chatty"), held.let_go());
         let expected = "step `command`: `chatty` printed more than 1000 B";
         assert_eq!(error.unwrap_err(), expected);
     }
@@ -586,7 +586,7 @@ mod commands {
     async fn what_is_left_behind_is_ended_too() {
         let bench = Bench::new(&[("leaver", &endless("echo 1"))]);
         let held = Held::new(&bench);
-        let (found, ()) = tokio::join!(bench.command("leaver"), held.is_let_go());
+        let (found, ()) = tokio::join!(bench.command("leaver"), held.let_go());
         assert_eq!(found.unwrap(), 1);
     }
 
