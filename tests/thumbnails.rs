@@ -5,12 +5,13 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::GenericImageView as _;
-use support::http::{Got, ask};
+use support::http::{Got, ask, connect};
 use support::pictures::{every_format, jpeg, png_of, svg};
 use support::{Answer, Daemon, Sandbox, Site, sha256};
 
@@ -245,6 +246,29 @@ fn it_is_made_once_and_outlives_the_process() {
     assert_eq!(bodies.into_iter().collect::<Vec<_>>(), [again.body]);
     assert_eq!((files_below(&folder), modified(&folder)), (made, before));
     let _ = daemon.stop();
+}
+
+#[test]
+fn nothing_is_made_for_those_who_have_gone() {
+    let sandbox = Sandbox::new();
+    let files = vec![("n.png", png_of(1, 1500))];
+    let shop = Shop::open(&sandbox, files, "[steps]\nworkers = 1");
+    let api = shop.daemon.api();
+    let asked: Vec<_> = (1..=30)
+        .map(|side| {
+            let mut stream = connect(api);
+            let target = format!("/files/a/n.png?w={side}");
+            let request = format!("GET {target} HTTP/1.1\r\nHost: {api}\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    drop(asked);
+    // Who is still there has to wait for one or two at most.
+    shop.get("n.png?w=64").expect(200);
+    let made = files_below(&sandbox.path("out/.gannet/renditions"));
+    assert!(made.len() < 10, "{}", made.len());
+    let _ = shop.daemon.stop();
 }
 
 #[test]

@@ -113,6 +113,25 @@ async fn every_format_that_decodes_becomes_smaller_in_each_that_is_written() {
 }
 
 #[tokio::test]
+async fn pictures_of_more_than_a_few_megabytes_decode_too() {
+    use image::ImageFormat as Codec;
+    let (_folder, renditions) = renditions();
+    let large = DynamicImage::from(halves(1400, 1000).into_rgba8());
+    for (format, codec) in [
+        ("png", Codec::Png),
+        ("gif", Codec::Gif),
+        ("bmp", Codec::Bmp),
+        ("tiff", Codec::Tiff),
+        ("webp", Codec::WebP),
+    ] {
+        let bytes = encoded(&large, codec);
+        let made = make(&renditions, &bytes, format, Params::within(70, 70)).await;
+        let made = image::load_from_memory(&made).unwrap();
+        assert_eq!(made.dimensions(), (70, 50), "{format}");
+    }
+}
+
+#[tokio::test]
 async fn what_stands_out_is_cut_off_on_both_sides() {
     let (_folder, renditions) = renditions();
     let bytes = encoded(&halves(400, 100), image::ImageFormat::Png);
