@@ -84,9 +84,7 @@ pub enum PostError {
     #[error(transparent)]
     Wrong(#[from] Wrong),
     /// Too many jobs wait.
-    #[error(
-        "{0} jobs wait already, which is as many as `api.max_queued_jobs` lets; try again later"
-    )]
+    #[error("{0} jobs wait already, which is as many as `api.queued_jobs` lets; try again later")]
     Full(usize),
     /// The key came before, with something else.
     #[error(

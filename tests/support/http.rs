@@ -65,8 +65,23 @@ pub fn connect(to: SocketAddr) -> TcpStream {
 /// One request on a connection of its own. `Host` is the address, unless `headers` have another.
 #[track_caller]
 pub fn ask(to: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Got {
+    send(to, method, target, headers, None)
+}
+
+/// The same with a body, whose length is told.
+#[track_caller]
+pub fn send(
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Got {
     let mut stream = connect(to);
     let mut head = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
+    if let Some(body) = body {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
     if !headers.iter().any(|(name, _)| *name == "Host") {
         head += &format!("Host: {to}\r\n");
     }
@@ -74,6 +89,8 @@ pub fn ask(to: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)])
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all((head + "\r\n").as_bytes()).unwrap();
+    // It may be refused before all of it is sent.
+    let _ = stream.write_all(body.unwrap_or_default());
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     parse(&bytes)
