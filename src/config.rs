@@ -286,8 +286,8 @@ impl Config {
         if self.renditions.max_bytes.as_u64() == 0 {
             return wrong("renditions", &["max_bytes"], "leaves no room for a picture");
         }
-        if let Some(problem) = self.api.problem() {
-            return wrong("api", &["listen", "tokens"], problem);
+        if let Some((keys, problem)) = self.api.problem() {
+            return wrong("api", keys, problem);
         }
         for (name, host) in self.hosts.iter() {
             let (key, problem) = if host.password.is_some() && host.user.is_none() {

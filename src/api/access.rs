@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -16,7 +17,9 @@ use axum::response::{IntoResponse as _, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::Problem;
+use super::origin::{Origins, is_for_this_machine};
+use super::rate::Rates;
+use super::{Problem, Settings};
 use crate::target::Sha256;
 
 /// What a token is good for. Each stands for itself: none comes with another.
@@ -50,8 +53,16 @@ pub struct Tokens(BTreeMap<String, Token>);
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Written")]
 struct Token {
-    sha256: Sha256,
+    digest: Digest,
     scopes: BTreeSet<Scope>,
+}
+
+/// What a token is known by.
+#[derive(Clone)]
+enum Digest {
+    Is(Sha256),
+    /// That of the token in a file, which only the daemon needs to be able to read.
+    Of(PathBuf),
 }
 
 /// As it stands in the settings.
@@ -59,6 +70,7 @@ struct Token {
 #[serde(deny_unknown_fields)]
 struct Written {
     token: Option<SecretString>,
+    token_file: Option<PathBuf>,
     #[serde(default, deserialize_with = "digest")]
     sha256: Option<Sha256>,
     scopes: BTreeSet<Scope>,
@@ -68,33 +80,40 @@ struct Written {
 const SHORTEST: usize = 16;
 
 impl TryFrom<Written> for Token {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, Self::Error> {
-        let sha256 = match (written.token, written.sha256) {
-            (Some(token), None) => {
-                let token = token.expose_secret();
-                if token.len() < SHORTEST {
-                    return Err(
-                        "`token` is shorter than 16 characters; `openssl rand -hex 32` makes one",
-                    );
-                }
-                if !token.bytes().all(|b| b.is_ascii_graphic()) {
-                    return Err("`token` holds what no header can; use letters and digits");
-                }
-                Sha256::of(token.as_bytes())
-            }
-            (None, Some(sha256)) => sha256,
+    fn try_from(written: Written) -> Result<Self, String> {
+        let digest = match (written.token, written.token_file, written.sha256) {
+            (Some(token), None, None) => Digest::Is(digest_of(token.expose_secret(), "`token`")?),
+            (None, Some(path), None) => Digest::Of(path),
+            (None, None, Some(sha256)) => Digest::Is(sha256),
             _ => {
-                return Err("expected either `token` or `sha256`, the digest of the token");
+                let expected =
+                    "expected one of `token`, `token_file` and `sha256`, the digest of the token";
+                return Err(expected.to_owned());
             }
         };
         if written.scopes.is_empty() {
-            return Err("`scopes` is empty; expected some of \"read\", \"write\", \"admin\"");
+            let expected = "`scopes` is empty; expected some of \"read\", \"write\", \"admin\"";
+            return Err(expected.to_owned());
         }
         let scopes = written.scopes;
-        Ok(Self { sha256, scopes })
+        Ok(Self { digest, scopes })
     }
+}
+
+fn digest_of(token: &str, name: &str) -> Result<Sha256, String> {
+    if token.len() < SHORTEST {
+        return Err(format!(
+            "{name} is shorter than {SHORTEST} characters; `openssl rand -hex 32` makes one"
+        ));
+    }
+    if !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!(
+            "{name} holds what no header can; use letters and digits"
+        ));
+    }
+    Ok(Sha256::of(token.as_bytes()))
 }
 
 fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sha256>, D::Error> {
@@ -116,14 +135,38 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// The same once the files are read.
+    fn read(&self) -> anyhow::Result<Self> {
+        let mut tokens = self.clone();
+        for (name, token) in &mut tokens.0 {
+            if let Digest::Of(path) = &token.digest {
+                let named = || {
+                    format!(
+                        "cannot use `api.tokens.{name}.token_file`, `{}`",
+                        path.display()
+                    )
+                };
+                let text = std::fs::read_to_string(path).with_context(named)?;
+                let sha256 = digest_of(text.trim_end_matches(['\r', '\n']), "the token");
+                token.digest = Digest::Is(sha256.map_err(anyhow::Error::msg).with_context(named)?);
+            }
+        }
+        Ok(tokens)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The name and the scopes of a token. Takes as long for a wrong one as for a right one.
     fn find(&self, token: &str) -> Option<(&str, &BTreeSet<Scope>)> {
         let sha256 = Sha256::of(token.as_bytes());
         let mut found = None;
-        for (name, known) in &self.0 {
-            let pairs = known.sha256.0.iter().zip(&sha256.0);
+        for (name, Token { digest, scopes }) in &self.0 {
+            let Digest::Is(known) = digest else { continue };
+            let pairs = known.0.iter().zip(&sha256.0);
             if pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0 {
-                found = Some((name.as_str(), &known.scopes));
+                found = Some((name.as_str(), scopes));
             }
         }
         found
@@ -132,38 +175,73 @@ impl Tokens {
 
 /// Who may do what at the moment.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Access(Arc<RwLock<Arc<Tokens>>>);
+pub(crate) struct Access(Arc<RwLock<Arc<Rules>>>);
+
+/// What `[api]` says of requests.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    tokens: Tokens,
+    pub(super) origins: Origins,
+    pub(super) rates: Rates,
+    pub(super) access_log: bool,
+    /// Whether connections are by TLS.
+    is_secure: bool,
+}
+
+/// The name of the token that a request brought.
+#[derive(Debug, Clone)]
+pub(super) struct Name(pub(super) String);
 
 impl Access {
-    /// Goes by other tokens from now on.
-    pub(crate) fn set(&self, tokens: &Tokens) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens.clone());
+    /// Goes by other rules from now on.
+    pub(crate) fn set(&self, rules: Rules) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    fn tokens(&self) -> Arc<Tokens> {
+    pub(super) fn rules(&self) -> Arc<Rules> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
 
-    fn judge(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
-        let tokens = self.tokens();
-        if tokens.is_empty() {
-            return is_for_this_machine(headers);
+impl Rules {
+    /// Reads the files of tokens.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be used.
+    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
+        Ok(Self {
+            tokens: settings.tokens.read()?,
+            origins: settings.cors_origins.clone(),
+            rates: Rates::new(settings),
+            access_log: settings.access_log,
+            is_secure: settings.tls.is_on(),
+        })
+    }
+
+    /// The name of the token that lets it in; `None`: it takes none.
+    fn judge(&self, request: &Request, scope: Scope) -> Result<Option<Name>, Problem> {
+        let headers = request.headers();
+        if self.tokens.is_empty() {
+            let scheme = if self.is_secure { "https" } else { "http" };
+            is_for_this_machine(headers, scheme, request.method(), &self.origins)?;
+            return Ok(None);
         }
         let Some(token) = bearer(headers) else {
             let detail = "this takes a token: `Authorization: Bearer …`";
             return Err(unauthorised(detail, ""));
         };
-        let Some((name, scopes)) = tokens.find(token) else {
+        let Some((name, scopes)) = self.tokens.find(token) else {
             return Err(unauthorised(
                 "nobody has this token",
                 ", error=\"invalid_token\"",
             ));
         };
         if scopes.contains(&scope) {
-            return Ok(());
+            return Ok(Some(Name(name.to_owned())));
         }
         let scope = scope.as_str();
         let has: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
@@ -190,40 +268,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     is_bearer.then(|| token.trim())
 }
 
-fn is_for_this_machine(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = text(header::HOST).unwrap_or_default();
-    if !is_loopback(host) {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "without tokens only this machine may ask, by `localhost` or a loopback address, and not by `{host}`; \
-                 `[api.tokens]` lets others in"
-            ),
-        ));
-    }
-    match text(header::ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("without tokens no other site may ask, and `{origin}` is one"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a `Host` (RFC 9110, section 7.2) can only mean this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
-    match bare.unwrap_or(name).parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name.eq_ignore_ascii_case("localhost"),
-    }
-}
-
 /// By which way a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -239,60 +283,31 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_inside = request.extensions().get() == Some(&Way::Socket);
-    if !is_inside && let Err(problem) = access.judge(request.headers(), scope) {
-        return problem.into_response();
+    if request.extensions().get() == Some(&Way::Socket) {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let rules = access.rules();
+    let judged = rules.judge(&request, scope).and_then(|name| {
+        let counted = rules
+            .rates
+            .count(name.as_ref().map(|Name(name)| name.as_str()));
+        counted.map(|()| name)
+    });
+    match judged {
+        Ok(name) => {
+            let mut response = next.run(request).await;
+            if let Some(name) = name {
+                response.extensions_mut().insert(name);
+            }
+            response
+        }
+        Err(problem) => problem.into_response(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        pairs.collect()
-    }
-
-    #[test]
-    fn only_loopback_is_this_machine() {
-        for host in [
-            "localhost",
-            "LOCALHOST:80",
-            "127.0.0.1:8080",
-            "127.9.9.9",
-            "[::1]:1",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "",
-            "example.org",
-            "localhost.example.org:80",
-            "192.168.0.1",
-            "[::]:80",
-            "0.0.0.0",
-            "127.0.0.1.example.org",
-            "127.0.0.1@example.org",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn without_tokens_a_page_of_another_site_is_refused() {
-        let own = [("host", "localhost:80"), ("origin", "http://localhost:80")];
-        assert!(is_for_this_machine(&headers(&own)).is_ok());
-        for origin in ["http://localhost:81", "https://localhost:80", "null"] {
-            let foreign = [("host", "localhost:80"), ("origin", origin)];
-            assert!(is_for_this_machine(&headers(&foreign)).is_err(), "{origin}");
-        }
-    }
 
     #[test]
     fn a_token_says_neither_itself_nor_its_digest() {
@@ -314,7 +329,7 @@ mod tests {
         for (token, why) in [
             ("token = \"short\", scopes = [\"read\"]".to_owned(), "16"),
             (format!("token = \"{long}\", scopes = []"), "empty"),
-            ("scopes = [\"read\"]".to_owned(), "either"),
+            ("scopes = [\"read\"]".to_owned(), "one of"),
             (
                 format!("token = \"{long} {long}\", scopes = [\"read\"]"),
                 "header",

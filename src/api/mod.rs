@@ -3,8 +3,8 @@
 //! One [`Router`] serves both the address of `api.listen` and the socket in the store, by which
 //! `gannet schedule` and `gannet status` ask. What differs is who is let in.
 //!
-//! - `access`: tokens and their scopes;
-//! - `serve`: connections and their limits;
+//! - `access`: tokens and their scopes; `origin`: pages of other sites; `rate`: how often who may ask;
+//! - `serve`: connections and their limits; `tls`: their certificate; `log`: a line about each request;
 //! - `problem`: errors, as problem documents (RFC 9457); `extract`: what handlers take from a request;
 //! - `schedules`: schedules, and what the daemon is about;
 //! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys;
@@ -20,7 +20,7 @@
 //! The attribute has the method, the whole path, `operation_id` (a verb and a noun, used once), `tag` (of those in `openapi`),
 //! `params` (a query's type derives `IntoParams` with `#[into_params(parameter_in = Query)]`), `request_body`, what is answered
 //! with its `body` (a type that derives `ToSchema`), and `(status = 409, description = "When.")` for each problem of its own.
-//! What problems look like, and 400, 401, 403, 413, 500 and 503, which any route may answer, `openapi` adds. The first line of the doc comment is
+//! What problems look like, and 400, 401, 403, 413, 429, 500 and 503, which any route may answer, `openapi` adds. The first line of the doc comment is
 //! the title, without a full stop. `tests/openapi.rs` holds the document against the router, `.ci/schemathesis` against the answers.
 
 mod access;
@@ -30,16 +30,21 @@ mod extract;
 mod files;
 mod jobs;
 mod live;
+mod log;
 mod openapi;
+mod origin;
 mod page;
 mod post;
 mod problem;
+mod rate;
 mod schedules;
 mod serve;
 mod service;
 mod settings;
 mod status;
+mod tls;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,11 +71,12 @@ pub use access::{Scope, Tokens};
 pub use settings::Settings;
 pub use status::{LastRun, RunningJob, ScheduleStatus, Status};
 
-pub(crate) use access::{Access, Way};
+pub(crate) use access::{Access, Rules, Way};
 pub(crate) use problem::{Document, Problem};
 pub(crate) use schedules::{Asked, Desk, Refused, Request as Wish};
-pub(crate) use serve::Server;
+pub(crate) use serve::{Offer, Server};
 pub(crate) use service::Health;
+pub(crate) use tls::Tls;
 
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -120,9 +126,14 @@ impl FromRef<Api> for Desk {
 
 impl Api {
     /// Answers whoever comes to `listener`.
-    pub(crate) fn serve<L: Listener>(&self, listener: L, way: Way, most: usize) -> Server {
+    pub(crate) fn serve<L: Listener<Addr: fmt::Debug>>(
+        &self,
+        listener: L,
+        way: Way,
+        offer: Offer,
+    ) -> Server {
         let router = self.router().layer(Extension(way));
-        Server::start(listener, router, most)
+        Server::start(listener, router, offer)
     }
 
     fn router(&self) -> Router {
@@ -167,6 +178,8 @@ impl Api {
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(from_fn(describe))
+            .layer(from_fn_with_state(self.access.clone(), origin::share))
+            .layer(from_fn_with_state(self.access.clone(), log::note))
             .with_state(self.clone())
     }
 

@@ -45,7 +45,7 @@ const OF_ALL: [(StatusCode, &str); 4] = [
 ];
 
 /// What an operation that takes a scope may answer besides.
-const OF_SCOPES: [(StatusCode, &str); 2] = [
+const OF_SCOPES: [(StatusCode, &str); 3] = [
     (
         StatusCode::UNAUTHORIZED,
         "There is no token, or nobody has it.",
@@ -53,6 +53,10 @@ const OF_SCOPES: [(StatusCode, &str); 2] = [
     (
         StatusCode::FORBIDDEN,
         "The token lacks the scope. Without tokens: the request does not mean this machine, or is another site's.",
+    ),
+    (
+        StatusCode::TOO_MANY_REQUESTS,
+        "These are more than `api.rate` allows; `Retry-After` says when to come back.",
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! Connections: how many, how long, and their end.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
@@ -16,7 +18,10 @@ use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-/// How long the head of a request may take, from the end of the one before. So long may who began one hold up the end.
+use super::log::Peer;
+use super::tls::Tls;
+
+/// How long the head of a request may take, from the end of the one before, and how long to agree on TLS. So long may who began one hold up the end.
 const HEAD: Duration = Duration::from_secs(15);
 
 /// How large it may be.
@@ -24,6 +29,15 @@ const HEAD_BYTES: usize = 32 * 1024;
 
 /// How long somebody may take none of the bytes of an answer.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// How others may come.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    /// Connections at a time.
+    pub(crate) most: usize,
+    /// What they are encrypted with.
+    pub(crate) tls: Option<Tls>,
+}
 
 /// A listener, and those who have come.
 #[derive(Debug)]
@@ -33,13 +47,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers by `router`, up to `most` connections at a time.
-    pub(crate) fn start<L>(listener: L, router: Router, most: usize) -> Self
+    /// Answers by `router`.
+    pub(crate) fn start<L>(listener: L, router: Router, offer: Offer) -> Self
     where
-        L: Listener,
+        L: Listener<Addr: fmt::Debug>,
     {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, most, stop.clone()));
+        let task = tokio::spawn(serve(listener, router, offer, stop.clone()));
         Self { stop, task }
     }
 
@@ -58,8 +72,13 @@ impl Server {
     }
 }
 
-async fn serve<L: Listener>(mut listener: L, router: Router, most: usize, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(most));
+async fn serve<L: Listener<Addr: fmt::Debug>>(
+    mut listener: L,
+    router: Router,
+    offer: Offer,
+    stop: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(offer.most));
     let mut connections = JoinSet::new();
     loop {
         let permit = tokio::select! {
@@ -71,8 +90,10 @@ async fn serve<L: Listener>(mut listener: L, router: Router, most: usize, stop: 
             biased;
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => note(ended),
-            (io, _) = listener.accept() => {
-                connections.spawn(answer(io, router.clone(), stop.clone(), permit));
+            (io, peer) = listener.accept() => {
+                let peer = Peer(format!("{peer:?}").into());
+                let (router, stop, tls) = (router.clone(), stop.clone(), offer.tls.clone());
+                connections.spawn(welcome(io, peer, tls, router, stop, permit));
             }
         }
     }
@@ -88,18 +109,54 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// Shakes hands where there is TLS, and answers.
+async fn welcome<Io>(
+    io: Io,
+    peer: Peer,
+    tls: Option<Tls>,
+    router: Router,
+    stop: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = tls else {
+        return answer(io, peer, router, stop, permit).await;
+    };
+    let shaken = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        shaken = tokio::time::timeout(HEAD, tls.acceptor().accept(io)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(io)) => answer(io, peer, router, stop, permit).await,
+        Ok(Err(error)) => tracing::debug!("no TLS with {peer:?}: {error}"),
+        Err(_) => tracing::debug!("no TLS with {peer:?} within {HEAD:?}"),
+    }
+}
+
 /// Answers what comes by one connection, until it ends.
-async fn answer<Io>(io: Io, router: Router, stop: CancellationToken, _permit: OwnedSemaphorePermit)
-where
+async fn answer<Io>(
+    io: Io,
+    peer: Peer,
+    router: Router,
+    stop: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+) where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let mut io = TimeoutStream::new(io);
     io.set_write_timeout(Some(STALLED));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Box::pin(io)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(io)), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -134,7 +191,7 @@ mod tests {
         let router = Router::new().route("/", get(|| async { vec![0; 1 << 20] }));
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(answer(there, router, stop.clone(), permit));
+        let task = tokio::spawn(answer(there, Peer("".into()), router, stop.clone(), permit));
         (here, task, stop)
     }
 

@@ -1,7 +1,7 @@
 //! `[api]`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::access::Tokens;
+use super::origin::Origins;
+use super::tls;
 
 /// `[api]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,19 +35,40 @@ pub struct Settings {
     pub list_folders: Vec<PathBuf>,
     /// Whether `/openapi.json` and `/docs` are there.
     pub docs: bool,
+    /// Whether each request is worth a line of the log.
+    pub access_log: bool,
+    /// Requests a second of one token, and of all who need none; 0: no limit.
+    pub rate: u32,
+    /// How many of them may come at once.
+    pub burst: NonZeroU32,
+    /// The sites whose pages may ask.
+    pub cors_origins: Origins,
+    /// The certificate.
+    pub tls: tls::Settings,
     /// Who may do what; empty: whoever comes from this machine may do everything.
     pub tokens: Tokens,
 }
 
 impl Settings {
     /// What is wrong with the keys together.
-    pub(crate) fn problem(&self) -> Option<&'static str> {
+    pub(crate) fn problem(&self) -> Option<(&'static [&'static str], &'static str)> {
         let is_open = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
-        let is_wrong = self.listen.is_some_and(is_open) && self.tokens.is_empty();
-        is_wrong.then_some(
-            "others than this machine reach that address, which takes tokens, such as \
-             `api.tokens.airflow = { token = \"…\", scopes = [\"read\"] }`; or listen on 127.0.0.1",
-        )
+        if self.listen.is_some_and(is_open) && self.tokens.is_empty() {
+            return Some((
+                &["listen", "tokens"],
+                "others than this machine reach that address, which takes tokens, such as \
+                 `api.tokens.airflow = { token = \"…\", scopes = [\"read\"] }`; or listen on 127.0.0.1",
+            ));
+        }
+        if self.cors_origins.is_any() && self.tokens.is_empty() {
+            return Some((
+                &["cors_origins"],
+                "`*` would let every page in a browser do everything, since there are no tokens; name the sites",
+            ));
+        }
+        let is_empty = |path: &std::path::Path| path.as_os_str().is_empty();
+        (is_empty(&self.tls.cert) != is_empty(&self.tls.key))
+            .then_some((&["tls"], "takes both `cert` and `key`, or neither"))
     }
 }
 

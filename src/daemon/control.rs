@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::status::socket;
-use crate::api::{Api, Document, ScheduleStatus, Server, Status, Way};
+use crate::api::{Api, Document, Offer, ScheduleStatus, Server, Status, Way};
 
 /// How long the daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -39,7 +39,11 @@ impl Control {
         let listener = bind(&path).map_err(|error| {
             anyhow::Error::new(error).context(format!("cannot listen on `{}`", path.display()))
         })?;
-        let server = api.serve(listener, Way::Socket, CONNECTIONS);
+        let offer = Offer {
+            most: CONNECTIONS,
+            tls: None,
+        };
+        let server = api.serve(listener, Way::Socket, offer);
         Ok(Self { path, server })
     }
 

@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::api::{self, Access, Api, Desk, Health, Server, Way, Wish};
+use crate::api::{self, Access, Api, Desk, Health, Offer, Rules, Server, Tls, Way, Wish};
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Loaded};
 use crate::job::{Engine, Posts, Stop};
@@ -103,6 +103,8 @@ pub async fn run(
 ///
 /// An unknown kind, a source or a report that cannot be used, a client that cannot be set up.
 pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
+    loaded.config.api.tls.read()?;
+    Rules::new(&loaded.config.api)?;
     Agenda::new(loaded, None).map(drop)
 }
 
@@ -120,6 +122,7 @@ struct Daemon {
     service: Service,
     board: Board,
     access: Access,
+    tls: Option<Tls>,
     written: Option<Instant>,
     loaded: Loaded,
     rng: SmallRng,
@@ -178,6 +181,7 @@ impl Daemon {
             service: Service::from_env(),
             board: Board::new(&loaded.config.storage.root),
             access: Access::default(),
+            tls: loaded.config.api.tls.read()?.map(Tls::new),
             written: None,
             loaded,
             rng: rand::make_rng(),
@@ -188,7 +192,7 @@ impl Daemon {
     async fn open(&mut self, ask: mpsc::Sender<Wish>) -> anyhow::Result<Doors> {
         let config = &self.loaded.config;
         let settings = &config.api;
-        self.access.set(&settings.tokens);
+        self.access.set(Rules::new(settings)?);
         let catalog = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
         let keeper = self.engine.catalog();
         if settings.listen.is_some() {
@@ -219,8 +223,13 @@ impl Daemon {
             with_docs: settings.docs,
         };
         let network = listener.map(|(listener, address)| {
-            tracing::info!("the API is at http://{address}/api/v1");
-            api.serve(listener, Way::Network, settings.max_connections.get())
+            let scheme = self.tls.as_ref().map_or("http", |_| "https");
+            tracing::info!("the API is at {scheme}://{address}/api/v1");
+            let offer = Offer {
+                most: settings.max_connections.get(),
+                tls: self.tls.clone(),
+            };
+            api.serve(listener, Way::Network, offer)
         });
         Ok(Doors {
             control: Control::listen(self.board.root(), &api)?,
@@ -300,17 +309,22 @@ impl Daemon {
         self.service.reloading();
         let reloaded = load().and_then(|loaded| {
             unchangeable(&self.loaded, &loaded)?;
+            let settings = &loaded.config.api;
+            let (rules, certificate) = (Rules::new(settings)?, settings.tls.read()?);
             let agenda = Agenda::new(&loaded, Some(&self.agenda))?;
             let posted = posted::settings(&loaded.config, agenda.common(), self.steps.clone())?;
-            Ok((agenda, posted, loaded))
+            Ok((agenda, posted, rules, certificate, loaded))
         });
         match reloaded {
-            Ok((agenda, posted, loaded)) => {
+            Ok((agenda, posted, rules, certificate, loaded)) => {
                 self.posts.set(posted);
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
                 self.engine.set_concurrency(concurrency);
-                self.access.set(&loaded.config.api.tokens);
+                self.access.set(rules);
+                if let (Some(tls), Some(certificate)) = (&self.tls, certificate) {
+                    tls.set(certificate);
+                }
                 self.agenda.replace(agenda, &self.engine, Utc::now());
                 self.loaded = loaded;
                 tracing::info!("settings read again: {}", self.agenda.in_words());
@@ -407,6 +421,7 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
             old_api.max_connections == new_api.max_connections,
         ),
         ("api.docs", old_api.docs == new_api.docs),
+        ("[api.tls]", old_api.tls.is_on() == new_api.tls.is_on()),
     ];
     for (what, is_same) in is_same {
         anyhow::ensure!(
@@ -446,7 +461,9 @@ fn renditions(config: &Config) -> anyhow::Result<Renditions> {
     .with_context(|| format!("cannot use the folder `{}`", folder.display()))
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<(impl axum::serve::Listener, SocketAddr)> {
+async fn listen(
+    address: SocketAddr,
+) -> anyhow::Result<(impl axum::serve::Listener<Addr = SocketAddr>, SocketAddr)> {
     api::bind(address)
         .await
         .with_context(|| format!("cannot listen on `{address}`, which `api.listen` names"))
