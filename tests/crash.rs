@@ -303,11 +303,11 @@ fn have_faults() -> bool {
 }
 
 /// The points that files pass on their way in. `upkeep.rs` has those of the way out, and of links, `remote_lists.rs`
-/// that of lists.
+/// that of lists, `albums.rs` those of what clients want.
 fn points() -> impl Iterator<Item = &'static str> {
     let points = Point::ALL.iter().map(|point| point.as_str());
     points.filter(|name| {
-        let others = ["link", "withdraw", "job.files", "source"];
+        let others = ["link", "withdraw", "job.files", "source", "errand"];
         !others.iter().any(|other| name.contains(other))
     })
 }

@@ -1120,7 +1120,10 @@ async fn an_album_is_renamed_with_all_below_it_and_may_be_renamed_back(catalog: 
     let before = places(catalog).await;
     let rename = rename("ä%", "longer/name");
     change(catalog, [Change::BeginRename(rename.clone())]).await;
-    assert_eq!(catalog.renames().await.unwrap(), [rename.clone()]);
+    assert_eq!(
+        catalog.renames().await.unwrap(),
+        std::slice::from_ref(&rename)
+    );
     let mut expected = all.map(|(path, album)| match path {
         "2026/ä%/1.png" => (path, "longer/name"),
         "ä%/1.png" => ("longer/name/1.png", "longer/name"),

@@ -40,13 +40,16 @@ impl Downloader for Any {
     }
 }
 
+/// What pages are called.
+pub(super) const HTML: &[&str] = &["html", "htm", "xhtml", "php", "asp", "aspx", "jsp"];
+
 fn format(look: Look) -> Format {
     match look {
         Look::Picture(format) => format.format(),
         Look::Html => Format {
             name: "html",
             media_type: "text/html",
-            extensions: &["html", "htm", "xhtml", "php", "asp", "aspx", "jsp"],
+            extensions: HTML,
         },
         Look::Xml => Format {
             name: "xml",
@@ -70,17 +73,25 @@ pub(super) const BYTES: Format = Format {
     extensions: &[],
 };
 
-/// The extensions that agree with what `infer` found. Containers that stand for many formats keep any.
 fn known_format(known: Known) -> Format {
+    Format {
+        name: known.extension,
+        media_type: known.media_type,
+        extensions: extensions(known.extension),
+    }
+}
+
+/// The extensions that agree with what `infer` found. Containers that stand for many formats keep any.
+pub(super) fn extensions(name: &str) -> &'static [&'static str] {
     macro_rules! extensions {
         ($($name:literal $(, $more:literal)*;)*) => {
-            match known.extension {
+            match name {
                 $($name => &[$name $(, $more)*],)*
                 _ => &[],
             }
         };
     }
-    let extensions: &[&str] = extensions! {
+    extensions! {
         "pdf"; "epub"; "mobi";
         "docx", "docm", "dotx"; "xlsx", "xlsm", "xltx"; "pptx", "pptm", "ppsx", "potx";
         "doc", "dot"; "xls", "xlt"; "ppt", "pps", "pot";
@@ -93,10 +104,5 @@ fn known_format(known: Known) -> Format {
         "tar"; "rar", "cbr"; "7z", "cb7"; "bz2", "tbz2", "tbz"; "xz", "txz"; "zst", "tzst";
         "gz", "tgz", "svgz"; "lz"; "lz4"; "rpm"; "deb", "udeb"; "cab"; "swf"; "wasm";
         "cr2"; "jxr", "wdp", "hdp"; "djvu", "djv"; "dwg"; "ora";
-    };
-    Format {
-        name: known.extension,
-        media_type: known.media_type,
-        extensions,
     }
 }

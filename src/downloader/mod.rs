@@ -28,7 +28,8 @@ use async_trait::async_trait;
 
 pub use body::{Body, BodyReader};
 pub use standard::{
-    Answer, Arrived, Ask, Context, Download, DownloadError, Failure, Memory, Meta, Partial,
+    Answer, Arrived, Ask, Context, Download, DownloadError, Failure, Intake, Memory, Meta, Partial,
+    Received,
 };
 
 /// A kind of file.
@@ -129,6 +130,15 @@ impl Rejection {
             reason,
             detail: detail.into(),
         }
+    }
+}
+
+/// The extensions that agree with a format of gannet's; none: any does, or there is no such format.
+pub(crate) fn extensions(format: &str) -> &'static [&'static str] {
+    match (image::ImageFormat::named(format), format) {
+        (Some(picture), _) => picture.format().extensions,
+        (None, "html") => any::HTML,
+        (None, other) => any::extensions(other),
     }
 }
 

@@ -196,6 +196,99 @@ enum Gathering {
     Spool(Spool),
 }
 
+/// A file that somebody sent.
+#[derive(Debug)]
+pub struct Received {
+    /// Its bytes.
+    pub arrived: Arrived,
+    /// Their digest.
+    pub sha256: Sha256,
+    /// What the bytes show.
+    pub facts: Facts,
+}
+
+/// Takes in a body that no origin answers with, and judges it like one. Dropping it leaves nothing.
+#[derive(Debug)]
+pub struct Intake {
+    downloader: Arc<dyn Downloader>,
+    place: Place,
+    gathered: Gathered,
+    /// Length that was announced.
+    expected: Option<u64>,
+    max_bytes: u64,
+    media_type: Option<String>,
+    name: Option<String>,
+}
+
+impl Intake {
+    /// Begins a body of at most `max_bytes`, or what the kind takes. `media_type` and `name` are what the sender says of it.
+    pub fn new(
+        downloader: Arc<dyn Downloader>,
+        store: Store,
+        memory: Memory,
+        max_bytes: u64,
+        expected: Option<u64>,
+        media_type: Option<String>,
+        name: Option<String>,
+    ) -> Self {
+        let max_bytes = downloader
+            .max_bytes()
+            .map_or(max_bytes, |max| max.min(max_bytes));
+        Self {
+            downloader,
+            place: Place { store, memory },
+            gathered: Gathered::new(),
+            expected,
+            max_bytes,
+            media_type,
+            name,
+        }
+    }
+
+    /// Takes the next bytes. Not cancel safe: drop the intake when a call was dropped.
+    ///
+    /// # Errors
+    ///
+    /// As soon as it shows that the body is not acceptable, or when it cannot be staged.
+    pub async fn take(&mut self, bytes: &Bytes) -> Result<(), DownloadError> {
+        if self.gathered.len() + bytes.len() as u64 > self.max_bytes {
+            let detail = format!("the body is larger than {} bytes", self.max_bytes);
+            return Err(Rejection::new(Reason::TooLarge, detail).into());
+        }
+        let hints = Hints {
+            media_type: self.media_type.as_deref(),
+            name: self.name.as_deref(),
+            complete: false,
+        };
+        let (place, expected) = (&self.place, self.expected);
+        self.gathered
+            .take(&*self.downloader, place, bytes, expected, hints)
+            .await
+    }
+
+    /// Judges the whole.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not acceptable, or cannot be staged.
+    pub async fn finish(mut self) -> Result<Received, DownloadError> {
+        let hints = Hints {
+            media_type: self.media_type.as_deref(),
+            name: self.name.as_deref(),
+            complete: true,
+        };
+        self.gathered.end(&*self.downloader, hints)?;
+        self.gathered.judge(self.downloader, &self.place).await
+    }
+}
+
+/// Where bodies are while they arrive.
+#[derive(Debug)]
+struct Place {
+    store: Store,
+    memory: Memory,
+}
+
 /// Sends one request and takes its answer in.
 ///
 /// # Errors
@@ -261,8 +354,12 @@ pub async fn download<D: Downloader + ?Sized>(
         name: ask.name,
         complete: false,
     };
+    let place = Place {
+        store: cx.store.clone(),
+        memory: cx.memory.clone(),
+    };
     if let Err(error) = gathered
-        .take_in(&*downloader, cx, &mut response, hints)
+        .take_in(&*downloader, &place, &mut response, hints)
         .await
     {
         let partial = match &error {
@@ -288,10 +385,14 @@ pub async fn download<D: Downloader + ?Sized>(
     let meta = meta(&response);
     let content_disposition = response.content_disposition().map(<[u8]>::to_vec);
     drop(response);
-    gathered
-        .judge(downloader, cx, meta, content_disposition)
-        .await
-        .map_err(fail)
+    let received = gathered.judge(downloader, &place).await.map_err(fail)?;
+    Ok(Answer::File(Box::new(Download {
+        arrived: received.arrived,
+        sha256: received.sha256,
+        facts: received.facts,
+        meta,
+        content_disposition,
+    })))
 }
 
 fn meta(response: &Response) -> Meta {
@@ -334,7 +435,7 @@ impl Gathered {
     async fn take_in<D: Downloader + ?Sized>(
         &mut self,
         downloader: &D,
-        cx: &Context,
+        place: &Place,
         response: &mut Response,
         hints: Hints<'_>,
     ) -> Result<(), DownloadError> {
@@ -342,18 +443,41 @@ impl Gathered {
             .content_length()
             .map(|len| len + response.resumed_at());
         while let Some(chunk) = response.chunk().await? {
-            self.push(cx, &chunk, expected).await?;
-            if self.format.is_none()
-                && let Gathering::Memory(head, _) = &self.bytes
-            {
-                let head = &head[..head.len().min(HEAD_BYTES)];
-                let hints = Hints {
-                    complete: head.len() == HEAD_BYTES,
-                    ..hints
-                };
-                self.format = sniff(downloader, head, hints)?;
-            }
+            self.take(downloader, place, &chunk, expected, hints)
+                .await?;
         }
+        self.end(downloader, hints)
+    }
+
+    /// Takes some bytes in, and looks at the head until it shows what they are.
+    async fn take<D: Downloader + ?Sized>(
+        &mut self,
+        downloader: &D,
+        place: &Place,
+        chunk: &Bytes,
+        expected: Option<u64>,
+        hints: Hints<'_>,
+    ) -> Result<(), DownloadError> {
+        self.push(place, chunk, expected).await?;
+        if self.format.is_none()
+            && let Gathering::Memory(head, _) = &self.bytes
+        {
+            let head = &head[..head.len().min(HEAD_BYTES)];
+            let hints = Hints {
+                complete: head.len() == HEAD_BYTES,
+                ..hints
+            };
+            self.format = sniff(downloader, head, hints)?;
+        }
+        Ok(())
+    }
+
+    /// No more bytes come.
+    fn end<D: Downloader + ?Sized>(
+        &mut self,
+        downloader: &D,
+        hints: Hints<'_>,
+    ) -> Result<(), DownloadError> {
         if self.is_empty() {
             return Err(Rejection::new(Reason::Empty, "the body is empty").into());
         }
@@ -374,7 +498,7 @@ impl Gathered {
 
     async fn push(
         &mut self,
-        cx: &Context,
+        place: &Place,
         chunk: &Bytes,
         expected: Option<u64>,
     ) -> Result<(), StoreError> {
@@ -384,14 +508,14 @@ impl Gathered {
             // The head has to be in one piece until its format is known.
             let undecided = self.format.is_none() && bytes.len() < HEAD_BYTES;
             let room = expected.unwrap_or(0).max(len);
-            if undecided || room <= MEMORY_BODY && fits(cx, permit, room) {
+            if undecided || room <= MEMORY_BODY && fits(&place.memory, permit, room) {
                 if bytes.capacity() < room as usize && room <= MEMORY_BODY {
                     bytes.reserve(room as usize - bytes.len());
                 }
                 bytes.extend_from_slice(chunk);
                 return Ok(());
             }
-            let mut spool = cx.store.spool().await?;
+            let mut spool = place.store.spool().await?;
             spool.write(&bytes.split().freeze()).await?;
             self.bytes = Gathering::Spool(spool);
         }
@@ -405,10 +529,8 @@ impl Gathered {
     async fn judge<D: Downloader + ?Sized>(
         self,
         downloader: Arc<D>,
-        cx: &Context,
-        meta: Meta,
-        content_disposition: Option<Vec<u8>>,
-    ) -> Result<Answer, DownloadError> {
+        place: &Place,
+    ) -> Result<Received, DownloadError> {
         let Some(format) = self.format else {
             return Err(
                 Rejection::new(Reason::WrongKind, "the first bytes show no known format").into(),
@@ -417,11 +539,11 @@ impl Gathered {
         let sha256 = self.digest.finish();
         let arrived = match self.bytes {
             Gathering::Memory(bytes, permit) => {
-                let permit = permit.or_else(|| cx.memory.reserve(bytes.len() as u64));
+                let permit = permit.or_else(|| place.memory.reserve(bytes.len() as u64));
                 match permit {
                     Some(permit) => Arrived::Memory(bytes.freeze(), permit),
                     None => {
-                        let mut spool = cx.store.spool().await?;
+                        let mut spool = place.store.spool().await?;
                         spool.write(&bytes.freeze()).await?;
                         Arrived::Staged(spool.finish().await?)
                     }
@@ -430,13 +552,11 @@ impl Gathered {
             Gathering::Spool(spool) => Arrived::Staged(spool.finish().await?),
         };
         let facts = inspect(downloader, arrived.body(), format).await?;
-        Ok(Answer::File(Box::new(Download {
+        Ok(Received {
             arrived,
             sha256,
             facts,
-            meta,
-            content_disposition,
-        })))
+        })
     }
 }
 
@@ -463,7 +583,7 @@ async fn inspect<D: Downloader + ?Sized>(
 }
 
 /// Makes sure that the budget has `len` bytes for this body.
-fn fits(cx: &Context, permit: &mut Option<OwnedSemaphorePermit>, len: u64) -> bool {
+fn fits(memory: &Memory, permit: &mut Option<OwnedSemaphorePermit>, len: u64) -> bool {
     let held = permit
         .as_ref()
         .map_or(0, |permit| permit.num_permits() as u64 * UNIT);
@@ -472,7 +592,7 @@ fn fits(cx: &Context, permit: &mut Option<OwnedSemaphorePermit>, len: u64) -> bo
     }
     // Bodies of unknown length grow in steps, so that not every chunk has to ask.
     let step = (len - held).max(if held == 0 { UNIT } else { 64 * UNIT });
-    let Some(more) = cx.memory.reserve(step) else {
+    let Some(more) = memory.reserve(step) else {
         return false;
     };
     match permit {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::coming::Coming;
 use super::descriptors;
+use super::errand::{self, Files};
 use super::keeper::{self, Keeper};
 use super::steps::{self, Stepper};
 use super::worker::{self, Shared};
@@ -29,6 +30,7 @@ pub struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
     pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) files: Files,
     tasks: Mutex<JoinSet<()>>,
     /// How to ask jobs under way for their end.
     pub(super) running: Mutex<HashMap<Uuid, CancellationToken>>,
@@ -86,6 +88,13 @@ impl Engine {
             coming: Coming::default(),
             workers: AtomicUsize::new(0),
         });
+        let (errands, to_do) = mpsc::channel(errand::QUEUE);
+        let files = Files {
+            errands,
+            store: store.clone(),
+            memory: shared.memory.clone(),
+            renaming: Arc::default(),
+        };
         let mut tasks = JoinSet::new();
         let keeper = Keeper {
             coming: shared.coming.clone(),
@@ -98,13 +107,16 @@ impl Engine {
                 .min(Duration::from_secs(3600)),
             commit_files: config.storage.commit_files.get(),
             writer: Uuid::new_v4(),
+            renaming: files.renaming.clone(),
+            has_changed: AtomicBool::new(false),
         };
-        tasks.spawn(keeper.run(finished));
+        tasks.spawn(keeper.run(finished, to_do));
         tasks.spawn(stepper.run(arrived));
         let engine = Self {
             shared,
             store,
             catalog,
+            files,
             tasks: Mutex::new(tasks),
             running: Mutex::default(),
             _locks: [Some(lock), catalog_lock],
@@ -132,6 +144,11 @@ impl Engine {
     /// What is known of URLs and files.
     pub fn catalog(&self) -> &Arc<dyn Catalog> {
         &self.catalog
+    }
+
+    /// Changes albums and files, besides jobs.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Where the files are.

@@ -9,17 +9,20 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::alter::finish_renames;
 use super::coming::Coming;
+use super::errand::Errand;
 use super::item::Item;
 use super::order::Done;
 use super::posted::Tracked;
@@ -74,7 +77,7 @@ pub(super) enum Brought {
 
 /// A file that is staged.
 #[derive(Debug)]
-struct Staged {
+pub(super) struct Staged {
     stage: StageId,
     /// When it was written, as in [`FileStat`](crate::store::FileStat); for small bodies only once they are.
     mtime_ns: i64,
@@ -106,8 +109,8 @@ impl Staged {
 }
 
 #[derive(Debug, Default)]
-struct Batch {
-    entries: Vec<(Finished, Option<Staged>)>,
+pub(super) struct Batch {
+    pub(super) entries: Vec<(Finished, Option<Staged>)>,
     bytes: u64,
 }
 
@@ -121,14 +124,23 @@ pub(super) struct Keeper {
     pub(super) commit_files: usize,
     /// Who it is to the catalog.
     pub(super) writer: Uuid,
+    /// Held for writing while a folder gets another name.
+    pub(super) renaming: Arc<RwLock<()>>,
+    /// Whether clients have changed anything since this process began, so that what was looked up may not be so any more.
+    pub(super) has_changed: AtomicBool,
 }
 
 impl Keeper {
     /// Works until every sender of `finished` is gone.
-    pub(super) async fn run(self, finished: mpsc::Receiver<Finished>) {
+    pub(super) async fn run(
+        self,
+        finished: mpsc::Receiver<Finished>,
+        errands: mpsc::Receiver<Errand>,
+    ) {
         // One batch may wait while another is committed; then `gather` waits, and so do the workers.
         let (batches, to_commit) = mpsc::channel(1);
-        tokio::join!(self.gather(finished, batches), self.commit_all(to_commit));
+        let committed = self.commit_all(to_commit, errands);
+        tokio::join!(self.gather(finished, batches), committed);
     }
 
     async fn gather(&self, mut finished: mpsc::Receiver<Finished>, batches: mpsc::Sender<Batch>) {
@@ -240,8 +252,27 @@ impl Keeper {
         }
     }
 
-    async fn commit_all(&self, mut batches: mpsc::Receiver<Batch>) {
-        while let Some(batch) = batches.recv().await {
+    /// Commits batches, and does errands in between.
+    async fn commit_all(
+        &self,
+        mut batches: mpsc::Receiver<Batch>,
+        mut errands: mpsc::Receiver<Errand>,
+    ) {
+        loop {
+            let mut batch = tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => batch,
+                    None => break,
+                },
+                Some(errand) = errands.recv() => {
+                    self.run_errand(errand, &mut errands).await;
+                    continue;
+                }
+            };
+            if let Err(error) = self.look_again(&mut batch).await {
+                let stages = refuse_all(batch.entries.iter_mut(), error.into());
+                self.store.discard(stages).await;
+            }
             // What a catalog that failed has ended does not wait for it again.
             let (lost, mut entries): (Vec<_>, Vec<_>) = batch
                 .entries
@@ -987,6 +1018,7 @@ pub(super) async fn recover(
     catalog: &dyn Catalog,
 ) -> Result<(usize, usize), JobError> {
     fault::reach(Point::RecoverBegun);
+    finish_renames(store, catalog).await?;
     let (mut published, mut deleted) = (0, 0);
     for stages in store.staged().await?.chunks(500) {
         let ids: Vec<Uuid> = stages.iter().map(|stage| stage.0).collect();

@@ -9,13 +9,17 @@
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
 //! - `resume` finds the interrupted job that another one goes on with;
 //! - `run` counts what the keeper announces and tells the [`Observer`];
+//! - `errand` has the keeper do what clients want besides, between batches: `upload` keeps files, `alter` changes albums and
+//!   images;
 //! - `upkeep` finds what is no longer wanted, once the job is done, and `removal` takes it away.
 //!
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
 
+mod alter;
 mod coming;
 mod descriptors;
 mod engine;
+mod errand;
 mod failed;
 pub mod item;
 mod keeper;
@@ -35,6 +39,7 @@ mod steps;
 pub mod summary;
 mod terms;
 mod upkeep;
+mod upload;
 mod verify;
 mod worker;
 
@@ -61,6 +66,7 @@ use crate::{fetch, naming};
 
 pub use crate::step::MAX_STEPS;
 pub use engine::{Engine, EngineError};
+pub use errand::{AlbumWish, Files, ImageWish, METADATA_BYTES, Refusal};
 pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
@@ -75,6 +81,7 @@ pub use run::Observer;
 pub use terms::Terms;
 pub use upkeep::Retention;
 use upkeep::Touched;
+pub use upload::Upload;
 pub use verify::{Finding, Problem, Verified, Verifier};
 
 /// `[job]`. Defaults are in `config/default.toml` and nowhere else.

@@ -360,7 +360,7 @@ struct KeepUp<'a> {
 impl KeepUp<'_> {
     async fn go(&self) -> Upkept {
         let mut upkeep = Upkeep {
-            store: &self.engine.store,
+            files: self.engine.files(),
             catalog: &*self.engine.catalog,
             stay: &self.job.stay,
             stop: self.stop,

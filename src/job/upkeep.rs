@@ -11,10 +11,10 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::removal::{Left, remove};
+use super::errand::Files;
+use super::removal::Left;
 use super::{JobError, Settings};
 use crate::catalog::{Catalog, KnownFile, Limits, SourceId, TargetKey};
-use crate::store::Store;
 use crate::target::AlbumName;
 
 /// Files or albums that are dealt with at a time.
@@ -89,7 +89,7 @@ pub(super) struct Prune {
 /// Whoever takes things away, and what that came to.
 #[derive(Debug)]
 pub(super) struct Upkeep<'a> {
-    pub(super) store: &'a Store,
+    pub(super) files: &'a Files,
     pub(super) catalog: &'a dyn Catalog,
     /// What could not be removed.
     pub(super) stay: &'a Mutex<Left>,
@@ -213,7 +213,7 @@ impl Upkeep<'_> {
         files: Vec<KnownFile>,
         reason: &str,
     ) -> Result<HashSet<Uuid>, JobError> {
-        let removed = remove(self.store, self.catalog, files, reason, self.now).await?;
+        let removed = self.files.remove(files, reason, self.now).await?;
         self.removed += removed.files;
         let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, why) in removed.left {

@@ -288,6 +288,32 @@ impl Store {
         let _ = removed.await;
     }
 
+    /// What is at the place of a folder below the root.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at.
+    pub async fn folder(&self, path: &StorePath) -> Result<Folder, StoreError> {
+        let (local, path) = (self.0.clone(), path.clone());
+        blocking(move || {
+            let folder = local.folder(path.as_str());
+            folder.map_err(|error| local.error("look up", path.below(&local.root), error))
+        })
+        .await
+    }
+
+    /// Gives a folder, with all that is in it, another name, and makes the folders on the way there. Durable when it
+    /// returns. Nothing is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When something is there, or the system refuses; then the folder has its old name, unless the error is that it
+    /// cannot be made durable.
+    pub async fn rename_folder(&self, from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
+        let (local, from, to) = (self.0.clone(), from.clone(), to.clone());
+        blocking(move || local.rename_folder(&from, &to)).await
+    }
+
     /// Stages files under further ids, without a copy of their bytes: by hard links. Durable when it returns. The
     /// answers, in the order of the batch, are the times of modification, as in [`FileStat`]; where a file cannot be
     /// linked nothing is staged.
@@ -359,6 +385,17 @@ pub enum Withdrawn {
     Altered,
     /// What is there is no regular file, and stays.
     NoFile,
+}
+
+/// What is at the place of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Folder {
+    /// Nothing.
+    Missing,
+    /// A folder. The text tells it from all others of this machine, under whichever name.
+    There(String),
+    /// Something else, or a symbolic link on the way.
+    Other,
 }
 
 /// What a link is made to.
@@ -748,6 +785,60 @@ impl Local {
         }
     }
 
+    fn folder(&self, path: &str) -> io::Result<Folder> {
+        if let Err(error) = self.refuse_links(path) {
+            return match error.kind() {
+                io::ErrorKind::NotADirectory => Ok(Folder::Other),
+                _ => Err(error),
+            };
+        }
+        match rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                Ok(Folder::There(format!("{}:{}", stat.st_dev, stat.st_ino)))
+            }
+            Ok(_) | Err(Errno::NOTDIR) => Ok(Folder::Other),
+            Err(Errno::NOENT) => Ok(Folder::Missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename_folder(&self, from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
+        self.keep_inside("rename", from)?;
+        self.make_folder(to)?;
+        let renamed = rename_to_nothing(&self.root_dir, from.as_str(), to.as_str());
+        // Whoever is about to publish below either of them makes it again.
+        self.folders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        if let Err(error) = renamed {
+            to.folder()
+                .into_iter()
+                .for_each(|outer| self.remove_empty(outer));
+            return Err(self.error("rename to", to.below(&self.root), error.into()));
+        }
+        for path in [to, from] {
+            self.sync_folder_of(path)?;
+        }
+        from.folder()
+            .into_iter()
+            .for_each(|outer| self.remove_empty(outer));
+        Ok(())
+    }
+
+    fn sync_folder_of(&self, path: &StorePath) -> Result<(), StoreError> {
+        if !self.sync {
+            return Ok(());
+        }
+        let folder = match path.folder() {
+            Some(folder) => self.root.join(folder),
+            None => self.root.clone(),
+        };
+        File::open(&folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| self.error("sync", folder, error))
+    }
+
     fn link(&self, original: &Original, id: StageId) -> Result<i64, StoreError> {
         let (folder, name, path) = match original {
             Original::Published(path) => (&self.root_dir, path.to_string(), path.below(&self.root)),
@@ -770,6 +861,21 @@ impl Local {
         let stat = rustix::fs::statat(&self.root_dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         is_regular(&stat).then(|| stat.into())
     }
+}
+
+/// Not every file system can promise that nothing is replaced. There, what is replaced is an empty folder at most.
+#[cfg(target_os = "linux")]
+fn rename_to_nothing(root: &File, from: &str, to: &str) -> rustix::io::Result<()> {
+    use rustix::fs::RenameFlags;
+    match rustix::fs::renameat_with(root, from, root, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(root, from, root, to),
+        renamed => renamed,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_to_nothing(root: &File, from: &str, to: &str) -> rustix::io::Result<()> {
+    rustix::fs::renameat(root, from, root, to)
 }
 
 /// Opens the regular file at `path` below `folder`, component by component, so that no symbolic link leads elsewhere.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::target::Reason;
 
-pub use local::{FileStat, Found, Opened, Original, Recorded, Store, Withdrawn};
+pub use local::{FileStat, Folder, Found, Opened, Original, Recorded, Store, Withdrawn};
 pub use lock::StoreLock;
 pub use spool::{Spool, Spooled};
 pub use walk::{Seen, Walk};

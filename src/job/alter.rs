@@ -1,0 +1,512 @@
+//! Changes albums and images as clients want.
+//!
+//! An image moves like one that is removed and one that comes: out of its album into the stage, to its new place in the
+//! catalog, out of the stage. What is in the stage and recorded is published at the next start, so that a crash leaves it
+//! at the one place or the other.
+//!
+//! An album is renamed in the catalog first, together with a note that its folder is still to follow. [`finish_renames`] goes
+//! by that note, after a crash too.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization as _;
+use uuid::Uuid;
+
+use super::JobError;
+use super::errand::{AlbumWish, ImageWish, Refusal, invalid, patched};
+use super::keeper::Keeper;
+use super::removal::recorded;
+use crate::catalog::{Catalog, Change, Changes, Event, ImageRow, Rename};
+use crate::downloader::extensions;
+use crate::fault::{self, Point};
+use crate::naming::{self, FileName, NameFrom, StorePath, sanitise};
+use crate::store::{Folder, StageId, Store, StoreError, Withdrawn};
+use crate::target::{AlbumName, Format, describe};
+
+/// Albums that are looked through at a time.
+const PAGE: u32 = 500;
+
+/// An image, and what it is to be like.
+#[derive(Debug)]
+pub(super) struct Alteration {
+    pub(super) id: Uuid,
+    pub(super) wish: ImageWish,
+    pub(super) naming: Arc<naming::Settings>,
+}
+
+/// Where an image goes.
+struct Move {
+    path: StorePath,
+    album: Option<AlbumName>,
+    name_from: NameFrom,
+}
+
+impl Keeper {
+    pub(super) async fn alter_image(&self, alteration: Alteration) -> Result<(), Refusal> {
+        let Alteration { id, wish, naming } = alteration;
+        let mut found = self.catalog.files(vec![id]).await?;
+        let row = found.pop().ok_or(Refusal::NoImage)?;
+        let mut changes = Vec::new();
+        if let Some(patch) = wish.metadata {
+            let metadata = patched(row.metadata.as_deref(), patch)?;
+            changes.push(Change::DescribeFile { id, metadata });
+        }
+        if let Some(Some(album)) = &wish.album
+            && self.catalog.album(album.as_str()).await?.is_none()
+        {
+            return Err(invalid("album", format!("there is no album `{album}`")));
+        }
+        match self.new_place(&row, wish.name, wish.album, &naming).await? {
+            Some(to) => self.move_image(&row, to, changes).await,
+            None if changes.is_empty() => Ok(()),
+            None => Ok(self.change(changes, Vec::new()).await?),
+        }
+    }
+
+    /// Where an image goes; `None`: it stays.
+    async fn new_place(
+        &self,
+        row: &ImageRow,
+        name: Option<String>,
+        album: Option<Option<AlbumName>>,
+        naming: &naming::Settings,
+    ) -> Result<Option<Move>, Refusal> {
+        let file = &row.file;
+        let old = StorePath::new(&file.path).map_err(|error| invalid("name", error.to_string()))?;
+        let below = old.as_str().strip_prefix(&*row.album);
+        let below = match row.album.is_empty() {
+            true => Some(old.as_str()),
+            false => below.and_then(|rest| rest.strip_prefix('/')),
+        };
+        let new_name = match name {
+            Some(name) => Some(new_name(&name, below.unwrap_or(old.as_str()), row)?),
+            None => None,
+        };
+        let name_from = match &new_name {
+            Some(name) if name.as_str() != old.file_name() => NameFrom::List,
+            _ => file.name_from,
+        };
+        let name = new_name.as_ref().map_or(old.file_name(), FileName::as_str);
+        let own = AlbumName::new(&row.album).ok();
+        let to = album.unwrap_or_else(|| own.clone());
+        let path = if to == own {
+            in_folder(old.folder(), name)
+        } else if let Some(below) = below {
+            let inner = below.rsplit_once('/').map(|(folder, _)| folder);
+            let folder = match (&to, inner) {
+                (Some(album), Some(inner)) => Some(format!("{album}/{inner}")),
+                (Some(album), None) => Some(album.to_string()),
+                (None, inner) => inner.map(str::to_owned),
+            };
+            in_folder(folder.as_deref(), name)
+        } else {
+            // The template has put it elsewhere.
+            let urls = self.catalog.urls_of(vec![file.id]).await?;
+            let url = urls
+                .first()
+                .and_then(|row| row.url.parse::<url::Url>().ok());
+            let host = url.as_ref().and_then(|url| url.host_str());
+            let name = FileName::new(name).map_err(|error| invalid("name", error.to_string()))?;
+            let host = host.unwrap_or_default();
+            naming
+                .place(&name, to.as_ref(), host, &file.format, row.stored)
+                .to_string()
+        };
+        let path = StorePath::new(&path).map_err(|error| invalid("name", error.to_string()))?;
+        if path == old && to == own {
+            return Ok(None);
+        }
+        Ok(Some(Move {
+            path,
+            album: to,
+            name_from,
+        }))
+    }
+
+    async fn move_image(
+        &self,
+        row: &ImageRow,
+        to: Move,
+        mut changes: Vec<Change>,
+    ) -> Result<(), Refusal> {
+        let (file, stage) = (&row.file, StageId(row.file.stage));
+        let old = StorePath::new(&file.path).map_err(|error| invalid("name", error.to_string()))?;
+        changes.push(Change::MoveFile {
+            id: file.id,
+            path: to.path.to_string(),
+            album: to.album.clone(),
+            name_from: to.name_from,
+        });
+        let event = moved(row, &to);
+        if to.path == old {
+            return Ok(self.change(changes, vec![event]).await?);
+        }
+        if !self.is_free(&to.path).await? {
+            self.store.remove_empty_folders(vec![to.path.clone()]).await;
+            return Err(Refusal::Taken(format!("`{}` is there already", to.path)));
+        }
+        if let Err(refusal) = self.withdraw(row, &old).await {
+            self.store.remove_empty_folders(vec![to.path]).await;
+            return Err(refusal);
+        }
+        fault::reach(Point::ImageWithdrawn);
+        let changed = self.change(changes, vec![event]).await;
+        fault::reach(Point::ImageMoved);
+        let place = match &changed {
+            Ok(()) => to.path.clone(),
+            // Whether it was recorded, only the catalog knows. While it does not say, the next start finds out.
+            Err(_) => match self.catalog.staged(vec![file.stage]).await {
+                Ok(recorded) => recorded
+                    .get(&file.stage)
+                    .and_then(|path| StorePath::new(path).ok())
+                    .unwrap_or_else(|| old.clone()),
+                Err(_) => return Ok(changed?),
+            },
+        };
+        if let Some(Err(error)) = self.store.publish(vec![(stage, place)]).await.pop() {
+            tracing::error!("{}; the next start tries again", describe(&error));
+        }
+        self.store.remove_empty_folders(vec![old, to.path]).await;
+        Ok(changed?)
+    }
+
+    /// Takes an image into the stage, unless it is not as it was recorded.
+    async fn withdraw(&self, row: &ImageRow, path: &StorePath) -> Result<(), Refusal> {
+        let stage = StageId(row.file.stage);
+        let batch = vec![(stage, path.clone(), recorded(&row.file))];
+        let why = match self.store.withdraw(batch).await {
+            Ok(mut withdrawn) => match withdrawn.pop() {
+                Some(Ok(Withdrawn::Taken)) => return Ok(()),
+                // It may have waited there to be published.
+                Some(Ok(Withdrawn::Missing)) if self.store.is_staged(stage).await? => return Ok(()),
+                Some(Ok(Withdrawn::Missing)) | None => {
+                    "it is recorded, and is not there; `gannet verify --repair` fetches it again"
+                }
+                Some(Ok(Withdrawn::Altered)) => "somebody has altered it since it was stored",
+                Some(Ok(Withdrawn::NoFile)) => "what is there now is no file",
+                Some(Err(error)) => return Err(self.back(stage, path, error).await),
+            },
+            Err(error) => return Err(self.back(stage, path, error).await),
+        };
+        Err(Refusal::Conflict(format!(
+            "`{path}` cannot be moved: {why}"
+        )))
+    }
+
+    /// It is recorded, so it has to be visible.
+    async fn back(&self, stage: StageId, path: &StorePath, error: StoreError) -> Refusal {
+        self.store.publish(vec![(stage, path.clone())]).await;
+        match error.is_of_one_path() {
+            true => Refusal::Conflict(describe(&error)),
+            false => error.into(),
+        }
+    }
+
+    pub(super) async fn delete_image(&self, id: Uuid) -> Result<(), Refusal> {
+        let mut found = self.catalog.files(vec![id]).await?;
+        let row = found.pop().ok_or(Refusal::NoImage)?;
+        match self.take_away(vec![row.file]).await?.left.pop() {
+            Some((_, why)) => Err(Refusal::Conflict(why)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn add_album(
+        &self,
+        name: AlbumName,
+        metadata: Option<Map<String, Value>>,
+    ) -> Result<(), Refusal> {
+        let metadata = match metadata {
+            Some(metadata) => patched(None, metadata)?,
+            None => None,
+        };
+        if self.catalog.album(name.as_str()).await?.is_some() {
+            return Err(Refusal::Taken(format!("album `{name}` is there already")));
+        }
+        if self.store.folder(&folder(&name)?).await? == Folder::Other {
+            return Err(Refusal::Taken(format!(
+                "`{name}` is there, and is no folder"
+            )));
+        }
+        let event = of_album("album.created", &name, None);
+        let add = Change::AddAlbum { name, metadata };
+        Ok(self.change(vec![add], vec![event]).await?)
+    }
+
+    pub(super) async fn alter_album(
+        &self,
+        name: AlbumName,
+        wish: AlbumWish,
+    ) -> Result<(), Refusal> {
+        let row = self.catalog.album(name.as_str()).await?;
+        let row = row.ok_or_else(|| Refusal::NoAlbum(name.to_string()))?;
+        let mut changes = Vec::new();
+        if let Some(patch) = wish.metadata {
+            let metadata = patched(row.metadata.as_deref(), patch)?;
+            let name = name.clone();
+            changes.push(Change::DescribeAlbum { name, metadata });
+        }
+        match wish.name.filter(|to| *to != name) {
+            Some(to) => self.rename_album(name, to, changes).await,
+            None if changes.is_empty() => Ok(()),
+            None => Ok(self.change(changes, Vec::new()).await?),
+        }
+    }
+
+    async fn rename_album(
+        &self,
+        from: AlbumName,
+        to: AlbumName,
+        mut changes: Vec<Change>,
+    ) -> Result<(), Refusal> {
+        self.may_be_called(&from, &to).await?;
+        let rename = Rename {
+            id: Uuid::now_v7(),
+            folder: match self.store.folder(&folder(&from)?).await? {
+                Folder::There(id) => Some(id),
+                Folder::Missing => None,
+                Folder::Other => {
+                    let why = format!("`{from}` is no folder, or a symbolic link leads there");
+                    return Err(Refusal::Conflict(why));
+                }
+            },
+            from,
+            to,
+        };
+        changes.push(Change::BeginRename(rename.clone()));
+        // Whoever finds a file missing meanwhile looks again after it.
+        let _renaming = self.renaming.write().await;
+        let begun = self.change(changes, Vec::new()).await;
+        fault::reach(Point::RenameBegun);
+        if let Err(error) = begun {
+            // It may have been recorded all the same.
+            let pending = self.catalog.renames().await.unwrap_or_default();
+            if !pending.contains(&rename) {
+                return Err(error.into());
+            }
+        }
+        match finish_rename(&self.store, &*self.catalog, self.writer, rename).await? {
+            None => Ok(()),
+            Some(error) if error.is_of_one_path() => Err(Refusal::Taken(describe(&error))),
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether nothing has that name, and nothing below the album would get one that is none.
+    async fn may_be_called(&self, from: &AlbumName, to: &AlbumName) -> Result<(), Refusal> {
+        let (inner, outer) = (format!("{from}/"), format!("{to}/"));
+        if outer.starts_with(&inner) {
+            let detail = format!("album `{from}` cannot become one below itself");
+            return Err(invalid("name", detail));
+        }
+        let taken = |what: String| Refusal::Taken(format!("{what} is there already"));
+        if self.catalog.album(to.as_str()).await?.is_some() {
+            return Err(taken(format!("album `{to}`")));
+        }
+        if let Some(album) = self.catalog.albums(Some(outer.clone()), 1).await?.pop()
+            && album.name.starts_with(&outer)
+        {
+            return Err(taken(format!("album `{}`", album.name)));
+        }
+        let next = self
+            .catalog
+            .files_after(Some(outer.clone()), 1)
+            .await?
+            .pop();
+        let is_file = !self.catalog.taken(vec![to.to_string()]).await?.is_empty();
+        if next.is_some_and(|file| file.path.starts_with(&outer))
+            || is_file
+            || self.store.folder(&folder(to)?).await? != Folder::Missing
+        {
+            return Err(taken(format!("`{to}`")));
+        }
+        let mut after = inner.clone();
+        loop {
+            let page = self.catalog.albums(Some(after), PAGE).await?;
+            let is_last = page.len() < PAGE as usize;
+            let mut below = page
+                .iter()
+                .take_while(|album| album.name.starts_with(&inner));
+            let too_long = below.find(|album| {
+                let renamed = format!("{to}/{}", &album.name[inner.len()..]);
+                AlbumName::new(&renamed).is_err()
+            });
+            if let Some(album) = too_long {
+                let detail = format!(
+                    "the name of album `{}` below it would get too long",
+                    album.name
+                );
+                return Err(invalid("name", detail));
+            }
+            match page.into_iter().next_back() {
+                Some(last) if !is_last && last.name.starts_with(&inner) => after = last.name,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Deletes up to `limit` files of an album behind `after`. Returns the last path, unless there are no more, and what
+    /// cannot be deleted.
+    pub(super) async fn delete_part(
+        &self,
+        album: AlbumName,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<(Option<String>, Vec<(Uuid, String)>), Refusal> {
+        if self.catalog.album(album.as_str()).await?.is_none() {
+            return Err(Refusal::NoAlbum(album.to_string()));
+        }
+        let all = crate::catalog::ImageFilter::default();
+        let page = self
+            .catalog
+            .images(album.as_str(), all, after, limit)
+            .await?;
+        let last = page.last().map(|row| row.file.path.clone());
+        let files = page.into_iter().map(|row| row.file).collect();
+        let removed = self.take_away(files).await?;
+        fault::reach(Point::AlbumPartDeleted);
+        Ok((last, removed.left))
+    }
+
+    pub(super) async fn drop_album(&self, name: AlbumName) -> Result<(), Refusal> {
+        let row = self.catalog.album(name.as_str()).await?;
+        let row = row.ok_or_else(|| Refusal::NoAlbum(name.to_string()))?;
+        if row.files > 0 {
+            return Err(Refusal::Conflict(format!(
+                "album `{name}` has {} files; `?files=true` deletes them too",
+                row.files
+            )));
+        }
+        let event = of_album("album.deleted", &name, None);
+        let inside = StorePath::new(&format!("{name}/x"));
+        let dropped = Change::DropAlbum { name };
+        self.change(vec![dropped], vec![event]).await?;
+        self.store
+            .remove_empty_folders(inside.into_iter().collect())
+            .await;
+        Ok(())
+    }
+}
+
+/// Gives folders the names that their albums have by now, where that was still to be done.
+pub(super) async fn finish_renames(store: &Store, catalog: &dyn Catalog) -> Result<(), JobError> {
+    for rename in catalog.renames().await? {
+        let (from, to) = (rename.from.clone(), rename.to.clone());
+        match finish_rename(store, catalog, Uuid::new_v4(), rename).await? {
+            None => tracing::info!("an earlier run was renaming album `{from}`: it is `{to}` now"),
+            Some(error) => tracing::warn!(
+                "an earlier run was renaming album `{from}`, and it keeps its name: {}",
+                describe(&error)
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a folder its new name, unless it has it, and notes that it is done; where it cannot have it, all is called again
+/// what it was. Returns why.
+async fn finish_rename(
+    store: &Store,
+    catalog: &dyn Catalog,
+    writer: Uuid,
+    rename: Rename,
+) -> Result<Option<StoreError>, JobError> {
+    let mut refused = None;
+    if let (Some(id), Ok(from), Ok(to)) = (
+        &rename.folder,
+        StorePath::new(rename.from.as_str()),
+        StorePath::new(rename.to.as_str()),
+    ) {
+        let (there, here) = (store.folder(&to).await?, store.folder(&from).await?);
+        let is_it = |folder: &Folder| matches!(folder, Folder::There(other) if other == id);
+        // Somebody may have copied the store: then neither is the one that it was.
+        let is_to_do =
+            !is_it(&there) && (is_it(&here) || there == Folder::Missing && here != Folder::Missing);
+        if is_to_do && let Err(error) = store.rename_folder(&from, &to).await {
+            if is_it(&store.folder(&to).await?) {
+                // It may be undone by a power cut; the next start looks again.
+                return Err(error.into());
+            }
+            refused = Some(error);
+        }
+    }
+    fault::reach(Point::FolderRenamed);
+    let events = match refused {
+        None => vec![of_album("album.renamed", &rename.to, Some(&rename.from))],
+        Some(_) => Vec::new(),
+    };
+    let undo = refused.is_some();
+    let changes = Changes {
+        id: Uuid::now_v7(),
+        writer,
+        now: chrono::Utc::now(),
+        changes: vec![Change::EndRename { rename, undo }],
+        events,
+    };
+    catalog.change(Arc::new(changes)).await?;
+    Ok(refused)
+}
+
+/// The name that a client wants for an image, which goes by `shown` so far. It is refused rather than made safe, so that
+/// nobody looks for the image under another one; only its extension is set right.
+fn new_name(wanted: &str, shown: &str, row: &ImageRow) -> Result<FileName, Refusal> {
+    let wanted: String = wanted.nfc().collect();
+    // It may go by its path.
+    let folder = shown.rsplit_once('/').map(|(folder, _)| folder);
+    let own = folder.and_then(|folder| wanted.strip_prefix(folder)?.strip_prefix('/'));
+    let name = FileName::new(own.unwrap_or(&wanted));
+    let name = name.map_err(|error| invalid("name", error.to_string()))?;
+    let old = shown.rsplit('/').next().unwrap_or_default();
+    if name.as_str() == old {
+        return Ok(name);
+    }
+    let format = Format {
+        name: "",
+        media_type: "",
+        extensions: extensions(&row.file.format),
+    };
+    sanitise(name.as_str(), &format).ok_or_else(|| invalid("name", "`name` is empty"))
+}
+
+fn in_folder(folder: Option<&str>, name: &str) -> String {
+    folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"))
+}
+
+/// Where the folder of an album is.
+fn folder(album: &AlbumName) -> Result<StorePath, Refusal> {
+    StorePath::new(album.as_str()).map_err(|error| invalid("name", error.to_string()))
+}
+
+/// The event that tells of an album.
+fn of_album(event: &str, album: &AlbumName, from: Option<&AlbumName>) -> Event {
+    let mut payload = serde_json::json!({ "album": album.as_str() });
+    if let Some(from) = from {
+        payload["from"] = from.as_str().into();
+    }
+    Event {
+        job: None,
+        event: event.to_owned(),
+        payload: payload.to_string(),
+    }
+}
+
+/// The event that tells of an image which is elsewhere.
+fn moved(row: &ImageRow, to: &Move) -> Event {
+    let file = &row.file;
+    let payload = serde_json::json!({
+        "file": file.id,
+        "path": to.path.as_str(),
+        "from": file.path,
+        "album": to.album.as_ref().map(AlbumName::as_str),
+        "format": file.format,
+        "media_type": file.media_type,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+    });
+    Event {
+        job: None,
+        event: "file.changed".to_owned(),
+        payload: payload.to_string(),
+    }
+}
