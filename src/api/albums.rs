@@ -16,14 +16,15 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::extract::{Names, Nothing, Parameters};
+use super::filter::{self, Filtered};
 use super::page::{Limit, List, Page};
 use super::{Api, Problem, json};
-use crate::catalog::{AlbumRow, Catalog, ImageFilter, ImageRow};
+use crate::catalog::{AlbumRow, Catalog, ImageRow};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Sha256};
 
 /// What the root folder is called. No album can have this name; clients tidy `.` out of paths before they ask.
-const ROOT: &str = ":root";
+pub(super) const ROOT: &str = ":root";
 
 /// What a segment of a path encodes: all but the unreserved characters (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -42,7 +43,7 @@ pub(super) struct Album {
     /// `/` joins the folders that it is made of; the root folder is `:root`.
     name: String,
     /// Where it is.
-    href: String,
+    pub(super) href: String,
     /// How many files it has.
     files: u64,
     /// What they come to.
@@ -50,12 +51,18 @@ pub(super) struct Album {
     /// When the bytes of the newest came.
     #[schema(required = true)]
     newest: Option<DateTime<Utc>>,
+    /// What clients said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
 }
 
 impl From<AlbumRow> for Album {
     fn from(row: AlbumRow) -> Self {
         let name = shown(&row.name);
+        let metadata = row.metadata.as_deref();
         Self {
+            metadata: metadata.and_then(|text| serde_json::from_str(text).ok()),
             href: format!("/api/v1/albums/{}", utf8_percent_encode(name, SEGMENT)),
             name: name.to_owned(),
             files: row.files,
@@ -107,14 +114,26 @@ pub(super) struct Image<'a> {
     stored: DateTime<Utc>,
     /// The URLs that stand for it.
     urls: Vec<String>,
-    /// Further columns of its list.
+    /// Further columns of its list, and what clients said of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
 impl<'a> Image<'a> {
-    fn of(row: &'a ImageRow, urls: Vec<String>) -> Self {
+    /// What is known of it, with its URLs.
+    pub(super) async fn read(api: &Api, row: &'a ImageRow) -> Result<Self, Problem> {
+        let mut urls = urls(api, std::slice::from_ref(row)).await?;
+        Ok(Self::of(row, urls.remove(&row.file.id).unwrap_or_default()))
+    }
+
+    /// Where all that is known of it is.
+    pub(super) fn location(&self) -> String {
+        let [album, name] = [self.album, self.name].map(|name| utf8_percent_encode(name, SEGMENT));
+        format!("/api/v1/albums/{album}/images/{name}")
+    }
+
+    pub(super) fn of(row: &'a ImageRow, urls: Vec<String>) -> Self {
         let file = &row.file;
         let segments: Vec<Cow<'_, str>> = file
             .path
@@ -202,7 +221,7 @@ pub(super) async fn one(
     Ok(json(&Album::from(find(&api, &name).await?)))
 }
 
-async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
+pub(super) async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
     let album = match key(name) {
         Some(key) => api.catalog.album(&key).await?,
         None => None,
@@ -211,7 +230,7 @@ async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
 }
 
 /// What the catalog calls an album; `None`: nothing can be called that.
-fn key(name: &str) -> Option<String> {
+pub(super) fn key(name: &str) -> Option<String> {
     match name {
         ROOT | "." => Some(String::new()),
         name => Some(AlbumName::new(name).ok()?.as_str().to_owned()),
@@ -220,7 +239,8 @@ fn key(name: &str) -> Option<String> {
 
 /// The images of an album, by path
 #[utoipa::path(get, path = "/api/v1/albums/{album}/images", operation_id = "listImages", tag = "images",
-    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"), Wanted),
+    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"), filter::Wanted,
+        ("meta.NAME" = Option<String>, Query, description = "The text of that member of its metadata. Up to eight of these.")),
     responses(
         (status = 200, description = "A page of them.", body = Page<Image>),
         (status = 404, description = "There is no such album."),
@@ -228,12 +248,14 @@ fn key(name: &str) -> Option<String> {
 pub(super) async fn images(
     State(api): State<Api>,
     Names(name): Names<String>,
-    Parameters(wanted): Parameters<Wanted>,
+    Filtered {
+        filter,
+        limit,
+        cursor,
+    }: Filtered,
 ) -> Result<Response, Problem> {
     let album = find(&api, &name).await?.name;
-    let limit = wanted.limit.unwrap_or_default();
-    let after = List::Images.key(wanted.cursor.as_deref())?;
-    let filter = ImageFilter::default();
+    let after = List::Images.key(cursor.as_deref())?;
     let rows = api.catalog.images(&album, filter, after, limit.and_one());
     let rows = rows.await?;
     let (rows, page) = Page::of(List::Images, limit, rows, |row| row.file.path.clone());
@@ -259,13 +281,14 @@ pub(super) async fn image(
     Names((album, image)): Names<(String, String)>,
     _: Parameters<Nothing>,
 ) -> Result<Response, Problem> {
-    let row = look_up(&*api.catalog, &album, &image).await?;
-    let row = row.ok_or_else(|| {
-        Problem::not_found(format!("there is no image `{image}` in album `{album}`"))
-    })?;
-    let mut urls = urls(&api, std::slice::from_ref(&row)).await?;
-    let urls = urls.remove(&row.file.id).unwrap_or_default();
-    Ok(json(&Image::of(&row, urls)))
+    let row = image_of(&api, &album, &image).await?;
+    Ok(json(&Image::read(&api, &row).await?))
+}
+
+/// The image of an album by its name, which there has to be.
+pub(super) async fn image_of(api: &Api, album: &str, image: &str) -> Result<ImageRow, Problem> {
+    let row = look_up(&*api.catalog, album, image).await?;
+    row.ok_or_else(|| Problem::not_found(format!("there is no image `{image}` in album `{album}`")))
 }
 
 /// The image of an album by its name.

@@ -1,10 +1,13 @@
 //! What handlers take from a request, with problem documents for what cannot be taken.
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use super::Problem;
 
@@ -28,6 +31,48 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
     }
 }
 
+/// A body of JSON. `T` denies what it does not know.
+#[derive(Debug)]
+pub(super) struct Sent<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        // A page of another site can send anything else without asking before (Fetch standard, section 4.8).
+        if !is_json(request.headers()) {
+            let detail =
+                "the body has to be JSON, and `Content-Type: application/json` has to say so";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let body = Bytes::from_request(request, state).await;
+        let body =
+            body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let sent = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let (path, error) = (error.path().to_string(), error.into_inner());
+            match error.classify() {
+                Category::Data => Problem::invalid(&path, error.to_string()),
+                _ => Problem::bad_request(format!("the body is no JSON: {error}")),
+            }
+        })?;
+        let end = json.end();
+        end.map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))?;
+        Ok(Self(sent))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    ["application/json", "application/merge-patch+json"]
+        .iter()
+        .any(|json| essence.eq_ignore_ascii_case(json))
+}
+
 /// The names in the path, decoded.
 #[derive(Debug)]
 pub(super) struct Names<T>(pub(super) T);
@@ -43,7 +88,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T
     }
 }
 
-fn explain(rejection: &QueryRejection) -> String {
+pub(super) fn explain(rejection: &QueryRejection) -> String {
     let text = rejection.body_text();
     let what = text
         .strip_prefix("Failed to deserialize query string: ")

@@ -273,7 +273,7 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
         };
         let row = row.ok_or_else(none)?;
         // The same record twice: it is the file that differs.
-        if seen == Some(row.file.stage) {
+        if seen.as_ref() == Some(&(row.file.stage, row.file.path.clone())) {
             break;
         }
         let recorded = Recorded {
@@ -281,12 +281,15 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
             mtime_ns: row.file.mtime_ns,
         };
         let (path, stage) = (row.file.path.clone(), StageId(row.file.stage));
+        seen = Some((row.file.stage, path.clone()));
         let opened = api
             .store
             .open_recorded(path, stage, recorded, row.file.sha256);
         match opened.await? {
             Opened::Whole(file) => return Ok((row, file)),
-            Opened::Missing | Opened::Altered => seen = Some(row.file.stage),
+            // Its folder may be about to get the name that is recorded.
+            Opened::Missing => api.files.settled().await,
+            Opened::Altered => {}
         }
     }
     Err(Problem::not_found(format!(

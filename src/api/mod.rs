@@ -7,8 +7,9 @@
 //! - `serve`: connections and their limits; `tls`: their certificate; `log`: a line about each request;
 //! - `problem`: errors, as problem documents (RFC 9457); `extract`: what handlers take from a request;
 //! - `schedules`: schedules, and what the daemon is about;
-//! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys;
+//! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys; `filter`: which images;
 //! - `post`: jobs that clients post; `live`: how they go on;
+//! - `changes`: albums and images as clients want them; `uploads`: files that they send;
 //! - `files`: bytes; `conditions`: whether, and which of them;
 //! - `service`: whether the daemon can do its work;
 //! - `openapi`: the document of all of it.
@@ -25,9 +26,11 @@
 
 mod access;
 mod albums;
+mod changes;
 mod conditions;
 mod extract;
 mod files;
+mod filter;
 mod jobs;
 mod live;
 mod log;
@@ -43,6 +46,7 @@ mod service;
 mod settings;
 mod status;
 mod tls;
+mod uploads;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -62,7 +66,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
-use crate::job::Posts;
+use crate::job::{Files, Posts};
 use crate::rendition::Renditions;
 use crate::store::Store;
 use access::guard;
@@ -77,6 +81,7 @@ pub(crate) use schedules::{Asked, Desk, Refused, Request as Wish};
 pub(crate) use serve::{Offer, Server};
 pub(crate) use service::Health;
 pub(crate) use tls::Tls;
+pub(crate) use uploads::{UploadRules, Uploads};
 
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -96,6 +101,9 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     /// Smaller pictures of files.
     pub(crate) renditions: Renditions,
+    /// To change albums and files.
+    pub(crate) files: Files,
+    pub(crate) uploads: Uploads,
     pub(crate) health: Health,
     pub(crate) posts: Posts,
     /// Largest body of a job that is posted, in bytes.
@@ -154,9 +162,15 @@ impl Api {
         let write = OpenApiRouter::new()
             .routes(routes!(schedules::run))
             .routes(routes!(post::cancel))
-            .routes(routes!(post::retry));
-        // Their bodies have limits of their own.
-        let large = OpenApiRouter::new().routes(routes!(post::post));
+            .routes(routes!(post::retry))
+            .routes(routes!(changes::create))
+            .routes(routes!(changes::alter_album))
+            .routes(routes!(changes::alter_image, changes::delete_image));
+        // They see to the limits of their bodies themselves, or take as long as it takes.
+        let unlimited = OpenApiRouter::new()
+            .routes(routes!(post::post))
+            .routes(routes!(changes::delete_album))
+            .routes(routes!(uploads::upload));
         let admin = OpenApiRouter::new()
             .routes(routes!(schedules::pause))
             .routes(routes!(schedules::resume));
@@ -171,7 +185,7 @@ impl Api {
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(from_fn(limit))
             .merge(
-                self.takes(Scope::Write, large)
+                self.takes(Scope::Write, unlimited)
                     .layer(DefaultBodyLimit::disable()),
             );
         openapi::end(all, self.with_docs)

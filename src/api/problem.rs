@@ -7,13 +7,15 @@ use utoipa::ToSchema;
 
 use crate::catalog::CatalogError;
 use crate::store::StoreError;
-use crate::target::describe;
+use crate::target::{Reason, describe};
 
 /// Why a request is not answered as it wishes.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
+    reason: Option<Reason>,
+    field: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -24,9 +26,26 @@ pub(crate) struct Document {
     /// The status in words.
     title: String,
     /// The status of the answer.
-    status: u16,
+    pub(super) status: u16,
     /// What happened, and what to do about it.
     pub(crate) detail: String,
+    /// Why a file is not acceptable, by the words of reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "wrong-kind")]
+    reason: Option<Reason>,
+    /// What of the body is wrong, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Wrong>,
+}
+
+/// A part of a request that is not as it has to be.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ProblemError)]
+struct Wrong {
+    /// Its name, such as `name` or `metadata.owner`.
+    field: String,
+    /// What is wrong with it.
+    detail: String,
 }
 
 impl Problem {
@@ -35,8 +54,29 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
+            reason: None,
+            field: None,
             headers: Vec::new(),
         }
+    }
+
+    /// A body of which `field` is not as it has to be.
+    pub(crate) fn invalid(field: &str, detail: impl Into<String>) -> Self {
+        Self {
+            field: Some(field.to_owned()),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        }
+    }
+
+    pub(crate) fn full() -> Self {
+        let detail = "there is no room left for it";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).because(Reason::StoreFull)
+    }
+
+    /// With the reason why a file is not acceptable.
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -86,17 +126,26 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl Problem {
+    pub(super) fn document(&self) -> Document {
+        let wrong = |field: &String| Wrong {
+            field: field.clone(),
+            detail: self.detail.clone(),
+        };
+        let title = self.status.canonical_reason();
+        Document {
+            title: title.unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            reason: self.reason,
+            errors: self.field.iter().map(wrong).collect(),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
-            title: self
-                .status
-                .canonical_reason()
-                .unwrap_or_default()
-                .to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-        };
+        let document = self.document();
         let body = serde_json::to_string(&document).unwrap_or_default();
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, kind, body).into_response();

@@ -33,6 +33,8 @@ pub struct Settings {
     pub allow_networks: Vec<IpNet>,
     /// Folders whose files may be lists of posted jobs.
     pub list_folders: Vec<PathBuf>,
+    /// Largest file that a client may send.
+    pub max_upload: ByteSize,
     /// Whether `/openapi.json` and `/docs` are there.
     pub docs: bool,
     /// Whether each request is worth a line of the log.

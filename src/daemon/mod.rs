@@ -34,7 +34,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::api::{self, Access, Api, Desk, Health, Offer, Rules, Server, Tls, Way, Wish};
+use crate::api::{
+    self, Access, Api, Desk, Health, Offer, Rules, Server, Tls, UploadRules, Uploads, Way, Wish,
+};
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Loaded};
 use crate::job::{Engine, Posts, Stop};
@@ -123,6 +125,7 @@ struct Daemon {
     board: Board,
     access: Access,
     tls: Option<Tls>,
+    uploads: Uploads,
     written: Option<Instant>,
     loaded: Loaded,
     rng: SmallRng,
@@ -182,6 +185,7 @@ impl Daemon {
             board: Board::new(&loaded.config.storage.root),
             access: Access::default(),
             tls: loaded.config.api.tls.read()?.map(Tls::new),
+            uploads: Uploads::new(upload_rules(&loaded)),
             written: None,
             loaded,
             rng: rand::make_rng(),
@@ -215,6 +219,8 @@ impl Daemon {
             keeper: keeper.clone(),
             store: self.engine.store().clone(),
             renditions: self.renditions.clone(),
+            files: self.engine.files().clone(),
+            uploads: self.uploads.clone(),
             health: Health::default(),
             posts: self.posts.clone(),
             max_body: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
@@ -325,6 +331,7 @@ impl Daemon {
                 if let (Some(tls), Some(certificate)) = (&self.tls, certificate) {
                     tls.set(certificate);
                 }
+                self.uploads.set(upload_rules(&loaded));
                 self.agenda.replace(agenda, &self.engine, Utc::now());
                 self.loaded = loaded;
                 tracing::info!("settings read again: {}", self.agenda.in_words());
@@ -406,6 +413,12 @@ impl Daemon {
 
 /// The exit code of a second signal: 128 and SIGTERM's number.
 const TERMINATED: u8 = 143;
+
+/// By which rules clients may send files.
+fn upload_rules(loaded: &Loaded) -> UploadRules {
+    let config = &loaded.config;
+    UploadRules::new(&config.image, &config.naming, config.api.max_upload)
+}
 
 /// What a running daemon cannot change.
 fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {

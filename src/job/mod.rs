@@ -409,7 +409,7 @@ impl JobError {
     }
 
     /// The stable code of what it does to targets.
-    fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Store(error) => error.reason(),
             Self::Catalog(error) => error.reason(),

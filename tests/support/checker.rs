@@ -35,7 +35,7 @@ struct Recorded {
 /// What is wrong with the store, in words.
 pub fn violations(sandbox: &Sandbox, when: When) -> Vec<String> {
     let mut wrong = Vec::new();
-    let visible = sandbox.files();
+    let mut visible = sandbox.files();
     let staged: BTreeMap<String, String> = sandbox
         .staged()
         .iter()
@@ -59,6 +59,21 @@ pub fn violations(sandbox: &Sandbox, when: When) -> Vec<String> {
         .unwrap();
     if state != "ok" {
         wrong.push(format!("integrity_check: {state}"));
+    }
+    let renames = renames(&db);
+    if !crashed && !renames.is_empty() {
+        wrong.push(format!("still to be renamed: {renames:?}"));
+    }
+    // What is recorded has its new name before its folder has.
+    for (old, new) in renames {
+        let renamed = visible.into_iter().map(|(path, bytes)| {
+            let below = path.strip_prefix(&format!("{old}/"));
+            (
+                below.map_or_else(|| path.clone(), |below| format!("{new}/{below}")),
+                bytes,
+            )
+        });
+        visible = renamed.collect();
     }
     let recorded = recorded(&db);
     let paths: BTreeMap<&str, &Recorded> = recorded
@@ -168,6 +183,16 @@ fn has_table(db: &Connection, name: &str) -> bool {
         == 1
 }
 
+/// Albums whose folders are still to be renamed.
+fn renames(db: &Connection) -> Vec<(String, String)> {
+    if !has_table(db, "renames") {
+        return Vec::new();
+    }
+    let mut query = db.prepare("SELECT old, new FROM renames").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
 fn recorded(db: &Connection) -> Vec<Recorded> {
     if !has_table(db, "files") {
         return Vec::new();
@@ -216,28 +241,14 @@ fn miscounted(db: &Connection) -> Vec<String> {
     wrong
 }
 
-/// References to files that nobody recorded. The history may tell of one whose deletion is told of too.
+/// References to files that nobody recorded. The history may tell of files that were deleted since.
 fn dangling(db: &Connection) -> Vec<String> {
     let mut wrong = Vec::new();
-    for table in ["urls", "outcomes"]
-        .iter()
-        .filter(|table| has_table(db, table))
-    {
-        let told = match *table {
-            "outcomes" => {
-                "AND NOT EXISTS (SELECT 1 FROM events WHERE event = 'file.deleted' \
-                 AND replace(json_extract(payload, '$.file'), '-', '') = lower(hex(file)))"
-            }
-            _ => "",
-        };
-        let sql = format!(
-            "SELECT count(*) FROM {table} WHERE file IS NOT NULL AND file NOT IN (SELECT id FROM files) {told}"
-        );
-        let count: i64 = db.query_row(&sql, [], |row| row.get(0)).unwrap();
+    if has_table(db, "urls") {
+        let sql = "SELECT count(*) FROM urls WHERE file IS NOT NULL AND file NOT IN (SELECT id FROM files)";
+        let count: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
         if count > 0 {
-            wrong.push(format!(
-                "{count} rows of {table} name a file that is not recorded"
-            ));
+            wrong.push(format!("{count} URLs name a file that is not recorded"));
         }
     }
     wrong
