@@ -165,6 +165,13 @@ pub struct FileRow {
     pub mtime_ns: Option<i64>,
 }
 
+impl FileRow {
+    /// Whether it is none whose bytes are replaced: that one may be in another album by now.
+    pub(super) fn is_new(&self) -> bool {
+        self.id == self.stage
+    }
+}
+
 /// What records add to a job's figures.
 #[derive(Debug, Default)]
 pub(super) struct Sums {

@@ -14,7 +14,7 @@ use crate::catalog::{Change, Event, FileRow};
 use crate::downloader::{Arrived, Received};
 use crate::fault::{self, Point};
 use crate::naming::{self, NameFrom, StorePath, random_name, sanitise};
-use crate::store::StageId;
+use crate::store::{Folder, StageId};
 use crate::target::{AlbumName, Sha256, describe};
 
 /// A file that a client sent, and what it wants of it.
@@ -211,6 +211,12 @@ impl Keeper {
 
     /// Whether nothing is at a path, whose folder is there from then on.
     pub(super) async fn is_free(&self, path: &StorePath) -> Result<bool, Refusal> {
+        if let Some(folder) = path.folder().and_then(|folder| StorePath::new(folder).ok())
+            && self.store.folder(&folder).await? == Folder::Other
+        {
+            let detail = format!("`{folder}` is no folder, or a symbolic link leads there");
+            return Err(Refusal::Conflict(detail));
+        }
         let first = |results: Vec<_>| results.into_iter().next();
         if let Some(Err(error)) = first(self.store.make_folders(vec![path.clone()]).await) {
             return Err(refused_path(error));

@@ -84,10 +84,8 @@ async fn write_albums(
     let albums: HashMap<&str, Uuid> = records
         .iter()
         .filter_map(|record| {
-            Some((
-                record.new_file.as_ref()?.album.as_ref()?.as_str(),
-                record.job,
-            ))
+            let file = record.new_file.as_ref().filter(|file| file.is_new())?;
+            Some((file.album.as_ref()?.as_str(), record.job))
         })
         .collect();
     if albums.is_empty() {
@@ -116,7 +114,7 @@ async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Res
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = excluded.metadata, stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+         metadata = COALESCE(excluded.metadata, files.metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
     )
     .bind(column(files, |row| row.id))
     .bind(column(files, |row| row.stage))

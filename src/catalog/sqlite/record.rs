@@ -45,7 +45,7 @@ fn write_files(
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = excluded.metadata, stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+         metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
     )?;
     let mut share = db.prepare_cached("UPDATE files SET shared = 1 WHERE id = ? AND shared = 0")?;
     let mut made = Vec::new();
@@ -54,7 +54,8 @@ fn write_files(
         let Some(row) = &record.new_file else {
             continue;
         };
-        if let Some(name) = row.album.as_ref().filter(|_| row.album != last_album) {
+        let album_name = row.album.as_ref().filter(|_| row.is_new());
+        if let Some(name) = album_name.filter(|_| row.album != last_album) {
             if album.execute((name.as_str(), now))? > 0 {
                 made.push((name.to_string(), record.job));
             }
