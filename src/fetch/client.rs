@@ -1,13 +1,17 @@
 //! The client: one request, or one with the redirects after it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::Url;
 
 use super::body::Limits;
-use super::caching::{Resume, Validators};
+use super::caching::{self, Resume, Validators};
 use super::error::{FetchError, SetupError};
 use super::headers::Headers;
 use super::redirect::Trail;
@@ -41,6 +45,17 @@ pub struct Request<'a> {
     pub resume: Option<&'a Resume>,
     /// Largest body that is accepted, in bytes after decoding.
     pub max_bytes: u64,
+}
+
+/// The answer to a POST.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// Its status.
+    pub status: u16,
+    /// When to come back, if it says so.
+    pub retry_after: Option<Duration>,
+    /// How its body begins.
+    pub text: String,
 }
 
 impl Client {
@@ -131,10 +146,64 @@ impl Client {
         }
         let head = self
             .wire
-            .execute(admitted, request.url, headers, limits)
+            .execute(admitted, request.url, headers, None, limits)
             .await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
         Response::new(head, &request, limits, max_header_bytes)
+    }
+
+    /// Posts `body` to `url`, with these headers and none of the settings, and waits for the status of the answer. No
+    /// redirect is followed.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes within `limit`.
+    pub async fn post(
+        &self,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Posted, FetchError> {
+        let settings = self.settings_of(url);
+        let limits = Limits {
+            idle: limit,
+            deadline: Deadline {
+                at: Instant::now() + limit,
+                limit,
+            },
+            min_speed: 0,
+            window: limit,
+            max_bytes: u64::MAX,
+        };
+        let admitted = self.wire.admit(url).await?;
+        headers
+            .entry(USER_AGENT)
+            .or_insert(settings.user_agent().clone());
+        let head = self
+            .wire
+            .execute(admitted, url, headers, Some(body), limits);
+        let mut response = head.await?.response;
+        let status = response.status().as_u16();
+        let retry_after = caching::retry_after(response.headers(), SystemTime::now());
+        // What it says is for people. Taken off the wire, it leaves the connection to the next request.
+        let text = tokio::time::timeout_at(limits.deadline.at, response.chunk()).await;
+        let text = text.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).chars().take(200).collect();
+        Ok(Posted {
+            status,
+            retry_after,
+            text,
+        })
+    }
+
+    /// A connection to a port of `host` for another protocol than HTTP. It passes the guard, and no proxy.
+    ///
+    /// # Errors
+    ///
+    /// When the guard denies all addresses of the host, or none of them answers within `connect_timeout`.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
+        self.wire.connect(host, port).await
     }
 
     /// Gets `url`, following redirects, for what is no target: lists, robots.txt.

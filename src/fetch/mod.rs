@@ -32,7 +32,7 @@ mod wire;
 
 pub use backoff::{backoff, failure_backoff};
 pub use caching::{Resume, Validators};
-pub use client::{Client, Request};
+pub use client::{Client, Posted, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
 pub use ranges::Range;

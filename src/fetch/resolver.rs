@@ -11,6 +11,7 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::error::{Cause, FetchError};
 use super::guard::{Denied, Guard};
 use super::settings::Settings;
 
@@ -101,7 +102,7 @@ impl Resolver {
     }
 
     /// The addresses of `host` that may be connected to, as the connector asks for them.
-    async fn lookup_allowed(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+    pub(super) async fn lookup_allowed(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let mut addresses = self.lookup(host).await?;
         let mut denied = None;
         addresses.retain(|&address| match self.guard.judge(address) {
@@ -143,9 +144,27 @@ fn is_localhost(name: &str) -> bool {
         })
 }
 
-enum LookupError {
+pub(super) enum LookupError {
     Denied(Denied),
     Unresolved(Unresolved),
+}
+
+impl LookupError {
+    /// What it means to whoever wants to connect to `host`.
+    pub(super) fn of(self, host: &str) -> FetchError {
+        let host = host.to_owned();
+        match self {
+            Self::Denied(denied) => FetchError::Denied {
+                host,
+                source: Box::new(denied),
+            },
+            Self::Unresolved(unresolved) => FetchError::Dns {
+                host,
+                is_final: unresolved.is_final,
+                source: Cause(unresolved.why),
+            },
+        }
+    }
 }
 
 impl From<Denied> for LookupError {

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service};
 use url::{Host, Url};
@@ -148,7 +150,35 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends a GET and waits for the answer's head, as long as `limits` allow.
+    /// Connects to a port of `host`, which may be a name, as the guard allows. No proxy stands between.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
+        let addresses = self.resolver.lookup_allowed(host);
+        let connect = async {
+            let addresses = addresses.await.map_err(|error| error.of(host))?;
+            let mut last = None;
+            for address in addresses {
+                #[expect(clippy::disallowed_methods, reason = "the guard has judged it")]
+                match TcpStream::connect((address, port)).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = Some(error.to_string()),
+                }
+            }
+            Err(FetchError::Connect {
+                host: host.to_owned(),
+                source: Cause(last.unwrap_or_default()),
+            })
+        };
+        let connected = tokio::time::timeout(self.connect_timeout, connect).await;
+        connected.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(self.connect_timeout);
+            Err(FetchError::Connect {
+                host: host.to_owned(),
+                source: Cause(format!("no answer within {limit}")),
+            })
+        })
+    }
+
+    /// Sends a GET, or a POST of `body`, and waits for the answer's head, as long as `limits` allow.
     ///
     /// `url` is the request's URL as messages name it.
     pub(super) async fn execute(
@@ -156,12 +186,18 @@ impl Wire {
         admitted: Admitted,
         url: &Url,
         headers: HeaderMap,
+        body: Option<Bytes>,
         limits: Limits,
     ) -> Result<Head, FetchError> {
         let Admitted { url: bare, proxy } = admitted;
         let Limits { idle, deadline, .. } = limits;
-        let mut request = reqwest::Request::new(Method::GET, bare);
+        let method = match body {
+            Some(_) => Method::POST,
+            None => Method::GET,
+        };
+        let mut request = reqwest::Request::new(method, bare);
         *request.headers_mut() = headers;
+        *request.body_mut() = body.map(Into::into);
         let start = Instant::now();
         let mut sleep = Box::pin(sleep_until((start + idle).min(deadline.at)));
         let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
