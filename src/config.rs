@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
-use crate::{api, catalog, fault, fetch, job, naming, rendition, source, step, store, telemetry};
+use crate::{
+    api, catalog, fault, fetch, job, naming, notify, rendition, source, step, store, telemetry,
+};
 use layer::{Layer, Origin};
 
 pub use daemon::Daemon;
@@ -63,8 +65,13 @@ pub struct Config {
     pub daemon: Daemon,
     /// `[api]`
     pub api: api::Settings,
+    /// `[events]`
+    pub events: notify::Settings,
     /// `[log]`
     pub log: telemetry::Settings,
+    /// `[[notify]]`
+    #[serde(default)]
+    notify: Vec<notify::Written>,
     /// `[[schedule]]`
     #[serde(default)]
     schedule: Vec<schedule::Written>,
@@ -80,12 +87,23 @@ pub struct Loaded {
     pub config: Config,
     /// The schedules, each with all settings that it goes by.
     pub schedules: Vec<Schedule>,
+    /// Who gets events.
+    pub receivers: Vec<notify::Receiver>,
     /// The file that was read; `None` when there was none.
     pub file: Option<PathBuf>,
     layers: Vec<Layer>,
 }
 
 impl Loaded {
+    /// Who is to be told what happens, and how.
+    ///
+    /// # Errors
+    ///
+    /// When the certificates of a receiver cannot be used.
+    pub fn notify(&self) -> Result<notify::Plan, notify::PlanError> {
+        notify::Plan::new(&self.receivers, &self.config.events, &self.config.fetch)
+    }
+
     /// An error about the value of a setting that cannot be used for what only its reader knows. Names the layer
     /// that set it.
     pub fn wrong(&self, section: &str, key: &str, problem: impl Into<String>) -> ConfigError {
@@ -161,9 +179,11 @@ impl Config {
             return Err(layer::blame(&layers, &keys, problem));
         }
         let schedules = config.schedules(&layers)?;
+        let receivers = config.receivers(&layers)?;
         Ok(Loaded {
             config,
             schedules,
+            receivers,
             file,
             layers,
         })
@@ -208,6 +228,28 @@ impl Config {
             schedules.push(written.resolved(config));
         }
         Ok(schedules)
+    }
+
+    /// What `[[notify]]` means, with what the files hold that it names.
+    fn receivers(&self, layers: &[Layer]) -> Result<Vec<notify::Receiver>, ConfigError> {
+        let mut receivers: Vec<notify::Receiver> = Vec::with_capacity(self.notify.len());
+        for (at, written) in self.notify.iter().enumerate() {
+            let blame = |key: &str, problem| {
+                let path = ["notify".to_owned(), at.to_string(), key.to_owned()];
+                layer::blame(layers, &[path.to_vec(), path[..2].to_vec()], problem)
+            };
+            let receiver = written
+                .resolve()
+                .map_err(|(key, problem)| blame(key, problem))?;
+            let name = &receiver.name;
+            if receivers.iter().any(|other| other.name == *name) {
+                let problem =
+                    format!("there is another receiver called `{name}`; give each a `name`");
+                return Err(blame("name", problem));
+            }
+            receivers.push(receiver);
+        }
+        Ok(receivers)
     }
 
     /// Reads the files that hold passwords and tokens of hosts.

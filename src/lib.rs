@@ -24,6 +24,7 @@
 //! | [`rendition`] | smaller or converted pictures, made once |
 //! | [`step`] | work on a file that has arrived |
 //! | [`job`] | the engine that runs a job down the way |
+//! | [`notify`] | delivers events: MQTT, webhooks, mail |
 //! | [`api`] | jobs, schedules, albums and files over HTTP |
 //! | [`daemon`] | runs schedules, unattended |
 //! | [`telemetry`] | logs |
@@ -44,6 +45,7 @@ pub mod frontier;
 pub mod job;
 pub mod naming;
 pub mod rendition;
+pub mod notify;
 pub mod schedule;
 pub mod source;
 pub mod step;

@@ -446,13 +446,14 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Who wants events, by name.
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError>;
 
-    /// Has events written for a receiver from now on, or changes which. One that is known goes on where it was.
+    /// Has events written for a receiver from now on, or changes which. One that is known goes on where it was. Returns
+    /// the newest event that waits, or 0.
     async fn save_receiver(
         &self,
         name: &str,
         events: &Wants,
         now: DateTime<Utc>,
-    ) -> Result<(), CatalogError>;
+    ) -> Result<i64, CatalogError>;
 
     /// Forgets receivers, and the events that nobody else waits for.
     async fn delete_receivers(&self, names: Vec<String>) -> Result<(), CatalogError>;

@@ -457,7 +457,7 @@ impl<C: Catalog> Catalog for Patient<C> {
         name: &str,
         events: &Wants,
         now: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<i64, CatalogError> {
         self.patience
             .see_through(|| self.inner.save_receiver(name, events, now))
             .await

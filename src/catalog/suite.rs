@@ -729,7 +729,9 @@ async fn a_file_that_was_deleted_meanwhile_is_none(catalog: &dyn Catalog) {
 async fn want(catalog: &dyn Catalog, name: &str, events: &str) {
     let events = Wants::new(events.split(' ')).unwrap();
     let saved = catalog.save_receiver(name, &events, Utc::now());
-    saved.await.unwrap();
+    let newest = saved.await.unwrap();
+    let events = catalog.events_after(0, 99).await.unwrap();
+    assert_eq!(newest, events.last().map_or(0, |event| event.id));
 }
 
 /// The names of the events in the outbox.

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Stdout, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{Fetch, Global, Told};
 use super::watch::{Signals, Watch};
@@ -12,6 +13,7 @@ use crate::downloader::{self, Registry};
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse};
+use crate::notify::Notifier;
 use crate::source::{
     ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceSpec, parse_source,
 };
@@ -37,7 +39,7 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let terms = Terms::new(config.setup(), registry)?;
     let engine = Engine::start(config.setup()).await?;
     let spec = spec(args, sources, terms.lists(), &terms);
-    see_through(engine, spec, &args.told, config, progress, &signals).await
+    see_through(engine, spec, &args.told, &loaded, progress, &signals).await
 }
 
 /// Runs one job for somebody at a terminal, ends the engine, tells what came of it, and answers with the exit code.
@@ -45,13 +47,16 @@ pub(super) async fn see_through(
     engine: Engine,
     spec: Spec,
     told: &Told,
-    config: &Config,
+    loaded: &Loaded,
     progress: Progress,
     signals: &Signals,
 ) -> anyhow::Result<u8> {
+    let config = &loaded.config;
+    let notifier = Notifier::start(loaded.notify()?, engine.catalog().clone(), false).await?;
     let reports = Reports::create(&told.report, &config.storage.root)?;
     let mut watch = Watch::new(reports, progress);
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
+    notifier.stop(Duration::MAX).await;
     engine.shut_down().await;
     let summary = result?;
     let printed = if told.json {

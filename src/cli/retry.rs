@@ -15,11 +15,12 @@ use crate::job::{Engine, Failed, OnRemove, Spec, Terms};
 use crate::target::AlbumName;
 
 pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
-    let config = load(global, args.settings().map_err(Usage)?)?.config;
-    check_reports(&args.told, &config, &[])?;
+    let loaded = load(global, args.settings().map_err(Usage)?)?;
+    let config = &loaded.config;
+    check_reports(&args.told, config, &[])?;
     let registry = downloader::builtin(&config.image);
     let progress = Progress::new(args.told.progress);
-    let _log = start_log(global, &config, progress.multi())?;
+    let _log = start_log(global, config, progress.multi())?;
     super::catalog::must_exist(&config.catalog, &config.storage.root)?;
     let reader = catalog::open_to_read(&config.catalog, &config.storage.root).await?;
     let job = find(&*reader, &args.id).await?;
@@ -35,7 +36,7 @@ pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
     let engine = Engine::start(config.setup()).await?;
     let failed = Failed::new(engine.catalog().clone(), job.id, args.reason.clone());
     let spec = spec(&terms, job, failed)?;
-    see_through(engine, spec, &args.told, &config, progress, &signals).await
+    see_through(engine, spec, &args.told, &loaded, progress, &signals).await
 }
 
 fn nothing(args: &Retry, job: &JobRow) -> anyhow::Result<()> {

@@ -39,8 +39,20 @@ fn mask(key: &str, value: &mut Value) {
             }
         }
         Value::Table(table) => {
+            // The path of a webhook is often its key.
+            let is_webhook = key == "notify"
+                && table
+                    .get("type")
+                    .is_some_and(|kind| kind.as_str() == Some("webhook"));
             for (key, value) in table {
                 mask(key, value);
+                if let Value::String(text) = value
+                    && is_webhook
+                    && key == "url"
+                    && let Ok(url) = Url::parse(text)
+                {
+                    *text = format!("{}/***", url.origin().ascii_serialization());
+                }
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| mask(key, item)),

@@ -40,6 +40,7 @@ use crate::api::{
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Loaded};
 use crate::job::{Engine, Posts, Stop};
+use crate::notify::Notifier;
 use crate::rendition::Renditions;
 use crate::step;
 use crate::telemetry;
@@ -62,6 +63,9 @@ const LONGEST_STOP: Duration = Duration::from_secs(24 * 3600);
 
 /// How long after it was cut short a job may take to record what it has.
 const RECORDING: Duration = Duration::from_secs(20);
+
+/// How long at most events are delivered that wait when all else is done.
+const TELLING: Duration = Duration::from_secs(10);
 
 /// How long, at least, what was asked may take to be answered once the jobs are over.
 const ANSWERING: Duration = Duration::from_secs(1);
@@ -99,7 +103,7 @@ pub async fn run(
     watched
 }
 
-/// Says what is wrong with the schedules, as far as it can be told without running them.
+/// Says what is wrong with schedules and receivers, as far as it can be told without running them.
 ///
 /// # Errors
 ///
@@ -107,7 +111,8 @@ pub async fn run(
 pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
     loaded.config.api.tls.read()?;
     Rules::new(&loaded.config.api)?;
-    Agenda::new(loaded, None).map(drop)
+    Agenda::new(loaded, None)?;
+    Ok(loaded.notify().map(drop)?)
 }
 
 struct Daemon {
@@ -121,6 +126,7 @@ struct Daemon {
     jobs: JoinSet<Ended>,
     stop: Stop,
     notes: Notes,
+    notifier: Notifier,
     service: Service,
     board: Board,
     access: Access,
@@ -160,8 +166,10 @@ impl Daemon {
     /// Takes the store, and up what an earlier process left: pauses, times, and jobs that were interrupted.
     async fn start(loaded: Loaded) -> anyhow::Result<Self> {
         let mut agenda = Agenda::new(&loaded, None)?;
+        let notify = loaded.notify()?;
         let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
         let catalog = engine.catalog();
+        let notifier = Notifier::start(notify, catalog.clone(), true).await?;
         agenda.remember(catalog.schedules().await?, Utc::now());
         agenda.recall(&**catalog).await?;
         let stop = Stop::default();
@@ -173,6 +181,7 @@ impl Daemon {
         let (posts, posted) = Posts::start(engine.clone(), settings, stop.clone()).await?;
         Ok(Self {
             notes: Notes::new(catalog.clone()),
+            notifier,
             engine,
             agenda,
             posts,
@@ -319,11 +328,13 @@ impl Daemon {
             let (rules, certificate) = (Rules::new(settings)?, settings.tls.read()?);
             let agenda = Agenda::new(&loaded, Some(&self.agenda))?;
             let posted = posted::settings(&loaded.config, agenda.common(), self.steps.clone())?;
-            Ok((agenda, posted, rules, certificate, loaded))
+            let notify = loaded.notify()?;
+            Ok((agenda, posted, rules, certificate, notify, loaded))
         });
         match reloaded {
-            Ok((agenda, posted, rules, certificate, loaded)) => {
+            Ok((agenda, posted, rules, certificate, notify, loaded)) => {
                 self.posts.set(posted);
+                self.notifier.replace(notify);
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
                 self.engine.set_concurrency(concurrency);
@@ -405,6 +416,7 @@ impl Daemon {
         if let Err(error) = self.engine.catalog().abandon_jobs(Utc::now()).await {
             tracing::error!("cannot record which jobs are interrupted: {error:#}");
         }
+        self.notifier.stop(TELLING).await;
         if let Some(engine) = Arc::into_inner(self.engine) {
             engine.shut_down().await;
         }

@@ -1,6 +1,7 @@
 //! Schedules, one time each: for cron, Jenkins and Airflow.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -10,6 +11,7 @@ use super::agenda::Agenda;
 use super::notes::Notes;
 use crate::config::Loaded;
 use crate::job::{Ending, Engine, Stop};
+use crate::notify::Notifier;
 use crate::target::{Counts, State};
 
 /// What schedules came to that ran one time each.
@@ -50,7 +52,9 @@ pub struct Ran {
 pub async fn once(loaded: &Loaded, names: &[String], stop: Stop) -> anyhow::Result<Once> {
     let mut agenda = Agenda::new(loaded, None)?;
     let engine = Arc::new(Engine::start(loaded.config.setup()).await?);
+    let notifier = Notifier::start(loaded.notify()?, engine.catalog().clone(), false).await?;
     let ran = run(&mut agenda, names, &engine, &stop).await;
+    notifier.stop(Duration::MAX).await;
     if let Some(engine) = Arc::into_inner(engine) {
         engine.shut_down().await;
     }

@@ -19,10 +19,12 @@ pub mod daemon;
 pub mod http;
 pub mod pictures;
 pub mod postgres;
+pub mod receivers;
 pub mod sandbox;
 pub mod site;
 
 pub use daemon::{Daemon, Manager};
+pub use receivers::{Hook, Says};
 pub use sandbox::{Report, Run, Running, Sandbox};
 pub use site::{Answer, Asked, Site};
 

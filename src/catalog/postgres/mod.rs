@@ -647,7 +647,7 @@ impl Catalog for Postgres {
         name: &str,
         events: &Wants,
         now: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<i64, CatalogError> {
         let mut tx = self.begin("record a receiver").await?;
         let done = in_time(outbox::save_receiver(&mut tx.db, name, events, now)).await;
         tx.end(done).await

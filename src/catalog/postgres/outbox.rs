@@ -139,7 +139,7 @@ pub(super) async fn save_receiver(
     name: &str,
     events: &Wants,
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<i64> {
     query(
         "INSERT INTO receivers (name, events, position, seen) \
          VALUES ($1, $2, (SELECT coalesce(max(id), 0) FROM events), $3) \
@@ -148,9 +148,11 @@ pub(super) async fn save_receiver(
     .bind(name)
     .bind(events.to_string())
     .bind(millis(now))
-    .execute(db)
-    .await
-    .map(drop)
+    .execute(&mut *db)
+    .await?;
+    query_scalar("SELECT coalesce(max(id), 0) FROM events")
+        .fetch_one(db)
+        .await
 }
 
 pub(super) async fn delete_receivers(db: &mut PgConnection, names: &[String]) -> Result<()> {

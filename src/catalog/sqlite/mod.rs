@@ -617,7 +617,7 @@ impl Catalog for Sqlite {
         name: &str,
         events: &Wants,
         now: DateTime<Utc>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<i64, CatalogError> {
         let (name, events) = (name.to_owned(), events.to_string());
         self.write("record a receiver", move |db| {
             outbox::save_receiver(db, &name, &events, now)

@@ -111,14 +111,15 @@ pub(super) fn save_receiver(
     name: &str,
     events: &str,
     now: DateTime<Utc>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<i64> {
     db.prepare_cached(
         "INSERT INTO receivers (name, events, position, seen) \
          VALUES (?, ?, (SELECT coalesce(max(id), 0) FROM events), ?) \
          ON CONFLICT (name) DO UPDATE SET events = excluded.events, seen = excluded.seen",
     )?
-    .execute((name, events, millis(now)))
-    .map(drop)
+    .execute((name, events, millis(now)))?;
+    db.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?
+        .query_row((), |row| row.get(0))
 }
 
 pub(super) fn delete_receivers(db: &Connection, names: &[String]) -> rusqlite::Result<()> {

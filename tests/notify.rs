@@ -1,0 +1,467 @@
+//! Events on their way to webhooks, brokers and mailboxes: `gannet fetch` and `gannet daemon`, the real binary.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ring::hmac;
+use serde_json::Value;
+use support::pictures::png;
+use support::receivers::{Came, nobody, once};
+use support::{Answer, Daemon, Hook, Run, Sandbox, Says, Site, catalog};
+
+/// A picture for each path, by the digits in it.
+fn site() -> Site {
+    Site::start(|asked| {
+        let digits: String = asked.path.chars().filter(char::is_ascii_digit).collect();
+        match digits.parse() {
+            Ok(number) => Answer::ok(png(number)),
+            Err(_) => Answer::status(404),
+        }
+    })
+}
+
+/// Settings with these `[[notify]]`, and a schedule `a` over `a.txt` into album `a`, which is due on demand.
+fn settings(sandbox: &Sandbox, notify: &str) {
+    settings_with(sandbox, "", notify);
+}
+
+fn settings_with(sandbox: &Sandbox, rest: &str, notify: &str) {
+    let text = format!(
+        "[storage]\nroot = \"out\"\ncommit_interval = \"10ms\"\n\
+         [fetch]\nprivate_networks = true\nproxy = \"direct\"\nretries = 0\n\
+         [api]\nlisten = \"127.0.0.1:0\"\n{rest}\n\
+         [[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\nalbum = \"a\"\nmax_failures = \"100%\"\n\
+         {notify}\n"
+    );
+    sandbox.write("gannet.toml", text);
+}
+
+fn webhook(address: SocketAddr, more: &str) -> String {
+    format!("[[notify]]\ntype = \"webhook\"\nurl = \"http://{address}/hook\"\n{more}\n")
+}
+
+/// The schedule, one time.
+fn once_over(sandbox: &Sandbox) -> Run {
+    sandbox.run(["daemon", "--once"])
+}
+
+/// How many events wait.
+fn waiting(sandbox: &Sandbox) -> i64 {
+    let (_copy, db) = catalog::open(&sandbox.store());
+    db.query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+        .unwrap()
+}
+
+/// Asserts that the events of each job are in order, and whole: it starts, its files come, it ends.
+#[track_caller]
+fn whole_jobs(events: &[Value], jobs: usize, files: usize) {
+    let ids: Vec<i64> = events.iter().map(|e| e["id"].as_i64().unwrap()).collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+    let names: BTreeSet<&str> = events
+        .iter()
+        .filter_map(|event| event["job"].as_str())
+        .collect();
+    assert_eq!(names.len(), jobs);
+    let mut stored = 0;
+    for job in names {
+        let of_job: Vec<&str> = events
+            .iter()
+            .filter(|event| event["job"] == job)
+            .map(|event| event["event"].as_str().unwrap())
+            .collect();
+        assert_eq!(of_job.first(), Some(&"job.started"), "{of_job:?}");
+        assert_eq!(of_job.last(), Some(&"job.completed"), "{of_job:?}");
+        stored += of_job
+            .iter()
+            .filter(|event| **event == "file.stored")
+            .count();
+    }
+    assert_eq!(stored, files);
+}
+
+// ---- Webhooks
+
+#[test]
+fn a_run_tells_what_it_did_before_it_ends() {
+    let (sandbox, site, hook) = (Sandbox::new(), site(), Hook::start());
+    sandbox.write("secret.txt", "open sesame\n");
+    let more = "secret_file = \"secret.txt\"\nheaders.Authorization = \"Bearer xyz\"";
+    settings(&sandbox, &webhook(hook.address, more));
+    sandbox.write("a.txt", site.list(["/1", "/2", "/none"]));
+    let run = once_over(&sandbox).expect(0);
+    let posted = hook.came.all();
+    let events: Vec<String> = posted.iter().map(|posted| posted.event()).collect();
+    let expected = [
+        "job.started",
+        "album.created",
+        "file.stored",
+        "file.stored",
+        "job.completed",
+    ];
+    assert_eq!(events, expected, "{run}");
+    let job = run.json()["jobs"][0]["job"].clone();
+    for posted in &posted {
+        let event = posted.json();
+        assert_eq!(posted.header("content-type"), "application/json");
+        assert_eq!(posted.header("authorization"), "Bearer xyz");
+        assert!(posted.header("user-agent").starts_with("gannet/"));
+        assert_eq!(posted.header("x-gannet-delivery"), event["id"].to_string());
+        assert_eq!(event["event"].as_str().unwrap(), posted.event());
+        assert_eq!(event["job"], job);
+        let signature = posted.header("x-gannet-signature");
+        let (time, digest) = signature.split_once(",v1=").unwrap();
+        let time = time.strip_prefix("t=").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"open sesame");
+        let signed = hmac::sign(&key, format!("{time}.{}", posted.body).as_bytes());
+        let hex: String = signed.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(digest, hex);
+    }
+    let file = posted[2].json();
+    let path = file["path"].as_str().unwrap();
+    assert_eq!(file["href"], format!("/files/{path}"));
+    assert_eq!(file["bytes"], sandbox.files()[path].len());
+    assert_eq!(file["sha256"], support::sha256(&sandbox.files()[path]));
+    for (key, value) in [
+        ("album", "a"),
+        ("schedule", "a"),
+        ("source", "a.txt"),
+        ("format", "png"),
+        ("media_type", "image/png"),
+    ] {
+        assert_eq!(file[key], value, "{file}");
+    }
+    assert!(file["width"].is_u64() && file["height"].is_u64());
+    assert!(
+        file["url"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1")
+    );
+    let end = posted[4].json();
+    assert_eq!(
+        (&end["state"], &end["schedule"]),
+        (&"completed".into(), &"a".into())
+    );
+    assert_eq!(end["counts"]["stored"], 2);
+    assert_eq!(end["counts"]["failed"], 1);
+    assert_eq!(waiting(&sandbox), 0);
+    assert!(!run.stderr.contains("sesame") && !run.stderr.contains("xyz"));
+}
+
+#[test]
+fn without_receivers_there_are_no_events() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    sandbox.fetch_list(site.list(["/1"]), 0, &["-a", "x"]);
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn what_a_receiver_missed_waits_for_it() {
+    let (sandbox, site, other) = (Sandbox::new(), site(), Hook::start());
+    let address = nobody();
+    let more = "name = \"away\"\nalbums = [\"a\"]";
+    let both = webhook(address, more) + &webhook(other.address, "name = \"other\"");
+    settings(&sandbox, &both);
+    sandbox.write("a.txt", site.list(["/1", "/2"]));
+    let run = once_over(&sandbox).expect(0);
+    run.says(&["receiver `away`", "takes no events, which wait for it"]);
+    // One that is away holds up nobody else.
+    assert_eq!(other.events().len(), 5);
+    assert_eq!(waiting(&sandbox), 5);
+    sandbox.write("a.txt", site.list(["/1", "/2", "/3"]));
+    let back = Hook::on(address, Came::new(), |_| Says::Status(200));
+    once_over(&sandbox).expect(0);
+    whole_jobs(&once(&back.came.all()), 2, 3);
+    assert_eq!(other.events().len(), 8);
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn a_receiver_that_stumbles_gets_everything_in_order() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let count = Arc::new(AtomicUsize::new(0));
+    let hook = Hook::with({
+        let count = count.clone();
+        move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            0 | 5 => Says::Status(500),
+            2 => Says::Nothing,
+            7 => Says::Status(429),
+            _ => Says::Status(200),
+        }
+    });
+    settings(&sandbox, &webhook(hook.address, "timeout = \"300ms\""));
+    sandbox.write("a.txt", site.list(["/1", "/2", "/3"]));
+    let daemon = Daemon::start(&sandbox);
+    daemon.run("a");
+    daemon.run("a");
+    hook.came.until("two jobs are over", |posted| {
+        posted
+            .iter()
+            .filter(|posted| posted.event() == "job.completed")
+            .count()
+            == 2
+    });
+    let run = daemon.stop();
+    whole_jobs(&once(&hook.came.all()), 2, 3);
+    run.says(&["it answered 500", "takes events again"]);
+}
+
+#[test]
+fn what_is_not_wanted_does_not_hold_up_the_rest() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let hook = Hook::with(|posted| match posted.event().as_str() {
+        "album.created" => Says::Status(400),
+        _ => Says::Status(200),
+    });
+    settings_with(
+        &sandbox,
+        "[events]\nstop_timeout = \"30s\"",
+        &webhook(hook.address, ""),
+    );
+    sandbox.write("a.txt", site.list(["/1"]));
+    let run = once_over(&sandbox).expect(0);
+    run.says(&[
+        "refused event",
+        "(album.created) 5 times",
+        "it answered 400",
+    ]);
+    assert_eq!(
+        hook.events(),
+        ["job.started", "file.stored", "job.completed"]
+    );
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn each_gets_what_it_asks_for() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let hooks = [(); 5].map(|()| Hook::start());
+    let filters = [
+        "events = [\"job.*\"]",
+        "events = [\"file.stored\", \"job.failed\"]",
+        "schedules = [\"b\"]",
+        "albums = [\"a\"]",
+        "events = [\"job.completed\"]\nformat = \"slack\"",
+    ];
+    let notify: String = hooks
+        .iter()
+        .zip(filters)
+        .enumerate()
+        .map(|(n, (hook, filter))| webhook(hook.address, &format!("name = \"n{n}\"\n{filter}")))
+        .collect();
+    let b =
+        "[[schedule]]\nname = \"b\"\ncron = \"@yearly\"\nsource = \"b.txt\"\nmax_failures = 0\n";
+    settings(&sandbox, &(b.to_owned() + &notify));
+    sandbox.write("a.txt", site.list(["/1"]));
+    sandbox.write("b.txt", site.list(["/2", "/none"]));
+    once_over(&sandbox).expect(3);
+    let sorted = |hook: &Hook| {
+        let mut events = hook.events();
+        events.sort();
+        events
+    };
+    let ends = ["job.completed", "job.failed", "job.started", "job.started"];
+    assert_eq!(sorted(&hooks[0]), ends);
+    let of_files = ["file.stored", "file.stored", "job.failed"];
+    assert_eq!(sorted(&hooks[1]), of_files);
+    assert_eq!(
+        sorted(&hooks[2]),
+        ["file.stored", "job.failed", "job.started"]
+    );
+    let of_a = [
+        "album.created",
+        "file.stored",
+        "job.completed",
+        "job.started",
+    ];
+    assert_eq!(sorted(&hooks[3]), of_a);
+    let said = hooks[4].came.all();
+    let text = said[0].json()["text"].as_str().unwrap().to_owned();
+    assert_eq!(text, "schedule `a` is completed (1 target, 1 stored)");
+    assert_eq!(said.len(), 1);
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_slows_no_job() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    // It listens, and never accepts.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = "timeout = \"1h\"";
+    settings(&sandbox, &webhook(dead.local_addr().unwrap(), more));
+    sandbox.write("a.txt", site.list((0..2000).map(|n| format!("/{n}"))));
+    let daemon = Daemon::start(&sandbox);
+    let last = daemon.run("a");
+    assert_eq!(last["counts"]["stored"], 2000);
+    drop(daemon);
+    assert_eq!(waiting(&sandbox), 2003);
+}
+
+#[test]
+fn a_killed_daemon_has_told_of_nothing_that_the_next_one_does_not() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let address = nobody();
+    settings(&sandbox, &webhook(address, ""));
+    sandbox.write("a.txt", site.list(["/1", "/2"]));
+    let daemon = Daemon::start(&sandbox);
+    daemon.run("a");
+    daemon.kill();
+    let came = Came::new();
+    let hook = Hook::on(address, came.clone(), |_| Says::Status(200));
+    let daemon = Daemon::start(&sandbox);
+    came.until("the job is over", |posted| {
+        posted
+            .iter()
+            .any(|posted| posted.event() == "job.completed")
+    });
+    whole_jobs(&once(&came.all()), 1, 2);
+    daemon.run("a");
+    daemon.stop();
+    whole_jobs(&once(&hook.came.all()), 2, 2);
+}
+
+#[test]
+fn kills_at_any_time_lose_no_event() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let (count, slow) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(true)),
+    );
+    let hook = Hook::with({
+        let (count, slow) = (count.clone(), slow.clone());
+        move |_| {
+            let is_third = count.fetch_add(1, Ordering::SeqCst) % 3 == 2;
+            match is_third && slow.load(Ordering::SeqCst) {
+                true => Says::Status(503),
+                false => Says::Status(200),
+            }
+        }
+    });
+    settings(&sandbox, &webhook(hook.address, ""));
+    let mut files = 0;
+    for round in 1..=4_usize {
+        files += 20;
+        sandbox.write("a.txt", site.list((0..files).map(|n| format!("/{n}"))));
+        let daemon = Daemon::start(&sandbox);
+        let _ = daemon.ask("run", "a");
+        // Somewhere between its begin and its end.
+        let so_far = hook.came.all().len();
+        hook.came.until("some more came", |posted| {
+            posted.len() >= so_far + round * 2
+        });
+        daemon.kill();
+    }
+    slow.store(false, Ordering::SeqCst);
+    let daemon = Daemon::start(&sandbox);
+    daemon.until("a", "is idle", |schedule| schedule["running"].is_null());
+    daemon.run("a");
+    daemon.stop();
+    let events = once(&hook.came.all());
+    let ids: Vec<i64> = events.iter().map(|e| e["id"].as_i64().unwrap()).collect();
+    assert!(ids.is_sorted());
+    // Each file that the catalog has was told of, each job that it has began and ended.
+    let of = |name: &str| -> BTreeSet<String> {
+        let of = events.iter().filter(|event| event["event"] == name);
+        of.map(|event| {
+            event["path"]
+                .as_str()
+                .unwrap_or_else(|| event["job"].as_str().unwrap())
+                .to_owned()
+        })
+        .collect()
+    };
+    let recorded: BTreeSet<String> = catalog::files(&sandbox.store()).into_keys().collect();
+    assert_eq!(of("file.stored"), recorded);
+    let jobs = catalog::job_states(&sandbox.store()).len();
+    assert_eq!(of("job.started").len(), jobs);
+    let (completed, failed) = (of("job.completed"), of("job.failed"));
+    assert_eq!(completed.union(&failed).count(), jobs);
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn receivers_change_without_loss() {
+    let (sandbox, site, other) = (Sandbox::new(), site(), Hook::start());
+    settings(&sandbox, &webhook(nobody(), "name = \"one\""));
+    sandbox.write("a.txt", site.list(["/1"]));
+    let daemon = Daemon::start(&sandbox);
+    daemon.run("a");
+    let late = Hook::start();
+    settings(
+        &sandbox,
+        &(webhook(other.address, "name = \"one\"") + &webhook(late.address, "name = \"two\"")),
+    );
+    daemon.reload();
+    other
+        .came
+        .until("the job is over", |posted| posted.len() == 4);
+    daemon.run("a");
+    for hook in [&other, &late] {
+        hook.came.until("another job is over", |posted| {
+            posted
+                .last()
+                .is_some_and(|posted| posted.event() == "job.completed")
+        });
+    }
+    whole_jobs(&once(&other.came.all()), 2, 1);
+    // Who comes later is not told what was.
+    whole_jobs(&once(&late.came.all()), 1, 0);
+    // What cannot be used changes nothing.
+    let good = sandbox.read("gannet.toml");
+    settings(&sandbox, "[[notify]]\ntype = \"webhook\"\n");
+    daemon.reload();
+    sandbox.write("gannet.toml", good);
+    daemon.run("a");
+    late.came
+        .until("it is still told", |posted| posted.len() == 4);
+    settings(&sandbox, "");
+    daemon.reload();
+    daemon.run("a");
+    let run = daemon.stop();
+    run.says(&["the settings have no receiver `one`, `two` any more"]);
+    assert_eq!(late.came.all().len(), 4);
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn the_outbox_does_not_grow_without_end() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let rest = "[events]\nkeep = 4\nstop_timeout = \"100ms\"";
+    settings_with(&sandbox, rest, &webhook(nobody(), ""));
+    sandbox.write("a.txt", site.list((0..9).map(|n| format!("/{n}"))));
+    let run = once_over(&sandbox).expect(0);
+    run.says(&["dropped 8 events that a receiver has not had"]);
+    assert_eq!(waiting(&sandbox), 4);
+    let rest = "[events]\nmax_age = \"1ms\"\nstop_timeout = \"100ms\"";
+    settings_with(&sandbox, rest, &webhook(nobody(), ""));
+    once_over(&sandbox).expect(0);
+    assert!(waiting(&sandbox) <= 1);
+}
+
+#[test]
+fn a_webhook_is_reached_as_the_settings_allow() {
+    let (sandbox, site, hook) = (Sandbox::new(), site(), Hook::start());
+    let moved = Hook::with(|_| Says::Status(302));
+    sandbox.write("a.txt", site.list(["/1"]));
+    let notify = webhook(moved.address, "events = [\"job.completed\"]");
+    settings_with(&sandbox, "[events]\nstop_timeout = \"30s\"", &notify);
+    once_over(&sandbox)
+        .expect(0)
+        .says(&["redirects of webhooks are not followed", "passed over"]);
+    let strict = "[storage]\nroot = \"strict\"\n[events]\nprivate_networks = false\n";
+    let schedule = "[[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"empty.txt\"\n";
+    sandbox.write("empty.txt", "");
+    sandbox.write(
+        "gannet.toml",
+        format!("{strict}{schedule}{}", webhook(hook.address, "")),
+    );
+    once_over(&sandbox)
+        .expect(0)
+        .says(&["is denied", "loopback"]);
+    assert!(hook.came.all().is_empty());
+}
