@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod support;
+#[path = "origin/tls.rs"]
+#[expect(dead_code, reason = "another test accepts connections by it")]
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ring::hmac;
 use serde_json::Value;
 use support::pictures::png;
-use support::receivers::{Came, nobody, once};
+use support::receivers::{Broker, Came, Postbox, USER, nobody, once};
 use support::{Answer, Daemon, Hook, Run, Sandbox, Says, Site, catalog};
 
 /// A picture for each path, by the digits in it.
@@ -464,4 +467,241 @@ fn a_webhook_is_reached_as_the_settings_allow() {
         .expect(0)
         .says(&["is denied", "loopback"]);
     assert!(hook.came.all().is_empty());
+}
+
+// ---- MQTT
+
+fn mqtt(broker: &Broker, version: &str, more: &str) -> String {
+    let ca = broker.path("ca.pem");
+    let (scheme, ca) = match ca.exists() {
+        true => ("mqtts", format!("ca_file = \"{}\"\n", ca.display())),
+        false => ("mqtt", String::new()),
+    };
+    format!(
+        "[[notify]]\ntype = \"mqtt\"\nurl = \"{scheme}://localhost:{}\"\nversion = \"{version}\"\n\
+         user = \"{}\"\npassword_file = \"password.txt\"\n{ca}{more}\n",
+        broker.port, USER.0
+    )
+}
+
+#[test]
+fn a_broker_gets_each_event_over_tls_with_either_version() {
+    for version in ["3.1.1", "5"] {
+        let (sandbox, site, identity) = (Sandbox::new(), site(), tls::Identity::new());
+        let pem = (
+            identity.certificate_pem.as_str(),
+            identity.key_pem.as_str(),
+            identity.ca_pem.as_str(),
+        );
+        let Some(broker) = Broker::start(Some(pem)) else {
+            return;
+        };
+        let subscriber = broker.subscribe("#");
+        sandbox.write("password.txt", USER.1);
+        let told = "name = \"told\"\nevents = [\"file.stored\", \"job.started\"]\n\
+                    topic = \"{schedule}/{album}/{event}\"\npayload = \"{format}: {bytes} ({event})\"";
+        let notify = mqtt(&broker, version, "") + &mqtt(&broker, version, told);
+        settings(&sandbox, &notify);
+        sandbox.write("a.txt", site.list(["/1", "/2"]));
+        once_over(&sandbox).expect(0);
+        let messages = subscriber
+            .came
+            .until("all came", |messages| messages.len() >= 8);
+        whole_jobs(&subscriber.events(), 1, 2);
+        let (own, told): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .partition(|message| message.topic.starts_with("gannet/"));
+        let topics: Vec<&str> = own.iter().map(|message| &*message.topic).collect();
+        let expected = [
+            "gannet/job/started",
+            "gannet/album/created",
+            "gannet/file/stored",
+            "gannet/file/stored",
+            "gannet/job/completed",
+        ];
+        assert_eq!(topics, expected, "{version}");
+        // A job begins without an album of its own only where there is none.
+        assert_eq!(told[0].topic, "a/a/job.started");
+        assert_eq!(told[0].payload, ": 0 (job.started)");
+        assert_eq!(told[1].topic, "a/a/file.stored");
+        let bytes = sandbox.files().values().next().unwrap().len();
+        assert_eq!(told[1].payload, format!("png: {bytes} (file.stored)"));
+        assert_eq!(waiting(&sandbox), 0);
+    }
+}
+
+#[test]
+fn a_broker_that_goes_and_comes_gets_everything_in_order() {
+    for version in ["3.1.1", "5"] {
+        let (sandbox, site) = (Sandbox::new(), site());
+        let Some(mut broker) = Broker::start(None) else {
+            return;
+        };
+        let subscriber = broker.subscribe("gannet/#");
+        sandbox.write("password.txt", USER.1);
+        settings(&sandbox, &mqtt(&broker, version, ""));
+        let mut files = 0;
+        let list = |files: usize| site.list((0..files).map(|n| format!("/{n}")));
+        let daemon = Daemon::start(&sandbox);
+        let is_online =
+            |topic: &str, payload: &str| topic == "gannet/status" && payload == "online";
+        subscriber.came.until("it is online", |messages| {
+            messages.iter().any(|m| is_online(&m.topic, &m.payload))
+        });
+        for is_there in [true, false, true] {
+            files += 150;
+            sandbox.write("a.txt", list(files));
+            if !is_there {
+                broker.stop();
+            }
+            daemon.ask("run", "a").expect(0);
+            if is_there {
+                // In the middle of it.
+                let so_far = subscriber.came.all().len();
+                subscriber
+                    .came
+                    .until("some came", |messages| messages.len() > so_far + 20);
+                broker.stop();
+                broker.restart();
+            }
+            daemon.until("a", "is over", |schedule| schedule["running"].is_null());
+            if !is_there {
+                broker.restart();
+            }
+        }
+        support::receivers::until("all came", || {
+            let ends = subscriber.events();
+            ends.iter()
+                .filter(|event| event["event"] == "job.completed")
+                .count()
+                == 3
+        });
+        whole_jobs(&subscriber.events(), 3, 450);
+        // The broker says that a daemon is gone that cannot say so itself; one that can does.
+        daemon.kill();
+        let said = |payload: &str| {
+            let all = subscriber.came.all();
+            let of_status = all
+                .iter()
+                .filter(|message| message.topic == "gannet/status");
+            of_status
+                .last()
+                .is_some_and(|message| message.payload == payload)
+        };
+        support::receivers::until("it is offline", || said("offline"));
+        let daemon = Daemon::start(&sandbox);
+        support::receivers::until("it is online", || said("online"));
+        daemon.stop();
+        support::receivers::until("it is offline again", || said("offline"));
+        assert_eq!(waiting(&sandbox), 0);
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_is_named_and_its_events_wait() {
+    for version in ["3.1.1", "5"] {
+        let (sandbox, site) = (Sandbox::new(), site());
+        let Some(broker) = Broker::start(None) else {
+            return;
+        };
+        sandbox.write("password.txt", "wrong word");
+        settings(&sandbox, &mqtt(&broker, version, ""));
+        sandbox.write("a.txt", site.list(["/1"]));
+        let run = once_over(&sandbox).expect(0);
+        let run = run.says(&[
+            "receiver `mqtt`, MQTT broker `localhost:",
+            "the broker refuses",
+        ]);
+        assert!(!run.stderr.contains("wrong word"), "{run}");
+        assert_eq!(waiting(&sandbox), 4);
+    }
+}
+
+// ---- Mail
+
+fn mail(postbox: &Postbox, scheme: &str, more: &str) -> String {
+    format!(
+        "[[notify]]\ntype = \"mail\"\nurl = \"{scheme}://localhost:{}\"\n\
+         from = \"gannet <gannet@example.org>\"\nto = [\"ops@example.org\", \"Ada <ada@example.org>\"]\n{more}\n",
+        postbox.address.port()
+    )
+}
+
+#[test]
+fn the_end_of_a_job_is_mailed_with_what_failed() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let postbox = Postbox::start(None, false);
+    settings(&sandbox, &mail(&postbox, "smtp", "tls = \"none\""));
+    sandbox.write(
+        "a.txt",
+        site.list(["/1", "/none", "/nothing\\r\\nBcc:x@example.org"]),
+    );
+    // It is greylisted the first time.
+    postbox.answers.lock().unwrap().push("451 come back later");
+    let run = once_over(&sandbox).expect(0);
+    let letters = postbox.came.all();
+    assert_eq!(letters.len(), 1, "one a job: {run}");
+    let letter = &letters[0];
+    assert_eq!(letter.from, "gannet@example.org");
+    assert_eq!(letter.to, ["ops@example.org", "ada@example.org"]);
+    assert_eq!(
+        letter.header("Subject"),
+        "gannet: schedule `a` is completed"
+    );
+    assert!(letter.header("From").contains("gannet@example.org"));
+    assert!(letter.header("To").contains("ada@example.org"));
+    assert!(letter.header("Message-ID").contains("@gannet.invalid"));
+    assert!(!letter.header("Date").is_empty() && letter.header("Bcc").is_empty());
+    let job = run.json()["jobs"][0]["job"].as_str().unwrap().to_owned();
+    let text = letter.text.replace("=\r\n", "");
+    for word in [
+        "3 targets, 1 stored, 2 failed",
+        "What failed first",
+        "/none",
+        "status: ",
+        &job,
+        "gannet jobs",
+    ] {
+        assert!(text.contains(word), "no `{word}` in {text}");
+    }
+    assert_eq!(waiting(&sandbox), 0);
+}
+
+#[test]
+fn mail_goes_encrypted_and_by_name() {
+    let identity = tls::Identity::new();
+    for at_once in [false, true] {
+        let (sandbox, site) = (Sandbox::new(), site());
+        let postbox = Postbox::start(Some(identity.server()), at_once);
+        let scheme = if at_once { "smtps" } else { "smtp" };
+        sandbox.write("ca.pem", &identity.ca_pem);
+        sandbox.write("password.txt", "open sesame");
+        let known = "user = \"gannet\"\npassword_file = \"password.txt\"\n";
+        let notify = mail(&postbox, scheme, &format!("{known}ca_file = \"ca.pem\""));
+        settings(&sandbox, &notify);
+        sandbox.write("a.txt", site.list(["/1"]));
+        let run = once_over(&sandbox).expect(0);
+        let letters = postbox.came.all();
+        assert_eq!(letters.len(), 1, "{run}");
+        assert!(letters[0].is_encrypted);
+        // A zero byte before either.
+        assert_eq!(
+            letters[0].auth.as_deref(),
+            Some("AGdhbm5ldABvcGVuIHNlc2FtZQ==")
+        );
+        assert!(!run.stderr.contains("sesame"), "{run}");
+        // Without the authority nothing is sent.
+        settings(&sandbox, &mail(&postbox, scheme, known));
+        once_over(&sandbox)
+            .expect(0)
+            .says(&["takes no events", "ca_file"]);
+        assert_eq!(postbox.came.all().len(), 1);
+    }
+    // Nor is it where encryption was asked for and is not offered.
+    let (sandbox, site) = (Sandbox::new(), site());
+    let postbox = Postbox::start(None, false);
+    settings(&sandbox, &mail(&postbox, "smtp", ""));
+    sandbox.write("a.txt", site.list(["/1"]));
+    once_over(&sandbox).expect(0).says(&["no STARTTLS"]);
+    assert!(postbox.came.all().is_empty());
 }

@@ -15,11 +15,13 @@
 
 mod delivery;
 mod line;
+mod mail;
+mod mqtt;
 mod settings;
 mod told;
 mod webhook;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::fetch::{self, Client, Hosts};
 use crate::target::describe;
 use delivery::{Deliver, Delivery};
+use line::Dial;
 
 pub use settings::{
     Format, Kind, Mail, MailTls, Mqtt, MqttVersion, Receiver, Settings, Webhook, Written,
@@ -48,8 +51,16 @@ const CHANGE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Plan {
     settings: Settings,
-    receivers: Vec<(Receiver, Arc<Client>)>,
-    authorities: Vec<std::path::PathBuf>,
+    receivers: Vec<Planned>,
+}
+
+/// A receiver, and what it takes to reach it.
+#[derive(Debug, Clone)]
+struct Planned {
+    receiver: Receiver,
+    client: Arc<Client>,
+    /// For connections of other protocols than HTTP, those of them that are encrypted.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// What is wrong with a receiver.
@@ -98,31 +109,59 @@ impl Plan {
                 (None, Some(client)) => client.clone(),
                 (None, None) => common.insert(make(&fetch)?).clone(),
             };
-            planned.push((receiver.clone(), client));
+            let tls = match &receiver.kind {
+                Kind::Mqtt(Mqtt { is_tls: true, .. }) | Kind::Mail(_) => {
+                    let files = client.settings().ca_files.iter();
+                    Some(line::tls(files.map(PathBuf::as_path)).map_err(wrong)?)
+                }
+                _ => None,
+            };
+            planned.push(Planned {
+                receiver: receiver.clone(),
+                client,
+                tls: tls.map(Arc::new),
+            });
         }
         Ok(Self {
             settings: settings.clone(),
             receivers: planned,
-            authorities: fetch.ca_files,
         })
     }
 
     /// How a receiver gets its events. `stays`: whether the process is one that stays.
-    fn way(
-        &self,
-        receiver: &Receiver,
-        client: &Arc<Client>,
-        catalog: &Arc<dyn Catalog>,
-        stays: bool,
-    ) -> Box<dyn Deliver> {
-        let _ = (catalog, stays, Path::new(""), &self.authorities);
+    fn way(&self, planned: &Planned, catalog: &Arc<dyn Catalog>, stays: bool) -> Box<dyn Deliver> {
+        let Planned {
+            receiver,
+            client,
+            tls,
+        } = planned;
+        let timeout = receiver.timeout;
+        let dial = |host: &str, port, is_tls: bool| Dial {
+            client: client.clone(),
+            host: host.to_owned(),
+            port,
+            tls: tls.clone().filter(|_| is_tls),
+        };
         match &receiver.kind {
             Kind::Webhook(webhook) => Box::new(webhook::Posting {
                 client: client.clone(),
                 to: webhook.clone(),
-                timeout: receiver.timeout,
+                timeout,
             }),
-            Kind::Mqtt(_) | Kind::Mail(_) => unreachable!(),
+            Kind::Mqtt(mqtt) => Box::new(mqtt::Publishing {
+                to: mqtt.clone(),
+                dial: dial(&mqtt.host, mqtt.port, mqtt.is_tls),
+                timeout,
+                is_present: stays,
+                session: None,
+            }),
+            Kind::Mail(mail) => Box::new(mail::Mailing {
+                to: mail.clone(),
+                dial: dial(&mail.host, mail.port, mail.tls == MailTls::Tls),
+                timeout,
+                authorities: client.settings().ca_files.clone(),
+                catalog: catalog.clone(),
+            }),
         }
     }
 
@@ -138,7 +177,7 @@ impl Plan {
             let is_wanted = self
                 .receivers
                 .iter()
-                .any(|(receiver, _)| receiver.name == row.name);
+                .any(|planned| planned.receiver.name == row.name);
             // Listeners come back, or their time runs out.
             !row.name.is_empty() && !is_wanted && row.seen < lost
         });
@@ -150,7 +189,7 @@ impl Plan {
             );
             catalog.delete_receivers(stray).await?;
         }
-        for (receiver, _) in &self.receivers {
+        for Planned { receiver, .. } in &self.receivers {
             catalog
                 .save_receiver(&receiver.name, &receiver.events, Utc::now())
                 .await?;
@@ -163,7 +202,7 @@ impl Plan {
         Ok(self
             .receivers
             .iter()
-            .map(|(receiver, _)| position(receiver))
+            .map(|planned| position(&planned.receiver))
             .collect())
     }
 
@@ -293,10 +332,10 @@ impl Office {
     }
 
     fn begin(&mut self, positions: Vec<i64>) {
-        for ((receiver, client), position) in self.plan.receivers.iter().zip(positions) {
+        for (planned, position) in self.plan.receivers.iter().zip(positions) {
             let delivery = Delivery {
-                receiver: receiver.clone(),
-                way: self.plan.way(receiver, client, &self.catalog, self.stays),
+                receiver: planned.receiver.clone(),
+                way: self.plan.way(planned, &self.catalog, self.stays),
                 catalog: self.catalog.clone(),
                 position,
                 stop: self.stop.clone(),

@@ -18,6 +18,9 @@ impl Identity {
     pub fn new() -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        // Of its own, or others take the certificates that it signs for such as signed themselves.
+        let name = rcgen::DnType::CommonName;
+        ca.distinguished_name.push(name, "authority of a test");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let key = KeyPair::generate().unwrap();
@@ -32,6 +35,11 @@ impl Identity {
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.server())
+    }
+
+    /// TLS for a server that has it.
+    pub fn server(&self) -> Arc<rustls::ServerConfig> {
         let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -41,6 +49,6 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .unwrap();
-        TlsAcceptor::from(Arc::new(config))
+        Arc::new(config)
     }
 }
