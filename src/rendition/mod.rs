@@ -69,6 +69,8 @@ pub struct Rendition {
 pub struct Made {
     /// Its bytes.
     pub bytes: Bytes,
+    /// Their digest.
+    pub sha256: Sha256,
     /// Its format.
     pub format: Format,
     /// Width and height in pixels.
@@ -203,9 +205,10 @@ impl Renditions {
         let made = self.0.workers.run(move || {
             // Until it is kept, also where nobody waits for it any more.
             let _turn = turn;
-            let made = shelf.render(&source, wanted)?;
+            let (image, _) = shelf.pixels(&source, wanted)?;
+            let bytes = render::encode(image, &wanted.params)?;
             let name = wanted.params.file_name(wanted.sha256);
-            let kept = shelf.cache.keep(&name, &made.bytes);
+            let kept = shelf.cache.keep(&name, &bytes);
             kept.map_err(|error| shelf.error(error))
         });
         let (file, bytes) = made.await??;
@@ -247,9 +250,16 @@ impl Renditions {
         let made = self.0.workers.run(move || {
             let (image, is_same) = shelf.pixels(&source, wanted)?;
             if is_same && wanted.original.format() == wanted.format() {
-                return Ok(None);
+                return Ok::<_, Rejection>(None);
             }
-            wanted.encode(image).map(Some)
+            let dimensions = (image.width(), image.height());
+            let bytes = render::encode(image, &wanted.params)?;
+            Ok(Some(Made {
+                sha256: Sha256::of(&bytes),
+                bytes: bytes.into(),
+                format: wanted.format(),
+                dimensions,
+            }))
         });
         Ok(made.await??)
     }
@@ -301,25 +311,9 @@ impl Shelf {
         render::render(&self.decoder, source, wanted.original, &wanted.params)
     }
 
-    fn render(&self, source: &Body, wanted: Wanted) -> Result<Made, RenditionError> {
-        let (image, _) = self.pixels(source, wanted)?;
-        Ok(wanted.encode(image)?)
-    }
-
     fn error(&self, source: io::Error) -> RenditionError {
         let folder = self.folder.clone();
         RenditionError::Io { folder, source }
-    }
-}
-
-impl Wanted {
-    fn encode(&self, image: DynamicImage) -> Result<Made, Rejection> {
-        let dimensions = (image.width(), image.height());
-        Ok(Made {
-            bytes: render::encode(image, &self.params)?.into(),
-            format: self.format(),
-            dimensions,
-        })
     }
 }
 

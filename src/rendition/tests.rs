@@ -308,3 +308,43 @@ async fn an_original_stays_that_would_come_out_as_it_is() {
     let turned = turned(&halves(40, 40), 6);
     assert_eq!(replace(&turned, small).await.unwrap().dimensions, (40, 40));
 }
+
+proptest::proptest! {
+    #[test]
+    fn damaged_pictures_come_out_or_are_told(
+        format in 0..7_usize,
+        at in proptest::collection::vec((0.0..1.0_f64, 0..=255_u8), 1..8),
+        cut in 0.5..1.0_f64,
+    ) {
+        use image::ImageFormat as Codec;
+        let (format, codec) = [
+            ("png", Codec::Png),
+            ("jpeg", Codec::Jpeg),
+            ("gif", Codec::Gif),
+            ("bmp", Codec::Bmp),
+            ("tiff", Codec::Tiff),
+            ("ico", Codec::Ico),
+            ("webp", Codec::WebP),
+        ][format];
+        let picture = match codec {
+            Codec::Jpeg => halves(24, 16),
+            _ => halves(24, 16).into_rgba8().into(),
+        };
+        let mut bytes = encoded(&picture, codec);
+        if cut < 0.75 {
+            bytes.truncate((bytes.len() as f64 * cut) as usize);
+        }
+        for (place, byte) in at {
+            let place = (bytes.len() as f64 * place) as usize;
+            bytes[place] = byte;
+        }
+        let decoder = Decoder::new(&pictures("decode_memory = \"64MiB\""));
+        let wanted = wanted(&bytes, format, Params::within(8, 8));
+        let body = Body::Memory(bytes.into());
+        // Whatever comes, it comes.
+        if let Ok((image, _)) = render::render(&decoder, &body, wanted.original, &wanted.params) {
+            assert!(image.width() <= 8 && image.height() <= 8);
+            render::encode(image, &wanted.params).unwrap();
+        }
+    }
+}

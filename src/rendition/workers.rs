@@ -46,3 +46,40 @@ impl Workers {
         worked.await.map_err(|_| Gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_more_work_at_a_time_than_they_are() {
+        let workers = Workers::new(3);
+        let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = (0..100).map(|n| {
+            let (workers, busy, most) = (workers.clone(), busy.clone(), most.clone());
+            tokio::spawn(async move {
+                let work = move || {
+                    most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                    n
+                };
+                workers.run(work).await.unwrap()
+            })
+        });
+        for (n, work) in work.collect::<Vec<_>>().into_iter().enumerate() {
+            assert_eq!(work.await.unwrap(), n);
+        }
+        assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_leaves_its_place() {
+        let workers = Workers::new(1);
+        let work = workers.run(|| panic!("as the test wants it"));
+        assert_eq!(work.await, Err::<(), _>(Gone));
+        assert_eq!(workers.run(|| 1).await, Ok(1));
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Failure, Output, Replacement, Step, Subject, Wrong, parameters};
 use crate::downloader::Facts;
 use crate::rendition::{self, Fit, OutOfRange, Params, RenditionError, Renditions, Wanted};
-use crate::target::{Sha256, describe};
+use crate::target::describe;
 
 /// Pixels of a side of a thumbnail of which nothing is said.
 const THUMBNAIL: u32 = 256;
@@ -180,7 +180,7 @@ impl Resizing {
                 "replaced": true,
             }),
             replacement: Some(Replacement {
-                sha256: Sha256::of(&made.bytes),
+                sha256: made.sha256,
                 bytes: made.bytes,
                 facts: Facts {
                     format: made.format,
