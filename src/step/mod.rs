@@ -44,6 +44,56 @@ pub use settings::{Command, Settings};
 pub const MAX_STEPS: usize = 32;
 
 /// A sort of step.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use gannet::step::{Failure, Kind, Output, Registry, Step, Subject, Wrong, parameters};
+/// use serde::Deserialize;
+/// use serde_json::{Map, Value, json};
+///
+/// /// `weigh`: the size of a file, in pieces of `of` bytes.
+/// #[derive(Debug)]
+/// struct Weigh;
+///
+/// #[derive(Debug, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Weighing {
+///     of: u64,
+/// }
+///
+/// impl Kind for Weigh {
+///     fn name(&self) -> &str {
+///         "weigh"
+///     }
+///
+///     fn step(&self, given: Map<String, Value>) -> Result<Arc<dyn Step>, Wrong> {
+///         let weighing: Weighing = parameters(given)?;
+///         match weighing.of {
+///             0 => Err(Wrong::field("of", "is no size")),
+///             _ => Ok(Arc::new(weighing)),
+///         }
+///     }
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl Step for Weighing {
+///     fn given(&self) -> Map<String, Value> {
+///         Map::from_iter([("of".to_owned(), self.of.into())])
+///     }
+///
+///     async fn run(&self, subject: &Subject) -> Result<Output, Failure> {
+///         Ok(json!({"pieces": subject.body.len().div_ceil(self.of)}).into())
+///     }
+/// }
+///
+/// let mut registry = Registry::default();
+/// registry.register(Arc::new(Weigh));
+/// let steps = registry.parse(&[json!({"step": "weigh", "of": 1024})]);
+/// assert_eq!(json!(steps.unwrap()), json!([{"step": "weigh", "of": 1024}]));
+/// let error = registry.parse(&[json!({"step": "weigh", "of": 0})]).unwrap_err();
+/// assert_eq!(error.to_string(), "`steps[0].of` (step `weigh`): is no size");
+/// ```
 pub trait Kind: fmt::Debug + Send + Sync + 'static {
     /// The name by which jobs call it, such as `measure`.
     fn name(&self) -> &str;
