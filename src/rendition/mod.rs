@@ -15,6 +15,7 @@ mod settings;
 mod workers;
 
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub use params::{Fit, MAX_SIDE, OutOfRange, Output, Params, QUALITY};
 pub use settings::Settings;
 pub use workers::{Gone, Workers};
 
-/// One for each first byte of a digest.
+/// Who wants the same has the same turn. Those who want different things and share one are few.
 const TURNS: usize = 256;
 
 /// Pictures that were made of others. Cheap to clone.
@@ -48,6 +49,7 @@ struct Shelf {
     cache: Cache,
     /// So that what many ask for at once is made once.
     turns: Vec<Arc<Mutex<()>>>,
+    hashing: RandomState,
     /// How often something was decoded.
     #[cfg(test)]
     rendered: std::sync::atomic::AtomicUsize,
@@ -176,6 +178,7 @@ impl Renditions {
             folder: folder.to_owned(),
             cache: Cache::open(folder, settings.max_bytes.as_u64())?,
             turns: (0..TURNS).map(|_| Arc::default()).collect(),
+            hashing: RandomState::new(),
             #[cfg(test)]
             rendered: Default::default(),
         })))
@@ -196,8 +199,7 @@ impl Renditions {
         if let Some(found) = self.find(wanted).await? {
             return Ok(found);
         }
-        let turn = self.0.turns[usize::from(wanted.sha256.0[0])].clone();
-        let turn = turn.lock_owned().await;
+        let turn = self.0.turn(&wanted.key()).lock_owned().await;
         if let Some(found) = self.find(wanted).await? {
             return Ok(found);
         }
@@ -303,6 +305,11 @@ impl Rendition {
 }
 
 impl Shelf {
+    fn turn(&self, key: &str) -> Arc<Mutex<()>> {
+        let turns = self.turns.len() as u64;
+        self.turns[(self.hashing.hash_one(key) % turns) as usize].clone()
+    }
+
     /// And whether they are those of the original.
     fn pixels(&self, source: &Body, wanted: Wanted) -> Result<(DynamicImage, bool), Rejection> {
         #[cfg(test)]

@@ -228,16 +228,19 @@ async fn who_waits_no_longer_leaves_the_others_their_turn() {
     // All workers are busy.
     let (free, busy) = std::sync::mpsc::channel::<()>();
     let busy = Arc::new(std::sync::Mutex::new(busy));
-    let work: Vec<_> = (0..2)
-        .map(|_| {
-            let (workers, busy) = (renditions.workers().clone(), busy.clone());
-            tokio::spawn(async move {
-                workers
-                    .run(move || busy.lock().unwrap().recv().is_err())
-                    .await
-            })
-        })
-        .collect();
+    let (began, mut begun) = tokio::sync::mpsc::channel(2);
+    let mut work = Vec::new();
+    for _ in 0..2 {
+        let (workers, busy, began) = (renditions.workers().clone(), busy.clone(), began.clone());
+        work.push(tokio::spawn(async move {
+            let wait = move || {
+                began.blocking_send(()).unwrap();
+                busy.lock().unwrap().recv().is_err()
+            };
+            workers.run(wait).await
+        }));
+        begun.recv().await.unwrap();
+    }
     let body = Body::Memory(bytes.clone().into());
     let first = Box::pin(renditions.make(body.clone(), one));
     let second = Box::pin(renditions.make(body, one));
