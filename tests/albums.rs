@@ -378,7 +378,7 @@ mod albums {
             field == "name" && detail.contains("below itself"),
             "{detail}"
         );
-        let deep = vec!["x"; 8].join("/");
+        let deep = ["x"; 8].join("/");
         let (field, detail) = wrong(client.patch("/albums/a", &json!({ "name": deep })));
         assert!(field == "name" && detail.contains("`a/deep`"), "{detail}");
         // Its own name is no other.

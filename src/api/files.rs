@@ -29,8 +29,8 @@ use crate::store::{Opened, Recorded, StageId};
 /// Bytes that are read at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// How often a file is looked up whose bytes change meanwhile.
-const LOOKS: usize = 3;
+/// How often a file is looked up whose bytes, or whose folder, change meanwhile.
+const LOOKS: usize = 5;
 
 /// What a value with an asterisk encodes: all but `attr-char` (RFC 8187, section 3.2.1).
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -273,7 +273,7 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
         };
         let row = row.ok_or_else(none)?;
         // The same record twice: it is the file that differs.
-        if seen.as_ref() == Some(&(row.file.stage, row.file.path.clone())) {
+        if seen == Some(row.file.stage) {
             break;
         }
         let recorded = Recorded {
@@ -281,7 +281,6 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
             mtime_ns: row.file.mtime_ns,
         };
         let (path, stage) = (row.file.path.clone(), StageId(row.file.stage));
-        seen = Some((row.file.stage, path.clone()));
         let opened = api
             .store
             .open_recorded(path, stage, recorded, row.file.sha256);
@@ -289,7 +288,7 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
             Opened::Whole(file) => return Ok((row, file)),
             // Its folder may be about to get the name that is recorded.
             Opened::Missing => api.files.settled().await,
-            Opened::Altered => {}
+            Opened::Altered => seen = Some(row.file.stage),
         }
     }
     Err(Problem::not_found(format!(
