@@ -221,6 +221,14 @@ pub(super) async fn one(
     Ok(json(&Album::from(find(&api, &name).await?)))
 }
 
+/// What the catalog calls an album that there has to be.
+pub(super) async fn known(api: &Api, name: &str) -> Result<String, Problem> {
+    match key(name) {
+        Some(key) if api.catalog.has_album(&key).await? => Ok(key),
+        _ => Err(Problem::not_found(format!("there is no album `{name}`"))),
+    }
+}
+
 pub(super) async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
     let album = match key(name) {
         Some(key) => api.catalog.album(&key).await?,
@@ -254,7 +262,7 @@ pub(super) async fn images(
         cursor,
     }: Filtered,
 ) -> Result<Response, Problem> {
-    let album = find(&api, &name).await?.name;
+    let album = known(&api, &name).await?;
     let after = List::Images.key(cursor.as_deref())?;
     let rows = api.catalog.images(&album, filter, after, limit.and_one());
     let rows = rows.await?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::albums::{Album, Image, ROOT, find, image_of, key};
+use super::albums::{Album, Image, ROOT, find, image_of, key, known};
 use super::extract::{Names, Nothing, Parameters, Sent};
 use super::{Api, Problem, json};
 use crate::job::{AlbumWish, ImageWish, JobError, Refusal};
@@ -146,7 +146,7 @@ pub(super) async fn alter_album(
     _: Parameters<Nothing>,
     Sent(change): Sent<AlbumChange>,
 ) -> Result<Response, Problem> {
-    find(&api, &name).await?;
+    known(&api, &name).await?;
     let name = own_album(&name, "changed")?;
     let to = change.name.as_deref().map(album_name).transpose()?;
     let wish = AlbumWish {
@@ -173,7 +173,7 @@ pub(super) async fn delete_album(
     Names(name): Names<String>,
     Parameters(deletion): Parameters<Deletion>,
 ) -> Result<Response, Problem> {
-    find(&api, &name).await?;
+    known(&api, &name).await?;
     let name = own_album(&name, "deleted")?;
     let with_files = deletion.files.unwrap_or(false);
     api.files.delete_album(name, with_files).await?;

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::albums::{Image, find};
+use super::albums::{Image, known};
 use super::extract::{Names, Parameters};
 use super::openapi::Binary;
 use super::{Api, Document, Problem, json};
@@ -163,7 +163,7 @@ pub(super) async fn upload(
     Parameters(wanted): Parameters<Wanted>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let album = AlbumName::new(&find(&api, &album).await?.name).ok();
+    let album = AlbumName::new(&known(&api, &album).await?).ok();
     let rules = api.uploads.rules();
     let kind = wanted.kind.as_deref().unwrap_or("image");
     let kind = rules.kinds.get(kind).ok_or_else(|| {

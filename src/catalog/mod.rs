@@ -394,7 +394,10 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         limit: u32,
     ) -> Result<Vec<AlbumRow>, CatalogError>;
 
-    /// An album with what it holds.
+    /// Whether there is an album of that name. The root folder is.
+    async fn has_album(&self, name: &str) -> Result<bool, CatalogError>;
+
+    /// An album with what it holds, which takes the longer the more that is.
     async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError>;
 
     /// Makes [`images`](Self::images) and [`urls_of`](Self::urls_of) fast. Once made, an index costs every later job a

@@ -371,6 +371,12 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
+    async fn has_album(&self, name: &str) -> Result<bool, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.has_album(name))
+            .await
+    }
+
     async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
         self.patience.see_through(|| self.inner.album(name)).await
     }

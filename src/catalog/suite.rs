@@ -1143,6 +1143,14 @@ async fn an_album_is_renamed_with_all_below_it_and_may_be_renamed_back(catalog: 
     let row = catalog.album("longer/name").await.unwrap().unwrap();
     assert_eq!((row.files, row.metadata.as_deref()), (2, Some("{\"a\":1}")));
     assert!(catalog.album("ä%").await.unwrap().is_none());
+    for (name, is_there) in [
+        ("", true),
+        ("longer/name", true),
+        ("longer", false),
+        ("ä%", false),
+    ] {
+        assert_eq!(catalog.has_album(name).await.unwrap(), is_there, "{name}");
+    }
     assert!(catalog.album("longer/name/b").await.unwrap().is_some());
 
     let undone = Change::EndRename {

@@ -53,7 +53,7 @@ impl Keeper {
             changes.push(Change::DescribeFile { id, metadata });
         }
         if let Some(Some(album)) = &wish.album
-            && self.catalog.album(album.as_str()).await?.is_none()
+            && !self.catalog.has_album(album.as_str()).await?
         {
             return Err(invalid("album", format!("there is no album `{album}`")));
         }
@@ -221,7 +221,7 @@ impl Keeper {
             Some(metadata) => patched(None, metadata)?,
             None => None,
         };
-        if self.catalog.album(name.as_str()).await?.is_some() {
+        if self.catalog.has_album(name.as_str()).await? {
             return Err(Refusal::Taken(format!("album `{name}` is there already")));
         }
         if self.store.folder(&folder(&name)?).await? == Folder::Other {
@@ -301,7 +301,7 @@ impl Keeper {
             return Err(invalid("name", detail));
         }
         let taken = |what: String| Refusal::Taken(format!("{what} is there already"));
-        if self.catalog.album(to.as_str()).await?.is_some() {
+        if self.catalog.has_album(to.as_str()).await? {
             return Err(taken(format!("album `{to}`")));
         }
         if let Some(album) = self.catalog.albums(Some(outer.clone()), 1).await?.pop()
@@ -354,9 +354,6 @@ impl Keeper {
         after: Option<String>,
         limit: u32,
     ) -> Result<(Option<String>, Vec<(Uuid, String)>), Refusal> {
-        if self.catalog.album(album.as_str()).await?.is_none() {
-            return Err(Refusal::NoAlbum(album.to_string()));
-        }
         let all = crate::catalog::ImageFilter::default();
         let page = self
             .catalog

@@ -80,7 +80,7 @@ impl Keeper {
 
     async fn stage_upload(&self, upload: Upload) -> Result<(StorePath, FileRow), Refusal> {
         if let Some(album) = &upload.album
-            && self.catalog.album(album.as_str()).await?.is_none()
+            && !self.catalog.has_album(album.as_str()).await?
         {
             return Err(Refusal::NoAlbum(album.to_string()));
         }

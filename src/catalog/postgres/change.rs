@@ -1,6 +1,7 @@
 //! Making the changes that clients ask for.
 
 use sqlx_core::query::query;
+use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::row::Row as _;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool, PgRow};
@@ -163,6 +164,13 @@ pub(super) async fn renames(db: &PgPool) -> Result<Vec<Rename>> {
         })
     };
     found.fetch_all(db).await?.iter().map(rename).collect()
+}
+
+pub(super) async fn has_album(db: &PgPool, name: &str) -> Result<bool> {
+    query_scalar("SELECT $1 = '' OR EXISTS (SELECT FROM albums WHERE name = $1)")
+        .bind(text(name))
+        .fetch_one(db)
+        .await
 }
 
 pub(super) async fn files(db: &PgPool, ids: &[Uuid]) -> Result<Vec<ImageRow>> {

@@ -570,6 +570,11 @@ impl Catalog for Postgres {
         done.map_err(failed("list albums"))
     }
 
+    async fn has_album(&self, name: &str) -> Result<bool, CatalogError> {
+        let done = in_time(change::has_album(&self.readers, name)).await;
+        done.map_err(failed("look up an album"))
+    }
+
     async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
         let done = in_time(upkeep::album(&self.readers, name)).await;
         done.map_err(failed("look up an album"))

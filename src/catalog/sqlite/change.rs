@@ -143,6 +143,11 @@ pub(super) fn renames(db: &Connection) -> rusqlite::Result<Vec<Rename>> {
         .collect()
 }
 
+pub(super) fn has_album(db: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let mut album = db.prepare_cached("SELECT 1 FROM albums WHERE name = ?")?;
+    Ok(name.is_empty() || album.exists([name])?)
+}
+
 pub(super) fn files(db: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<ImageRow>> {
     let mut file = db.prepare_cached(&format!(
         "SELECT {}, {} FROM files f WHERE f.id = ?",

@@ -525,6 +525,12 @@ impl Catalog for Sqlite {
             .await
     }
 
+    async fn has_album(&self, name: &str) -> Result<bool, CatalogError> {
+        let name = name.to_owned();
+        self.read("look up an album", move |db| change::has_album(db, &name))
+            .await
+    }
+
     async fn album(&self, name: &str) -> Result<Option<AlbumRow>, CatalogError> {
         let name = name.to_owned();
         self.read("look up an album", move |db| upkeep::album(db, &name))
