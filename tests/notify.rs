@@ -8,7 +8,9 @@ mod support;
 mod tls;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -704,4 +706,302 @@ fn mail_goes_encrypted_and_by_name() {
     sandbox.write("a.txt", site.list(["/1"]));
     once_over(&sandbox).expect(0).says(&["no STARTTLS"]);
     assert!(postbox.came.all().is_empty());
+}
+
+// ---- Listening
+
+/// Server-sent events of a daemon, from one connection.
+struct Stream {
+    lines: std::io::Lines<BufReader<std::net::TcpStream>>,
+}
+
+impl Stream {
+    fn open(daemon: &Daemon<'_>, query: &str, last: Option<&str>) -> Self {
+        let api = daemon.api();
+        let mut stream = support::http::connect(api);
+        let last = last.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        let head = format!("GET /api/v1/events{query} HTTP/1.1\r\nHost: {api}\r\n{last}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        // Who has the first comment listens.
+        let begun = lines.by_ref().map_while(Result::ok);
+        let head: Vec<String> = begun.take_while(|line| line != ":").collect();
+        assert!(head[0].contains("200"), "{head:?}");
+        let is_stream =
+            |line: &String| line.eq_ignore_ascii_case("content-type: text/event-stream");
+        assert!(head.iter().any(is_stream), "{head:?}");
+        Self { lines }
+    }
+
+    /// The next event: its id, name and data.
+    fn next(&mut self) -> Option<(String, String, Value)> {
+        let (mut id, mut event) = (String::new(), String::new());
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            if let Some(text) = line.strip_prefix("id: ") {
+                id = text.to_owned();
+            } else if let Some(text) = line.strip_prefix("event: ") {
+                event = text.to_owned();
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                return Some((id, event, serde_json::from_str(text).unwrap()));
+            }
+        }
+        None
+    }
+
+    /// The names of events up to the end of a job, and the id of the last.
+    fn job(&mut self) -> (Vec<String>, String) {
+        let mut names = Vec::new();
+        loop {
+            let (id, event, data) = self.next().expect("the stream goes on");
+            assert_eq!(data["event"], *event);
+            assert_eq!(data["id"].to_string(), id);
+            names.push(event);
+            if names.last().is_some_and(|name| name == "job.completed") {
+                return (names, id);
+            }
+        }
+    }
+}
+
+#[test]
+fn events_are_heard_as_they_happen_and_from_where_one_was() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    settings(&sandbox, "");
+    sandbox.write("a.txt", site.list(["/1"]));
+    let daemon = Daemon::start(&sandbox);
+    daemon.run("a");
+    assert_eq!(waiting(&sandbox), 0, "nobody listens");
+    let mut all = Stream::open(&daemon, "", None);
+    let mut ends = Stream::open(&daemon, "?events=job.completed,job.failed", None);
+    let mut others = Stream::open(&daemon, "?schedule=b", None);
+    sandbox.write("a.txt", site.list(["/1", "/2"]));
+    let job = daemon.run("a")["job"].clone();
+    let (names, last) = all.job();
+    assert_eq!(names, ["job.started", "file.stored", "job.completed"]);
+    assert_eq!(ends.job().0, ["job.completed"]);
+    let mut of_job = Stream::open(
+        &daemon,
+        &format!("?job={}&after=0", job.as_str().unwrap()),
+        None,
+    );
+    // What was before anybody listened was not kept.
+    let (_, event, missed) = of_job.next().unwrap();
+    assert!(event == "missed" || missed["job"] == job, "{missed}");
+    drop((all, of_job));
+    sandbox.write("a.txt", site.list(["/1", "/2", "/3"]));
+    daemon.run("a");
+    let mut again = Stream::open(&daemon, "", Some(&last));
+    assert_eq!(
+        again.job().0,
+        ["job.started", "file.stored", "job.completed"]
+    );
+    let (_, last) = ends.job();
+    // Also beyond a restart, and a kill.
+    daemon.kill();
+    let daemon = Daemon::start(&sandbox);
+    daemon.run("a");
+    let mut again = Stream::open(&daemon, "", Some(&last));
+    assert_eq!(again.job().0, ["job.started", "job.completed"]);
+    assert!(others.next().is_none());
+    let wrong = daemon
+        .get("/api/v1/events?events=job.finished")
+        .problem(400);
+    assert!(wrong.contains("`job.finished` means no event"), "{wrong}");
+    // It ends with the daemon, and holds up nothing.
+    daemon.stop();
+    assert!(again.next().is_none());
+}
+
+#[test]
+fn who_is_too_slow_is_told_that_he_missed_some() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    settings_with(&sandbox, "[events]\nkeep = 3", "");
+    sandbox.write("a.txt", site.list(["/1"]));
+    let daemon = Daemon::start(&sandbox);
+    let (_, last) = {
+        let mut stream = Stream::open(&daemon, "", None);
+        daemon.run("a");
+        stream.job()
+    };
+    sandbox.write("a.txt", site.list((0..9).map(|n| format!("/{n}"))));
+    daemon.run("a");
+    support::receivers::until("the outbox is trimmed", || waiting(&sandbox) <= 3);
+    let mut stream = Stream::open(&daemon, "", Some(&last));
+    let (_, event, missed) = stream.next().unwrap();
+    assert_eq!((&*event, &missed["at_most"]), ("missed", &7.into()));
+    assert_eq!(
+        stream.job().0,
+        ["file.stored", "file.stored", "job.completed"]
+    );
+}
+
+#[test]
+fn the_command_prints_what_happens() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    settings(&sandbox, "");
+    sandbox.write("a.txt", site.list(["/1"]));
+    sandbox.run(["events"]).expect(1).says(&["no daemon works"]);
+    sandbox
+        .run(["events", "job.finished"])
+        .expect(2)
+        .says(&["`job.finished` means no event"]);
+    let daemon = Daemon::start(&sandbox);
+    let listen = |name: &str, args: &[&str]| {
+        let mut command = sandbox.command(args);
+        let out = std::fs::File::create(sandbox.path(name)).unwrap();
+        command.stdin(Stdio::null()).stdout(out).spawn().unwrap()
+    };
+    let mut listeners = [
+        listen("words", &["events"]),
+        listen("lines", &["events", "job.*", "--schedule", "a", "--json"]),
+    ];
+    let heard = |name: &str| String::from_utf8(sandbox.read(name)).unwrap();
+    // Somebody hears a job once he listens.
+    support::receivers::until("both hear a job", || {
+        daemon.run("a");
+        ["words", "lines"]
+            .iter()
+            .all(|name| heard(name).contains("job.completed"))
+    });
+    daemon.stop();
+    for listener in &mut listeners {
+        assert!(listener.wait().unwrap().success());
+    }
+    let words = heard("words");
+    let end = words
+        .lines()
+        .rfind(|line| line.contains("job.completed"))
+        .unwrap();
+    assert!(
+        end.contains("schedule `a` is completed (1 target, 1 "),
+        "{words}"
+    );
+    let lines = heard("lines");
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            event["event"].as_str().unwrap().starts_with("job."),
+            "{lines}"
+        );
+        assert_eq!(event["schedule"], "a");
+    }
+}
+
+// ---- Settings
+
+#[test]
+fn a_test_event_tells_whether_a_receiver_is_reached() {
+    let sandbox = Sandbox::new();
+    let (good, bad) = (Hook::start(), Hook::with(|_| Says::Status(403)));
+    let postbox = Postbox::start(None, false);
+    let notify = webhook(good.address, "name = \"good\"\nevents = [\"job.failed\"]")
+        + &webhook(bad.address, "name = \"bad\"")
+        + &webhook(nobody(), "name = \"away\"")
+        + &mail(&postbox, "smtp", "tls = \"none\"");
+    settings(&sandbox, &notify);
+    let run = sandbox.run(["notify", "test"]).expect(3);
+    for word in [
+        "`good`: webhook at",
+        "took a test event",
+        "`bad`: webhook at",
+        "it answered 403",
+        "`away`: webhook at",
+        "Connection refused",
+        "`mail`: mail server `localhost:",
+    ] {
+        assert!(run.out().contains(word), "no `{word}`: {run}");
+    }
+    assert_eq!(good.came.all()[0].json()["event"], "test");
+    assert_eq!(postbox.came.all().len(), 1);
+    sandbox.run(["notify", "test", "good"]).expect(0);
+    sandbox
+        .run(["notify", "test", "other"])
+        .expect(2)
+        .says(&["good, bad, away, mail"]);
+    assert!(!sandbox.store().exists(), "it needs no store");
+}
+
+#[test]
+fn what_is_wrong_with_a_receiver_is_said() {
+    let sandbox = Sandbox::new();
+    sandbox.write("empty.txt", "");
+    for (notify, words) in [
+        (
+            "type = \"fax\"",
+            &["`notify.0.type`", "`mqtt`, `webhook`, `mail`"][..],
+        ),
+        ("type = \"webhook\"", &["`notify.0.type`: needs a `url`"]),
+        (
+            "type = \"webhook\"\nurl = \"ftp://x\"",
+            &["`notify.0.url`", "https://"],
+        ),
+        (
+            "type = \"webhook\"\nurl = \"https://x\"\ntopic = \"a\"",
+            &["`notify.0.topic`", "is for type \"mqtt\""],
+        ),
+        (
+            "type = \"webhook\"\nurl = \"https://x\"\nsecrte = \"a\"",
+            &["`notify.0.secrte`", "did you mean `notify.0.secret`"],
+        ),
+        (
+            "type = \"webhook\"\nurl = \"https://x\"\nevents = [\"job.finished\"]",
+            &["`notify.0.events`", "`job.finished` means no event"],
+        ),
+        (
+            "type = \"webhook\"\nurl = \"https://x\"\nsecret_file = \"none.txt\"",
+            &["`notify.0.secret_file`", "cannot read `none.txt`"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtt://a:b@x\"",
+            &["`notify.0.url`", "holds credentials"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtt://x\"\ntopic = \"a/#\"",
+            &["`notify.0.topic`", "only subscriptions"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtt://x\"\ntopic = \"a/{path}\"",
+            &["`notify.0.topic`", "`{path}` is no field of a topic"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtt://x\"\npayload = \"{\"",
+            &["`notify.0.payload`", "brace"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtt://x\"\nversion = \"4\"",
+            &["`notify.0.version`", "`3.1.1`"],
+        ),
+        (
+            "type = \"mqtt\"\nurl = \"mqtts://x\"\nca_file = \"empty.txt\"",
+            &["receiver `mqtt`", "`empty.txt` holds no PEM certificate"],
+        ),
+        (
+            "type = \"mail\"\nurl = \"smtp://x\"\nfrom = \"a@example.org\"",
+            &["needs `to`"],
+        ),
+        (
+            "type = \"mail\"\nurl = \"smtp://x\"\nfrom = \"a\"\nto = [\"b@example.org\"]",
+            &["`notify.0.from`", "`a` is no address"],
+        ),
+        (
+            "type = \"mail\"\nurl = \"smtp://x\"\ntls = \"none\"\nuser = \"u\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]",
+            &["`notify.0.tls`", "for all to read"],
+        ),
+        (
+            "type = \"webhook\"\nurl = \"https://x\"\n[[notify]]\ntype = \"webhook\"\nurl = \"https://y\"",
+            &["another receiver called `webhook`"],
+        ),
+    ] {
+        sandbox.write("gannet.toml", format!("[[notify]]\n{notify}\n"));
+        sandbox.run(["check"]).expect(1).says(words);
+    }
+    let secrets = "[[notify]]\ntype = \"webhook\"\nurl = \"https://hooks.example/T0/key\"\nsecret = \"s1\"\n\
+                   headers.Authorization = \"Bearer s2\"\n\
+                   [[notify]]\ntype = \"mqtt\"\nurl = \"mqtt://x\"\nuser = \"u\"\npassword = \"s3\"\n";
+    sandbox.write("gannet.toml", secrets);
+    let run = sandbox.run(["check"]).expect(0);
+    assert!(run.out().contains("https://hooks.example/***"), "{run}");
+    for secret in ["T0", "s1", "s2", "s3"] {
+        assert!(!run.out().contains(secret), "{secret}: {run}");
+    }
 }

@@ -44,7 +44,7 @@ struct Job {
     failed_groups: Vec<GroupRow>,
 }
 
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -209,7 +209,7 @@ pub(super) async fn items(
     Ok(([(header::VARY, "Accept")], json(&page.with(rows))).into_response())
 }
 
-fn accepts_ndjson(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_ndjson(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let mut kinds = accepted
         .filter_map(|value| value.to_str().ok())

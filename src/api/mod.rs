@@ -11,6 +11,7 @@
 //! - `post`: jobs that clients post; `live`: how they go on;
 //! - `changes`: albums and images as clients want them; `uploads`: files that they send;
 //! - `files`: bytes; `conditions`: whether, and which of them;
+//! - `stream`: events, as they happen;
 //! - `service`: whether the daemon can do its work;
 //! - `openapi`: the document of all of it.
 //!
@@ -45,6 +46,7 @@ mod serve;
 mod service;
 mod settings;
 mod status;
+mod stream;
 mod tls;
 mod uploads;
 
@@ -67,6 +69,7 @@ use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
 use crate::job::{Files, Posts};
+use crate::notify::Live;
 use crate::rendition::Renditions;
 use crate::store::Store;
 use access::guard;
@@ -105,6 +108,7 @@ pub(crate) struct Api {
     pub(crate) files: Files,
     pub(crate) uploads: Uploads,
     pub(crate) health: Health,
+    pub(crate) events: Live,
     pub(crate) posts: Posts,
     /// Largest body of a job that is posted, in bytes.
     pub(crate) max_body: usize,
@@ -154,6 +158,7 @@ impl Api {
             .routes(routes!(jobs::items))
             .routes(routes!(jobs::groups))
             .routes(routes!(live::watch))
+            .routes(routes!(stream::events))
             .routes(routes!(albums::list))
             .routes(routes!(albums::one))
             .routes(routes!(albums::images))

@@ -100,6 +100,10 @@ pub enum Command {
     Schedule(ScheduleArgs),
     /// Show what the daemon is about: schedules, jobs under way, how the last ones ended
     Status(StatusArgs),
+    /// Print what happens in a running daemon, as it happens
+    Events(EventsArgs),
+    /// See whether those who are told of events can be reached
+    Notify(NotifyArgs),
     /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
@@ -430,6 +434,49 @@ pub struct StatusArgs {
     /// Print JSON, as the state file has it
     #[arg(long)]
     pub json: bool,
+}
+
+/// `gannet events`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gannet events\n  gannet events 'job.*' --json | jq .counts")]
+pub struct EventsArgs {
+    /// Only these, such as job.failed or 'file.*'
+    #[arg(value_name = "EVENT")]
+    pub events: Vec<String>,
+    /// Only those of this schedule
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// Only those of this album
+    #[arg(long, value_name = "NAME")]
+    pub album: Option<String>,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Print JSON: an event a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `gannet notify`.
+#[derive(Debug, Args)]
+pub struct NotifyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: NotifyCommand,
+}
+
+/// What can be asked of receivers.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a test event, and say what became of it
+    #[command(
+        after_help = "Exit codes: 0 all took it · 1 could not run · 2 wrong usage · 3 one did not."
+    )]
+    Test {
+        /// Only to these receivers of [[notify]]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 /// `gannet albums`.

@@ -6,9 +6,11 @@ mod catalog;
 mod check;
 mod daemon;
 mod demo;
+mod events;
 mod fetch;
 mod jobs;
 mod man;
+mod notify;
 mod retry;
 mod schedule;
 mod status;
@@ -54,6 +56,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Daemon(args) => daemon::run(&args, &cli.global).await,
         Command::Schedule(args) => schedule::run(&args.command, &cli.global).await,
         Command::Status(args) => status::run(&args, &cli.global).await,
+        Command::Events(args) => events::run(&args, &cli.global).await,
+        Command::Notify(args) => notify::run(&args.command, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
             // Written in one go at the end: the generator itself panics when its output is closed.

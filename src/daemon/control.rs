@@ -6,15 +6,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use url::{Position, Url};
 
 use super::status::socket;
 use crate::api::{Api, Document, Offer, ScheduleStatus, Server, Status, Way};
@@ -166,6 +168,38 @@ impl Client {
         self.ask(Method::POST, &path).await
     }
 
+    /// What happens from now on. `query`: parameters of the route, those of them that are given.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon refuses.
+    pub async fn events(mut self, query: &[(&str, Option<&str>)]) -> Result<Events, ControlError> {
+        let mut path = Url::parse("http://daemon/api/v1/events").map_err(|_| {
+            ControlError::Refused("internal error: the route of events is none".to_owned())
+        })?;
+        let given = query
+            .iter()
+            .filter_map(|(key, value)| Some((key, (*value)?)));
+        path.query_pairs_mut().extend_pairs(given);
+        let mut request = hyper::Request::new(Empty::new());
+        *request.uri_mut() = path[Position::BeforePath..].parse().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, header::HeaderValue::from_static("daemon"));
+        let lines = header::HeaderValue::from_static("application/x-ndjson");
+        headers.insert(header::ACCEPT, lines);
+        let response = tokio::time::timeout(ANSWER, self.to.send_request(request)).await??;
+        let status = response.status();
+        if !status.is_success() {
+            let body = response.into_body().collect().await?.to_bytes();
+            return Err(refused(status, &body));
+        }
+        Ok(Events {
+            body: response.into_body(),
+            read: Vec::new(),
+            _client: self,
+        })
+    }
+
     async fn ask<T: DeserializeOwned>(
         &mut self,
         method: Method,
@@ -189,12 +223,50 @@ impl Client {
         {
             return Ok(value);
         }
-        Err(ControlError::Refused(
-            serde_json::from_slice::<Document>(&body).map_or_else(
-                |_| format!("the daemon answered {status}"),
-                |document| document.detail,
-            ),
-        ))
+        Err(refused(status, &body))
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> ControlError {
+    ControlError::Refused(serde_json::from_slice::<Document>(body).map_or_else(
+        |_| format!("the daemon answered {status}"),
+        |document| document.detail,
+    ))
+}
+
+/// Events of a running daemon.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    read: Vec<u8>,
+    _client: Client,
+}
+
+impl Events {
+    /// The next event, as JSON; `None` once the daemon has stopped.
+    ///
+    /// # Errors
+    ///
+    /// When it ends in another way.
+    pub async fn next(&mut self) -> Result<Option<String>, ControlError> {
+        loop {
+            while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line[..end]).into_owned();
+                // Others only show that the daemon is there.
+                if !line.is_empty() {
+                    return Ok(Some(line));
+                }
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Some(data) = frame?.data_ref() {
+                        self.read.extend_from_slice(data);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -236,6 +236,7 @@ impl Daemon {
             bodies: api::bodies(usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)),
             listeners: api::listeners(),
             with_docs: settings.docs,
+            events: self.notifier.live().clone(),
         };
         let network = listener.map(|(listener, address)| {
             let scheme = self.tls.as_ref().map_or("http", |_| "https");
@@ -409,6 +410,7 @@ impl Daemon {
             }
         }
         drop(self.posts);
+        self.notifier.live().end();
         doors.close(cut_at.max(Instant::now() + ANSWERING)).await;
         self.board.show(self.agenda.status(Utc::now()));
         self.notes.close().await;

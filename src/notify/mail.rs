@@ -30,8 +30,8 @@ pub(super) struct Mailing {
     pub(super) timeout: Duration,
     /// PEM files with authorities that are trusted besides the system's.
     pub(super) authorities: Vec<PathBuf>,
-    /// Where failures are looked up.
-    pub(super) catalog: Arc<dyn Catalog>,
+    /// Where failures are looked up, if anywhere.
+    pub(super) catalog: Option<Arc<dyn Catalog>>,
 }
 
 #[async_trait]
@@ -151,10 +151,13 @@ impl Mailing {
             return text;
         };
         text += &format!("{:10} {job}\n", "job");
-        let failed = self
-            .catalog
-            .outcomes(job, OutcomeFilter::Failed, None, FAILURES);
-        let failed = failed.await.unwrap_or_default();
+        let failed = match &self.catalog {
+            Some(catalog) => {
+                let failed = catalog.outcomes(job, OutcomeFilter::Failed, None, FAILURES);
+                failed.await.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
         if !failed.is_empty() {
             text += "\nWhat failed first:\n";
         }

@@ -15,6 +15,7 @@
 
 mod delivery;
 mod line;
+mod live;
 mod mail;
 mod mqtt;
 mod settings;
@@ -36,6 +37,7 @@ use crate::target::describe;
 use delivery::{Deliver, Delivery};
 use line::Dial;
 
+pub use live::{Heard, Listening, Live};
 pub use settings::{
     Format, Kind, Mail, MailTls, Mqtt, MqttVersion, Receiver, Settings, Webhook, Written,
 };
@@ -129,7 +131,12 @@ impl Plan {
     }
 
     /// How a receiver gets its events. `stays`: whether the process is one that stays.
-    fn way(&self, planned: &Planned, catalog: &Arc<dyn Catalog>, stays: bool) -> Box<dyn Deliver> {
+    fn way(
+        &self,
+        planned: &Planned,
+        catalog: Option<&Arc<dyn Catalog>>,
+        stays: bool,
+    ) -> Box<dyn Deliver> {
         let Planned {
             receiver,
             client,
@@ -160,9 +167,26 @@ impl Plan {
                 dial: dial(&mail.host, mail.port, mail.tls == MailTls::Tls),
                 timeout,
                 authorities: client.settings().ca_files.clone(),
-                catalog: catalog.clone(),
+                catalog: catalog.cloned(),
             }),
         }
+    }
+
+    /// Sends a receiver an event that is only a test, once, whatever it wants.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not take it, in words.
+    pub async fn test(&self, name: &str) -> Result<(), String> {
+        let planned = self
+            .receivers
+            .iter()
+            .find(|known| known.receiver.name == name);
+        let planned = planned.ok_or_else(|| format!("there is no receiver `{name}`"))?;
+        let mut way = self.way(planned, None, false);
+        let (_, failure) = way.deliver(&[Told::test(name)]).await;
+        way.close().await;
+        failure.map_or(Ok(()), |failure| Err(failure.text))
     }
 
     /// Tells the catalog who wants what. Receivers that the settings lack are forgotten if they were last seen before
@@ -212,17 +236,6 @@ impl Plan {
         age.and_then(|age| Utc::now().checked_sub_signed(age))
             .unwrap_or(DateTime::UNIX_EPOCH)
     }
-
-    /// Drops what is beyond the limits of the outbox.
-    async fn trim(&self, catalog: &dyn Catalog) {
-        match catalog.trim_events(self.settings.keep, self.oldest()).await {
-            Ok(Some((missed, _))) if missed > 0 => tracing::warn!(
-                "the outbox was beyond `events.keep` or `events.max_age`: dropped {missed} events that a receiver has not had"
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::error!("cannot trim the outbox: {}", describe(&error)),
-        }
-    }
 }
 
 /// The tasks that deliver.
@@ -230,6 +243,7 @@ impl Plan {
 pub struct Notifier {
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
+    live: Live,
 }
 
 /// What the task of a [`Notifier`] is told.
@@ -258,7 +272,9 @@ impl Notifier {
         };
         let positions = plan.register(&*catalog, lost).await?;
         let (orders, ordered) = mpsc::unbounded_channel();
+        let live = Live::new(catalog.clone());
         let office = Office {
+            live: live.clone(),
             catalog,
             plan,
             stays,
@@ -266,7 +282,12 @@ impl Notifier {
             stop: CancellationToken::new(),
         };
         let task = tokio::spawn(office.run(ordered, positions));
-        Ok(Self { orders, task })
+        Ok(Self { orders, task, live })
+    }
+
+    /// Where events can be listened to, while this is there.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Goes by another plan from now on. What waits is delivered by it.
@@ -287,6 +308,7 @@ impl Notifier {
 
 /// What [`Notifier`] has its task for.
 struct Office {
+    live: Live,
     catalog: Arc<dyn Catalog>,
     plan: Plan,
     stays: bool,
@@ -306,7 +328,12 @@ impl Office {
                     None => break Duration::ZERO,
                 },
                 Some(ended) = self.deliveries.join_next() => note(ended),
-                _ = rounds.tick() => self.plan.trim(&*self.catalog).await,
+                _ = rounds.tick() => {
+                    self.trim().await;
+                    if self.stays {
+                        self.live.tidy().await;
+                    }
+                }
             }
         };
         if !self.end(self.plan.settings.stop_timeout.min(most)).await {
@@ -314,7 +341,26 @@ impl Office {
                 "not all events were delivered in time; the rest waits for the next start"
             );
         }
-        self.plan.trim(&*self.catalog).await;
+        self.trim().await;
+    }
+
+    /// Drops what is beyond the limits of the outbox.
+    async fn trim(&self) {
+        let trimmed = self
+            .catalog
+            .trim_events(self.plan.settings.keep, self.plan.oldest());
+        match trimmed.await {
+            Ok(None) => {}
+            Ok(Some((missed, last))) => {
+                self.live.note_dropped(last);
+                if missed > 0 {
+                    tracing::warn!(
+                        "the outbox was beyond `events.keep` or `events.max_age`: dropped {missed} events that a receiver has not had"
+                    );
+                }
+            }
+            Err(error) => tracing::error!("cannot trim the outbox: {}", describe(&error)),
+        }
     }
 
     /// Has deliveries deliver what is there, for at most `limit`. Returns whether all came to their end.
@@ -335,7 +381,7 @@ impl Office {
         for (planned, position) in self.plan.receivers.iter().zip(positions) {
             let delivery = Delivery {
                 receiver: planned.receiver.clone(),
-                way: self.plan.way(planned, &self.catalog, self.stays),
+                way: self.plan.way(planned, Some(&self.catalog), self.stays),
                 catalog: self.catalog.clone(),
                 position,
                 stop: self.stop.clone(),

@@ -58,6 +58,16 @@ impl Told {
         }
     }
 
+    /// One that was told as JSON.
+    pub fn from_json(told: &Value) -> Option<Self> {
+        Some(Self {
+            id: told["id"].as_i64()?,
+            event: told["event"].as_str()?.to_owned(),
+            job: told["job"].as_str().and_then(|job| job.parse().ok()),
+            fields: told.as_object()?.clone(),
+        })
+    }
+
     /// One that says only that it is a test.
     pub fn test(receiver: &str) -> Self {
         let mut told = Self::of(&EventRow {
