@@ -1,6 +1,7 @@
 //! The outbox: events, and how far each receiver is.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -73,14 +74,17 @@ pub(super) fn write_files(
         let Some(file) = &record.new_file else {
             continue;
         };
-        if !jobs.contains_key(&record.job) {
-            let of_job = job.query_row([record.job], |row| {
-                let (source, schedule) = (row.get(0)?, row.get(1)?);
-                Ok(OfJob { source, schedule })
-            });
-            jobs.insert(record.job, of_job.optional()?.unwrap_or_default());
-        }
-        let event = Event::of_file(record, file, &jobs[&record.job]);
+        let of_job = match jobs.entry(record.job) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let found = job.query_row([record.job], |row| {
+                    let (source, schedule) = (row.get(0)?, row.get(1)?);
+                    Ok(OfJob { source, schedule })
+                });
+                place.insert(found.optional()?.unwrap_or_default())
+            }
+        };
+        let event = Event::of_file(record, file, of_job);
         if wants.has(&event.event) {
             insert(db, &event, now)?;
         }
