@@ -4,7 +4,11 @@
 
 mod support;
 #[path = "origin/tls.rs"]
-#[expect(dead_code, reason = "another test accepts connections by it")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "another test accepts connections by it"
+)]
 mod tls;
 
 use std::collections::BTreeSet;
@@ -583,11 +587,11 @@ fn a_broker_that_goes_and_comes_gets_everything_in_order() {
         daemon.kill();
         let said = |payload: &str| {
             let all = subscriber.came.all();
-            let of_status = all
+            let mut of_status = all
                 .iter()
                 .filter(|message| message.topic == "gannet/status");
             of_status
-                .last()
+                .next_back()
                 .is_some_and(|message| message.payload == payload)
         };
         support::receivers::until("it is offline", || said("offline"));
