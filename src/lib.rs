@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`fault`] | faults that tests ask for; in no release |
 //! | [`target`] | the words that every room speaks |
+//! | `metrics` | figures of the process, as they are counted |
 //! | [`naming`] | names for files, from headers and lists, made safe |
 //! | [`fetch`] | the one HTTP client, behind the egress guard |
 //! | [`store`] | keeps bytes under names: stage, sync, publish |
@@ -43,6 +44,7 @@ pub mod fault;
 pub mod fetch;
 pub mod frontier;
 pub mod job;
+mod metrics;
 pub mod naming;
 pub mod notify;
 pub mod rendition;

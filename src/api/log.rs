@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::access::{Access, Name, Way};
+use crate::metrics::METRICS;
 
 /// What a request is known by, here and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,7 +57,12 @@ pub(super) async fn note(
         is_whole: false,
         is_quiet,
     };
+    // What is asked for is none of ours where there is no route.
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    METRICS.api_request(route, known(&line.method), status, begun.elapsed());
     line.token = response.extensions_mut().remove();
     line.status = response.status();
     response.headers_mut().insert(REQUEST_ID, id);
@@ -82,6 +88,13 @@ fn id(headers: &HeaderMap) -> HeaderValue {
         let id = Uuid::now_v7().to_string();
         HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("none"))
     })
+}
+
+/// A method, unless it is one of the client's own.
+fn known(method: &Method) -> &str {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let found = known.into_iter().find(|known| *known == method.as_str());
+    found.unwrap_or("other")
 }
 
 /// The beginning of a path, which is ASCII without control characters.

@@ -12,7 +12,7 @@
 //! - `changes`: albums and images as clients want them; `uploads`: files that they send;
 //! - `files`: bytes; `conditions`: whether, and which of them;
 //! - `stream`: events, as they happen;
-//! - `service`: whether the daemon can do its work;
+//! - `service`: whether the daemon can do its work; `metrics`: figures for Prometheus;
 //! - `openapi`: the document of all of it.
 //!
 //! This room does not know the daemon: it asks for things at its `Desk`.
@@ -35,6 +35,7 @@ mod filter;
 mod jobs;
 mod live;
 mod log;
+mod metrics;
 mod openapi;
 mod origin;
 mod page;
@@ -68,13 +69,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::catalog::Catalog;
-use crate::job::{Files, Posts};
+use crate::job::{self, Files, Posts};
 use crate::notify::Live;
 use crate::rendition::Renditions;
 use crate::store::Store;
 use access::guard;
 
 pub use access::{Scope, Tokens};
+pub use metrics::Metrics;
 pub use settings::Settings;
 pub use status::{LastRun, RunningJob, ScheduleStatus, Status};
 
@@ -91,6 +93,16 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Largest body of a request. None of them means anything yet.
 const BODY_BYTES: usize = 64 * 1024;
+
+/// What is asked of the engine at each scrape.
+#[derive(Clone)]
+pub(crate) struct Census(pub(crate) Arc<dyn Fn() -> Option<job::Census> + Send + Sync>);
+
+impl fmt::Debug for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Census")
+    }
+}
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -116,6 +128,10 @@ pub(crate) struct Api {
     pub(crate) bodies: Arc<Semaphore>,
     /// Who may listen to jobs.
     pub(crate) listeners: Arc<Semaphore>,
+    /// Says what there is to do; `None`: nothing any more.
+    pub(crate) census: Census,
+    /// Who may see figures.
+    pub(crate) metrics: Metrics,
     /// Whether it shows its document.
     pub(crate) with_docs: bool,
 }
@@ -182,6 +198,11 @@ impl Api {
         let open = openapi::begin()
             .routes(routes!(service::alive))
             .routes(routes!(service::ready));
+        let (read, open) = match self.metrics {
+            Metrics::Token => (read.routes(routes!(metrics::show)), open),
+            Metrics::Open => (read, open.routes(routes!(metrics::show))),
+            Metrics::Off => (read, open),
+        };
         let all = open
             .merge(self.takes(Scope::Read, read))
             .merge(self.takes(Scope::Write, write))

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::access::Tokens;
+use super::metrics::Metrics;
 use super::origin::Origins;
 use super::tls;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub docs: bool,
     /// Whether each request is worth a line of the log.
     pub access_log: bool,
+    /// Who may see `/metrics`.
+    pub metrics: Metrics,
     /// Requests a second of one token, and of all who need none; 0: no limit.
     pub rate: u32,
     /// How many of them may come at once.

@@ -17,6 +17,7 @@ use crate::downloader;
 use crate::job::progress::Snapshot;
 use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Stop, Summary, Terms};
+use crate::metrics::METRICS;
 use crate::schedule::{Cause, Due, Tick, Timetable};
 use crate::source::{ChainSource, Place, Source, parse_source};
 use crate::target::{Counts, State, describe};
@@ -356,6 +357,7 @@ impl Agenda {
             tracing::error!("schedule `{schedule}` failed: {why}");
         }
         entry.job = last.job.or(entry.job);
+        METRICS.schedule(&schedule, last.state, last.finished);
         entry.last = Some(last.clone());
         if entry.is_gone {
             self.entries.remove(&schedule);

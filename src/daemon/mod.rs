@@ -35,7 +35,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::api::{
-    self, Access, Api, Desk, Health, Offer, Rules, Server, Tls, UploadRules, Uploads, Way, Wish,
+    self, Access, Api, Census, Desk, Health, Offer, Rules, Server, Tls, UploadRules, Uploads, Way,
+    Wish,
 };
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Loaded};
@@ -231,6 +232,11 @@ impl Daemon {
             files: self.engine.files().clone(),
             uploads: self.uploads.clone(),
             health: Health::default(),
+            census: {
+                let engine = Arc::downgrade(&self.engine);
+                Census(Arc::new(move || Some(engine.upgrade()?.census())))
+            },
+            metrics: settings.metrics,
             posts: self.posts.clone(),
             max_body: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
             bodies: api::bodies(usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)),
@@ -448,6 +454,7 @@ fn unchangeable(old: &Loaded, new: &Loaded) -> anyhow::Result<()> {
             old_api.max_connections == new_api.max_connections,
         ),
         ("api.docs", old_api.docs == new_api.docs),
+        ("api.metrics", old_api.metrics == new_api.metrics),
         ("[api.tls]", old_api.tls.is_on() == new_api.tls.is_on()),
     ];
     for (what, is_same) in is_same {

@@ -30,6 +30,7 @@ use super::guard::Guard;
 use super::proxy::{Proxies, Proxy};
 use super::resolver::Resolver;
 use super::settings::{ProxySetting, Settings};
+use crate::metrics::METRICS;
 
 /// How long an idle connection is kept. Many origins close theirs after 60 s or more; being the first to
 /// hang up avoids sending a request into a closing connection.
@@ -238,7 +239,10 @@ impl Wire {
                         source: Cause("it wants a user name and password".to_owned()),
                     })
                 }
-                _ => Ok(Head { response, sleep }),
+                _ => {
+                    METRICS.first_byte(start.elapsed());
+                    Ok(Head { response, sleep })
+                }
             },
             Ok(Err(error)) => Err(classify::head(
                 &error,

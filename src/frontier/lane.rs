@@ -209,6 +209,24 @@ impl<T> Lane<T> {
             .all(|until| until <= now)
     }
 
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        self.down.is_some_and(|(until, _)| until > now)
+    }
+
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        let queued = self.queue.iter().map(|queued| queued.items.len());
+        queued.sum::<usize>() + self.delayed.len()
+    }
+
     pub(super) fn turn(&self, now: Instant) -> Turn {
         let queued = self.queue.iter();
         let queued = queued.filter_map(|queued| self.start(&queued.limits, now));

@@ -109,6 +109,21 @@ impl<T> Permit<T> {
     }
 }
 
+/// What a frontier holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Lanes that may be asked.
+    pub open: usize,
+    /// Lanes that are left alone for a while.
+    pub waiting: usize,
+    /// Lanes of hosts that are given up.
+    pub down: usize,
+    /// What waits in them.
+    pub queued: usize,
+    /// What is under way.
+    pub in_flight: usize,
+}
+
 /// The host is given up: what was queued, or was to be, comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HostDown<T>(pub T, pub Down);
@@ -270,6 +285,22 @@ impl<T> Frontier<T> {
             self.ready.notify_one();
         }
         refused
+    }
+
+    /// What there is at the moment, counted lane by lane.
+    pub fn census(&self) -> Census {
+        let (inner, now) = (self.lock(), Instant::now());
+        let mut census = Census::default();
+        for lane in inner.lanes.values() {
+            *match (lane.is_down(now), lane.is_held(now)) {
+                (true, _) => &mut census.down,
+                (_, true) => &mut census.waiting,
+                _ => &mut census.open,
+            } += 1;
+            census.queued += lane.len();
+            census.in_flight += lane.in_flight();
+        }
+        census
     }
 
     /// Takes out all that waits for `job`.

@@ -22,7 +22,7 @@ use crate::catalog::{self, Catalog, CatalogError};
 use crate::downloader::Memory;
 use crate::fault::{self, Point};
 use crate::fetch::Robots;
-use crate::frontier::Frontier;
+use crate::frontier::{self, Frontier};
 use crate::store::{Store, StoreError, StoreLock};
 
 /// Runs jobs. Holds the locks of the store and the catalog; [`shut_down`](Self::shut_down) ends its tasks.
@@ -35,6 +35,19 @@ pub struct Engine {
     /// How to ask jobs under way for their end.
     pub(super) running: Mutex<HashMap<Uuid, CancellationToken>>,
     _locks: [Option<StoreLock>; 2],
+}
+
+/// What an engine has to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// What waits to be fetched, and is.
+    pub frontier: frontier::Census,
+    /// Targets that wait for their steps.
+    pub steps: usize,
+    /// Targets that wait to be kept.
+    pub keeper: usize,
+    /// Jobs under way.
+    pub jobs: usize,
 }
 
 /// Why the engine cannot start.
@@ -162,6 +175,18 @@ impl Engine {
         let asked = running.get(&job);
         asked.into_iter().for_each(CancellationToken::cancel);
         asked.is_some()
+    }
+
+    /// What there is to do at the moment.
+    pub fn census(&self) -> Census {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &self.shared;
+        Census {
+            frontier: shared.frontier.census(),
+            steps: shared.steps.max_capacity() - shared.steps.capacity(),
+            keeper: shared.keeper.max_capacity() - shared.keeper.capacity(),
+            jobs: running.len(),
+        }
     }
 
     /// Has a job that runs by `terms` go by the limits of `others` from now on.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::catalog::KnownFile;
+use crate::metrics::Told;
 use crate::naming::NameFrom;
 use crate::source::Invalid;
 use crate::target::{AlbumName, Outcome, Reason, Sha256};
@@ -86,6 +87,26 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes that it brought and that are kept.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        match self.outcome {
+            Outcome::Stored | Outcome::Changed => self.bytes.unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// What the figures of the process are told of it.
+    pub(super) fn told(&self) -> Told<'_> {
+        Told {
+            url: &self.url,
+            outcome: self.outcome,
+            reason: self.reason,
+            kept: self.kept_bytes(),
+            attempts: self.attempts,
+            elapsed_ms: self.elapsed_ms,
+        }
+    }
+
     /// A line that says no more than what became of `url`.
     pub fn new(url: String, outcome: Outcome) -> Self {
         Self {

@@ -33,6 +33,7 @@ use crate::catalog::{
 };
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
+use crate::metrics::METRICS;
 use crate::naming::{NameFrom, StorePath, Wants};
 use crate::step;
 use crate::store::{Original, StageId, Store, StoreError};
@@ -282,7 +283,9 @@ impl Keeper {
             if entries.is_empty() {
                 continue;
             }
+            let begun = Instant::now();
             let replaced = self.commit_what_fits(&mut entries).await;
+            METRICS.commit(begun.elapsed());
             self.remove_replaced(replaced).await;
             announce(entries).await;
             fault::reach(Point::JobAnnounced);
@@ -312,6 +315,7 @@ impl Keeper {
                 Ok(replaced) => break replaced,
                 Err(error) => error,
             };
+            METRICS.commit_error(error.reason());
             let with_bytes: Vec<usize> = (0..entries.len())
                 .filter(|index| entries[*index].1.is_some())
                 .collect();

@@ -65,7 +65,7 @@ use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
 
 pub use crate::step::MAX_STEPS;
-pub use engine::{Engine, EngineError};
+pub use engine::{Census, Engine, EngineError};
 pub use errand::{AlbumWish, Files, ImageWish, METADATA_BYTES, Refusal};
 pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};

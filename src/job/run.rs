@@ -26,7 +26,8 @@ use super::{
 use crate::catalog::{Among, CatalogError, JobEnd, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
-use crate::target::{Outcome, Reason, describe};
+use crate::metrics::METRICS;
+use crate::target::{Reason, describe};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
 const ANNOUNCEMENTS: usize = 4;
@@ -87,9 +88,7 @@ impl Tally {
         if let Some(reason) = item.reason {
             *self.reasons.entry(reason).or_default() += 1;
         }
-        if matches!(item.outcome, Outcome::Stored | Outcome::Changed) {
-            self.bytes += item.bytes.unwrap_or(0);
-        }
+        self.bytes += item.kept_bytes();
         self.failures += u64::from(item.outcome.is_failure(item.reason));
     }
 }
@@ -487,6 +486,7 @@ impl Running<'_> {
         let stored_before = self.tally.counts.stored;
         for item in items {
             self.tally.add(item);
+            METRICS.target(item.told());
             if let Some(reason) = item.reason {
                 // Escaped: lines of a list may hold what turns a terminal's text around.
                 tracing::debug!(
@@ -626,6 +626,7 @@ impl Running<'_> {
             return Err(JobError::Observer(error));
         }
         let state = summary.state;
+        METRICS.job(state);
         tracing::info!(
             job.id = %summary.job, job.state = %state,
             "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped, {} removed",
