@@ -9,7 +9,7 @@ use sqlx_postgres::PgConnection;
 
 use super::*;
 use crate::catalog::test_server::Postgres;
-use crate::target::{Counts, Outcome, State};
+use crate::target::{Counts, OnError, Outcome, State};
 
 /// Makes a test of each function, for each catalog.
 macro_rules! suite {
@@ -53,6 +53,9 @@ suite! {
     a_job_may_ask_for_every_outcome,
     the_newest_job_of_a_source_may_have_been_interrupted,
     schedules_are_remembered,
+    a_posted_job_is_queued_once_for_a_key,
+    a_posted_job_goes_on_where_it_was,
+    groups_count_their_outcomes,
     what_a_list_no_longer_has_can_be_pruned,
     a_deleted_file_is_announced_and_its_url_forgets_it,
     a_file_that_was_deleted_meanwhile_is_none,
@@ -181,18 +184,20 @@ async fn begin(catalog: &dyn Catalog) -> Uuid {
 }
 
 async fn begin_job(catalog: &dyn Catalog, job: Uuid) -> Result<(), CatalogError> {
-    let now = Utc::now();
-    let job = NewJob {
-        id: job,
+    catalog.begin_job(&new_job(job)).await
+}
+
+fn new_job(id: Uuid) -> NewJob {
+    NewJob {
+        id,
         source: "list.txt".to_owned(),
         kind: "image".to_owned(),
         album: String::new(),
         source_id: Some(SourceId::of("list.txt", "image", None)),
         continues: None,
         schedule: Some("cams".to_owned()),
-        started: now,
-    };
-    catalog.begin_job(&job).await
+        started: Utc::now(),
+    }
 }
 
 async fn what_was_recorded_is_known(catalog: &dyn Catalog) {
@@ -570,6 +575,173 @@ fn end_of(id: Uuid, state: State) -> JobEnd {
         error: None,
         finished: Utc::now(),
     }
+}
+
+/// Two groups of one and two targets, and 500 targets of none.
+fn post(key: Option<[u8; 16]>, digest: u8) -> Post {
+    let listed = |n: usize| format!("{{\"url\":\"http://a.example/{n}\"}}");
+    let whole: Vec<String> = (0..500).map(listed).collect();
+    let group = |id: &str, on_error, targets| NewGroup {
+        id: id.to_owned(),
+        on_error,
+        metadata: Some("{\"n\":1}".to_owned()),
+        targets,
+    };
+    Post {
+        id: Uuid::now_v7(),
+        idempotency: key.map(|key| Idempotency {
+            key,
+            digest: [digest; 16],
+        }),
+        source: "503 posted URLs".to_owned(),
+        kind: "image".to_owned(),
+        album: "a".to_owned(),
+        request: "{\"count\":7}".to_owned(),
+        total: Some(503),
+        posted: Utc::now(),
+        groups: vec![
+            group("x", OnError::Stop, 1),
+            group("y", OnError::Continue, 2),
+        ],
+        parts: vec![
+            format!("[{}]", whole.join(",")),
+            format!("[{},{},{}]", listed(500), listed(501), listed(502)),
+        ],
+    }
+}
+
+async fn a_posted_job_is_queued_once_for_a_key(catalog: &dyn Catalog) {
+    let first = post(Some([1; 16]), 1);
+    let id = first.id;
+    let post_job = async |post: Post| catalog.post_job(Arc::new(post)).await.unwrap();
+    assert_eq!(post_job(first.clone()).await, Posted::Queued);
+    // Its answer was lost.
+    assert_eq!(post_job(first).await, Posted::Queued);
+    assert_eq!(post_job(post(Some([1; 16]), 1)).await, Posted::Earlier(id));
+    assert_eq!(post_job(post(Some([1; 16]), 2)).await, Posted::Other(id));
+    let (second, third) = (post(Some([2; 16]), 1), post(None, 1));
+    let ids = [id, second.id, third.id];
+    assert_eq!(post_job(second).await, Posted::Queued);
+    assert_eq!(post_job(third).await, Posted::Queued);
+    assert_eq!(catalog.posted_jobs().await.unwrap(), ids);
+    let queued = catalog.jobs(Some(State::Queued), None, 9).await.unwrap();
+    assert_eq!(queued.len(), 3);
+    assert!(
+        queued
+            .iter()
+            .all(|job| job.posted.is_some() && job.total == Some(503))
+    );
+}
+
+async fn a_posted_job_goes_on_where_it_was(catalog: &dyn Catalog) {
+    let post = post(None, 0);
+    let id = post.id;
+    catalog.post_job(Arc::new(post)).await.unwrap();
+    let other = begin(catalog).await;
+    assert!(catalog.posted_job(other).await.unwrap().is_none());
+    let mut begun = NewJob {
+        source: "as it is called when it begins".to_owned(),
+        ..new_job(id)
+    };
+    begun.started = Utc::now() + chrono::TimeDelta::seconds(9);
+    catalog.begin_job(&begun).await.unwrap();
+    let at = |seq: u64, nth: u64, outcome| {
+        let url = format!("http://a.example/{seq}");
+        let mut record = record(id, seq, &url, outcome);
+        (record.nth, record.steps) = (Some(nth), Some("{\"delay\":1}".to_owned()));
+        record
+    };
+    let batch = [
+        at(501, 0, Outcome::Unchanged),
+        at(3, 1, Outcome::Failed),
+        at(0, 2, Outcome::Unchanged),
+    ];
+    write(catalog, batch).await.unwrap();
+    assert_eq!(
+        catalog.abandon_jobs(Utc::now()).await.unwrap(),
+        1,
+        "the other one"
+    );
+    let posted = catalog.posted_job(id).await.unwrap().unwrap();
+    assert_eq!(
+        (posted.job.state, posted.job.finished),
+        (State::Queued, None)
+    );
+    assert_eq!((posted.nth, posted.next_seq), (3, 502));
+    assert_eq!(posted.request, "{\"count\":7}");
+    let started = posted.job.started;
+    // It goes on, and began when it first did.
+    begun.started = Utc::now() + chrono::TimeDelta::seconds(99);
+    catalog.begin_job(&begun).await.unwrap();
+    let job = catalog.job(id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.started), (State::Ongoing, started));
+    let (targets, done) = catalog.part(id, 0).await.unwrap().unwrap();
+    assert!(targets.starts_with("[{\"url\":\"http://a.example/0\"}"));
+    assert_eq!(done, HashSet::from([0, 3]));
+    let (_, done) = catalog.part(id, 1).await.unwrap().unwrap();
+    assert_eq!(done, HashSet::from([501]));
+    assert!(catalog.part(id, 2).await.unwrap().is_none());
+    let since = async |after| -> Vec<(u64, u64)> {
+        let rows = catalog.outcomes_since(id, after, 2).await.unwrap();
+        rows.iter().map(|(nth, row)| (*nth, row.seq)).collect()
+    };
+    assert_eq!(since(None).await, [(0, 501), (1, 3)]);
+    assert_eq!(since(Some(1)).await, [(2, 0)]);
+    assert_eq!(since(Some(2)).await, []);
+    let rows = catalog.outcomes_since(id, None, 1).await.unwrap();
+    assert_eq!(rows[0].1.steps.as_ref().unwrap().get(), "{\"delay\":1}");
+}
+
+async fn groups_count_their_outcomes(catalog: &dyn Catalog) {
+    let post = post(None, 0);
+    let id = post.id;
+    catalog.post_job(Arc::new(post)).await.unwrap();
+    let in_group = |seq: u64, group, outcome, reason| {
+        let mut record = record(id, seq, &format!("http://a.example/{seq}"), outcome);
+        (record.group_number, record.nth) = (Some(group), Some(seq));
+        (record.reason, record.detail) = (reason, Some("why".to_owned()));
+        record
+    };
+    let bad = in_group(1, 1, Outcome::Failed, Some(Reason::Status));
+    write(catalog, [bad.clone()]).await.unwrap();
+    // What is recorded again is not counted again.
+    let worse = in_group(2, 1, Outcome::Rejected, Some(Reason::Empty));
+    let fine = in_group(0, 0, Outcome::Unchanged, None);
+    write(catalog, [bad, worse, fine]).await.unwrap();
+    let counts = catalog.group_counts(id).await.unwrap();
+    let expected = GroupCounts {
+        total: 2,
+        completed: 1,
+        failed: 1,
+        ..GroupCounts::default()
+    };
+    assert_eq!(counts, expected);
+    let groups = catalog.groups(id, None, None, 9).await.unwrap();
+    let states: Vec<_> = groups
+        .iter()
+        .map(|group| (group.id.as_str(), group.state, group.done, group.failures))
+        .collect();
+    let (x, y) = (("x", State::Completed, 1, 0), ("y", State::Failed, 2, 2));
+    assert_eq!(states, [x, y]);
+    let error: serde_json::Value = serde_json::from_str(groups[1].error.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        (&error["seq"], &error["reason"]),
+        (&1.into(), &"status".into())
+    );
+    let failed = catalog
+        .groups(id, Some(State::Failed), None, 9)
+        .await
+        .unwrap();
+    assert_eq!((failed.len(), failed[0].number), (1, 1));
+    assert!(
+        catalog
+            .groups(id, None, Some(1), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let reasons = catalog.reasons(id).await.unwrap();
+    assert_eq!(reasons, [(Reason::Status, 1), (Reason::Empty, 1)].into());
 }
 
 async fn schedules_are_remembered(catalog: &dyn Catalog) {
