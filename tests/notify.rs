@@ -623,6 +623,41 @@ fn a_broker_that_refuses_is_named_and_its_events_wait() {
     }
 }
 
+#[test]
+fn an_event_that_is_too_large_for_a_broker_does_not_hold_up_the_rest() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let Some(mut broker) = Broker::start(None) else {
+        return;
+    };
+    broker.stop();
+    broker.set("max_packet_size 2000");
+    broker.restart();
+    let subscriber = broker.subscribe("gannet/#");
+    sandbox.write("password.txt", USER.1);
+    let more = "events = [\"file.*\", \"job.completed\"]";
+    settings_with(
+        &sandbox,
+        "[events]\nstop_timeout = \"60s\"",
+        &mqtt(&broker, "5", more),
+    );
+    let long = format!("/2?{}", "x".repeat(2500));
+    sandbox.write("a.txt", site.list(["/1", &long, "/3"]));
+    let run = once_over(&sandbox).expect(0);
+    run.says(&["(file.stored) 5 times, it is passed over"]);
+    subscriber.came.until("the job is over", |messages| {
+        messages
+            .iter()
+            .any(|message| message.topic == "gannet/job/completed")
+    });
+    let names: Vec<Value> = subscriber
+        .events()
+        .iter()
+        .map(|event| event["event"].clone())
+        .collect();
+    assert_eq!(names, ["file.stored", "file.stored", "job.completed"]);
+    assert_eq!(waiting(&sandbox), 0);
+}
+
 // ---- Mail
 
 fn mail(postbox: &Postbox, scheme: &str, more: &str) -> String {

@@ -162,6 +162,7 @@ impl Plan {
                 timeout,
                 is_present: stays,
                 session: None,
+                suspect: None,
             }),
             Kind::Mail(mail) => Box::new(mail::Mailing {
                 to: mail.clone(),

@@ -24,6 +24,15 @@ const WINDOW: usize = 64;
 /// Seconds after which a silent connection is probed.
 const KEEP_ALIVE: u16 = 30;
 
+/// Largest message, where the broker does not say what it takes.
+const LARGEST: usize = 1024 * 1024;
+
+/// How often in a row an event may cost the connection, before the event is taken for the reason.
+const LOSSES: u32 = 3;
+
+/// How long the end of a connection may take to be known everywhere.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// Longest part of a topic that a field may make.
 const LONGEST_FIELD: usize = 256;
 
@@ -34,6 +43,9 @@ pub(super) struct Publishing {
     /// Whether it tells that it is there, and the broker that it is gone.
     pub(super) is_present: bool,
     pub(super) session: Option<Session>,
+    /// The event with which the connection was lost, and how often in a row. It is published alone then: a broker may
+    /// hang up on one that is too large, or not allowed.
+    pub(super) suspect: Option<(i64, u32)>,
 }
 
 /// A connection to a broker.
@@ -41,7 +53,7 @@ pub(super) struct Session {
     publish: Box<dyn Publish>,
     task: JoinHandle<()>,
     state: watch::Receiver<State>,
-    why: Arc<Mutex<Option<String>>>,
+    why: Arc<Mutex<Option<Failure>>>,
 }
 
 /// How far a connection is.
@@ -84,15 +96,13 @@ impl Session {
     /// Why it ended.
     fn why(&self) -> Failure {
         let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
-        Failure::away(
-            why.clone()
-                .unwrap_or_else(|| "the connection was lost".to_owned()),
-        )
+        why.clone()
+            .unwrap_or_else(|| Failure::away("the connection was lost"))
     }
 }
 
 macro_rules! version {
-    ($name:ident, $library:ident, $will:expr) => {
+    ($name:ident, $library:ident, $will:expr, $prepare:expr, $is_too_large:expr) => {
         mod $name {
             use $library::{
                 AsyncClient, Broker, ConnectionError, Event, MqttOptions, Packet,
@@ -133,6 +143,7 @@ macro_rules! version {
             pub(super) fn open(to: &Mqtt, id: String, dial: Dial, is_present: bool) -> Session {
                 let mut options = MqttOptions::new(id, Broker::tcp(&to.host, to.port));
                 options.set_keep_alive(KEEP_ALIVE);
+                $prepare(&mut options);
                 options.set_socket_connector(move |_, _| {
                     let dial = dial.clone();
                     async move { dial.connect().await }
@@ -165,9 +176,13 @@ macro_rules! version {
                                         }
                                         error => error.to_string(),
                                     };
+                                    let failure = match $is_too_large(&error) {
+                                        true => Failure::refused(text),
+                                        false => Failure::away(text),
+                                    };
                                     let mut why =
                                         why.lock().unwrap_or_else(PoisonError::into_inner);
-                                    why.get_or_insert(text);
+                                    why.get_or_insert(failure);
                                     break;
                                 }
                             }
@@ -188,12 +203,33 @@ macro_rules! version {
     };
 }
 
-version!(v4, rumqttc_v4, |topic: String| {
-    rumqttc_v4::LastWill::new(topic, "offline", rumqttc_v4::QoS::AtLeastOnce, true)
-});
-version!(v5, rumqttc_v5, |topic: String| {
-    rumqttc_v5::LastWill::new(topic, "offline", rumqttc_v5::QoS::AtLeastOnce, true, None)
-});
+version!(
+    v4,
+    rumqttc_v4,
+    |topic| rumqttc_v4::LastWill::new(topic, "offline", rumqttc_v4::QoS::AtLeastOnce, true),
+    |options: &mut rumqttc_v4::MqttOptions| {
+        options.set_max_packet_size(LARGEST, LARGEST);
+    },
+    |_: &rumqttc_v4::ConnectionError| false
+);
+version!(
+    v5,
+    rumqttc_v5,
+    |topic| rumqttc_v5::LastWill::new(topic, "offline", rumqttc_v5::QoS::AtLeastOnce, true, None),
+    |_: &mut rumqttc_v5::MqttOptions| {},
+    |error: &rumqttc_v5::ConnectionError| {
+        use rumqttc_v5::{ConnectionError, Error, StateError};
+        // The broker says what it takes.
+        let ConnectionError::MqttState(error) = error else {
+            return false;
+        };
+        matches!(
+            error,
+            StateError::OutgoingPacketTooLarge { .. }
+                | StateError::Deserialization(Error::OutgoingPacketTooLarge { .. })
+        )
+    }
+);
 
 #[async_trait]
 impl Deliver for Publishing {
@@ -215,7 +251,11 @@ impl Deliver for Publishing {
         let mut under_way = Vec::with_capacity(WINDOW);
         let mut failure = None;
         let limit = tokio::time::Instant::now() + self.timeout;
-        for told in events.iter().take(WINDOW) {
+        let window = match self.suspect {
+            Some(_) => 1,
+            None => WINDOW,
+        };
+        for told in events.iter().take(window) {
             let (topic, payload) = self.message(told);
             let published = session.publish.publish(topic, payload, false);
             match tokio::time::timeout_at(limit, published).await {
@@ -238,9 +278,23 @@ impl Deliver for Publishing {
                 }
             }
         }
+        let suspected = self.suspect.take();
         if let Some(why) = &mut failure {
+            if !why.is_refused {
+                // Those who wait for messages may hear of the end before the reason is there.
+                let mut state = session.state.clone();
+                let ended = state.wait_for(|state| *state == State::Ended);
+                let _ = tokio::time::timeout(MOMENT, ended).await;
+            }
             if !why.is_refused && session.is_over() {
                 *why = session.why();
+                let id = events.get(done).map_or(0, |told| told.id);
+                let losses = match suspected {
+                    Some((same, losses)) if same == id => losses + 1,
+                    _ => 1,
+                };
+                self.suspect = Some((id, losses));
+                why.is_refused |= losses > LOSSES;
             }
             // What else is under way is not to come before what failed does again.
             self.session = None;

@@ -313,6 +313,13 @@ impl Broker {
         Some(broker)
     }
 
+    /// Has it go by one more line of settings from its next start on.
+    pub fn set(&self, line: &str) {
+        let path = self.path("mosquitto.conf");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{line}\n{text}")).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
