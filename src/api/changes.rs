@@ -22,7 +22,7 @@ pub(super) struct New {
     name: String,
     /// Whatever is to be known of it, in up to 16 KiB.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     metadata: Option<Map<String, Value>>,
 }
 
@@ -33,11 +33,11 @@ pub(super) struct New {
 pub(super) struct AlbumChange {
     /// Its new name.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(value_type = String, required = false)]
     name: Option<String>,
     /// What changes of its metadata: a merge patch (RFC 7396).
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     metadata: Option<Map<String, Value>>,
 }
 
@@ -48,13 +48,15 @@ pub(super) struct AlbumChange {
 pub(super) struct ImageChange {
     /// Its new name. An extension that does not agree with the bytes is set right.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, required = false)]
     name: Option<String>,
     /// The album that it moves to.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, required = false)]
     album: Option<String>,
     /// What changes of its metadata: a merge patch (RFC 7396).
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     metadata: Option<Map<String, Value>>,
 }
 

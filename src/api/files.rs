@@ -61,11 +61,13 @@ pub(super) struct Asked {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 4096)]
     h: Option<String>,
     /// How it fits: `contain`, `cover`, `fill`.
+    #[param(pattern = "^(contain|cover|fill)$")]
     fit: Option<String>,
     /// Whether it may be larger than the file.
     #[param(value_type = Option<bool>)]
     enlarge: Option<String>,
     /// Its format: `jpeg`, `png`, `webp`; else that of the file.
+    #[param(pattern = "^(jpeg|png|webp)$")]
     format: Option<String>,
     /// Of a JPEG.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]

@@ -38,7 +38,7 @@ const END: &str = "end";
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/events", operation_id = "watchJob", tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "Its id."),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that came."),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^([0-9]{1,18}|end)?$", description = "The `id` of the last event that came."),
     ),
     responses(
         (status = 200, description = "Events, as they come.", content_type = "text/event-stream", body = String),

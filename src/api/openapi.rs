@@ -12,8 +12,10 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use serde_json::json;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::Number;
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::response::Response as Described;
+use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{OpenApi as _, ToSchema};
@@ -141,6 +143,15 @@ pub(super) fn end(router: OpenApiRouter<Api>, with_docs: bool) -> Router<Api> {
 fn complete(mut document: OpenApi) -> OpenApi {
     for operation in operations(&mut document) {
         OF_ALL.iter().for_each(|each| may_answer(operation, each));
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(Parameter {
+                schema: Some(RefOr::T(Schema::Object(object))),
+                ..
+            }) = parameter
+            {
+                be_exact(object);
+            }
+        }
         for (status, response) in &mut operation.responses.responses {
             if let (Ok(status), RefOr::T(response)) = (status.parse(), response) {
                 fill(status, response);
@@ -178,8 +189,27 @@ fn may_answer(operation: &mut Operation, (status, when): &(StatusCode, &str)) {
         .or_insert_with(common);
 }
 
+/// A parameter that is not there is not null, and a number has an end.
+fn be_exact(object: &mut Object) {
+    if let SchemaType::Array(types) = &object.schema_type
+        && let [one, Type::Null] | [Type::Null, one] = types.as_slice()
+    {
+        object.schema_type = SchemaType::Type(one.clone());
+    }
+    let is_whole = object.schema_type == SchemaType::Type(Type::Integer);
+    if is_whole && object.minimum.is_some() && object.maximum.is_none() {
+        // As `u32` and `u64` are described, also where they are parsed as what has room for both.
+        object.maximum = Some(Number::UInt(usize::MAX));
+        object.format = None;
+    }
+}
+
 /// Says of an error that it is a problem document.
 fn fill(status: u16, response: &mut Described) {
+    // Each event is something else.
+    if let Some(RefOr::T(events)) = response.content.get_mut("text/event-stream") {
+        events.schema = None;
+    }
     if status < 400 || !response.content.is_empty() {
         return;
     }

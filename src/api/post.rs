@@ -55,7 +55,7 @@ pub(super) const AT_ONCE: usize = 2;
 struct NewJob {
     /// A list to read, or several: URLs, or paths below `api.list_folders`.
     #[serde(default)]
-    #[schema(value_type = Option<OneOrMore>)]
+    #[schema(value_type = OneOrMore, required = false)]
     source: OneOrMore,
     /// How the lists are written: else that is found out.
     #[schema(value_type = Option<String>, example = "csv")]
@@ -69,7 +69,6 @@ struct NewJob {
     groups: Vec<NewGroup>,
     /// What a failure means for the rest of a group that does not say so itself.
     #[serde(default)]
-    #[schema(inline)]
     on_error: OnError,
     /// The kind of file: `image`, `document`, `any`. `downloader` means the same.
     #[serde(alias = "downloader")]
@@ -93,7 +92,7 @@ struct NewJob {
     on_change: Option<OnChange>,
     /// What the job may take.
     #[serde(default)]
-    #[schema(value_type = Option<NewLimits>)]
+    #[schema(value_type = NewLimits, required = false)]
     limits: job::Limits,
 }
 
@@ -130,7 +129,6 @@ struct NewGroup {
     #[schema(value_type = Vec<NewTarget>)]
     urls: Vec<NewTarget>,
     /// `stop`: its targets run in order, and none behind a failure. `continue`: they run beside each other.
-    #[schema(inline)]
     on_error: Option<OnError>,
     /// Whatever else is to be remembered of it.
     #[schema(value_type = Option<Object>)]
@@ -360,7 +358,6 @@ struct Accepted {
     /// Its id.
     id: Uuid,
     /// How far it is.
-    #[schema(inline)]
     state: JobState,
     /// Where to ask for it.
     href: String,
@@ -378,7 +375,7 @@ fn accepted(id: Uuid, state: JobState) -> Response {
 /// It is recorded once this answers, and survives restarts. With the same `Idempotency-Key` and body, a repeat answers
 /// with the job that the first request made.
 #[utoipa::path(post, path = "/api/v1/jobs", operation_id = "postJob", tag = "jobs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Up to 255 bytes that make a repeat harmless.")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "Up to 255 bytes that make a repeat harmless.")),
     request_body = NewJob,
     responses(
         (status = 202, description = "It is queued, or was before.", body = Accepted,

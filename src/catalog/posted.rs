@@ -80,10 +80,8 @@ pub struct GroupRow {
     /// What its client calls it.
     pub id: String,
     /// How far it is: `queued`, `ongoing`, `completed` or `failed`, which it may be before all of it is done.
-    #[schema(inline)]
     pub state: State,
     /// What a failure means for the rest of it.
-    #[schema(inline)]
     pub on_error: OnError,
     /// How many targets it has.
     pub targets: u64,
