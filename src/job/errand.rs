@@ -3,7 +3,7 @@
 //! [`Files`] hands errands to the keeper, which does them between batches. So nothing is renamed, moved or taken away
 //! while a batch is on its way into an album, and what an errand has looked up stays so until it is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,12 @@ use uuid::Uuid;
 use super::JobError;
 use super::alter::Alteration;
 use super::keeper::{Batch, Brought, Keeper};
-use super::removal::{Left, Removed, remove};
+use super::removal::{Left, Removed, recorded, remove};
 use super::upload::Upload;
 use crate::catalog::{CatalogError, Change, Changes, Event, ImageRow, KnownFile};
 use crate::downloader::{Downloader, Intake, Memory};
 use crate::naming;
-use crate::store::{Store, StoreError};
+use crate::store::{FileStat, Store, StoreError};
 use crate::target::AlbumName;
 
 /// Errands that wait. Beyond them, whoever comes waits for a place.
@@ -387,8 +387,20 @@ impl Keeper {
                 ..row.file.clone()
             })
         };
+        let paths = rows.values().map(|row| row.file.path.clone()).collect();
+        let stats = self.store.stats(paths).await.unwrap_or_default();
+        let is_there = |(row, stat): &(&ImageRow, Option<FileStat>)| {
+            stat.is_some_and(|stat| recorded(&row.file).agrees_with(stat))
+        };
+        let there = rows.values().zip(stats).filter(is_there);
+        let there: HashSet<Uuid> = there.map(|(row, _)| row.file.id).collect();
         for (finished, _) in &mut batch.entries {
             finished.replaces = finished.replaces.as_ref().and_then(&again);
+            if let Some(file) = &mut finished.replaces {
+                // While its folder was renamed, it seemed to be missing.
+                file.is_present |=
+                    there.contains(&file.id) && !finished.job.distrusted.contains(&file.id);
+            }
             if let Brought::Known(file) = &finished.brought {
                 finished.brought = again(file).map_or(Brought::Nothing, Brought::Known);
             }
