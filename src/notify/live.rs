@@ -201,7 +201,8 @@ impl Listening {
             }
             let dropped = shared.dropped.load(Ordering::SeqCst);
             if dropped > self.position {
-                let missed = dropped - self.position;
+                // Where a client says that it was may be anything.
+                let missed = dropped.saturating_sub(self.position);
                 self.reach(dropped);
                 return Some(Heard::Missed(missed));
             }
