@@ -1364,6 +1364,7 @@ async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Cata
         }],
         ..changes([add.clone(), Change::AddFile(row)])
     });
+    want(catalog, "one", "*").await;
     for _ in 0..2 {
         catalog.change(added.clone()).await.unwrap();
     }
@@ -1638,6 +1639,7 @@ async fn a_copy_there_and_back_has_everything() {
     let gone = Uuid::now_v7();
     let source = SourceId::of("list.txt", "image", None);
     there.mark_gone(source, gone, Utc::now()).await.unwrap();
+    there.post_job(Arc::new(post(None, 0))).await.unwrap();
     let first = everything(&*there).await;
     let counts = copy(&*there, &*middle).await.unwrap();
     assert!(counts.contains(&("files", 2_500)), "{counts:?}");

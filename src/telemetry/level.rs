@@ -24,9 +24,10 @@ impl Level {
     /// that stands alone; directives that name a target stay.
     pub(super) fn filter(&self, verbosity: i8) -> EnvFilter {
         let shifted = self.shifted(verbosity);
-        // It tells of its insides at a level at which gannet tells of jobs. Who names it later, or wants all, has it.
+        // The one tells of its insides at a level at which gannet tells of jobs, the other what the call that it concerns
+        // tells too. Who names them later, or wants all, has them.
         let filter = match verbosity {
-            ..2 => format!("tokio_cron_scheduler=warn,{shifted}"),
+            ..2 => format!("tokio_cron_scheduler=warn,sqlx_core::pool=off,{shifted}"),
             _ => shifted,
         };
         EnvFilter::builder().parse_lossy(filter)
