@@ -51,6 +51,7 @@ pub(super) enum Released {
 
 /// Whether an entry may go.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(super) enum Turn {
     Now(Released),
     /// It is kept here until it may.
