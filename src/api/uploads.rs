@@ -556,3 +556,29 @@ impl Stream for Paced {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_is_not_waited_for() {
+        let silent = stream::pending::<Result<Bytes, axum::BoxError>>();
+        let mut stream = Body::from_stream(silent).into_data_stream();
+        let problem = within(stream.next()).await.unwrap_err();
+        assert_eq!(problem.document().status, 408);
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_not_taken_in() {
+        let ahead = Arc::new(AtomicU64::new(0));
+        let endless =
+            stream::repeat_with(|| Ok::<_, axum::BoxError>(Bytes::from(vec![b'x'; 1000])));
+        let body = Body::from_stream(endless);
+        let mut form = Multipart::new(Paced::new(body, ahead.clone()), "sep");
+        assert!(form.next_field().await.is_err());
+        assert!(ahead.load(Ordering::Relaxed) < AHEAD + 2000);
+    }
+}
