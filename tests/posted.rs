@@ -457,7 +457,7 @@ mod posting {
     }
 
     #[test]
-    fn of_a_hundred_thousand_urls_is_taken_and_can_be_cancelled() {
+    fn of_many_urls_is_taken_and_can_be_cancelled() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "");
         let gate = Gate::new();
@@ -469,7 +469,7 @@ mod posting {
             })
         };
         let daemon = Daemon::start(&sandbox);
-        let groups: Vec<Value> = (0..10_000)
+        let groups: Vec<Value> = (0..2_000)
             .map(|group| {
                 let url = |n| site.url(&format!("/a/rather/long/path/of/shop/{group}/{n}.png"));
                 let urls: Vec<String> = (0..10).map(url).collect();
@@ -481,7 +481,7 @@ mod posting {
         let shown = daemon.get(&job).expect(200).json();
         assert_eq!(
             (&shown["state"], &shown["total"]),
-            (&json!("ongoing"), &json!(100_000))
+            (&json!("ongoing"), &json!(20_000))
         );
         let got = ask(daemon.api(), "POST", &format!("{job}/cancel"), &[]);
         got.expect(202);
@@ -489,9 +489,9 @@ mod posting {
         assert_eq!(over["state"], "cancelled");
         assert_eq!(
             (done(&over), &over["counts"]["targets"]),
-            (100_000, &json!(100_000))
+            (20_000, &json!(20_000))
         );
-        assert_eq!(over["reasons"], json!({"cancelled": 100_000}));
+        assert_eq!(over["reasons"], json!({"cancelled": 20_000}));
         ask(daemon.api(), "POST", &format!("{job}/cancel"), &[]).problem(409);
         gate.open();
         daemon.stop();

@@ -176,8 +176,8 @@ pub struct OutcomeRow {
     /// Where it could not be had, the album that it was meant for, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub album: Option<String>,
-    /// Where it could not be had, the digest that the list promises.
-    #[serde(rename = "wanted_sha256", skip_serializing_if = "Option::is_none")]
+    /// Where it could not be had, the digest that the list promises: then there is no file with one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
 }
 
