@@ -1650,7 +1650,7 @@ async fn a_copy_there_and_back_has_everything() {
     assert!(matches!(again, CatalogError::NotEmpty("jobs")), "{again:?}");
     // What comes next does not collide with what was copied.
     let mut next = stored(job, 9_999, "http://b.example/", "b.png", b"b");
-    next.new_file.as_mut().unwrap().album = Some(AlbumName::new("b").unwrap());
+    next.new_file.as_mut().unwrap().album = Some(AlbumName::new("c").unwrap());
     for catalog in [&middle, &back] {
         write(&**catalog, [next.clone()]).await.unwrap();
         assert_eq!(catalog.events_after(0, 9).await.unwrap().len(), 2);

@@ -59,7 +59,8 @@ impl Manager {
         match self.socket.recv(&mut message) {
             Ok(length) => Some(String::from_utf8(message[..length].to_vec()).unwrap()),
             Err(error) => {
-                let late = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+                use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+                let late = [WouldBlock, TimedOut, Interrupted];
                 assert!(late.contains(&error.kind()), "{error}");
                 None
             }
