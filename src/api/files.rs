@@ -2,17 +2,20 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use unicode_normalization::UnicodeNormalization as _;
 use utoipa::IntoParams;
 
@@ -27,7 +30,14 @@ use crate::rendition::{Fit, MAX_SIDE, Output, Params, RenditionError, Wanted};
 use crate::store::{Opened, Recorded, StageId};
 
 /// Bytes that are read at a time.
-const CHUNK: usize = 128 * 1024;
+const CHUNK: u64 = 128 * 1024;
+
+/// Those who read at a time, of all who download: twice as many as processors, so that hundreds of them leave those a
+/// turn who keep files.
+static READING: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(2 * processors)
+});
 
 /// How often a file is looked up whose bytes, or whose folder, change meanwhile.
 const LOOKS: usize = 5;
@@ -331,13 +341,7 @@ async fn answer(
     };
     let body = match *method {
         Method::HEAD => Body::empty(),
-        _ => {
-            let mut file = tokio::fs::File::from_std(sent.file);
-            file.seek(io::SeekFrom::Start(first))
-                .await
-                .map_err(|error| Problem::internal(&error))?;
-            Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK))
-        }
+        _ => part(sent.file, first, count),
     };
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
@@ -355,6 +359,30 @@ async fn answer(
         insert(headers, header::CONTENT_DISPOSITION, &name);
     }
     Ok(response)
+}
+
+/// `count` bytes of a file, from `first` on. A file that has fewer breaks the answer off.
+fn part(file: File, first: u64, count: u64) -> Body {
+    let file = Arc::new(file);
+    let chunks = stream::try_unfold((first, count), move |(at, left)| {
+        let file = file.clone();
+        async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            // It is never closed.
+            let _turn = READING.acquire().await.ok();
+            let length = left.min(CHUNK);
+            let read = spawn_blocking(move || {
+                let mut chunk = vec![0; length as usize];
+                file.read_exact_at(&mut chunk, at)?;
+                Ok::<_, io::Error>(Bytes::from(chunk))
+            });
+            let chunk = read.await.map_err(io::Error::other)??;
+            Ok::<_, io::Error>(Some((chunk, (at + length, left - length))))
+        }
+    });
+    Body::from_stream(chunks)
 }
 
 /// `Content-Disposition` (RFC 6266), for old clients with a name of plain characters too (appendix D).
