@@ -346,6 +346,10 @@ mod posting {
                 &["groups[0].on_error", "pause"],
             ),
             (
+                json!({"urls": [url], "on_error": "stop"}),
+                &["`on_error`", "groups"],
+            ),
+            (
                 json!({"source": "/etc/passwd"}),
                 &["`source[0]`", "api.list_folders"],
             ),
@@ -365,6 +369,18 @@ mod posting {
             send(to, "POST", "/api/v1/jobs", headers, Some(body.as_bytes()))
         };
         raw(&[JSON], "{\"urls\":").problem(400);
+        let detail = raw(&[JSON], "[null, null]").problem(422);
+        assert!(detail.contains("JSON object"), "{detail}");
+        let wrong = post(&daemon, &json!({"urls": [url], "kind": "video"})).json();
+        assert_eq!(wrong["errors"][0]["field"], "kind");
+        let wrong = post(&daemon, &json!({"urls": [{"url": url, "nam": "x"}]})).json();
+        assert!(
+            wrong["errors"][0]["field"]
+                .as_str()
+                .unwrap()
+                .starts_with("urls[0]"),
+            "{wrong}"
+        );
         raw(&[JSON], "{} {}").problem(400);
         raw(&[("Content-Type", "text/plain")], "{}").problem(415);
         raw(&[], "{}").problem(415);

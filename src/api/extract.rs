@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::Problem;
@@ -48,21 +48,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
         let body = Bytes::from_request(request, state).await;
         let body =
             body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-        let mut json = serde_json::Deserializer::from_slice(&body);
-        let sent = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let (path, error) = (error.path().to_string(), error.into_inner());
-            match error.classify() {
-                Category::Data => Problem::invalid(&path, error.to_string()),
-                _ => Problem::bad_request(format!("the body is no JSON: {error}")),
-            }
-        })?;
-        let end = json.end();
-        end.map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))?;
-        Ok(Self(sent))
+        parse(&body).map(Self)
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Reads a JSON object.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let no_json = |error| Problem::bad_request(format!("the body is no JSON: {error}"));
+    // A list would be taken for the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice::<IgnoredAny>(body).map_err(no_json)?;
+        let detail = "the body has to be a JSON object";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let sent = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, error) = (error.path().to_string(), error.into_inner());
+        match error.classify() {
+            Category::Data if path == "." => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
+            Category::Data => Problem::invalid(&path, format!("`{path}`: {error}")),
+            _ => no_json(error),
+        }
+    })?;
+    json.end().map_err(no_json)?;
+    Ok(sent)
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE);
     let value = value
         .and_then(|value| value.to_str().ok())

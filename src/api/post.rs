@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Names, Nothing, Parameters};
+use super::extract::{Names, Nothing, Parameters, is_json, parse};
 use super::{Api, Problem, jobs, json};
 use crate::catalog::Idempotency;
 use crate::job::{self, Dedupe, GivenGroup, OnChange, PostError};
@@ -68,8 +68,7 @@ struct NewJob {
     #[serde(default)]
     groups: Vec<NewGroup>,
     /// What a failure means for the rest of a group that does not say so itself.
-    #[serde(default)]
-    on_error: OnError,
+    on_error: Option<OnError>,
     /// The kind of file: `image`, `document`, `any`. `downloader` means the same.
     #[serde(alias = "downloader")]
     kind: Option<String>,
@@ -244,23 +243,6 @@ impl<'de> Deserialize<'de> for OneOrMore {
 }
 
 impl NewJob {
-    fn read(body: &[u8]) -> Result<Self, Problem> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            match inner.classify() {
-                serde_json::error::Category::Data => unprocessable(&path, &inner.to_string()),
-                _ => Problem::bad_request(format!("the body is no JSON: {inner}")),
-            }
-        });
-        let job = read?;
-        reader
-            .end()
-            .map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))?;
-        Ok(job)
-    }
-
     fn into_request(self) -> Result<(job::Request, job::Given), Problem> {
         let steps = self.steps.iter().take(job::MAX_STEPS + 1);
         let steps = steps
@@ -280,6 +262,11 @@ impl NewJob {
             limits: self.limits,
             retries: None,
         };
+        if self.on_error == Some(OnError::Stop) && self.groups.is_empty() {
+            let told = "it is of groups; put what is to run in order into one";
+            return Err(unprocessable("on_error", told));
+        }
+        let on_error = self.on_error.unwrap_or_default();
         let urls = targets(self.urls, "urls")?;
         let mut groups = Vec::with_capacity(self.groups.len());
         for (number, group) in self.groups.into_iter().enumerate() {
@@ -289,7 +276,7 @@ impl NewJob {
             }
             groups.push(GivenGroup {
                 id: group.id,
-                on_error: group.on_error.unwrap_or(self.on_error),
+                on_error: group.on_error.unwrap_or(on_error),
                 metadata: group.metadata.map(|raw| raw.get().to_owned()),
                 urls: targets(group.urls, &format!("{field}.urls"))?,
             });
@@ -329,18 +316,15 @@ fn object(raw: &RawValue, field: &str) -> Result<(), Problem> {
 }
 
 fn unprocessable(field: &str, problem: &str) -> Problem {
-    let detail = match field {
-        "" | "." => problem.to_owned(),
-        field => format!("`{field}`: {problem}"),
-    };
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    Problem::invalid(field, format!("`{field}`: {problem}"))
 }
 
 impl From<PostError> for Problem {
     fn from(error: PostError) -> Self {
         let status = match error {
             PostError::Catalog(error) => return error.into(),
-            PostError::Wrong(_) | PostError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PostError::Wrong(wrong) => return unprocessable(&wrong.field, &wrong.problem),
+            PostError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             PostError::Full(_) => {
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
                     .with(header::RETRY_AFTER, "30");
@@ -391,7 +375,10 @@ pub(super) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    is_json(&head.headers)?;
+    if !is_json(&head.headers) {
+        let detail = "expected `Content-Type: application/json`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
     let key = key(&head.headers)?;
     let _room = room(&api, &head.headers).await?;
     let body = read(body, api.max_body).await?;
@@ -399,7 +386,7 @@ pub(super) async fn post(
         key,
         digest: half(&[&body]),
     });
-    let parse = move || NewJob::read(&body)?.into_request();
+    let parse = move || parse::<NewJob>(&body)?.into_request();
     let parsed = tokio::task::spawn_blocking(parse).await;
     let (request, given) = parsed.map_err(|error| Problem::internal(&error))??;
     let (id, came_before) = api.posts.post(request, given, idempotency).await?;
@@ -408,17 +395,6 @@ pub(super) async fn post(
     }
     let job = api.keeper.job(id).await?;
     Ok(accepted(id, job.map_or(JobState::Queued, |job| job.state)))
-}
-
-fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let kind = headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let detail = "expected `Content-Type: application/json`";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
 /// What names the client and its key.

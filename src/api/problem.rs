@@ -115,6 +115,10 @@ impl From<CatalogError> for Problem {
                 tracing::warn!("a request to the API failed: {}", describe(&error));
                 Self::unavailable("the catalog cannot be asked at the moment")
             }
+            error if error.reason() == Reason::StoreFull => {
+                tracing::error!("a request to the API failed: {}", describe(&error));
+                Self::full()
+            }
             error => Self::internal(&error),
         }
     }

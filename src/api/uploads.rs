@@ -257,7 +257,8 @@ impl Desk {
         }
         let ahead = Arc::new(AtomicU64::new(0));
         let mut form = Multipart::new(Paced::new(body, ahead.clone()), boundary);
-        let mut metadata = None;
+        // `Err`: the part that was to say it cannot be used, and nobody knows what it meant.
+        let mut metadata = Ok(None);
         let mut results: Vec<(Option<String>, Result<Uuid, Problem>)> = Vec::new();
         loop {
             let field = within(form.next_field()).await?;
@@ -276,13 +277,22 @@ impl Desk {
             }
             let Some(file) = file_name(&field) else {
                 match said(&mut field, &ahead).await {
-                    Ok(said) => metadata = Some(said),
+                    Ok(said) => metadata = Ok(Some(said)),
                     Err(broken) if broken.is_over => return Err(broken.problem),
-                    Err(broken) => results.push((None, Err(broken.problem))),
+                    Err(broken) => {
+                        results.push((None, Err(broken.problem)));
+                        metadata = Err(());
+                    }
                 }
                 continue;
             };
-            let kept = self.part(&mut field, &file, metadata.clone(), &ahead).await;
+            let kept = match &metadata {
+                Ok(said) => self.part(&mut field, &file, said.clone(), &ahead).await,
+                Err(()) => {
+                    let detail = "the part before it that is no file cannot be used";
+                    Err(Problem::invalid("metadata", detail).into())
+                }
+            };
             let kept = match kept {
                 Ok(id) => Ok(id),
                 Err(broken) if broken.is_over => return Err(broken.problem),

@@ -473,7 +473,7 @@ pub enum NotifyCommand {
         after_help = "Exit codes: 0 all took it · 1 could not run · 2 wrong usage · 3 one did not."
     )]
     Test {
-        /// Only to these receivers of [[notify]]
+        /// Only to these receivers
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },

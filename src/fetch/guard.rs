@@ -73,7 +73,8 @@ fn deny(address: IpAddr, range: Option<Range>) -> Result<(), Denied> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{address}` is not on the public Internet ({purpose}, {network}, {document}); allow it by \
-     `--allow-net {address}` or `fetch.allow_networks`, or all such addresses by `--allow-private`",
+     `--allow-net {address}` or `fetch.allow_networks`, or all such addresses by `--allow-private`; \
+     for posted jobs, by `api.allow_networks` or `api.private_networks`",
     purpose = range.purpose, network = range.network, document = range.document
 )]
 pub struct Denied {

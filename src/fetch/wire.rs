@@ -196,6 +196,8 @@ impl Wire {
             Some(_) => Method::POST,
             None => Method::GET,
         };
+        // What is told to others is none of the figures of downloads.
+        let is_download = method == Method::GET;
         let mut request = reqwest::Request::new(method, bare);
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
@@ -240,7 +242,9 @@ impl Wire {
                     })
                 }
                 _ => {
-                    METRICS.first_byte(start.elapsed());
+                    if is_download {
+                        METRICS.first_byte(start.elapsed());
+                    }
                     Ok(Head { response, sleep })
                 }
             },

@@ -327,12 +327,14 @@ impl Keeper {
             // On a full disk, what half of the files give back may be what the other half needs for its records.
             let is_full = is_lost && error.reason() == Reason::StoreFull;
             let kept = if is_full { with_bytes.len() / 2 } else { 0 };
-            tracing::error!(
-                "{} of {} files of a batch could not be kept: {}",
-                with_bytes.len() - kept,
-                with_bytes.len(),
-                describe(&error)
-            );
+            match with_bytes.len() {
+                0 => tracing::error!("a batch could not be recorded: {}", describe(&error)),
+                all => tracing::error!(
+                    "{} of {all} files of a batch could not be kept: {}",
+                    all - kept,
+                    describe(&error)
+                ),
+            }
             let given_up = with_bytes
                 .get(kept)
                 .copied()

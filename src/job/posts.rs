@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -65,11 +67,22 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Queue {
     /// Oldest first: their ids sort by time.
-    waiting: BTreeMap<Uuid, CancellationToken>,
+    waiting: BTreeMap<Uuid, Waiting>,
     running: BTreeSet<Uuid>,
     /// How many are being recorded.
     arriving: usize,
 }
+
+/// A job that waits.
+#[derive(Debug, Default)]
+struct Waiting {
+    cancel: CancellationToken,
+    /// Since when it may begin; `None`: at once.
+    not_before: Option<Instant>,
+}
+
+/// How long a job rests whose end could not be recorded, before it goes on: the disk was full, say.
+const REST: Duration = Duration::from_secs(5);
 
 /// A job that is to be recorded.
 struct Arriving {
@@ -133,9 +146,7 @@ impl Posts {
             tracing::info!("{} posted jobs go on", unfinished.len());
         }
         let mut queue = Queue::default();
-        let waiting = unfinished
-            .into_iter()
-            .map(|id| (id, CancellationToken::new()));
+        let waiting = unfinished.into_iter().map(|id| (id, Waiting::default()));
         queue.waiting.extend(waiting);
         let (arriving, to_record) = mpsc::unbounded_channel();
         let posts = Self(Arc::new(Inner {
@@ -222,8 +233,8 @@ impl Posts {
 
     /// Asks a job to end early, be it posted or not. Returns whether it is here.
     pub fn cancel(&self, job: Uuid) -> bool {
-        if let Some(token) = self.0.queue().waiting.get(&job) {
-            token.cancel();
+        if let Some(waiting) = self.0.queue().waiting.get(&job) {
+            waiting.cancel.cancel();
             return true;
         }
         self.0.engine.cancel(job)
@@ -261,9 +272,13 @@ impl Inner {
         if queue.running.len() >= most || self.stop.leave.is_cancelled() {
             return None;
         }
-        let (id, token) = queue.waiting.pop_first()?;
+        let now = Instant::now();
+        let may_begin = |waiting: &Waiting| waiting.not_before.is_none_or(|at| at <= now);
+        let mut waiting = queue.waiting.iter();
+        let id = *waiting.find(|(_, waiting)| may_begin(waiting))?.0;
+        let waiting = queue.waiting.remove(&id)?;
         queue.running.insert(id);
-        Some((id, token))
+        Some((id, waiting.cancel))
     }
 }
 
@@ -294,6 +309,7 @@ async fn run(inner: Arc<Inner>, mut to_record: mpsc::UnboundedReceiver<Arriving>
                 recording.spawn(record(inner.clone(), arriving));
             }
             () = inner.changed.notified() => {}
+            () = tokio::time::sleep(REST), if inner.has_resting() => {}
         }
     }
     drop(to_record);
@@ -314,7 +330,7 @@ async fn record(inner: Arc<Inner>, arriving: Arriving) {
         let mut queue = inner.queue();
         queue.arriving -= 1;
         if matches!(posted, Ok(catalog::Posted::Queued)) {
-            queue.waiting.insert(id, CancellationToken::new());
+            queue.waiting.insert(id, Waiting::default());
         }
     }
     inner.changed.notify_one();
@@ -335,7 +351,29 @@ impl Inner {
             )
             .await;
         }
-        self.queue().running.remove(&id);
+        let is_over = match self.engine.catalog().job(id).await {
+            Ok(job) => job.is_none_or(|job| job.finished.is_some()),
+            Err(error) => {
+                tracing::error!(job.id = %id, "nobody knows how job {id} ended: {}", describe(&error));
+                false
+            }
+        };
+        let mut queue = self.queue();
+        queue.running.remove(&id);
+        if !is_over && !self.stop.leave.is_cancelled() {
+            tracing::warn!(job.id = %id, "the end of job {id} is not recorded, so it goes on");
+            let waiting = Waiting {
+                not_before: Some(Instant::now() + REST),
+                ..Waiting::default()
+            };
+            queue.waiting.insert(id, waiting);
+        }
+    }
+
+    fn has_resting(&self) -> bool {
+        let queue = self.queue();
+        let mut waiting = queue.waiting.values();
+        waiting.any(|waiting| waiting.not_before.is_some())
     }
 
     /// Records that a job failed which could not do so itself.

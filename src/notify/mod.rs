@@ -11,7 +11,7 @@
 //! - `webhook`, `mqtt`, `mail`: the ways; `line`: connections of the last two;
 //! - `live`: those who listen to the daemon.
 //!
-//! A new way is a file beside these, a variant of [`Kind`] with its keys in `settings`, and a line in [`Plan::way`].
+//! A new way is a file beside these, a variant of [`Kind`] with its keys in `settings`, and a line in `Plan::way`.
 
 mod delivery;
 mod line;
