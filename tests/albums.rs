@@ -253,7 +253,7 @@ mod albums {
             )
             .problem(422);
         for (body, field) in [
-            (json!({}), "."),
+            (json!({}), "name"),
             (json!({"name": 7}), "name"),
             (json!({"name": "a", "colour": "red"}), "colour"),
             (json!({"name": "a", "metadata": []}), "metadata"),

@@ -65,15 +65,23 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let sent = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.into_inner());
         match error.classify() {
-            Category::Data if path == "." => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
-            }
-            Category::Data => Problem::invalid(&path, format!("`{path}`: {error}")),
+            Category::Data => misread(&path, &error.to_string()),
             _ => no_json(error),
         }
     })?;
     json.end().map_err(no_json)?;
     Ok(sent)
+}
+
+/// What is wrong at `path` of a body; `.` is the body itself.
+fn misread(path: &str, what: &str) -> Problem {
+    let missing = what.strip_prefix("missing field `");
+    match missing.and_then(|rest| rest.split('`').next()) {
+        Some(field) if path == "." => Problem::invalid(field, what),
+        Some(field) => Problem::invalid(&format!("{path}.{field}"), format!("`{path}`: {what}")),
+        None if path == "." => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what),
+        None => Problem::invalid(path, format!("`{path}`: {what}")),
+    }
 }
 
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
