@@ -154,13 +154,17 @@ fn the_downloader_is_the_one_that_is_compiled_as_an_example() {
 }
 
 #[test]
-fn links_lead_to_files() {
+fn links_lead_to_files_and_headings() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for link in README.split("](").skip(1) {
         let target = link.split(')').next().unwrap();
-        assert!(
-            target.contains("://") || folder.join(target).exists(),
-            "{target}"
-        );
+        let is_there = match target.strip_prefix('#') {
+            Some(heading) => README
+                .lines()
+                .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))
+                .any(|title| title.to_lowercase().replace(' ', "-") == heading),
+            None => target.contains("://") || folder.join(target).exists(),
+        };
+        assert!(is_there, "{target}");
     }
 }

@@ -162,7 +162,8 @@ async fn a_denied_address_says_what_it_is_and_how_to_allow_it() {
         format!("{error:#}"),
         "`169.254.169.254` is denied: `169.254.169.254` is not on the public Internet (link-local, cloud \
          metadata, 169.254.0.0/16, RFC 3927); allow it by `--allow-net 169.254.169.254` or \
-         `fetch.allow_networks`, or all such addresses by `--allow-private`"
+         `fetch.allow_networks`, or all such addresses by `--allow-private`; for posted jobs, by \
+         `api.allow_networks` or `api.private_networks`"
     );
 }
 
