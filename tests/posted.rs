@@ -41,6 +41,19 @@ fn gallery() -> Site {
     Site::start(|asked| picture(&asked.path))
 }
 
+/// One that answers once its gate is open.
+fn gated_gallery() -> (Arc<Gate>, Site) {
+    let gate = Gate::new();
+    let site = {
+        let gate = gate.clone();
+        Site::start(move |asked| {
+            gate.pass();
+            picture(&asked.path)
+        })
+    };
+    (gate, site)
+}
+
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 #[track_caller]
@@ -200,14 +213,7 @@ mod groups {
     fn a_group_in_order_asks_for_one_after_the_other() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "");
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         let daemon = Daemon::start(&sandbox);
         let group = |id: &str, first: u32| {
             let urls: Vec<String> = (first..first + 3)
@@ -252,14 +258,7 @@ mod posting {
     fn is_answered_at_once_and_once_for_a_key() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "");
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         let daemon = Daemon::start(&sandbox);
         let wanted = json!({"urls": [site.url("/1.png")], "downloader": "image"});
         let key = ("Idempotency-Key", "first");
@@ -442,14 +441,7 @@ mod posting {
     fn is_refused_for_a_while_when_too_many_jobs_wait() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "jobs = 1\nqueued_jobs = 2");
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         let daemon = Daemon::start(&sandbox);
         let wanted = |n: u32| json!({"urls": [site.url(&format!("/{n}.png"))]});
         let running = queue(&daemon, &wanted(1));
@@ -476,14 +468,7 @@ mod posting {
     fn of_many_urls_is_taken_and_can_be_cancelled() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "");
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         let daemon = Daemon::start(&sandbox);
         let groups: Vec<Value> = (0..2_000)
             .map(|group| {
@@ -720,14 +705,7 @@ mod ends {
     #[test]
     fn a_schedules_job_can_be_cancelled_too() {
         let sandbox = Sandbox::new();
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         sandbox.write("a.txt", site.list((0..20).map(|n| format!("/{n}.png"))));
         let schedule = "[[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\n[schedule.fetch]\nprivate_networks = true";
         settings(&sandbox, schedule);
@@ -887,14 +865,7 @@ mod watching {
     fn ends_with_the_daemon() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "[daemon]\nstop_timeout = \"0s\"");
-        let gate = Gate::new();
-        let site = {
-            let gate = gate.clone();
-            Site::start(move |asked| {
-                gate.pass();
-                picture(&asked.path)
-            })
-        };
+        let (gate, site) = gated_gallery();
         let daemon = Daemon::start(&sandbox);
         let job = queue(&daemon, &json!({"urls": [site.url("/1.png")]}));
         site.wait_for(1);

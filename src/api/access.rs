@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::origin::{Origins, is_for_this_machine};
 use super::rate::Rates;
@@ -71,7 +71,7 @@ enum Digest {
 struct Written {
     token: Option<SecretString>,
     token_file: Option<PathBuf>,
-    #[serde(default, deserialize_with = "digest")]
+    #[serde(default)]
     sha256: Option<Sha256>,
     scopes: BTreeSet<Scope>,
 }
@@ -114,11 +114,6 @@ fn digest_of(token: &str, name: &str) -> Result<Sha256, String> {
         ));
     }
     Ok(Sha256::of(token.as_bytes()))
-}
-
-fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sha256>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 impl fmt::Debug for Token {

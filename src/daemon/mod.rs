@@ -219,6 +219,7 @@ impl Daemon {
         let address = listener.as_ref().map(|(_, address)| *address);
         self.board.listens(address);
         let board = self.board.clone();
+        let max_body = usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX);
         let api = Api {
             desk: Desk {
                 status: Arc::new(move || board.status()),
@@ -238,8 +239,8 @@ impl Daemon {
             },
             metrics: settings.metrics,
             posts: self.posts.clone(),
-            max_body: usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX),
-            bodies: api::bodies(usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)),
+            max_body,
+            bodies: api::bodies(max_body),
             listeners: api::listeners(),
             with_docs: settings.docs,
             events: self.notifier.live().clone(),
@@ -397,18 +398,10 @@ impl Daemon {
                 humantime::format_duration(self.loaded.config.daemon.stop_timeout)
             );
         }
-        while !self.jobs.is_empty() {
+        while !self.jobs.is_empty() || !self.posted.is_finished() {
             tokio::select! {
                 Some(ended) = self.jobs.join_next_with_id() => self.note_end(ended),
-                () = tokio::time::sleep_until(cut_at), if !self.stop.cut.is_cancelled() => {
-                    tracing::warn!("what is still being fetched is left to the next start");
-                    self.stop.cut.cancel();
-                }
-            }
-        }
-        while !self.posted.is_finished() {
-            tokio::select! {
-                _ = &mut self.posted => break,
+                _ = &mut self.posted, if !self.posted.is_finished() => {}
                 () = tokio::time::sleep_until(cut_at), if !self.stop.cut.is_cancelled() => {
                     tracing::warn!("what is still being fetched is left to the next start");
                     self.stop.cut.cancel();
