@@ -149,9 +149,11 @@ impl Keeper {
         let mut arrived = Vec::with_capacity(QUEUE);
         let mut close_at = None;
         loop {
+            // A full batch has gone by now, so that there is room for one at least.
+            let room = QUEUE.min(self.commit_files - batch.entries.len());
             let count = tokio::select! {
                 biased;
-                count = finished.recv_many(&mut arrived, QUEUE) => Some(count),
+                count = finished.recv_many(&mut arrived, room) => Some(count),
                 () = until(close_at) => None,
             };
             if count == Some(0) {
@@ -162,7 +164,7 @@ impl Keeper {
                 // What workers are about to bring comes along: each hand-over to a blocking thread costs
                 // as much as a file.
                 tokio::task::yield_now().await;
-                while arrived.len() < QUEUE
+                while arrived.len() < room
                     && let Ok(next) = finished.try_recv()
                 {
                     arrived.push(next);
