@@ -46,6 +46,10 @@ impl Source for ChainSource {
         Some(sources.collect::<Option<Vec<_>>>()?.join("\n"))
     }
 
+    fn is_search(&self) -> bool {
+        self.0.iter().any(|source| source.is_search())
+    }
+
     /// Opens the first source, after a check of all: a name that is misspelt shows before any work.
     async fn open(&self) -> Result<List, SourceError> {
         self.check().await?;

@@ -37,6 +37,16 @@ pub struct List {
     /// How many of them came one after the other.
     failed_in_a_row: u32,
     ended: bool,
+    told: Vec<Told>,
+}
+
+/// What is to be known of how a list, or a part of it, came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// In words, such as "openverse has no more results for `red panda`".
+    pub text: String,
+    /// Whether more would have come if something had not failed.
+    pub is_fault: bool,
 }
 
 /// What one thread parses: a file, a body.
@@ -117,6 +127,11 @@ impl List {
         Ok(None)
     }
 
+    /// What is to be known of the parts that have ended, once.
+    pub fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
     /// Goes on to what comes after a complete part. Cancel safe: what is not open yet stays next.
     async fn advance(&mut self) -> Result<(), SourceError> {
         self.part.keep_copy().await;
@@ -143,6 +158,7 @@ impl List {
         };
         self.later.pop_front();
         self.part = list.part;
+        self.told.extend(list.told);
         for next in list.later.into_iter().rev() {
             self.later.push_front(next);
         }
@@ -386,6 +402,7 @@ async fn on_thread(
         failed: None,
         failed_in_a_row: 0,
         ended: false,
+        told: Vec::new(),
     })
 }
 

@@ -55,7 +55,7 @@ pub use error::SourceError;
 pub use file::FileSource;
 pub use given::GivenSource;
 pub use inline::InlineSource;
-pub use list::List;
+pub use list::{List, Told};
 pub use listed::Listed;
 pub use remote::{Answer, Fetch, FetchFailure, Reader, RemoteBody, RemoteSource};
 pub use shelf::Shelf;
@@ -86,6 +86,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// it yields has nothing to do with what it yielded before, as on standard input.
     fn identity(&self) -> Option<String> {
         Some(self.to_string())
+    }
+
+    /// Whether it looks for targets rather than listing them: what it yields is no complete list of anything, and
+    /// may hold the same contents under several URLs.
+    fn is_search(&self) -> bool {
+        false
     }
 
     /// Says early what is wrong, as far as it can be told without reading.
