@@ -981,7 +981,7 @@ fn count_ends_with_exactly_so_many_distinct_files() {
     }
     for count in [0, 1, 7, 21] {
         let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
-        let args = ["--count", &count.to_string(), "--max-failures", "100%"];
+        let args = ["--count", &count.to_string()];
         let report = sandbox.fetch_list(site.list(&paths), 0, &args);
         assert_eq!(report.count("stored"), count, "{}", report.whole);
         let files = sandbox.files();
@@ -1014,12 +1014,23 @@ fn assert_adds_up(report: &serde_json::Value) {
 fn count_on_a_list_that_is_too_short_ends_with_3_and_says_so() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     let list = site.list(["/1", "/2", "/same/1", "/same/2", "/missing"]);
-    let args = ["--count", "7", "--max-failures", "100%"];
-    let report = sandbox.fetch_list(list, 3, &args);
+    let report = sandbox.fetch_list(list, 3, &["--count", "7"]);
     assert_eq!(report.count("stored"), 3);
     assert_eq!(report.count("duplicate"), 1);
     let said = report.whole["error"].as_str().unwrap();
     assert!(said.contains('3') && said.contains('7'), "{said}");
+}
+
+#[test]
+fn failures_count_against_a_count_only_where_they_are_told_to() {
+    for (tolerated, code) in [("auto", 0), ("1", 0), ("0", 3)] {
+        let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
+        let list = site.list(["/missing", "/1", "/2", "/3"]);
+        let args = ["--count", "2", "--max-failures", tolerated];
+        let report = sandbox.fetch_list(list, code, &args);
+        assert_eq!(report.count("stored"), 2);
+        assert_eq!(report.count("failed"), 1);
+    }
 }
 
 #[test]

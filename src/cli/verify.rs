@@ -161,6 +161,7 @@ impl Run {
                 ..Counts::default()
             },
             total: Some(self.total.max(verified.files)),
+            goal: None,
             bytes: verified.bytes,
             under_way: 0,
             elapsed: self.begun.elapsed(),

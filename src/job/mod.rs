@@ -184,6 +184,8 @@ impl TryFrom<u64> for Percent {
 /// How many rejected and failed targets are tolerated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxFailures {
+    /// None; where files are counted, any number: each is made up for by another target.
+    Auto,
     /// So many.
     Count(u64),
     /// So many of a hundred targets.
@@ -191,9 +193,10 @@ pub enum MaxFailures {
 }
 
 impl MaxFailures {
-    /// Whether `failures` of `targets` are more than that.
-    pub fn is_exceeded(self, failures: u64, targets: u64) -> bool {
+    /// Whether `failures` of `targets` are more than that, in a job that may have a number of files to store.
+    pub fn is_exceeded(self, failures: u64, targets: u64, is_counted: bool) -> bool {
         match self {
+            Self::Auto => failures > 0 && !is_counted,
             Self::Count(most) => failures > most,
             // Exact for all counts that occur: f64 holds integers up to 2^53.
             Self::Percent(most) => failures as f64 * 100.0 > most * targets as f64,
@@ -205,7 +208,11 @@ impl FromStr for MaxFailures {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is neither a number of targets nor a share such as `5%`");
+        let wrong =
+            || format!("`{text}` is neither a number of targets, a share such as `5%`, nor `auto`");
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
         match text.strip_suffix('%') {
             Some(share) => match share.trim().parse::<f64>() {
                 Ok(share) if (0.0..=100.0).contains(&share) => Ok(Self::Percent(share)),
@@ -219,6 +226,7 @@ impl FromStr for MaxFailures {
 impl Serialize for MaxFailures {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Auto => serializer.serialize_str("auto"),
             Self::Count(count) => count.serialize(serializer),
             Self::Percent(share) => serializer.collect_str(&format_args!("{share}%")),
         }
@@ -237,7 +245,7 @@ impl<'de> Deserialize<'de> for MaxFailures {
             Ok(Either::Count(count)) => Ok(Self::Count(count)),
             Ok(Either::Text(text)) => text.parse().map_err(serde::de::Error::custom),
             Err(_) => Err(serde::de::Error::custom(
-                "expected a number of targets or a share such as `5%`",
+                "expected a number of targets, a share such as `5%`, or `auto`",
             )),
         }
     }
@@ -381,14 +389,14 @@ pub enum JobError {
     #[error(transparent)]
     Observer(anyhow::Error),
     /// The list, or the time, ran out before `--count` was reached.
-    #[error("stored {stored} of the {count} files asked for: {}", if *.is_late { "the deadline passed" } else { "the list has no more" })]
+    #[error("stored {stored} of the {count} files asked for: {why}")]
     TooFew {
         /// Files that were stored.
         stored: u64,
         /// Files that were asked for.
         count: u64,
-        /// Whether the deadline passed before.
-        is_late: bool,
+        /// What came to its end before, in words.
+        why: String,
     },
     /// Its deadline passed while its list was read, so nobody knows what else there was.
     #[error("the deadline passed before the list was read to its end")]

@@ -20,7 +20,7 @@ use super::worker::{Shared, Ticket, lane_of, stop_detail};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
 use crate::fetch::Effective;
-use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List};
+use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List, Told};
 use crate::store::Store;
 use crate::target::{Outcome, Place, Reason, Sha256, Target};
 
@@ -75,6 +75,8 @@ pub(super) struct Planned {
     pub(super) repeats: u64,
     /// Whether the list was read to its end, or as far as the job wanted.
     pub(super) is_whole: bool,
+    /// How parts of the list came to their end.
+    pub(super) told: Vec<Told>,
     /// Why not all of the list was read.
     pub(super) error: Option<JobError>,
 }
@@ -149,6 +151,7 @@ impl Planner {
                 }
                 Ok(Step::ListEnded) => {
                     ended = true;
+                    planned.told = list.told();
                     Ok(())
                 }
                 Ok(Step::Places(count)) => {

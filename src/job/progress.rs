@@ -37,12 +37,33 @@ pub struct Snapshot {
     pub counts: Counts,
     /// How many targets there will be; `None` until the list is read to its end.
     pub total: Option<u64>,
+    /// Files that were asked for, where they are counted, and those of them that are there.
+    pub goal: Option<Goal>,
     /// Bytes received.
     pub bytes: u64,
     /// Targets between plan and announcement: those that wait for their host, and those that are fetched or kept.
     pub under_way: usize,
     /// Time since the job began.
     pub elapsed: Duration,
+}
+
+impl Snapshot {
+    /// How far the job is, and where it ends, if that is known: files where they are counted, otherwise targets.
+    fn reached(&self) -> (u64, Option<u64>) {
+        match self.goal {
+            Some(goal) => (goal.stored, Some(goal.count)),
+            None => (self.counts.targets, self.total),
+        }
+    }
+}
+
+/// How many files a job is to store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    /// Those that are there, with those of an interrupted job that it goes on with.
+    pub stored: u64,
+    /// All of them.
+    pub count: u64,
 }
 
 /// Shows [`Snapshot`]s. Dropping it takes the bar away.
@@ -129,13 +150,14 @@ impl Progress {
             Mode::Bar { bar, pace, .. } => {
                 let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
                 pace.measure(&now);
-                if let Some(total) = now.total
+                let (done, total) = now.reached();
+                if let Some(total) = total
                     && bar.length() != Some(total)
                 {
                     bar.set_style(style("{bar:24} {percent:>3}% {msg}"));
                     bar.set_length(total);
                 }
-                bar.set_position(now.counts.targets);
+                bar.set_position(done);
                 bar.set_message(pace.text(&now));
                 bar.tick();
             }
@@ -217,9 +239,10 @@ impl Pace {
     }
 
     fn text(&self, now: &Snapshot) -> String {
-        let done = now.counts.targets;
-        let mut parts = vec![match now.total {
-            Some(total) => format!("{} of {}", HumanCount(done), HumanCount(total)),
+        let (done, total) = now.reached();
+        let what = if now.goal.is_some() { " stored" } else { "" };
+        let mut parts = vec![match total {
+            Some(total) => format!("{} of {}{what}", HumanCount(done), HumanCount(total)),
             None => format!("{} so far", HumanCount(done)),
         }];
         if let Some((targets, bytes)) = self.rates {
@@ -233,12 +256,15 @@ impl Pace {
             parts.push(format!("{} rejected or failed", HumanCount(bad)));
         }
         parts.push(format!("{} under way", now.under_way));
-        if let (Some(total), Some((rate, _))) = (now.total, self.rates)
+        if let (Some(total), Some((rate, _))) = (total, self.rates)
             && rate > 0.0
             && total > done
+            && done > 0
         {
+            // As many targets as it takes for that, where not each of them counts.
+            let targets = (total - done) as f64 * now.counts.targets as f64 / done as f64;
             // Beyond a hundred days the number says nothing.
-            let seconds = ((total - done) as f64 / rate).min(8_640_000.0);
+            let seconds = (targets / rate).min(8_640_000.0);
             parts.push(format!("{} left", span(Duration::from_secs_f64(seconds))));
         }
         parts.join(", ")
@@ -277,6 +303,7 @@ mod tests {
         Snapshot {
             counts,
             total,
+            goal: None,
             bytes: stored * 1_000_000,
             under_way: 3,
             elapsed: Duration::from_secs_f64(seconds),
@@ -314,6 +341,28 @@ mod tests {
             sink.text(),
             "progress: 0 so far, 0 B, 3 under way\n\
              progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 3 under way\n"
+        );
+    }
+
+    #[test]
+    fn where_files_are_counted_progress_is_by_files() {
+        let sink = Sink::default();
+        let progress = Progress::lines(Box::new(sink.clone()), Duration::ZERO, true);
+        progress.tick(at(0.0, 0, None));
+        let mut last = at(2.0, 20, Some(500));
+        for _ in 0..20 {
+            last.counts.add(Outcome::Failed);
+        }
+        last.goal = Some(Goal {
+            stored: 25,
+            count: 100,
+        });
+        progress.finish(last);
+        let last = sink.text();
+        let last = last.lines().last().unwrap();
+        assert_eq!(
+            last,
+            "progress: 25 of 100 stored, 20.0 files/s, 10.0 MB/s, 20 rejected or failed, 3 under way, 6.0 s left"
         );
     }
 

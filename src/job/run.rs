@@ -17,7 +17,7 @@ use super::item::{Counts, Item, State, Summary};
 use super::order::Order;
 use super::plan::{Before, Planned, Planner};
 use super::posted::{Posted, Tracked};
-use super::progress::Snapshot;
+use super::progress::{Goal, Snapshot};
 use super::report::Head;
 use super::upkeep::{Prune, Touched, Upkeep};
 use super::{
@@ -27,6 +27,7 @@ use crate::catalog::{Among, CatalogError, JobEnd, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::metrics::METRICS;
+use crate::source::Told;
 use crate::target::{Reason, describe};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -120,7 +121,8 @@ impl Engine {
             started: Utc::now(),
         };
         let dedupe = match spec.dedupe {
-            Dedupe::Auto => spec.count.map(|_| Among::Album),
+            Dedupe::Auto if spec.count.is_some() || spec.source.is_search() => Some(Among::Album),
+            Dedupe::Auto => None,
             Dedupe::Off => None,
             Dedupe::Album => Some(Among::Album),
             Dedupe::Store => Some(Among::Store),
@@ -247,10 +249,11 @@ impl Engine {
         if spec.on_remove == OnRemove::Keep {
             return Ok(None);
         }
-        let Some(source) = source.filter(|_| spec.count.is_none() && spec.shard.is_none()) else {
+        let is_part = spec.count.is_some() || spec.shard.is_some() || spec.source.is_search();
+        let Some(source) = source.filter(|_| !is_part) else {
             tracing::info!(
-                "nothing is pruned: a part of a list, standard input and URLs of the command line do not show what \
-                 has gone"
+                "nothing is pruned: a part of a list, a search, standard input and URLs of the command line do not \
+                 show what has gone"
             );
             return Ok(None);
         };
@@ -520,6 +523,10 @@ impl Running<'_> {
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
             total,
+            goal: self.count.map(|count| Goal {
+                stored: self.tally.counts.stored + self.carried,
+                count,
+            }),
             bytes: self.tally.bytes,
             under_way: window.saturating_sub(self.job.window.available_permits()),
             elapsed: self.began.elapsed(),
@@ -549,7 +556,7 @@ impl Running<'_> {
             .map(|count| JobError::TooFew {
                 stored,
                 count,
-                is_late,
+                why: why_too_few(&planned.told, is_late),
             });
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
         let error = error.or(planned.error);
@@ -577,10 +584,15 @@ impl Running<'_> {
             tracing::warn!(job.id = %head.job, "{told}");
             upkept.warnings.push(told);
         }
+        if too_few.is_none() {
+            let faults = planned.told.into_iter().filter(|told| told.is_fault);
+            upkept.warnings.extend(faults.map(|told| told.text));
+        }
         let error = broken.or(upkept.error.as_ref());
         let lost = error.is_some_and(JobError::is_of_catalog);
         let failure = too_few.as_ref().or(cut_short.as_ref());
-        let exceeded = max_failures.is_exceeded(self.tally.failures, self.tally.counts.targets);
+        let (failures, targets) = (self.tally.failures, self.tally.counts.targets);
+        let exceeded = max_failures.is_exceeded(failures, targets, self.count.is_some());
         let ending = match (error, failure) {
             (Some(_), _) => Ending::Broken,
             _ if is_left => Ending::Left,
@@ -634,6 +646,18 @@ impl Running<'_> {
             summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped, summary.removed,
         );
         Ok(summary)
+    }
+}
+
+/// Why there are fewer files than were asked for.
+fn why_too_few(told: &[Told], is_late: bool) -> String {
+    if is_late {
+        return "the deadline passed".to_owned();
+    }
+    let mut told = told.iter().map(|told| told.text.as_str()).peekable();
+    match told.peek() {
+        None => "the list has no more".to_owned(),
+        Some(_) => told.collect::<Vec<_>>().join("; "),
     }
 }
 
