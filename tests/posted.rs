@@ -160,7 +160,7 @@ mod groups {
         );
         assert_eq!((done(&job), &job["counts"]["targets"]), (9, &json!(9)));
         assert_eq!(job["reasons"], json!({"group-stopped": 2, "status": 2}));
-        let counts = json!({"total": 3, "queued": 0, "ongoing": 0, "completed": 1, "failed": 2});
+        let counts = json!({"total": 3, "queued": 0, "ongoing": 0, "completed": 1, "failed": 2, "cancelled": 0});
         assert_eq!(job["groups"], counts);
         let failed = job["failed_groups"].as_array().unwrap();
         assert_eq!(failed.len(), 2, "{job}");
@@ -493,6 +493,7 @@ mod posting {
             (20_000, &json!(20_000))
         );
         assert_eq!(over["reasons"], json!({"cancelled": 20_000}));
+        assert_eq!(over["groups"]["cancelled"], 2_000, "{over}");
         ask(daemon.api(), "POST", &format!("{job}/cancel"), &[]).problem(409);
         gate.open();
         daemon.stop();

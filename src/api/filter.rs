@@ -12,6 +12,7 @@ use super::Problem;
 use super::extract::explain;
 use super::page::Limit;
 use crate::catalog::ImageFilter;
+use crate::downloader;
 
 /// Members of the metadata that a request may ask for.
 const MOST_MEMBERS: usize = 8;
@@ -96,7 +97,7 @@ fn filtered(query: &str) -> Result<Filtered, Problem> {
         limit: wanted.limit.unwrap_or_default(),
         cursor: wanted.cursor,
         filter: ImageFilter {
-            format: wanted.format,
+            format: wanted.format.map(downloader::format_name),
             bytes: (wanted.min_bytes, wanted.max_bytes),
             width: (wanted.min_width, wanted.max_width),
             height: (wanted.min_height, wanted.max_height),
@@ -114,9 +115,10 @@ mod tests {
 
     #[test]
     fn a_query_is_read_as_it_was_written() {
-        let query = "min_bytes=1&meta.a+b=%26&host=EXAMPLE.org&since=2026-11-21T09:30:41%2B01:00&limit=7&meta.c=";
+        let query = "format=jpg&min_bytes=1&meta.a+b=%26&host=EXAMPLE.org&since=2026-11-21T09:30:41%2B01:00&limit=7&meta.c=";
         let found = filtered(query).unwrap();
         let expected = ImageFilter {
+            format: Some("jpeg".to_owned()),
             bytes: (Some(1), None),
             since: Some("2026-11-21T08:30:41Z".parse().unwrap()),
             host: Some("example.org".to_owned()),

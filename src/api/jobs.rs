@@ -122,7 +122,7 @@ pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> Result<JobRow, Prob
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WantedGroups {
-    /// Only groups that are so far: `queued`, `ongoing`, `completed` or `failed`.
+    /// Only groups that are so far: `queued`, `ongoing`, `completed`, `failed` or `cancelled`.
     #[param(inline)]
     state: Option<target::State>,
     /// Most items of the page.

@@ -79,7 +79,8 @@ pub struct GroupRow {
     pub number: u32,
     /// What its client calls it.
     pub id: String,
-    /// How far it is: `queued`, `ongoing`, `completed` or `failed`, which it may be before all of it is done.
+    /// How far it is: `queued`, `ongoing`, `completed`, or `failed` or `cancelled`, which it may be
+    /// before all of it is done.
     pub state: State,
     /// What a failure means for the rest of it.
     pub on_error: OnError,
@@ -118,6 +119,8 @@ pub struct GroupCounts {
     pub completed: u64,
     /// Those with a failure.
     pub failed: u64,
+    /// Those that were cancelled before any failure.
+    pub cancelled: u64,
 }
 
 /// What it takes to run a posted job.
@@ -133,8 +136,10 @@ pub struct PostedJob {
     pub next_seq: u64,
 }
 
-/// The state of a group, in SQL, by its counters.
-pub(super) const GROUP_STATE: &str = "CASE WHEN failures > 0 THEN 'failed' WHEN done >= targets THEN 'completed' \
+/// The state of a group, in SQL, by its counters, and by the reason of its first failure as [`GroupSums`] writes it: a
+/// quote within a text would have a backslash before it.
+pub(super) const GROUP_STATE: &str = "CASE WHEN failures > 0 AND error LIKE '%\"reason\":\"cancelled\"%' THEN 'cancelled' \
+                                      WHEN failures > 0 THEN 'failed' WHEN done >= targets THEN 'completed' \
                                       WHEN done > 0 THEN 'ongoing' ELSE 'queued' END";
 
 /// What records add to a group's figures.

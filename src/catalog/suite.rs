@@ -56,6 +56,7 @@ suite! {
     a_posted_job_is_queued_once_for_a_key,
     a_posted_job_goes_on_where_it_was,
     groups_count_their_outcomes,
+    a_group_that_was_cancelled_did_not_fail,
     what_a_list_no_longer_has_can_be_pruned,
     a_deleted_file_is_announced_and_its_url_forgets_it,
     a_file_that_was_deleted_meanwhile_is_none,
@@ -742,6 +743,38 @@ async fn groups_count_their_outcomes(catalog: &dyn Catalog) {
     );
     let reasons = catalog.reasons(id).await.unwrap();
     assert_eq!(reasons, [(Reason::Status, 1), (Reason::Empty, 1)].into());
+}
+
+async fn a_group_that_was_cancelled_did_not_fail(catalog: &dyn Catalog) {
+    let post = post(None, 0);
+    let id = post.id;
+    catalog.post_job(Arc::new(post)).await.unwrap();
+    let at = |seq: u64, group, outcome, reason, detail: &str| {
+        let mut record = record(id, seq, &format!("http://a.example/{seq}"), outcome);
+        (record.group_number, record.nth) = (Some(group), Some(seq));
+        (record.reason, record.detail) = (reason, Some(detail.to_owned()));
+        record
+    };
+    let quoted = "the page says \"reason\":\"cancelled\"";
+    let cancelled = Some(Reason::Cancelled);
+    let batch = [
+        at(0, 0, Outcome::Skipped, cancelled, "stopped"),
+        at(1, 1, Outcome::Failed, Some(Reason::Status), quoted),
+        at(2, 1, Outcome::Skipped, cancelled, "stopped"),
+    ];
+    write(catalog, batch).await.unwrap();
+    let counts = catalog.group_counts(id).await.unwrap();
+    let expected = GroupCounts {
+        total: 2,
+        failed: 1,
+        cancelled: 1,
+        ..GroupCounts::default()
+    };
+    assert_eq!(counts, expected);
+    let wanted = Some(State::Cancelled);
+    let groups = catalog.groups(id, wanted, None, 9).await.unwrap();
+    let found: Vec<_> = groups.iter().map(|group| group.id.as_str()).collect();
+    assert_eq!(found, ["x"]);
 }
 
 async fn schedules_are_remembered(catalog: &dyn Catalog) {

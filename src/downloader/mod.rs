@@ -159,6 +159,15 @@ pub(crate) fn known_format(name: &str) -> Format {
         .unwrap_or(any::BYTES)
 }
 
+/// What gannet calls the format of this name or extension: `jpeg` for `jpg`. Other words stay as they are.
+pub(crate) fn format_name(word: String) -> String {
+    let mut pictures = image::ImageFormat::ALL.iter().map(|format| format.format());
+    let has = |format: &Format| format.name == word || format.extensions.contains(&&*word);
+    pictures
+        .find(has)
+        .map_or(word, |format| format.name.to_owned())
+}
+
 /// The kinds that gannet itself knows: `any`, `document` and `image`.
 pub fn builtin(image: &image::Settings) -> Registry {
     let mut registry = Registry::default();

@@ -173,7 +173,8 @@ pub(super) async fn groups(
 pub(super) async fn group_counts(db: &PgPool, job: Uuid) -> Result<GroupCounts> {
     let row = query(AssertSqlSafe(format!(
         "SELECT count(*), count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'ongoing'), \
-         count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed') \
+         count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'), \
+         count(*) FILTER (WHERE state = 'cancelled') \
          FROM (SELECT {GROUP_STATE} AS state FROM groups WHERE job = $1) AS of_job"
     )))
     .bind(job)
@@ -186,5 +187,6 @@ pub(super) async fn group_counts(db: &PgPool, job: Uuid) -> Result<GroupCounts> 
         ongoing: count(2)?,
         completed: count(3)?,
         failed: count(4)?,
+        cancelled: count(5)?,
     })
 }

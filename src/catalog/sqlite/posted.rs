@@ -145,7 +145,8 @@ pub(super) fn groups(
 pub(super) fn group_counts(db: &Connection, job: Uuid) -> rusqlite::Result<GroupCounts> {
     db.prepare_cached(&format!(
         "SELECT count(*), count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'ongoing'), \
-         count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed') \
+         count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'), \
+         count(*) FILTER (WHERE state = 'cancelled') \
          FROM (SELECT {GROUP_STATE} AS state FROM groups WHERE job = ?)"
     ))?
     .query_row([job], |row| {
@@ -156,6 +157,7 @@ pub(super) fn group_counts(db: &Connection, job: Uuid) -> rusqlite::Result<Group
             ongoing: count(2)?,
             completed: count(3)?,
             failed: count(4)?,
+            cancelled: count(5)?,
         })
     })
 }
