@@ -504,11 +504,14 @@ fn a_full_disk_ends_the_job_and_leaves_everything_in_order() {
                 let wrong = world.misreported();
                 assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
                 let counts = &world.sandbox.json("report.json");
+                // What could not be recorded may have been of targets that brought nothing.
                 assert_eq!(
                     run.code() == 1,
-                    counts["reasons"]["store-full"].is_u64(),
+                    counts["error"].is_string(),
                     "{what}\n{run}"
                 );
+                let is_full = counts["reasons"]["store-full"].is_u64();
+                assert!(run.code() == 1 || !is_full, "{what}\n{run}");
             }
             world.assert_in_order(When::Crashed, &what);
             world.restart(&what);
