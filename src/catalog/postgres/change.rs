@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::super::change::Dialect;
 use super::super::tables::Value;
-use super::super::{Change, Changes, FileRow, ImageFilter, ImageRow, Rename, integer, millis};
+use super::super::{Change, Changes, ImageFilter, ImageRow, Rename, millis};
 use super::Result;
 use super::outbox::write_events;
+use super::record::write_files;
 use super::rows::{self, text};
 use crate::target::AlbumName;
 
@@ -37,7 +38,7 @@ pub(super) async fn write(db: &mut PgConnection, changes: &Changes) -> Result<()
 
 async fn make(db: &mut PgConnection, change: &Change, now: i64) -> Result<()> {
     match change {
-        Change::AddFile(row) => add_file(db, row, now).await?,
+        Change::AddFile(row) => write_files(db, &[row], now).await?,
         Change::MoveFile {
             id,
             path,
@@ -101,32 +102,6 @@ async fn make(db: &mut PgConnection, change: &Change, now: i64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn add_file(db: &mut PgConnection, row: &FileRow, now: i64) -> Result<()> {
-    query(
-        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, mtime_ns, stored) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    )
-    .bind(row.id)
-    .bind(row.stage)
-    .bind(&row.path)
-    .bind(row.album.as_ref().map_or("", AlbumName::as_str))
-    .bind(row.format)
-    .bind(row.media_type)
-    .bind(integer(row.bytes))
-    .bind(&row.sha256.0[..])
-    .bind(row.dimensions.map(|(width, _)| i64::from(width)))
-    .bind(row.dimensions.map(|(_, height)| i64::from(height)))
-    .bind(row.active)
-    .bind(row.name_from.as_str())
-    .bind(row.metadata.as_deref().map(text))
-    .bind(row.mtime_ns)
-    .bind(now)
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// Calls an album, what is below it, and all that lies in its folder otherwise. `0` comes behind `/`, so that from `a/` up to

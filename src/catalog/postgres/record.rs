@@ -104,7 +104,8 @@ async fn write_albums(
     Ok(made.map(|(job, name)| (name, job)).collect())
 }
 
-async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
+/// Writes what is known of files, in place of what was.
+pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
     query(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
          active, name_from, metadata, mtime_ns, stored) \

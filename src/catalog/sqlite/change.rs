@@ -1,14 +1,14 @@
 //! Making the changes that clients ask for.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 use uuid::Uuid;
 
 use super::super::change::Dialect;
 use super::super::tables::Value;
-use super::super::{Change, Changes, FileRow, ImageFilter, ImageRow, Rename, integer, millis};
+use super::super::{Change, Changes, ImageFilter, ImageRow, Rename, millis};
 use super::outbox::write_event;
-use super::rows;
+use super::{record, rows};
 use crate::target::AlbumName;
 
 /// Makes `changes` inside the transaction that `db` is in.
@@ -34,7 +34,7 @@ pub(super) fn write(db: &Connection, changes: &Changes) -> rusqlite::Result<()> 
 
 fn make(db: &Connection, change: &Change, now: i64) -> rusqlite::Result<()> {
     match change {
-        Change::AddFile(row) => add_file(db, row, now)?,
+        Change::AddFile(row) => record::write_file(db, row, now)?,
         Change::MoveFile {
             id,
             path,
@@ -81,31 +81,6 @@ fn make(db: &Connection, change: &Change, now: i64) -> rusqlite::Result<()> {
         }
     }
     Ok(())
-}
-
-fn add_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?
-    .execute(params![
-        row.id,
-        row.stage,
-        row.path,
-        row.album.as_ref().map_or("", AlbumName::as_str),
-        row.format,
-        row.media_type,
-        integer(row.bytes),
-        row.sha256.0,
-        row.dimensions.map(|(width, _)| width),
-        row.dimensions.map(|(_, height)| height),
-        row.active,
-        row.name_from.as_str(),
-        row.metadata,
-        now,
-        row.mtime_ns,
-    ])
-    .map(drop)
 }
 
 /// Calls an album, what is below it, and all that lies in its folder otherwise. `0` comes behind `/`, so that from `a/` up to

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::posted::GroupSums;
 use super::super::record::Sums;
-use super::super::{Batch, Record, integer, millis};
+use super::super::{Batch, FileRow, Record, integer, millis};
 use super::outbox;
 use crate::target::{AlbumName, Reason};
 
@@ -39,14 +39,6 @@ fn write_files(
     let mut album = db.prepare_cached(
         "INSERT INTO albums (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
     )?;
-    let mut file = db.prepare_cached(
-        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-         ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
-         media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
-         width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
-    )?;
     let mut share = db.prepare_cached("UPDATE files SET shared = 1 WHERE id = ? AND shared = 0")?;
     let mut made = Vec::new();
     let mut last_album = None;
@@ -61,28 +53,42 @@ fn write_files(
             }
             last_album.clone_from(&row.album);
         }
-        file.execute(params![
-            row.id,
-            row.stage,
-            row.path,
-            row.album.as_ref().map_or("", AlbumName::as_str),
-            row.format,
-            row.media_type,
-            integer(row.bytes),
-            row.sha256.0,
-            row.dimensions.map(|(width, _)| width),
-            row.dimensions.map(|(_, height)| height),
-            row.active,
-            row.name_from.as_str(),
-            row.metadata,
-            now,
-            row.mtime_ns,
-        ])?;
+        write_file(db, row, now)?;
     }
     for record in records.iter().filter(|record| record.is_second()) {
         share.execute([record.file])?;
     }
     Ok(made)
+}
+
+/// Writes what is known of a file, in place of what was.
+pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
+         active, name_from, metadata, stored, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
+         media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
+         width = excluded.width, height = excluded.height, active = excluded.active, \
+         metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+    )?
+    .execute(params![
+        row.id,
+        row.stage,
+        row.path,
+        row.album.as_ref().map_or("", AlbumName::as_str),
+        row.format,
+        row.media_type,
+        integer(row.bytes),
+        row.sha256.0,
+        row.dimensions.map(|(width, _)| width),
+        row.dimensions.map(|(_, height)| height),
+        row.active,
+        row.name_from.as_str(),
+        row.metadata,
+        now,
+        row.mtime_ns,
+    ])
+    .map(drop)
 }
 
 fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
