@@ -19,6 +19,7 @@ use url::Url;
 
 use super::classify;
 use super::error::{Cause, FetchError, Phase};
+use super::settings::Effective;
 use super::wire::{Deadline, Head};
 
 /// Room for decoded bytes; what one chunk of an encoded body holds at most.
@@ -37,6 +38,22 @@ pub(super) struct Limits {
     pub(super) window: Duration,
     /// For the whole body, after decoding, with the part that a resumed body began with.
     pub(super) max_bytes: u64,
+}
+
+impl Limits {
+    /// Those of `settings`, for a request that begins now.
+    pub(super) fn of(settings: &Effective<'_>, max_bytes: u64) -> Self {
+        Self {
+            idle: settings.idle_timeout(),
+            deadline: Deadline {
+                at: Instant::now() + settings.total_timeout(),
+                limit: settings.total_timeout(),
+            },
+            min_speed: settings.min_speed().as_u64(),
+            window: settings.min_speed_window(),
+            max_bytes,
+        }
+    }
 }
 
 /// Largest window of zstd in HTTP as a power of two, RFC 9659: bounds a decoder's memory to 8 MiB.

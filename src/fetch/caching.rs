@@ -216,7 +216,7 @@ pub(super) fn freshness(headers: &HeaderMap, now: SystemTime) -> Option<Duration
 /// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3), in seconds or as a date.
 ///
 /// A date is held against the origin's own `Date`, so that a clock that is off does not matter.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Some(seconds) = digits(value) {
         return Some(Duration::from_secs(seconds).min(LONGEST));

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::Url;
 
-use super::body::Limits;
+use super::body::{self, Body, Limits};
 use super::caching::{self, Resume, Validators};
 use super::error::{FetchError, SetupError};
 use super::headers::Headers;
@@ -19,6 +19,9 @@ use super::response::Response;
 use super::settings::{Effective, Hosts, Settings};
 use super::wire::{Deadline, Wire};
 use crate::target::SafeUrl;
+
+/// The content codings that are taken off.
+const ENCODINGS: &str = "gzip, br, zstd";
 
 /// The process's one HTTP client: its connections, its names, its limits. Shared behind an `Arc`.
 #[derive(Debug)]
@@ -56,6 +59,17 @@ pub struct Posted {
     pub retry_after: Option<Duration>,
     /// How its body begins.
     pub text: String,
+}
+
+/// The whole answer to a GET of [`Client::ask`].
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its status, whatever it is.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, decoded.
+    pub body: Bytes,
 }
 
 impl Client {
@@ -114,16 +128,7 @@ impl Client {
     /// A status is none: see [`Response::status_error`].
     pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
         let settings = self.settings_of(request.url);
-        let limits = Limits {
-            idle: settings.idle_timeout(),
-            deadline: Deadline {
-                at: Instant::now() + settings.total_timeout(),
-                limit: settings.total_timeout(),
-            },
-            min_speed: settings.min_speed().as_u64(),
-            window: settings.min_speed_window(),
-            max_bytes: request.max_bytes,
-        };
+        let limits = Limits::of(&settings, request.max_bytes);
         let admitted = self.wire.admit(request.url).await?;
         let mut headers = self.headers.of(request.url, request.origin);
         let accept =
@@ -136,7 +141,7 @@ impl Client {
         let encodings = if request.resume.is_some() {
             "identity"
         } else {
-            "gzip, br, zstd"
+            ENCODINGS
         };
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encodings));
         match (request.resume, request.validators) {
@@ -150,6 +155,49 @@ impl Client {
             .await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
         Response::new(head, &request, limits, max_header_bytes)
+    }
+
+    /// Sends one GET with these headers over those of the settings, and reads the answer, of whatever status, to its
+    /// end. No redirect is followed.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or no whole one, or one of more than `max_bytes`.
+    pub async fn ask(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        max_bytes: u64,
+    ) -> Result<Asked, FetchError> {
+        let settings = self.settings_of(url);
+        let limits = Limits::of(&settings, max_bytes);
+        let admitted = self.wire.admit(url).await?;
+        let mut all = self.headers.of(url, url);
+        all.entry(USER_AGENT)
+            .or_insert(settings.user_agent().clone());
+        all.insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+        all.extend(headers);
+        let mut head = self.wire.execute(admitted, url, all, None, limits).await?;
+        let status = head.response.status().as_u16();
+        let headers = std::mem::take(head.response.headers_mut());
+        let length = head.response.content_length();
+        let length = length.filter(|_| !body::is_encoded(&headers));
+        let mut body = Body::new(head, &headers, limits, 0, length).map_err(|source| {
+            FetchError::BadResponse {
+                url: url.into(),
+                status: Some(status),
+                source,
+            }
+        })?;
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = body.chunk(url).await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Asked {
+            status,
+            headers,
+            body: bytes.freeze(),
+        })
     }
 
     /// Posts `body` to `url`, with these headers and none of the settings, and waits for the status of the answer. No

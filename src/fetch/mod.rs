@@ -31,8 +31,8 @@ mod settings;
 mod wire;
 
 pub use backoff::{backoff, failure_backoff};
-pub use caching::{Resume, Validators};
-pub use client::{Client, Posted, Request};
+pub use caching::{Resume, Validators, retry_after};
+pub use client::{Asked, Client, Posted, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
 pub use ranges::Range;
