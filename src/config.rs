@@ -47,6 +47,8 @@ pub struct Config {
     pub job: job::Settings,
     /// `[source]`
     pub source: source::Settings,
+    /// `[search]`
+    pub search: source::search::Settings,
     /// `[fetch]`
     pub fetch: fetch::Settings,
     /// `[hosts]`
@@ -120,6 +122,7 @@ impl Config {
             catalog: &self.catalog,
             job: &self.job,
             source: &self.source,
+            search: &self.search,
             fetch: &self.fetch,
             hosts: &self.hosts,
             naming: &self.naming,

@@ -564,9 +564,10 @@ async fn two_jobs_may_read_one_list_at_once() {
         fetch: Arc::new(origin::client("")),
         shelf: Some(Shelf::new(folder.path().join("lists"))),
         max_bytes: 1000,
+        search: None,
     };
     let spec = parse_source(lists.url("/list.txt").as_str(), None).unwrap();
-    let source = spec.into_source(&reader);
+    let source = spec.into_source(&reader).unwrap();
     let (mut first, mut second) = (source.open().await.unwrap(), source.open().await.unwrap());
     for _ in 0..2 {
         second.next_chunk().await.unwrap();

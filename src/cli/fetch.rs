@@ -15,7 +15,7 @@ use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse};
 use crate::notify::Notifier;
 use crate::source::{
-    ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceSpec, parse_source,
+    ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceError, SourceSpec, parse_source,
 };
 use crate::target::Counts;
 
@@ -37,8 +37,8 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     }
     let signals = Signals::listen()?;
     let terms = Terms::new(config.setup(), registry)?;
+    let spec = spec(args, sources, terms.lists(), &terms)?;
     let engine = Engine::start(config.setup()).await?;
-    let spec = spec(args, sources, terms.lists(), &terms);
     see_through(engine, spec, &args.told, &loaded, progress, &signals).await
 }
 
@@ -132,29 +132,38 @@ fn file(source: &SourceSpec) -> Option<PathBuf> {
     match &source.place {
         Place::Stdin => Some("/dev/stdin".into()),
         Place::Path(path) => Some(path.clone()),
-        Place::Url(_) => None,
+        Place::Url(_) | Place::Search(_) => None,
     }
 }
 
 /// All that was named, as one source: the lists first, then the URLs themselves.
-fn source(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader) -> Arc<dyn Source> {
-    let mut sources: Vec<Arc<dyn Source>> = lists
+fn source(
+    args: &Fetch,
+    lists: Vec<SourceSpec>,
+    reader: &Reader,
+) -> Result<Arc<dyn Source>, SourceError> {
+    let mut sources = lists
         .into_iter()
         .map(|list| list.into_source(reader))
-        .collect();
+        .collect::<Result<Vec<_>, _>>()?;
     if !args.url.is_empty() {
         sources.push(Arc::new(InlineSource::new(args.url.iter().cloned())));
     }
-    ChainSource::of(sources)
+    Ok(ChainSource::of(sources))
 }
 
-fn spec(args: &Fetch, lists: Vec<SourceSpec>, reader: &Reader, terms: &Arc<Terms>) -> Spec {
-    Spec {
+fn spec(
+    args: &Fetch,
+    lists: Vec<SourceSpec>,
+    reader: &Reader,
+    terms: &Arc<Terms>,
+) -> Result<Spec, SourceError> {
+    Ok(Spec {
         count: args.count,
         shard: args.shard,
         refresh: args.refresh,
-        ..Spec::new(source(args, lists, reader), terms)
-    }
+        ..Spec::new(source(args, lists, reader)?, terms)
+    })
 }
 
 async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyhow::Result<u8> {
@@ -163,7 +172,7 @@ async fn dry_run(args: &Fetch, config: &Config, lists: Vec<SourceSpec>) -> anyho
         shelf: Some(Shelf::to_read(config.storage.lists())),
         ..terms.lists().clone()
     };
-    let spec = spec(args, lists, &reader, &terms);
+    let spec = spec(args, lists, &reader, &terms)?;
     let mut told = Rehearsal {
         reports: Reports::create(&args.told.report, &config.storage.root)?,
         out: (!args.told.json).then(|| BufWriter::new(std::io::stdout())),

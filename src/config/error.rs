@@ -92,7 +92,7 @@ pub(super) fn explain(
             return unknown(path, rest, value, known);
         }
         // `api.tokens` is a table of them.
-        if is_secret(key) && key != "tokens" {
+        if is_secret(key) && key != "tokens" || key == "key" {
             return "expected a text".to_owned();
         }
     }

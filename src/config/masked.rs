@@ -10,6 +10,16 @@ pub(super) fn masked(mut tree: Table) -> Table {
     for (key, value) in &mut tree {
         mask(key, value);
     }
+    if let Some(Value::Table(search)) = tree.get_mut("search") {
+        let providers = search
+            .iter_mut()
+            .filter_map(|(_, value)| value.as_table_mut());
+        for key in providers.filter_map(|provider| provider.get_mut("key")) {
+            if key.as_str() != Some("") {
+                *key = Value::from("***");
+            }
+        }
+    }
     tree
 }
 

@@ -565,7 +565,7 @@ fn terms(schedule: &Schedule, common: &Arc<Terms>) -> anyhow::Result<Arc<Terms>>
         .iter()
         .filter_map(|text| match parse_source(text, None).ok()?.place {
             Place::Path(path) => Some(path),
-            Place::Stdin | Place::Url(_) => None,
+            Place::Stdin | Place::Url(_) | Place::Search(_) => None,
         })
         .collect();
     Reports::check(&schedule.reports, &config.storage.root, &lists)?;
@@ -580,7 +580,7 @@ fn source(schedule: &Schedule, terms: &Terms) -> anyhow::Result<Arc<dyn Source>>
             !matches!(spec.place, Place::Stdin),
             "`source = \"-\"`: a schedule has no standard input; write a path or a URL"
         );
-        sources.push(spec.into_source(terms.lists()));
+        sources.push(spec.into_source(terms.lists())?);
     }
     Ok(ChainSource::of(sources))
 }

@@ -260,6 +260,8 @@ pub struct Setup<'a> {
     pub catalog: &'a catalog::Settings,
     /// `[source]`
     pub source: &'a source::Settings,
+    /// `[search]`
+    pub search: &'a source::search::Settings,
     /// `[job]`
     pub job: &'a Settings,
     /// `[fetch]`

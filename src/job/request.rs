@@ -257,9 +257,10 @@ impl Request {
                     "credentials do not belong here; `[hosts]` takes user and password, or a token";
                 return Err(told.to_owned());
             }
-            Place::Url(_) => {}
+            Place::Url(_) | Place::Search(_) => {}
         }
-        Ok(spec.into_source(rules.terms.lists()))
+        let source = spec.into_source(rules.terms.lists());
+        source.map_err(|error| error.to_string())
     }
 
     /// The job as the catalog queues it.

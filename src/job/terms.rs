@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::{Retention, Settings, Setup};
 use crate::downloader::Registry;
-use crate::fetch::{Client, SetupError};
+use crate::fetch::{self, Client, SetupError};
 use crate::frontier::Limits;
 use crate::naming;
+use crate::source::search::Search;
 use crate::source::{Reader, Shelf};
 
 /// The settings that a job runs by, from its first target to its last. Jobs of one process may have different ones.
@@ -19,6 +20,9 @@ pub struct Terms {
     pub(super) registry: Registry,
     pub(super) client: Arc<Client>,
     lists: Reader,
+    /// Reaches the providers of searches, which may be where lists and targets may not.
+    asking: Arc<Client>,
+    search: Arc<Search>,
     /// Whose settings say how a host may be asked: those of `client`, until they are replaced.
     pace: RwLock<Arc<Client>>,
 }
@@ -31,7 +35,12 @@ impl Terms {
     /// When the client cannot be set up.
     pub fn new(config: Setup<'_>, registry: Registry) -> Result<Arc<Self>, SetupError> {
         let client = Arc::new(Client::new(config.fetch, config.hosts)?);
-        Ok(Self::with_client(config, registry, client))
+        let asking = match reaches_further(config) {
+            Some(fetch) => Arc::new(client.with_settings(&fetch, config.hosts)?),
+            None => client.clone(),
+        };
+        let search = Search::new(config.search, config.fetch, asking.clone());
+        Ok(Self::with_client(config, registry, client, asking, search))
     }
 
     /// Terms that share connections with `self`, as far as they connect in the same way.
@@ -44,12 +53,24 @@ impl Terms {
         config: Setup<'_>,
         registry: Registry,
     ) -> Result<Arc<Self>, SetupError> {
-        let client = self.client.with_settings(config.fetch, config.hosts)?;
-        Ok(Self::with_client(config, registry, Arc::new(client)))
+        let client = Arc::new(self.client.with_settings(config.fetch, config.hosts)?);
+        let asking = match reaches_further(config) {
+            Some(fetch) => Arc::new(self.asking.with_settings(&fetch, config.hosts)?),
+            None => client.clone(),
+        };
+        let search = (self.search).with_settings(config.search, config.fetch, asking.clone());
+        Ok(Self::with_client(config, registry, client, asking, search))
     }
 
     /// Terms that share the connections of `client`, which was made by the same settings.
-    fn with_client(config: Setup<'_>, registry: Registry, client: Arc<Client>) -> Arc<Self> {
+    fn with_client(
+        config: Setup<'_>,
+        registry: Registry,
+        client: Arc<Client>,
+        asking: Arc<Client>,
+        search: Search,
+    ) -> Arc<Self> {
+        let search = Arc::new(search);
         Arc::new(Self {
             job: config.job.clone(),
             naming: config.naming.clone(),
@@ -59,13 +80,17 @@ impl Terms {
                 fetch: client.clone(),
                 shelf: Some(Shelf::new(config.storage.lists())),
                 max_bytes: config.source.max_bytes.as_u64(),
+                search: Some(search.clone()),
             },
+            asking,
+            search,
             pace: RwLock::new(client.clone()),
             client,
         })
     }
 
-    /// How remote lists are read: by the same client, under the same guard, with copies in the store.
+    /// How remote lists are read: by the same client, under the same guard, with copies in the store. And what searches
+    /// need.
     pub fn lists(&self) -> &Reader {
         &self.lists
     }
@@ -108,6 +133,16 @@ impl fmt::Debug for Terms {
             .field("job", &self.job)
             .finish_non_exhaustive()
     }
+}
+
+/// `[fetch]` for the providers of searches, where `[search]` lets them be in more networks: only the settings say where
+/// they are.
+fn reaches_further(config: Setup<'_>) -> Option<fetch::Settings> {
+    let further = config.search.private_networks && !config.fetch.private_networks;
+    further.then(|| fetch::Settings {
+        private_networks: true,
+        ..config.fetch.clone()
+    })
 }
 
 /// Time between the starts of two requests at `rate` a second; 0 is no limit.

@@ -79,6 +79,14 @@ pub enum SourceError {
         /// What is wrong with the list.
         source: Box<SourceError>,
     },
+    /// No provider of a search found anything, and all because they failed.
+    #[error("nothing came of the search `{name}`: {detail}")]
+    Search {
+        /// The source.
+        name: String,
+        /// What each provider says, with its name.
+        detail: String,
+    },
     /// The thread that read the list is gone without a word: a defect of gannet.
     #[error("reading the list `{name}` stopped unexpectedly; please report this as a defect")]
     Stopped {

@@ -1,10 +1,12 @@
-//! Remote lists through the one client of the process, and so under its guard and limits.
+//! Remote lists and searches through the one client of the process, and so under its guard and limits.
 
 use async_trait::async_trait;
 use url::Url;
 
+use super::search::{self, Ask, AskFailure, PageRequest};
 use super::{Answer, Fetch, FetchFailure, RemoteBody};
 use crate::fetch::{Client, Validators};
+use crate::target::describe;
 
 /// What a list may come as; anything else is taken as well, and judged by its bytes.
 const ACCEPT: &str = "text/plain, text/csv, text/tab-separated-values, application/x-ndjson, \
@@ -28,5 +30,23 @@ impl Fetch for Client {
             length: response.content_length(),
             stream: Box::pin(response.into_reader()),
         }))
+    }
+}
+
+#[async_trait]
+impl Ask for Client {
+    async fn ask(&self, request: &PageRequest) -> Result<search::Answer, AskFailure> {
+        let (url, headers) = (request.whole_url(), request.headers().clone());
+        let answered = Client::ask(self, &url, headers, search::MAX_ANSWER).await;
+        let answer = answered.map_err(|error| AskFailure {
+            text: request.masked(&describe(&error)),
+            is_retriable: error.is_retriable(),
+        })?;
+        Ok(search::Answer {
+            status: answer.status,
+            headers: answer.headers,
+            url: request.url().clone(),
+            body: answer.body,
+        })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::source::decode::{self, Input, Transcoder};
@@ -24,7 +25,7 @@ const MAX_SITEMAPS: usize = 50_000;
 /// Sitemaps of an index that may fail one after the other before the rest is not tried: each may cost a minute.
 const MAX_FAILED_IN_A_ROW: u32 = 10;
 
-/// An open list. Dropping it ends the thread that parses it, and the request that brings it.
+/// An open list. Dropping it ends the thread that parses it or the task that feeds it, and the request that brings it.
 ///
 /// Only a thread that waits for a named pipe to be opened cannot be reached; it ends with the process.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ struct Part {
     since: Option<String>,
     /// Feeds the thread, where bytes come from asynchronous code, and keeps a copy of them.
     pump: Option<Pump>,
+    /// What sends the messages, where no thread does.
+    _task: Option<AbortOnDropHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,44 @@ enum Next {
 }
 
 impl List {
+    /// A list of the entries that `task` sends.
+    pub(super) fn fed(
+        name: String,
+        messages: mpsc::Receiver<Message>,
+        task: AbortOnDropHandle<()>,
+    ) -> Self {
+        let mut list = Self::of(name, ListFormat::Text, messages, None);
+        list.part._task = Some(task);
+        list
+    }
+
+    fn of(
+        name: String,
+        format: ListFormat,
+        messages: mpsc::Receiver<Message>,
+        pump: Option<Pump>,
+    ) -> Self {
+        Self {
+            part: Part {
+                name,
+                format,
+                messages,
+                sitemaps: VecDeque::new(),
+                complete: false,
+                doubtful: None,
+                follow: None,
+                since: None,
+                pump,
+                _task: None,
+            },
+            later: VecDeque::new(),
+            failed: None,
+            failed_in_a_row: 0,
+            ended: false,
+            told: Vec::new(),
+        }
+    }
+
     /// The format that is being read. It may change where sources of several formats follow each other.
     pub fn format(&self) -> ListFormat {
         self.part.format
@@ -110,6 +151,7 @@ impl List {
                         self.lose_part(error)?;
                     }
                 }
+                Some(Message::Told(told)) => self.told.extend(told),
                 Some(Message::End(Ok(()))) => match self.part.not_a_list() {
                     Some(error) => self.lose_part(error)?,
                     None => {
@@ -386,24 +428,7 @@ async fn on_thread(
         Ok(format) => format?,
         Err(_) => return Err(SourceError::Stopped { name }),
     };
-    Ok(List {
-        part: Part {
-            name,
-            format,
-            messages,
-            sitemaps: VecDeque::new(),
-            complete: false,
-            doubtful: None,
-            follow: None,
-            since: None,
-            pump,
-        },
-        later: VecDeque::new(),
-        failed: None,
-        failed_in_a_row: 0,
-        ended: false,
-        told: Vec::new(),
-    })
+    Ok(List::of(name, format, messages, pump))
 }
 
 /// Undoes compression and encoding, and finds out the format.

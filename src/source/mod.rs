@@ -6,6 +6,7 @@
 //! | [`RemoteSource`] | the list behind an `http` or `https` URL, through a [`Reader`] that is handed in |
 //! | [`InlineSource`] | URLs that stand in a command line or a job |
 //! | [`GivenSource`] | targets that are known already, such as those of an earlier job |
+//! | [`SearchSource`](search::SearchSource) | what image searches find |
 //! | [`ChainSource`] | several sources, one after the other |
 //!
 //! A [`List`] is parsed on a thread of its own and arrives in chunks through a bounded channel, so that
@@ -14,6 +15,8 @@
 //! list, is a [`SourceError`].
 //!
 //! A [`Reader`] keeps the last good copy of each remote list on a [`Shelf`], to ask the origin only whether it changed.
+//!
+//! [`search`] has the providers of searches, and says how another is added.
 //!
 //! This room knows nothing of jobs, the catalog, or how HTTP is spoken.
 
@@ -32,6 +35,7 @@ mod list;
 mod listed;
 mod remote;
 mod row;
+pub mod search;
 mod shelf;
 mod sink;
 mod spec;

@@ -22,6 +22,7 @@ use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::file::{FileInput, PAUSE};
 use crate::source::list::parse_on_thread;
+use crate::source::search::Search;
 use crate::source::shelf::{self, Draft, Head, LastCopy, Shelf};
 use crate::source::sink::SharedSink;
 use crate::source::{List, ListFormat, Source, SourceError};
@@ -87,7 +88,7 @@ impl fmt::Debug for RemoteBody {
     }
 }
 
-/// How remote lists are read. Cheap to clone.
+/// How remote lists are read, and searches asked. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader {
     /// Brings them.
@@ -96,6 +97,8 @@ pub struct Reader {
     pub shelf: Option<Shelf>,
     /// Longest list that is read, in bytes after content decoding.
     pub max_bytes: u64,
+    /// What searches need; `None`: there are none.
+    pub search: Option<Arc<Search>>,
 }
 
 /// The list behind an `http` or `https` URL. The sitemaps that a sitemap index names are read too.

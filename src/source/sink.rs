@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use crate::source::error::{SourceError, Stop};
-use crate::source::{Entry, Invalid};
+use crate::source::{Entry, Invalid, Told};
 use crate::target::{Reason, Target};
 
 /// Most entries in a chunk: about as many as the catalog is asked for in one query.
@@ -23,6 +23,8 @@ pub(super) enum Message {
     Entries(Vec<Entry>),
     /// A sitemap that a sitemap index names, and the line of its name.
     Sitemap(Url),
+    /// What is to be known of how parts of it ended.
+    Told(Vec<Told>),
     /// Nothing follows.
     End(Result<(), SourceError>),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::source::search::{self, SearchSource, SearchSpec};
 use crate::source::{FileSource, ListFormat, Reader, RemoteSource, Source, SourceError, address};
 
 /// A source as it was named, before anything is opened.
@@ -25,6 +26,8 @@ pub enum Place {
     Path(PathBuf),
     /// An `http` or `https` URL. May hold credentials.
     Url(Url),
+    /// Image searches.
+    Search(SearchSpec),
 }
 
 impl std::fmt::Debug for Place {
@@ -36,26 +39,40 @@ impl std::fmt::Debug for Place {
                 .debug_tuple("Url")
                 .field(&crate::target::SafeUrl::new(url))
                 .finish(),
+            Self::Search(spec) => f.debug_tuple("Search").field(spec).finish(),
         }
     }
 }
 
 impl SourceSpec {
     /// The source itself; `reader` is only kept where the list is remote.
-    pub fn into_source(self, reader: &Reader) -> Arc<dyn Source> {
-        match self.place {
+    ///
+    /// # Errors
+    ///
+    /// When a search cannot be made by these settings.
+    pub fn into_source(self, reader: &Reader) -> Result<Arc<dyn Source>, SourceError> {
+        Ok(match self.place {
             Place::Stdin => Arc::new(FileSource::stdin(self.format)),
             Place::Path(path) => Arc::new(FileSource::new(path, self.format)),
             Place::Url(url) => Arc::new(RemoteSource::new(url, reader.clone(), self.format)),
-        }
+            Place::Search(spec) => match &reader.search {
+                Some(search) => Arc::new(SearchSource::new(spec, search)?),
+                None => {
+                    return Err(SourceError::NoSource {
+                        text: spec.to_string(),
+                        why: "there are no searches here".to_owned(),
+                    });
+                }
+            },
+        })
     }
 }
 
-/// Reads the name of a source: a path, `-` for standard input, `http(s)://…`, or `file://…`.
+/// Reads the name of a source: a path, `-` for standard input, `http(s)://…`, `file://…`, or `search:PROVIDER?q=…`.
 ///
 /// # Errors
 ///
-/// When `text` is empty, a URL that is broken or of another scheme, or a search.
+/// When `text` is empty, a URL that is broken or of another scheme, or a search that looks for nothing.
 pub fn parse_source(text: &str, format: Option<ListFormat>) -> Result<SourceSpec, SourceError> {
     let refuse = |why: &str| {
         Err(SourceError::NoSource {
@@ -66,9 +83,15 @@ pub fn parse_source(text: &str, format: Option<ListFormat>) -> Result<SourceSpec
     let place = if text == "-" {
         Place::Stdin
     } else if text.trim().is_empty() {
-        return refuse("it is empty; write a path, `-`, or the URL of a list");
-    } else if address::has_prefix(text, "search:") {
-        return refuse("searches come with a later version");
+        return refuse("it is empty; write a path, `-`, the URL of a list, or a search");
+    } else if address::has_prefix(text, search::PREFIX) {
+        if let Some(format) = format {
+            return refuse(&format!("it is a search, which has no format `{format}`"));
+        }
+        match SearchSpec::parse(text) {
+            Ok(spec) => Place::Search(spec),
+            Err(why) => return refuse(&why),
+        }
     } else if text.contains("://") {
         match (address::parse(text.as_bytes()), Url::parse(text)) {
             (Ok(url), _) => Place::Url(url),
@@ -103,7 +126,8 @@ mod tests {
     fn what_names_no_source_says_why_and_shows_no_password() {
         for (text, why) in [
             ("", "empty"),
-            ("search:flickr?q=cats", "later version"),
+            ("search:flickr?q=cats", "no provider `flickr`"),
+            ("search:openverse", "q=red panda"),
             ("ftp://ann:secret@example.org/", "`ftp`"),
             ("https://ann:secret@", "host"),
             ("file://elsewhere/a", "another machine"),

@@ -316,6 +316,7 @@ fn reader(fetch: impl Fetch) -> Reader {
         fetch: Arc::new(fetch),
         shelf: None,
         max_bytes: u64::MAX,
+        search: None,
     }
 }
 

@@ -1,0 +1,340 @@
+//! Brings the results of all providers and queries together.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+use super::desk::{Desk, GRACE};
+use super::{Cursor, Found, Page, Query, SearchError};
+use crate::source::sink::Message;
+use crate::source::{Entry, List, SourceError, Told};
+use crate::target::Target;
+
+/// Most results that are handed on at a time. Few, so that nothing is asked for that nobody wants.
+const CHUNK: usize = 50;
+
+/// Addresses that are remembered, in digests of 8 bytes; beyond that all are forgotten. The plan of a job knows for sure.
+const REMEMBERED: usize = 200_000;
+
+/// Begins to ask `desks`, and returns once there is a result, or will be none.
+///
+/// # Errors
+///
+/// When all providers failed before they found anything.
+pub(super) async fn open(
+    name: String,
+    desks: Vec<Desk>,
+    queries: &[Query],
+) -> Result<List, SourceError> {
+    let (out, messages) = mpsc::channel(1);
+    let (opened, is_open) = oneshot::channel();
+    let mix = Mix::new(desks, queries);
+    let task = AbortOnDropHandle::new(tokio::spawn(mix.run(name.clone(), out, opened)));
+    match is_open.await {
+        Ok(Ok(())) => Ok(List::fed(name, messages, task)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(SourceError::Stopped { name }),
+    }
+}
+
+/// What a provider finds for a query.
+#[derive(Debug)]
+struct Stream {
+    desk: usize,
+    query: Query,
+    /// Results of the page before that are not handed on yet.
+    results: VecDeque<Found>,
+    /// How many were handed on.
+    rank: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// There is another page, and nobody asked for it yet.
+    More(Option<Cursor>),
+    /// It was asked for.
+    Asked(Instant),
+    /// There is none.
+    Ended,
+}
+
+/// A page that a task is to bring.
+struct Order {
+    stream: usize,
+    query: Query,
+    cursor: Option<Cursor>,
+}
+
+/// A page that a task brought.
+struct Arrived {
+    stream: usize,
+    page: Result<Page, SearchError>,
+}
+
+/// A provider's name, its task, and what that is to do. As many orders wait as it has streams.
+struct Asking {
+    name: &'static str,
+    orders: mpsc::UnboundedSender<Order>,
+    task: AbortHandle,
+    has_failed: bool,
+}
+
+struct Mix {
+    streams: Vec<Stream>,
+    /// Whose turn it is.
+    turn: usize,
+    asking: Vec<Asking>,
+    arrivals: mpsc::UnboundedReceiver<Arrived>,
+    /// Ends the tasks when it is dropped.
+    _tasks: JoinSet<()>,
+    seen: Seen,
+    told: Vec<Told>,
+}
+
+impl Mix {
+    fn new(desks: Vec<Desk>, queries: &[Query]) -> Self {
+        let (arrived, arrivals) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let (mut streams, mut asking) = (Vec::new(), Vec::new());
+        // By query first, so that each round has all providers for one query beside each other.
+        for query in queries {
+            streams.extend((0..desks.len()).map(|desk| Stream {
+                desk,
+                query: query.clone(),
+                results: VecDeque::new(),
+                rank: 0,
+                state: State::More(None),
+            }));
+        }
+        for desk in desks {
+            let (orders, ordered) = mpsc::unbounded_channel();
+            asking.push(Asking {
+                name: desk.name(),
+                orders,
+                task: tasks.spawn(serve(desk, ordered, arrived.clone())),
+                has_failed: false,
+            });
+        }
+        Self {
+            streams,
+            turn: 0,
+            asking,
+            arrivals,
+            _tasks: tasks,
+            seen: Seen::default(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Hands on results as long as somebody takes them, and then says how each stream ended.
+    async fn run(
+        mut self,
+        name: String,
+        out: mpsc::Sender<Message>,
+        opened: oneshot::Sender<Result<(), SourceError>>,
+    ) {
+        let mut opened = Some(opened);
+        // Nothing is asked for before the results before it are taken.
+        while out.reserve().await.is_ok() {
+            let entries = self.gather().await;
+            let is_end = entries.is_empty();
+            if let Some(opened) = opened.take() {
+                let failure = match is_end {
+                    true => self.failure(&name),
+                    false => None,
+                };
+                let is_failure = failure.is_some();
+                if opened.send(failure.map_or(Ok(()), Err)).is_err() || is_failure {
+                    return;
+                }
+            }
+            let told = std::mem::take(&mut self.told);
+            let last = match is_end {
+                true => Message::End(Ok(())),
+                false => Message::Entries(entries),
+            };
+            for message in [Message::Told(told), last] {
+                // Nobody may be there to hear it.
+                let _ = out.send(message).await;
+            }
+            if is_end {
+                return;
+            }
+        }
+    }
+
+    /// Why nothing was found, where that is because everybody failed.
+    fn failure(&self, name: &str) -> Option<SourceError> {
+        let all_failed = self.told.iter().all(|told| told.is_fault);
+        (all_failed && !self.told.is_empty()).then(|| {
+            let details: Vec<_> = self.told.iter().map(|told| told.text.as_str()).collect();
+            SourceError::Search {
+                name: name.to_owned(),
+                detail: details.join("; "),
+            }
+        })
+    }
+
+    /// The next results, one of each stream in turn; none at the end. Returns with what is there rather than to wait for
+    /// more.
+    async fn gather(&mut self) -> Vec<Entry> {
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK {
+            while let Ok(arrived) = self.arrivals.try_recv() {
+                self.take(arrived);
+            }
+            self.order();
+            let is_anything_there = self.streams.iter().any(|s| !s.results.is_empty());
+            let is_pending = self
+                .streams
+                .iter()
+                .any(|s| !matches!(s.state, State::Ended));
+            let stream = &mut self.streams[self.turn];
+            if let Some(found) = stream.results.pop_front() {
+                stream.rank += 1;
+                let provider = self.asking[stream.desk].name;
+                if self.seen.is_new(None, &found.url) {
+                    let target: Target = found.into_target(provider, &stream.query, stream.rank);
+                    chunk.push(Entry::Target(target));
+                }
+                self.pass();
+                continue;
+            }
+            match (&stream.state, is_anything_there) {
+                (State::Asked(since), true) if since.elapsed() < GRACE => {
+                    let until = *since + GRACE;
+                    if let Ok(Some(arrived)) = timeout_at(until, self.arrivals.recv()).await {
+                        self.take(arrived);
+                    }
+                }
+                (_, true) => self.pass(),
+                (_, false) if !chunk.is_empty() || !is_pending => break,
+                (_, false) => match self.arrivals.recv().await {
+                    Some(arrived) => self.take(arrived),
+                    // The tasks outlive their orders.
+                    None => break,
+                },
+            }
+        }
+        chunk
+    }
+
+    fn pass(&mut self) {
+        self.turn = (self.turn + 1) % self.streams.len();
+    }
+
+    /// Has the next page brought of every stream that has run dry.
+    fn order(&mut self) {
+        for (at, stream) in self.streams.iter_mut().enumerate() {
+            if !stream.results.is_empty() {
+                continue;
+            }
+            if let State::More(cursor) = &mut stream.state {
+                let order = Order {
+                    stream: at,
+                    query: stream.query.clone(),
+                    cursor: cursor.take(),
+                };
+                stream.state = State::Asked(Instant::now());
+                // The task is there as long as this is.
+                let _ = self.asking[stream.desk].orders.send(order);
+            }
+        }
+    }
+
+    fn take(&mut self, Arrived { stream: at, page }: Arrived) {
+        let stream = &mut self.streams[at];
+        let (asking, query) = (&mut self.asking[stream.desk], &stream.query);
+        if asking.has_failed {
+            return;
+        }
+        stream.state = State::Ended;
+        match page {
+            Ok(page) => {
+                let (name, text) = (asking.name, &query.text);
+                let is_empty = page.results.is_empty();
+                let mut is_new = false;
+                for found in &page.results {
+                    is_new |= self.seen.is_new(Some(at), &found.url);
+                }
+                if page.broken > 0 {
+                    tracing::debug!("`{name}`: {} results could not be read", page.broken);
+                }
+                let so_far = stream.rank + page.results.len() as u64;
+                match page.next {
+                    Some(next) if is_new => stream.state = State::More(Some(next)),
+                    _ if is_new || is_empty => self.told.push(Told {
+                        text: match so_far {
+                            0 => format!("`{name}` has no results for `{text}`"),
+                            _ => format!("`{name}` has no more results for `{text}` than {so_far}"),
+                        },
+                        is_fault: false,
+                    }),
+                    _ => self.told.push(Told {
+                        text: format!(
+                            "`{name}` only repeats itself after {} results for `{text}`",
+                            stream.rank
+                        ),
+                        is_fault: false,
+                    }),
+                }
+                if is_new {
+                    stream.results = page.results.into();
+                }
+            }
+            Err(error) => {
+                let text = error.told(asking.name, query);
+                tracing::warn!("{text}");
+                self.told.push(Told {
+                    text,
+                    is_fault: true,
+                });
+                if !error.is_of_query() {
+                    asking.has_failed = true;
+                    asking.task.abort();
+                    let desk = stream.desk;
+                    for stream in self.streams.iter_mut().filter(|s| s.desk == desk) {
+                        stream.state = State::Ended;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Brings the pages of one provider, one after the other.
+async fn serve(
+    desk: Desk,
+    mut ordered: mpsc::UnboundedReceiver<Order>,
+    arrived: mpsc::UnboundedSender<Arrived>,
+) {
+    while let Some(order) = ordered.recv().await {
+        let page = desk.page(&order.query, order.cursor).await;
+        let stream = order.stream;
+        if arrived.send(Arrived { stream, page }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Which addresses were there before, of one stream or of all.
+#[derive(Debug, Default)]
+struct Seen {
+    digests: HashSet<u64>,
+    state: RandomState,
+}
+
+impl Seen {
+    fn is_new(&mut self, stream: Option<usize>, url: &Url) -> bool {
+        if self.digests.len() >= REMEMBERED {
+            self.digests.clear();
+        }
+        self.digests.insert(self.state.hash_one((stream, url)))
+    }
+}

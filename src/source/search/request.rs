@@ -1,0 +1,175 @@
+//! What is asked of a provider, and what it answers.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::SearchError;
+
+/// Largest answer that is read.
+pub(in crate::source) const MAX_ANSWER: u64 = 8 * 1024 * 1024;
+
+/// Where a page is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// Its number, or that of its first result, as the provider counts.
+    At(u64),
+    /// The address by which the provider calls it.
+    Next(Url),
+}
+
+/// A GET. Its `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// Without secrets.
+    url: Url,
+    headers: HeaderMap,
+    secret: Option<(&'static str, SecretString)>,
+}
+
+impl PageRequest {
+    /// Asks `base` with these parameters, in place of those of the same names that it has.
+    pub fn new<K: AsRef<str>, V: AsRef<str>>(
+        base: &Url,
+        parameters: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let parameters: Vec<(K, V)> = parameters.into_iter().collect();
+        let mut url = base.clone();
+        let own: Vec<(String, String)> = base
+            .query_pairs()
+            .filter(|(name, _)| !parameters.iter().any(|(other, _)| other.as_ref() == name))
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        url.query_pairs_mut()
+            .clear()
+            .extend_pairs(own)
+            .extend_pairs(parameters);
+        Self {
+            url,
+            headers: HeaderMap::new(),
+            secret: None,
+        }
+    }
+
+    /// With a header, in place of the one of that name that every request has.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// With a key in a header, behind `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot stand in a header.
+    pub fn secret_header(
+        self,
+        name: HeaderName,
+        prefix: &str,
+        key: &SecretString,
+    ) -> Result<Self, SearchError> {
+        let value = format!("{prefix}{}", key.expose_secret());
+        let mut value = HeaderValue::from_str(&value).map_err(|_| SearchError::Key {
+            detail: "it cannot stand in a header".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(self.header(name, value))
+    }
+
+    /// With `Authorization: Bearer` (RFC 6750).
+    ///
+    /// # Errors
+    ///
+    /// As [`secret_header`](Self::secret_header).
+    pub fn bearer(self, key: &SecretString) -> Result<Self, SearchError> {
+        self.secret_header(AUTHORIZATION, "Bearer ", key)
+    }
+
+    /// With a key among the parameters.
+    pub fn secret_parameter(mut self, name: &'static str, key: &SecretString) -> Self {
+        self.secret = Some((name, key.clone()));
+        self
+    }
+
+    /// Where it goes, without secrets.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Its headers; secrets are marked as sensitive.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Where it goes, with everything. Not to be shown.
+    pub(in crate::source) fn whole_url(&self) -> Url {
+        let mut url = self.url.clone();
+        if let Some((name, key)) = &self.secret {
+            url.query_pairs_mut().append_pair(name, key.expose_secret());
+        }
+        url
+    }
+
+    /// `text`, which may quote the request, without its secrets.
+    pub(in crate::source) fn masked(&self, text: &str) -> String {
+        if self.secret.is_none() {
+            return text.to_owned();
+        }
+        text.replace(self.whole_url().as_str(), self.url.as_str())
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What was asked, without secrets.
+    pub url: Url,
+    /// Its body, with any `Content-Encoding` undone.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The text of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long it asks to stay away, by `Retry-After` (RFC 9110, section 10.2.3).
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        crate::fetch::retry_after(&self.headers, std::time::SystemTime::now())
+    }
+
+    /// Its body as text.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+}
+
+/// Brings the answers of providers.
+///
+/// # Contract
+///
+/// - Every connection goes through the egress guard. No redirect is followed, so that no key goes elsewhere.
+/// - An answer of any status is one. A body that is longer than 8 MiB is a failure.
+#[async_trait]
+pub trait Ask: fmt::Debug + Send + Sync + 'static {
+    /// Sends the request and reads the whole answer.
+    async fn ask(&self, request: &PageRequest) -> Result<Answer, AskFailure>;
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskFailure {
+    /// In words, without secrets.
+    pub text: String,
+    /// Whether another attempt may help.
+    pub is_retriable: bool,
+}
