@@ -53,6 +53,8 @@ pub struct Config {
     pub fetch: fetch::Settings,
     /// `[hosts]`
     pub hosts: fetch::Hosts,
+    /// `[proxies]`
+    pub proxies: fetch::ProxySettings,
     /// `[image]`
     pub image: image::Settings,
     /// `[naming]`
@@ -125,6 +127,7 @@ impl Config {
             search: &self.search,
             fetch: &self.fetch,
             hosts: &self.hosts,
+            proxies: &self.proxies,
             naming: &self.naming,
             retention: &self.retention,
         }
@@ -309,6 +312,16 @@ impl Config {
         }
         if fetch.max_bytes.as_u64() == 0 {
             return wrong("fetch", &["max_bytes"], "leaves no room for a file");
+        }
+        if matches!(fetch.proxy, fetch::ProxySetting::Url(_)) && self.proxies.is_configured() {
+            let path = |section: &str, key: &str| vec![section.to_owned(), key.to_owned()];
+            let keys = ["urls", "file", "lists"].map(|key| path("proxies", key));
+            let keys = std::iter::once(path("fetch", "proxy")).chain(keys);
+            return Err((
+                keys.collect(),
+                "names one proxy, and `[proxies]` a pool of them; leave one of the two away"
+                    .to_owned(),
+            ));
         }
         if image.max_bytes < image.min_bytes {
             return wrong(

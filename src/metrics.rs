@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     jobs: IntCounterVec,
     api_requests: IntCounterVec,
     api_seconds: HistogramVec,
+    proxy_requests: IntCounterVec,
+    proxies_set_aside: IntCounter,
     /// When a job of each schedule last completed.
     succeeded: Mutex<BTreeMap<String, DateTime<Utc>>>,
 }
@@ -131,6 +133,15 @@ impl Metrics {
                 &["route", "method", "status"],
             ),
             api_seconds: registered(&registry, api_seconds.expect("names are plain")),
+            proxy_requests: counter(
+                "gannet_proxy_requests_total",
+                "Requests through proxies of the pool: answered, failed by the proxy, done better by another, altered.",
+                &["result"],
+            ),
+            proxies_set_aside: plain(
+                "gannet_proxies_set_aside_total",
+                "Times that a proxy of the pool was set aside.",
+            ),
             succeeded: Mutex::default(),
             registry,
         }
@@ -208,6 +219,21 @@ impl Metrics {
         self.api_seconds
             .with_label_values(&[route])
             .observe(took.as_secs_f64());
+    }
+
+    /// A proxy of the pool brought an answer.
+    pub(crate) fn proxy_answered(&self) {
+        self.proxy_requests.with_label_values(&["answered"]).inc();
+    }
+
+    /// A proxy of the pool failed: "proxy", "worse" than another, or "altered".
+    pub(crate) fn proxy_failed(&self, how: &str) {
+        self.proxy_requests.with_label_values(&[how]).inc();
+    }
+
+    /// A proxy of the pool is set aside.
+    pub(crate) fn proxy_set_aside(&self) {
+        self.proxies_set_aside.inc();
     }
 
     /// All that was counted.

@@ -22,6 +22,7 @@ fn request(url: &Url) -> Request<'_> {
         accept: "image/*",
         validators: None,
         resume: None,
+        avoid: &[],
         max_bytes: NO_LIMIT,
     }
 }

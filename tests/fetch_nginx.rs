@@ -144,6 +144,7 @@ fn request(url: &Url) -> Request<'_> {
         accept: "*/*",
         validators: None,
         resume: None,
+        avoid: &[],
         max_bytes: u64::MAX,
     }
 }

@@ -13,17 +13,17 @@ use crate::{daemon, downloader};
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let loaded = load(global, Vec::new())?;
     find_kind(&loaded, &downloader::builtin(&loaded.config.image))?;
+    let config = &loaded.config;
     // Sets up what a run sets up, and reads `fetch.ca_files` for it.
-    if let Err(error) = Client::new(&loaded.config.fetch, &loaded.config.hosts) {
-        use SetupError::{BadCa, NoCa, ReadCa};
-        let is_file = matches!(error, ReadCa { .. } | NoCa { .. } | BadCa { .. });
+    if let Err(error) = Client::with_proxies(&config.fetch, &config.hosts, &config.proxies) {
+        use SetupError::{BadCa, NoCa, ReadCa, ReadProxies};
+        let (section, key) = match error {
+            ReadCa { .. } | NoCa { .. } | BadCa { .. } => ("fetch", "ca_files"),
+            ReadProxies { .. } => ("proxies", "file"),
+            error => return Err(error.into()),
+        };
         let error = anyhow::Error::from(error);
-        return Err(match is_file {
-            true => loaded
-                .wrong("fetch", "ca_files", format!("{error:#}"))
-                .into(),
-            false => error,
-        });
+        return Err(loaded.wrong(section, key, format!("{error:#}")).into());
     }
     daemon::check(&loaded)?;
     let mut stdout = std::io::stdout().lock();

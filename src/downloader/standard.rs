@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
-use crate::fetch::{Client, FetchError, Request, Response, Resume, Validators};
+use crate::fetch::{Client, FetchError, Request, Response, Resume, Validators, Via};
 use crate::store::{Spool, Spooled, Store, StoreError};
 use crate::target::{Reason, Sha256, Sha256Hasher};
 
@@ -70,6 +70,8 @@ pub struct Ask<'a> {
     pub name: Option<&'a str>,
     /// Whether `X-Robots-Tag: noai` is respected.
     pub robots: bool,
+    /// Proxies of the pool that brought nothing good for this target.
+    pub avoid: &'a [Via],
 }
 
 /// What an origin answered.
@@ -85,6 +87,8 @@ pub enum Answer {
         to: Url,
         /// The status that says so.
         status: u16,
+        /// The proxy of the pool that it came through.
+        via: Option<Via>,
     },
 }
 
@@ -112,6 +116,8 @@ pub struct Meta {
     pub validators: Validators,
     /// How long it stays fresh.
     pub fresh_for: Option<Duration>,
+    /// The proxy of the pool that it came through.
+    pub via: Option<Via>,
 }
 
 /// Bytes of a complete body.
@@ -155,6 +161,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// What another attempt can go on from.
     pub partial: Option<Partial>,
+    /// The proxy of the pool that the answer came through.
+    pub via: Option<Via>,
 }
 
 /// What can go wrong with a download.
@@ -308,6 +316,7 @@ pub async fn download<D: Downloader + ?Sized>(
         resume: ask.partial.as_ref().map(|partial| &partial.resume),
         max_bytes,
         origin: ask.origin,
+        avoid: ask.avoid,
     };
     let mut response = match cx.client.send(request).await {
         Ok(response) => response,
@@ -321,18 +330,24 @@ pub async fn download<D: Downloader + ?Sized>(
                 error: error.into(),
                 status,
                 partial,
+                via: None,
             });
         }
     };
-    let status = response.status;
+    let (status, via) = (response.status, response.via().cloned());
     let fail = |error: DownloadError| Failure {
         error,
         status: Some(status),
         partial: None,
+        via: via.clone(),
     };
     if let Some(location) = response.redirect() {
         return location
-            .map(|to| Answer::Redirect { to, status })
+            .map(|to| Answer::Redirect {
+                to,
+                status,
+                via: via.clone(),
+            })
             .map_err(|error| fail(error.into()));
     }
     if status == 304 {
@@ -377,9 +392,8 @@ pub async fn download<D: Downloader + ?Sized>(
             _ => None,
         };
         return Err(Failure {
-            error,
-            status: Some(status),
             partial,
+            ..fail(error)
         });
     }
     let meta = meta(&response);
@@ -400,6 +414,7 @@ fn meta(response: &Response) -> Meta {
         status: response.status,
         validators: response.validators(),
         fresh_for: response.freshness(SystemTime::now()),
+        via: response.via().cloned(),
     }
 }
 

@@ -124,6 +124,27 @@ pub(super) fn head(
     }
 }
 
+/// Whether it can be nothing but the proxy's fault that there is no answer: it is not there, must not be asked, or wants credentials.
+/// Whatever else a proxy reports may be true of the target.
+pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
+    let is_unreachable = |error: &io::Error| {
+        error.raw_os_error().is_some()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+            )
+    };
+    error.is_connect()
+        && (find::<Denied>(error).is_some()
+            || find::<Unresolved>(error).is_some()
+            || chain(error)
+                .filter_map(|error| error.downcast_ref())
+                .any(is_unreachable)
+            || root(error).contains("proxy authorization required"))
+}
+
 fn connect(
     error: &reqwest::Error,
     url: &Url,

@@ -1,6 +1,6 @@
 //! The client: one request, or one with the redirects after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -14,10 +14,11 @@ use super::body::{self, Body, Limits};
 use super::caching::{self, Resume, Validators};
 use super::error::{FetchError, SetupError};
 use super::headers::Headers;
+use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
 use super::redirect::Trail;
 use super::response::Response;
 use super::settings::{Effective, Hosts, Settings};
-use super::wire::{Deadline, Wire};
+use super::wire::{Deadline, Head, Wire};
 use crate::target::SafeUrl;
 
 /// The content codings that are taken off.
@@ -26,10 +27,44 @@ const ENCODINGS: &str = "gzip, br, zstd";
 /// The process's one HTTP client: its connections, its names, its limits. Shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Client {
-    wire: Arc<Wire>,
-    headers: Headers,
+    pub(super) wire: Arc<Wire>,
+    headers: Arc<Headers>,
     settings: Settings,
     hosts: Hosts,
+    proxies: Option<ProxySettings>,
+    way: Way,
+}
+
+/// Which way requests go.
+#[derive(Debug, Clone)]
+enum Way {
+    /// As the settings say.
+    Usual,
+    /// Not through the pool.
+    Direct,
+    /// Through this proxy of the pool.
+    Through(Arc<Member>),
+}
+
+/// A client that ends with those that others hold.
+pub(super) struct WeakClient {
+    wire: Weak<Wire>,
+    headers: Arc<Headers>,
+    settings: Settings,
+    hosts: Hosts,
+}
+
+impl WeakClient {
+    pub(super) fn upgrade(&self) -> Option<Client> {
+        Some(Client {
+            wire: self.wire.upgrade()?,
+            headers: self.headers.clone(),
+            settings: self.settings.clone(),
+            hosts: self.hosts.clone(),
+            proxies: None,
+            way: Way::Direct,
+        })
+    }
 }
 
 /// What to ask for.
@@ -46,6 +81,8 @@ pub struct Request<'a> {
     pub validators: Option<&'a Validators>,
     /// Where to continue a body that was cut off. Leaves `validators` unused.
     pub resume: Option<&'a Resume>,
+    /// Proxies of the pool that it had better not go through.
+    pub avoid: &'a [Via],
     /// Largest body that is accepted, in bytes after decoding.
     pub max_bytes: u64,
 }
@@ -61,6 +98,14 @@ pub struct Posted {
     pub text: String,
 }
 
+/// The head of an answer, with the limits for what follows.
+pub(super) struct Arrived {
+    pub(super) head: Head,
+    pub(super) limits: Limits,
+    /// The proxy of the pool that it came through, where that may answer for it.
+    pub(super) via: Option<Via>,
+}
+
 /// The whole answer to a GET of [`Client::ask`].
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -73,36 +118,108 @@ pub struct Asked {
 }
 
 impl Client {
-    /// A client by `[fetch]` and `[hosts]`. Needs a Tokio runtime around it only once it is used.
+    /// A client by `[fetch]` and `[hosts]`, without a pool of proxies. Needs a Tokio runtime around it only once it is used.
     ///
     /// # Errors
     ///
     /// When `ca_files` cannot be read, or TLS or name resolution cannot be set up.
     pub fn new(settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
-        Ok(Self {
-            wire: Arc::new(Wire::new(settings)?),
-            headers: Headers::new(settings, hosts)?,
-            settings: settings.clone(),
-            hosts: hosts.clone(),
-        })
+        Self::make(settings, hosts, None, None)
     }
 
-    /// A client by other settings. Shares connections, names and certificates with this one where it may: unless it
-    /// connects in another way.
+    /// The same with the pool that `[proxies]` asks for, if it asks for one.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new).
-    pub fn with_settings(&self, settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
-        if !self.settings.connects_like(settings) {
-            return Self::new(settings, hosts);
+    /// As for [`new`](Self::new), and when the file of proxies cannot be read.
+    pub fn with_proxies(
+        settings: &Settings,
+        hosts: &Hosts,
+        proxies: &ProxySettings,
+    ) -> Result<Self, SetupError> {
+        Self::make(settings, hosts, Some(proxies), None)
+    }
+
+    fn make(
+        settings: &Settings,
+        hosts: &Hosts,
+        proxies: Option<&ProxySettings>,
+        before: Option<&Wire>,
+    ) -> Result<Self, SetupError> {
+        Ok(Self {
+            wire: Arc::new(Wire::new(settings, proxies, before)?),
+            headers: Arc::new(Headers::new(settings, hosts)?),
+            settings: settings.clone(),
+            hosts: hosts.clone(),
+            proxies: proxies.cloned(),
+            way: Way::Usual,
+        })
+    }
+
+    /// A client by other settings. Shares connections, names, certificates and proxies with this one where it may: unless it
+    /// connects in another way. What is known of proxies stays known.
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_proxies`](Self::with_proxies).
+    pub fn with_settings(
+        &self,
+        settings: &Settings,
+        hosts: &Hosts,
+        proxies: &ProxySettings,
+    ) -> Result<Self, SetupError> {
+        if !self.settings.connects_like(settings) || self.proxies.as_ref() != Some(proxies) {
+            return Self::make(settings, hosts, Some(proxies), Some(&self.wire));
         }
         Ok(Self {
             wire: self.wire.clone(),
-            headers: Headers::new(settings, hosts)?,
+            headers: Arc::new(Headers::new(settings, hosts)?),
             settings: settings.clone(),
             hosts: hosts.clone(),
+            proxies: self.proxies.clone(),
+            way: Way::Usual,
         })
+    }
+
+    /// The pool of proxies, where there is one.
+    pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.wire.pool()
+    }
+
+    /// This client, going another way.
+    fn by(&self, way: Way) -> Self {
+        Self {
+            wire: self.wire.clone(),
+            headers: self.headers.clone(),
+            settings: self.settings.clone(),
+            hosts: self.hosts.clone(),
+            proxies: self.proxies.clone(),
+            way,
+        }
+    }
+
+    /// This client without the pool.
+    pub(super) fn direct(&self) -> Self {
+        self.by(Way::Direct)
+    }
+
+    /// This client through one proxy of the pool.
+    pub(super) fn through(&self, member: &Arc<Member>) -> Self {
+        self.by(Way::Through(member.clone()))
+    }
+
+    pub(super) fn downgrade(&self) -> WeakClient {
+        WeakClient {
+            wire: Arc::downgrade(&self.wire),
+            headers: self.headers.clone(),
+            settings: self.settings.clone(),
+            hosts: self.hosts.clone(),
+        }
+    }
+
+    /// Reads all lists of proxies and tries each proxy; `None`: there is no pool.
+    pub async fn check_proxies(&self) -> Option<Vec<Checked>> {
+        Some(self.pool()?.check(self).await)
     }
 
     /// `[fetch]`, as the client was made by it.
@@ -129,7 +246,6 @@ impl Client {
     pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
         let settings = self.settings_of(request.url);
         let limits = Limits::of(&settings, request.max_bytes);
-        let admitted = self.wire.admit(request.url).await?;
         let mut headers = self.headers.of(request.url, request.origin);
         let accept =
             HeaderValue::from_str(request.accept).unwrap_or(HeaderValue::from_static("*/*"));
@@ -149,12 +265,38 @@ impl Client {
             (None, Some(validators)) => validators.apply(&mut headers),
             (None, None) => {}
         }
-        let head = self
-            .wire
-            .execute(admitted, request.url, headers, None, limits)
-            .await?;
+        let arrived = self.head(request.url, request.avoid, headers, limits);
+        let Arrived { head, limits, via } = arrived.await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
-        Response::new(head, &request, limits, max_header_bytes)
+        Response::new(head, &request, limits, max_header_bytes, via)
+    }
+
+    /// Sends a GET on its way, through none of the proxies in `avoid` if there is a choice, and waits for the head of its
+    /// answer.
+    async fn head(
+        &self,
+        url: &Url,
+        avoid: &[Via],
+        headers: HeaderMap,
+        limits: Limits,
+    ) -> Result<Arrived, FetchError> {
+        let ride = match (&self.way, self.pool()) {
+            (Way::Usual, Some(pool)) => {
+                return self.send_through(pool, url, avoid, headers, limits).await;
+            }
+            (Way::Through(member), Some(pool)) => Some(pool.ride_on(member)),
+            _ => None,
+        };
+        let admitted = self.wire.admit(url, ride).await?;
+        let head = self.wire.execute(admitted, url, headers, None, limits);
+        match head.await {
+            Ok(head) => Ok(Arrived {
+                head,
+                limits,
+                via: None,
+            }),
+            Err(unanswered) => Err(unanswered.error),
+        }
     }
 
     /// Sends one GET with these headers over those of the settings, and reads the answer, of whatever status, to its
@@ -171,13 +313,15 @@ impl Client {
     ) -> Result<Asked, FetchError> {
         let settings = self.settings_of(url);
         let limits = Limits::of(&settings, max_bytes);
-        let admitted = self.wire.admit(url).await?;
         let mut all = self.headers.of(url, url);
         all.entry(USER_AGENT)
             .or_insert(settings.user_agent().clone());
         all.insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
         all.extend(headers);
-        let mut head = self.wire.execute(admitted, url, all, None, limits).await?;
+        let arrived = self.head(url, &[], all, limits).await?;
+        let Arrived {
+            mut head, limits, ..
+        } = arrived;
         let status = head.response.status().as_u16();
         let headers = std::mem::take(head.response.headers_mut());
         let length = head.response.content_length();
@@ -201,7 +345,7 @@ impl Client {
     }
 
     /// Posts `body` to `url`, with these headers and none of the settings, and waits for the status of the answer. No
-    /// redirect is followed.
+    /// redirect is followed, and it does not go through the pool.
     ///
     /// # Errors
     ///
@@ -224,14 +368,15 @@ impl Client {
             window: limit,
             max_bytes: u64::MAX,
         };
-        let admitted = self.wire.admit(url).await?;
+        let admitted = self.wire.admit(url, None).await?;
         headers
             .entry(USER_AGENT)
             .or_insert(settings.user_agent().clone());
         let head = self
             .wire
             .execute(admitted, url, headers, Some(body), limits);
-        let mut response = head.await?.response;
+        let head = head.await.map_err(|unanswered| unanswered.error)?;
+        let mut response = head.response;
         let status = response.status().as_u16();
         let retry_after = caching::retry_after(response.headers(), SystemTime::now());
         // What it says is for people. Taken off the wire, it leaves the connection to the next request.
@@ -321,6 +466,7 @@ impl Client {
                 accept,
                 validators: known,
                 resume: None,
+                avoid: &[],
                 max_bytes,
             };
             let response = self.send(request).await?;

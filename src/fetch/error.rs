@@ -73,6 +73,24 @@ pub enum FetchError {
         /// What happened.
         source: Cause,
     },
+    /// No proxy of the pool gave an answer. Says nothing of the host.
+    #[error(
+        "none of the {count} proxies gave an answer of `{host}` ({tried} were asked, {aside} are set aside); `gannet proxies check` tells of each"
+    )]
+    Proxies {
+        /// The host.
+        host: String,
+        /// Proxies in the pool.
+        count: usize,
+        /// Those that this request was sent through.
+        tried: usize,
+        /// Those that nothing is sent through for now.
+        aside: usize,
+        /// When the first of these comes back.
+        back_in: Option<Duration>,
+        /// What is wrong with one of them.
+        source: Cause,
+    },
     /// A limit of time ran out.
     #[error("`{url}` {phase} within {}; `{}` sets the limit", humantime::format_duration(*.limit), phase.setting())]
     Timeout {
@@ -189,7 +207,7 @@ impl FetchError {
             Self::Dns { .. } => Reason::Dns,
             Self::Connect { .. } => Reason::Connect,
             Self::Tls { .. } => Reason::Tls,
-            Self::Proxy { .. } => Reason::Proxy,
+            Self::Proxy { .. } | Self::Proxies { .. } => Reason::Proxy,
             Self::Timeout { .. } => Reason::Timeout,
             Self::TooSlow { .. } => Reason::TooSlow,
             Self::Reset { .. } => Reason::Reset,
@@ -208,6 +226,7 @@ impl FetchError {
         match self {
             Self::Connect { .. }
             | Self::Proxy { .. }
+            | Self::Proxies { .. }
             | Self::Timeout { .. }
             | Self::TooSlow { .. }
             | Self::Reset { .. }
@@ -235,10 +254,21 @@ impl FetchError {
         }
     }
 
+    /// When there may be a proxy again.
+    pub fn proxies_back_in(&self) -> Option<Duration> {
+        match self {
+            Self::Proxies { back_in, .. } => *back_in,
+            Self::NoRules { source, .. } => source.proxies_back_in(),
+            _ => None,
+        }
+    }
+
     /// Whether no connection came about, or no rules, which says something of the host rather than of the URL.
     pub fn is_connect(&self) -> bool {
         match self {
-            Self::NoRules { source, .. } => !matches!(**source, Self::Denied { .. }),
+            Self::NoRules { source, .. } => {
+                !matches!(**source, Self::Denied { .. } | Self::Proxies { .. })
+            }
             Self::Dns { .. }
             | Self::Connect { .. }
             | Self::Tls { .. }
@@ -387,6 +417,14 @@ pub enum SetupError {
         path: PathBuf,
         /// Why.
         source: Cause,
+    },
+    /// `proxies.file` cannot be read.
+    #[error("cannot read `{}` of `proxies.file`", path.display())]
+    ReadProxies {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The system's resolver configuration cannot be used.
     #[error("cannot set up name resolution; `fetch.name_servers` may name the servers to ask")]

@@ -7,6 +7,7 @@
 //! - [`FetchError`] says why there is no body: its reason, and whether another attempt may help;
 //!   [`backoff`] how long to wait for it.
 //! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it.
+//! - [`Via`] is the proxy of a pool that an answer came through, and takes a verdict on it.
 //! - [`Trail`] counts redirects, [`Robots`] knows robots.txt.
 //!
 //! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
@@ -21,9 +22,11 @@ mod client;
 mod error;
 mod guard;
 mod headers;
+mod pool;
 mod proxy;
 mod ranges;
 mod redirect;
+mod relay;
 mod resolver;
 mod response;
 mod robots;
@@ -35,6 +38,9 @@ pub use caching::{Resume, Validators, retry_after};
 pub use client::{Asked, Client, Posted, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
+pub use pool::{
+    Checked, Health as ProxyHealth, ProxyUrl, Rotation, Settings as ProxySettings, Via,
+};
 pub use ranges::Range;
 pub use redirect::Trail;
 pub use response::Response;

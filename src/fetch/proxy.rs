@@ -1,6 +1,7 @@
 //! Which proxy a request goes through, if any.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -41,9 +42,26 @@ impl Proxies {
 }
 
 /// One proxy. Prints without credentials, which the matcher keeps apart.
+#[derive(Clone)]
 pub(super) struct Proxy(Uri);
 
 impl Proxy {
+    /// The proxy that `url` names.
+    pub(super) fn of_url(url: &Url) -> Self {
+        let mut bare = url.clone();
+        // Neither setter fails for a URL with a host.
+        let _ = bare.set_username("");
+        let _ = bare.set_password(None);
+        Self(bare.as_str().parse().unwrap_or_default())
+    }
+
+    /// Its address, where that is literal.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        let host = self.host();
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        bare.unwrap_or(host).parse().ok()
+    }
+
     /// Name or address of the proxy itself.
     pub(super) fn host(&self) -> &str {
         self.0.host().unwrap_or_default()

@@ -15,6 +15,7 @@ use super::body::{self, Body, Limits};
 use super::caching::{self, ContentRange, Resume, Validators};
 use super::client::Request;
 use super::error::{Cause, FetchError};
+use super::pool::{Ride, Via};
 use super::redirect;
 use super::wire::Head;
 
@@ -35,6 +36,11 @@ pub struct Response {
     /// Length of the file, the part before included; `None`: the origin did not say.
     whole_length: Option<u64>,
     body: Body,
+    via: Option<Via>,
+    /// Until the body's end.
+    ride: Option<Ride>,
+    /// Bytes of the body so far.
+    got: u64,
 }
 
 impl Response {
@@ -44,8 +50,10 @@ impl Response {
         request: &Request<'_>,
         limits: Limits,
         max_header_bytes: u64,
+        via: Option<Via>,
     ) -> Result<Self, FetchError> {
         let url = request.url;
+        let ride = head.ride.take();
         let status = head.response.status().as_u16();
         let headers = std::mem::take(head.response.headers_mut());
         let header_bytes: usize = headers
@@ -103,6 +111,9 @@ impl Response {
             resumed_at,
             whole_length,
             body,
+            via,
+            ride,
+            got: 0,
         })
     }
 
@@ -118,7 +129,21 @@ impl Response {
     ///
     /// Whatever cuts the body off, and a body that passes the request's `max_bytes`.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
-        self.body.chunk(&self.url).await
+        let chunk = self.body.chunk(&self.url).await?;
+        match &chunk {
+            Some(bytes) => self.got += bytes.len() as u64,
+            None => {
+                if let Some(ride) = self.ride.take() {
+                    ride.arrived(self.got);
+                }
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// The proxy of the pool that it came through; `None` also where other proxies said the same.
+    pub fn via(&self) -> Option<&Via> {
+        self.via.as_ref()
     }
 
     /// Bytes that the body still has to bring, after decoding; `None`: not known.

@@ -247,6 +247,7 @@ impl Settings {
     /// Whether connections of the one may serve the other: whatever [`Wire`](super::wire::Wire) is made by is the same.
     pub(super) fn connects_like(&self, other: &Self) -> bool {
         self.concurrency == other.concurrency
+            && self.per_host == other.per_host
             && self.connect_timeout == other.connect_timeout
             && self.private_networks == other.private_networks
             && self.allow_networks == other.allow_networks
@@ -456,17 +457,19 @@ impl<'de> Deserialize<'de> for ProxySetting {
         match String::deserialize(deserializer)?.as_str() {
             "" => Ok(Self::Environment),
             "direct" => Ok(Self::Direct),
-            text => match Url::parse(text) {
-                Ok(url)
-                    if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h")
-                        && url.has_host() =>
-                {
-                    Ok(Self::Url(url))
-                }
-                _ => Err(D::Error::custom(EXPECTED)),
+            text => match parse_proxy(text) {
+                Some(url) => Ok(Self::Url(url)),
+                None => Err(D::Error::custom(EXPECTED)),
             },
         }
     }
+}
+
+/// The URL of a proxy of a kind that is known.
+pub(super) fn parse_proxy(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_known = matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
+    (is_known && url.host_str().is_some_and(|host| !host.is_empty())).then_some(url)
 }
 
 fn check_rate<E: de::Error>(rate: f64) -> Result<f64, E> {
@@ -492,11 +495,11 @@ fn optional_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f6
 /// Longer is as good as for ever, and too long overflows the clock.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     humantime_serde::deserialize::<Duration, D>(deserializer).map(|duration| duration.min(LONGEST))
 }
 
-fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = duration(deserializer)?;
     if duration.is_zero() {
         return Err(D::Error::custom(

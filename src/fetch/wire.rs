@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use super::body::Limits;
 use super::classify;
 use super::error::{Cause, FetchError, Phase, SetupError};
 use super::guard::Guard;
+use super::pool::{Pool, ProxyUrl, Ride, Settings as ProxySettings};
 use super::proxy::{Proxies, Proxy};
 use super::resolver::Resolver;
 use super::settings::{ProxySetting, Settings};
@@ -36,6 +37,9 @@ use crate::metrics::METRICS;
 /// hang up avoids sending a request into a closing connection.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
+/// The same through a proxy of a pool, where there is a connection for each pair of proxy and host.
+const PROXIED_IDLE: Duration = Duration::from_secs(5);
+
 /// Lines of a response's header that are read over HTTP/1; `fetch.max_header_bytes` is what usually limits them.
 pub(super) const MAX_HEADERS: usize = 1024;
 
@@ -43,6 +47,8 @@ pub(super) const MAX_HEADERS: usize = 1024;
 pub(super) struct Admitted {
     url: Url,
     proxy: Option<Proxy>,
+    /// Through a proxy of the pool.
+    ride: Option<Ride>,
 }
 
 /// The connections of this process.
@@ -51,17 +57,36 @@ pub(super) struct Wire {
     guard: Arc<Guard>,
     resolver: Resolver,
     proxies: Proxies,
+    /// `None`: there is no pool, or nothing goes through it.
+    pool: Option<Arc<Pool>>,
     connect_timeout: Duration,
+    settings: Settings,
+    /// TLS of connections through the pool, which all of its clients share.
+    tls: OnceLock<rustls::ClientConfig>,
 }
 
 /// An answer's head, and the timer that waited for it, to be used again for the body.
 pub(super) struct Head {
     pub(super) response: reqwest::Response,
     pub(super) sleep: Pin<Box<Sleep>>,
+    pub(super) ride: Option<Ride>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) error: FetchError,
+    /// Whether it can be nothing but the proxy's fault.
+    pub(super) is_proxys_own: bool,
 }
 
 impl Wire {
-    pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
+    /// The connections that `settings` ask for. What is known of the proxies of `before` stays known.
+    pub(super) fn new(
+        settings: &Settings,
+        proxies: Option<&ProxySettings>,
+        before: Option<&Self>,
+    ) -> Result<Self, SetupError> {
         // Another part of the process may have installed one; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let guard = Arc::new(Guard::new(settings));
@@ -69,20 +94,45 @@ impl Wire {
             Resolver::new(settings, guard.clone()).map_err(|e| SetupError::Resolver {
                 source: Cause(e.to_string()),
             })?;
-        let proxies = Proxies::new(&settings.proxy);
-        let http = build(settings, &resolver, &proxies)?;
+        let pool = match proxies.filter(|_| settings.proxy != ProxySetting::Direct) {
+            Some(proxies) => {
+                let before = before.and_then(|before| before.pool.as_deref());
+                Pool::new(proxies, guard.clone(), before)?
+            }
+            None => None,
+        };
+        // Beside a pool, what does not go through it goes out directly.
+        let setting = match &pool {
+            Some(_) => &ProxySetting::Direct,
+            None => &settings.proxy,
+        };
+        let proxies = Proxies::new(setting);
+        let http = build(settings, setting, &resolver, &proxies)?;
         Ok(Self {
             http,
             guard,
             resolver,
             proxies,
+            pool,
             connect_timeout: settings.connect_timeout,
+            settings: settings.clone(),
+            tls: OnceLock::new(),
         })
+    }
+
+    pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
     }
 
     /// Judges all of `url` that can be judged before connecting: its scheme, a literal address, and what a
     /// proxy would hide. Names are judged by the resolver, at the moment of connecting.
-    pub(super) async fn admit(&self, url: &Url) -> Result<Admitted, FetchError> {
+    ///
+    /// It goes through the proxy of `ride`; without, directly or through the one proxy that the settings name.
+    pub(super) async fn admit(
+        &self,
+        url: &Url,
+        ride: Option<Ride>,
+    ) -> Result<Admitted, FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(FetchError::UnsupportedScheme { url: url.into() });
         }
@@ -97,7 +147,10 @@ impl Wire {
                 });
             }
         }
-        let proxy = self.proxies.of(url);
+        let proxy = match &ride {
+            Some(ride) => Some(ride.proxy().clone()),
+            None => self.proxies.of(url),
+        };
         if let Some(proxy) = &proxy {
             self.judge_proxied(url, proxy).await?;
         }
@@ -107,7 +160,7 @@ impl Wire {
             let _ = url.set_username("");
             let _ = url.set_password(None);
         }
-        Ok(Admitted { url, proxy })
+        Ok(Admitted { url, proxy, ride })
     }
 
     fn judge(&self, url: &Url, address: IpAddr) -> Result<(), FetchError> {
@@ -123,12 +176,7 @@ impl Wire {
     /// resolves: since it chooses among them, a single denied one denies the name. A name that does not
     /// resolve here may resolve there, and passes.
     async fn judge_proxied(&self, url: &Url, proxy: &Proxy) -> Result<(), FetchError> {
-        let host = proxy.host();
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
-        if let Ok(address) = bare.parse() {
+        if let Some(address) = proxy.address() {
             self.guard
                 .judge(address)
                 .map_err(|denied| FetchError::Denied {
@@ -140,7 +188,9 @@ impl Wire {
             return Ok(());
         };
         if !proxy.resolves() {
-            return Ok(());
+            // So that what goes wrong later is about the proxy.
+            let lookup = self.resolver.lookup_allowed(name).await;
+            return lookup.map(drop).map_err(|error| error.of(name));
         }
         let lookup = tokio::time::timeout(self.connect_timeout, self.resolver.lookup(name));
         if let Ok(Ok(addresses)) = lookup.await {
@@ -189,8 +239,29 @@ impl Wire {
         headers: HeaderMap,
         body: Option<Bytes>,
         limits: Limits,
-    ) -> Result<Head, FetchError> {
-        let Admitted { url: bare, proxy } = admitted;
+    ) -> Result<Head, Unanswered> {
+        let Admitted {
+            url: bare,
+            proxy,
+            ride,
+        } = admitted;
+        let (http, connect_timeout) = match &ride {
+            Some(ride) => match ride.client(|| self.client_through(ride.url())) {
+                Ok(client) => (client, self.timeout_through()),
+                Err(error) => {
+                    let host = url.host_str().unwrap_or_default().to_owned();
+                    return Err(Unanswered {
+                        error: FetchError::Proxy {
+                            proxy: ride.url().to_string(),
+                            host,
+                            source: classify::cause(&error),
+                        },
+                        is_proxys_own: true,
+                    });
+                }
+            },
+            None => (self.http.clone(), self.connect_timeout),
+        };
         let Limits { idle, deadline, .. } = limits;
         let method = match body {
             Some(_) => Method::POST,
@@ -204,7 +275,7 @@ impl Wire {
         let start = Instant::now();
         let mut sleep = Box::pin(sleep_until((start + idle).min(deadline.at)));
         let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
-            let mut pending = pin!(self.http.execute(request));
+            let mut pending = pin!(http.execute(request));
             poll_fn(|cx| {
                 if let Poll::Ready(answer) = pending.as_mut().poll(cx) {
                     return Poll::Ready(Ok(answer));
@@ -215,7 +286,7 @@ impl Wire {
                         Connect::Pooled => start,
                         // The connector has its own limit. Should another connection of the pool have
                         // become free meanwhile, the request is on that one; this bounds it as well.
-                        Connect::Running => start + self.connect_timeout,
+                        Connect::Running => start + connect_timeout,
                         Connect::Done(at) => at,
                     };
                     let silent_until = silent_since + idle;
@@ -231,35 +302,65 @@ impl Wire {
             })
             .await
         });
-        match answer.await {
+        let (error, is_proxys_own) = match answer.await {
             Ok(Ok(response)) => match proxy {
                 // Over plain HTTP the proxy's own refusal comes as an answer; in a tunnel it is an error.
                 Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    Err(FetchError::Proxy {
+                    let error = FetchError::Proxy {
                         proxy: proxy.to_string(),
                         host: url.host_str().unwrap_or_default().to_owned(),
                         source: Cause("it wants a user name and password".to_owned()),
-                    })
+                    };
+                    (error, true)
                 }
                 _ => {
                     if is_download {
                         METRICS.first_byte(start.elapsed());
                     }
-                    Ok(Head { response, sleep })
+                    return Ok(Head {
+                        response,
+                        sleep,
+                        ride,
+                    });
                 }
             },
-            Ok(Err(error)) => Err(classify::head(
-                &error,
-                url,
-                proxy.as_ref(),
-                self.connect_timeout,
-            )),
-            Err((phase, limit)) => Err(FetchError::Timeout {
-                url: url.into(),
-                phase,
-                limit,
-            }),
-        }
+            Ok(Err(error)) => (
+                classify::head(&error, url, proxy.as_ref(), connect_timeout),
+                classify::is_proxys_own(&error),
+            ),
+            Err((phase, limit)) => {
+                let url = url.into();
+                (FetchError::Timeout { url, phase, limit }, false)
+            }
+        };
+        Err(Unanswered {
+            error,
+            is_proxys_own,
+        })
+    }
+
+    /// How long connecting through a proxy of the pool may take: another one may be quicker.
+    fn timeout_through(&self) -> Duration {
+        let patience = self.pool.as_ref().map(|pool| pool.settings().patience);
+        patience.map_or(self.connect_timeout, |patience| {
+            patience.min(self.connect_timeout)
+        })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the guard is built in"
+    )]
+    fn client_through(&self, proxy: &ProxyUrl) -> Result<reqwest::Client, reqwest::Error> {
+        let tls = self.tls.get_or_init(|| tls(&self.settings));
+        builder(&self.settings, &self.resolver)
+            .connect_timeout(self.timeout_through())
+            .pool_max_idle_per_host(self.settings.per_host.get())
+            .pool_idle_timeout(PROXIED_IDLE)
+            .tls_backend_preconfigured(tls.clone())
+            .no_proxy()
+            .proxy(reqwest::Proxy::all(proxy.as_url().clone())?)
+            .build()
     }
 }
 
@@ -278,47 +379,57 @@ pub(super) struct Deadline {
     pub(super) limit: Duration,
 }
 
+/// What all clients have in common.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the guard is built in"
+)]
+fn builder(settings: &Settings, resolver: &Resolver) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(settings.user_agent.clone())
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // Attempts are the worker's business; kept out of here they also cost no copy of each request.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
+        .dns_resolver(Arc::new(resolver.clone()))
+        .connect_timeout(settings.connect_timeout)
+        .connector_layer(NoteConnect)
+        .pool_max_idle_per_host(settings.concurrency.get())
+        .pool_idle_timeout(POOL_IDLE)
+        .tcp_nodelay(true)
+        // As browsers do (RFC 9112, section 5.2): one bad line, such as a file name with a control
+        // character, costs its header and not the file.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_max_headers(MAX_HEADERS)
+        .http2_max_header_list_size(
+            settings
+                .max_header_bytes
+                .as_u64()
+                .try_into()
+                .unwrap_or(u32::MAX),
+        )
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is where the guard is built in"
 )]
 fn build(
     settings: &Settings,
+    proxy: &ProxySetting,
     resolver: &Resolver,
     proxies: &Proxies,
 ) -> Result<reqwest::Client, SetupError> {
     let authorities = read_authorities(settings)?;
-    let builder = |system_roots: bool| {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(settings.user_agent.clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            // Attempts are the worker's business; kept out of here they also cost no copy of each request.
-            .retry(reqwest::retry::never().max_retries_per_request(0))
-            .dns_resolver(Arc::new(resolver.clone()))
-            .connect_timeout(settings.connect_timeout)
-            .connector_layer(NoteConnect)
-            .pool_max_idle_per_host(settings.concurrency.get())
-            .pool_idle_timeout(POOL_IDLE)
-            .tcp_nodelay(true)
-            // As browsers do (RFC 9112, section 5.2): one bad line, such as a file name with a control
-            // character, costs its header and not the file.
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .http1_max_headers(MAX_HEADERS)
-            .http2_max_header_list_size(
-                settings
-                    .max_header_bytes
-                    .as_u64()
-                    .try_into()
-                    .unwrap_or(u32::MAX),
-            );
+    let client = |system_roots: bool| {
+        let mut builder = builder(settings, resolver);
         builder = if system_roots {
             builder.tls_certs_merge(authorities.clone())
         } else {
             builder.tls_certs_only(authorities.clone())
         };
-        match &settings.proxy {
+        match proxy {
             ProxySetting::Url(url) => match reqwest::Proxy::all(url.clone()) {
                 Ok(proxy) => builder.no_proxy().proxy(proxy),
                 Err(error) => return Err(error),
@@ -329,7 +440,7 @@ fn build(
         }
         .build()
     };
-    builder(true)
+    client(true)
         .or_else(|error| {
             // A container without the system's authorities can still fetch over plain HTTP, and over TLS
             // with `ca_files`.
@@ -337,11 +448,26 @@ fn build(
                 "no system certificate authorities: {}",
                 classify::root(&error)
             );
-            builder(false)
+            client(false)
         })
         .map_err(|error| SetupError::Client {
             source: classify::cause(&error),
         })
+}
+
+/// TLS that trusts the system's authorities and those of `ca_files`, which were read once before.
+fn tls(settings: &Settings) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for path in &settings.ca_files {
+        let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
+        roots.add_parsable_certificates(certificates.flatten());
+    }
+    let mut tls = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls
 }
 
 fn read_authorities(settings: &Settings) -> Result<Vec<reqwest::Certificate>, SetupError> {

@@ -18,6 +18,7 @@
 mod alter;
 mod coming;
 mod descriptors;
+mod doubt;
 mod engine;
 mod errand;
 mod failed;
@@ -268,6 +269,8 @@ pub struct Setup<'a> {
     pub fetch: &'a fetch::Settings,
     /// `[hosts]`
     pub hosts: &'a fetch::Hosts,
+    /// `[proxies]`
+    pub proxies: &'a fetch::ProxySettings,
     /// `[naming]`
     pub naming: &'a naming::Settings,
     /// `[retention]`

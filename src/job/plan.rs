@@ -11,6 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::coming::OneComing;
+use super::doubt::Doubts;
 use super::item::Would;
 use super::keeper::{Brought, Finished};
 use super::order::{Order, Released, Turn};
@@ -380,6 +381,7 @@ impl Planner {
             begun: None,
             status: None,
             partial: None,
+            doubts: Doubts::default(),
             _coming: self.shared.coming.one(),
         })
     }

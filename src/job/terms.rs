@@ -34,9 +34,13 @@ impl Terms {
     ///
     /// When the client cannot be set up.
     pub fn new(config: Setup<'_>, registry: Registry) -> Result<Arc<Self>, SetupError> {
-        let client = Arc::new(Client::new(config.fetch, config.hosts)?);
+        let client = Arc::new(Client::with_proxies(
+            config.fetch,
+            config.hosts,
+            config.proxies,
+        )?);
         let asking = match reaches_further(config) {
-            Some(fetch) => Arc::new(client.with_settings(&fetch, config.hosts)?),
+            Some(fetch) => Arc::new(client.with_settings(&fetch, config.hosts, config.proxies)?),
             None => client.clone(),
         };
         let search = Search::new(config.search, config.fetch, asking.clone());
@@ -53,9 +57,13 @@ impl Terms {
         config: Setup<'_>,
         registry: Registry,
     ) -> Result<Arc<Self>, SetupError> {
-        let client = Arc::new(self.client.with_settings(config.fetch, config.hosts)?);
+        let proxies = config.proxies;
+        let client = Arc::new(
+            self.client
+                .with_settings(config.fetch, config.hosts, proxies)?,
+        );
         let asking = match reaches_further(config) {
-            Some(fetch) => Arc::new(self.asking.with_settings(&fetch, config.hosts)?),
+            Some(fetch) => Arc::new(self.asking.with_settings(&fetch, config.hosts, proxies)?),
             None => client.clone(),
         };
         let search = (self.search).with_settings(config.search, config.fetch, asking.clone());

@@ -12,10 +12,13 @@ use url::Url;
 
 use super::Job;
 use super::coming::{Coming, OneComing};
+use super::doubt::Doubts;
 use super::item::Item;
 use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
-use crate::downloader::{Answer, Ask, DownloadError, Failure, Memory, Meta, Partial};
+use crate::downloader::{
+    Answer, Ask, Download, DownloadError, Failure, Memory, Meta, Partial, Rejection,
+};
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
 use crate::frontier::{Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
@@ -38,6 +41,8 @@ pub(super) struct Ticket {
     pub(super) status: Option<u16>,
     /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
     pub(super) partial: Option<(Url, Partial)>,
+    /// What proxies brought that is not believed.
+    pub(super) doubts: Doubts,
     /// The keeper may wait for it.
     pub(super) _coming: OneComing,
 }
@@ -204,7 +209,13 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
             ended = attempt => Some(ended),
         }
     };
+    let wants_another = match &ended {
+        Some(Ok(Attempt::Failed(failure))) => ticket.doubts.wants_another(failure),
+        _ => false,
+    };
     let health = match &ended {
+        // Nobody knows yet whether it was the host.
+        Some(Ok(Attempt::Failed(_))) if wants_another => Health::Unknown,
         Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.attempts),
         Some(Ok(_)) => Health::Good,
         None | Some(Err(_)) => Health::Unknown,
@@ -221,6 +232,9 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
             shared
                 .settle(ticket.fail(Outcome::Failed, Reason::BadResponse, detail))
                 .await;
+        }
+        Some(Ok(Attempt::Failed(failure))) if wants_another => {
+            shared.ask_another(ticket, failure).await;
         }
         Some(Ok(attempt)) => shared.conclude(ticket, attempt, health).await,
     }
@@ -258,9 +272,14 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         partial: partial.map(|(_, partial)| partial),
         name: ticket.target.name.as_deref(),
         robots,
+        avoid: ticket.doubts.vias(),
     };
     let (location, status) = match job.downloader.clone().download(&job.cx, ask).await {
-        Ok(Answer::Redirect { to, status }) => (to, status),
+        Ok(Answer::Redirect { to, status, via }) => {
+            ticket.doubts.redirected(via);
+            (to, status)
+        }
+        Ok(Answer::File(download)) => return checked(&ticket.target, download),
         Ok(answer) => return Attempt::Answer(answer),
         Err(failure) => return Attempt::Failed(failure),
     };
@@ -279,6 +298,26 @@ fn no_answer(error: FetchError) -> Failure {
         status: error.status(),
         error: error.into(),
         partial: None,
+        via: None,
+    }
+}
+
+/// Holds a file against what its list promises.
+fn checked(target: &Target, download: Box<Download>) -> Attempt {
+    match target.sha256 {
+        Some(promised) if promised != download.sha256 => {
+            let detail = format!(
+                "its sha256 is {}, and the list promises {promised}",
+                download.sha256
+            );
+            Attempt::Failed(Failure {
+                error: Rejection::new(Reason::Checksum, detail).into(),
+                status: Some(download.meta.status),
+                partial: None,
+                via: download.meta.via,
+            })
+        }
+        _ => Attempt::Answer(Answer::File(download)),
     }
 }
 
@@ -309,17 +348,7 @@ impl Shared {
         let failure = match attempt {
             Attempt::Answer(Answer::File(download)) => {
                 ticket.status = Some(download.meta.status);
-                if let Some(promised) = ticket.target.sha256
-                    && promised != download.sha256
-                {
-                    let detail = format!(
-                        "its sha256 is {}, and the list promises {promised}",
-                        download.sha256
-                    );
-                    return self
-                        .settle(ticket.fail(Outcome::Rejected, Reason::Checksum, detail))
-                        .await;
-                }
+                ticket.doubts.resolve(download.meta.via.as_ref());
                 let item = ticket.item(Outcome::Stored);
                 let meta = download.meta.clone();
                 let replaces = ticket.known.take().and_then(|known| known.file);
@@ -339,6 +368,10 @@ impl Shared {
                         last_modified.or_else(|| known.last_modified.clone());
                 }
                 ticket.status = Some(meta.status);
+                // Any proxy can say 304 to what it sees.
+                if meta.via.as_ref().is_some_and(|via| !via.is_plain()) {
+                    ticket.doubts.resolve(meta.via.as_ref());
+                }
                 return self.settle(ticket.confirm(Some(meta))).await;
             }
             Attempt::Answer(_) => {
@@ -358,17 +391,13 @@ impl Shared {
             Attempt::Failed(failure) => failure,
         };
         ticket.status = failure.status;
-        let (outcome, reason) = match &failure.error {
-            DownloadError::Fetch(error) if error.reason() == Reason::TooLarge => {
-                (Outcome::Rejected, Reason::TooLarge)
-            }
-            DownloadError::Fetch(error) => (Outcome::Failed, error.reason()),
-            DownloadError::Rejected(rejection) => (Outcome::Rejected, rejection.reason),
-            DownloadError::Store(error) => (Outcome::Failed, error.reason()),
-            DownloadError::Robots => (Outcome::Skipped, Reason::Robots),
-        };
+        let (outcome, reason) = verdict(&failure.error);
         let retriable =
             matches!(&failure.error, DownloadError::Fetch(error) if error.is_retriable());
+        let back_in = match &failure.error {
+            DownloadError::Fetch(error) => error.proxies_back_in().unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
         let mut detail = describe(&failure.error);
         if ticket.attempts > 1 {
             let elapsed = ticket.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
@@ -380,7 +409,8 @@ impl Shared {
         }
         let job = ticket.job.clone();
         let client = &job.terms.client;
-        if retriable && ticket.attempts <= client.settings_of(&ticket.target.url).retries() {
+        let attempts = ticket.attempts - ticket.doubts.asked_again();
+        if retriable && attempts <= client.settings_of(&ticket.target.url).retries() {
             tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
             let from = ticket.url().clone();
             ticket.partial = failure.partial.map(|partial| (from, partial));
@@ -389,7 +419,7 @@ impl Shared {
             // The lane itself waits when the host is to be left alone.
             let delay = match health {
                 Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
-                _ => fetch::backoff(client.settings(), ticket.attempts),
+                _ => fetch::backoff(client.settings(), ticket.attempts).max(back_in),
             };
             return self
                 .requeue(ticket, delay, Some((outcome, reason, detail)))
@@ -399,6 +429,25 @@ impl Shared {
         if let DownloadError::Store(error) = failure.error {
             job.stop(reason, Some(error.into()));
         }
+    }
+
+    /// Queues a ticket again for another proxy's opinion of `failure`.
+    async fn ask_another(&self, mut ticket: Box<Ticket>, failure: Failure) {
+        let (outcome, reason) = verdict(&failure.error);
+        let detail = describe(&failure.error);
+        tracing::debug!(url = %SafeUrl::new(ticket.url()), "another proxy is asked: {detail}");
+        let from = ticket.url().clone();
+        // What a proxy could have altered is not gone on from.
+        let is_safe = failure.via.as_ref().is_some_and(|via| !via.is_plain());
+        ticket.partial = failure
+            .partial
+            .filter(|_| is_safe)
+            .map(|partial| (from, partial));
+        ticket.status = failure.status;
+        ticket.moved_to = None;
+        ticket.trail = None;
+        self.requeue(ticket, Duration::ZERO, Some((outcome, reason, detail)))
+            .await;
     }
 
     /// Queues a ticket again. When its host is given up it ends with `failed`, or as `host-down`.
@@ -431,6 +480,19 @@ impl Shared {
         if job.halt.is_cancelled() {
             self.skip_all(self.frontier.drain(job.number)).await;
         }
+    }
+}
+
+/// What a target ends with that fails for good.
+fn verdict(error: &DownloadError) -> (Outcome, Reason) {
+    match error {
+        DownloadError::Fetch(error) if error.reason() == Reason::TooLarge => {
+            (Outcome::Rejected, Reason::TooLarge)
+        }
+        DownloadError::Fetch(error) => (Outcome::Failed, error.reason()),
+        DownloadError::Rejected(rejection) => (Outcome::Rejected, rejection.reason),
+        DownloadError::Store(error) => (Outcome::Failed, error.reason()),
+        DownloadError::Robots => (Outcome::Skipped, Reason::Robots),
     }
 }
 

@@ -1,0 +1,426 @@
+//! What keeps a pool in order: lists of proxies, read again from time to time, and probes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep_until, timeout};
+use url::Url;
+
+use super::super::client::{Client, WeakClient};
+use super::super::error::SetupError;
+use super::list;
+use super::settings::{ProxyUrl, Settings};
+use super::{Member, Pool, lock};
+use crate::target::{SafeUrl, Sha256, Sha256Hasher, describe};
+
+/// Proxies that are probed at a time.
+const PROBES: usize = 16;
+
+/// Most bytes of what a probe asks for.
+const MAX_PROBE: u64 = 1024 * 1024;
+
+/// Most bytes of a list: some 100,000 proxies.
+const MAX_LIST: u64 = 4 * 1024 * 1024;
+
+/// What `gannet proxies check` found out about one proxy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// The proxy, without credentials.
+    pub proxy: String,
+    /// How it is.
+    pub health: Health,
+    /// How long the check took, in milliseconds, where it passed.
+    pub latency_ms: Option<u64>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// How a proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// It brought what `probe_url` brings directly, or what most others bring.
+    Works,
+    /// It accepts connections, and speaks SOCKS where it is to; nothing was asked of it.
+    Reachable,
+    /// Neither.
+    Fails,
+}
+
+/// What remote lists said when they last said something.
+#[derive(Debug, Default)]
+struct Lists {
+    last: HashMap<Url, Vec<ProxyUrl>>,
+    /// Those that somebody was told about.
+    missing: HashSet<Url>,
+}
+
+/// The proxies that the file names.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(super) fn read_file(settings: &Settings) -> Result<Vec<ProxyUrl>, SetupError> {
+    let Some(path) = &settings.file else {
+        return Ok(Vec::new());
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| SetupError::ReadProxies {
+        path: path.clone(),
+        source,
+    })?;
+    let listed = list::parse(&text);
+    if let Some(complaint) = listed.complaint() {
+        tracing::warn!("`{}` of `proxies.file`: {complaint}", path.display());
+    }
+    Ok(listed.proxies)
+}
+
+impl Pool {
+    /// Begins to read lists and to probe, where the settings ask for it and it has not begun.
+    pub(in super::super) fn tend(&self, client: impl FnOnce() -> WeakClient) {
+        let settings = &self.settings;
+        if settings.lists.is_empty() && settings.file.is_none() && settings.probe_url.is_none() {
+            return;
+        }
+        let mut tending = lock(&self.tending);
+        if tending.is_none() {
+            *tending = Some(tokio::spawn(tend(client())).abort_handle());
+        }
+    }
+
+    /// Reads all lists, probes all proxies, or connects to them where there is no probe, and tells of each.
+    pub(in super::super) async fn check(&self, client: &Client) -> Vec<Checked> {
+        self.refresh(client, &mut Lists::default()).await;
+        let members = self.members();
+        let (mut found, health) = match &self.settings.probe_url {
+            Some(url) => (
+                self.probe(client, url, &members, |_, _| {}).await,
+                Health::Works,
+            ),
+            None => {
+                let connect = |member: &Arc<Member>| {
+                    let member = member.clone();
+                    async move {
+                        let result = self.reach(client, &member).await;
+                        (member, result)
+                    }
+                };
+                let found = stream::iter(members.iter())
+                    .map(connect)
+                    .buffer_unordered(PROBES);
+                (found.collect::<Vec<_>>().await, Health::Reachable)
+            }
+        };
+        // In the order of the settings, whichever answered first.
+        let place: HashMap<_, _> = members
+            .iter()
+            .enumerate()
+            .map(|(at, member)| (&member.url, at))
+            .collect();
+        found.sort_by_key(|(member, _)| place.get(&member.url).copied());
+        let checked = found.into_iter().map(|(member, result)| Checked {
+            proxy: member.url.to_string(),
+            health: if result.is_ok() {
+                health
+            } else {
+                Health::Fails
+            },
+            latency_ms: result
+                .as_ref()
+                .ok()
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            problem: result.err(),
+        });
+        checked.collect()
+    }
+
+    /// Reads file and lists again.
+    async fn refresh(&self, client: &Client, lists: &mut Lists) {
+        let settings = &self.settings;
+        let mut proxies = settings.urls.clone();
+        // A file that is gone for a moment empties no pool.
+        let mut is_whole = true;
+        match read_file(settings) {
+            Ok(more) => proxies.extend(more),
+            Err(error) => {
+                tracing::warn!("{}; the proxies that it named stay", describe(&error));
+                is_whole = false;
+            }
+        }
+        for url in &settings.lists {
+            match read_list(client, url).await {
+                Ok(named) => {
+                    lists.missing.remove(url);
+                    lists.last.insert(url.clone(), named);
+                }
+                Err(problem) => {
+                    if lists.missing.insert(url.clone()) {
+                        tracing::warn!(
+                            "cannot get the list of proxies `{}`: {problem}; what it named stays",
+                            SafeUrl::new(url)
+                        );
+                    }
+                }
+            }
+            match lists.last.get(url) {
+                Some(named) => proxies.extend(named.iter().cloned()),
+                None => is_whole = false,
+            }
+        }
+        if !is_whole {
+            proxies.extend(self.members().iter().map(|member| member.url.clone()));
+        }
+        self.replace(proxies);
+    }
+
+    /// Has `members` bring the bytes of `url`, and tells `judged` of each as soon as it is known whether they are right.
+    async fn probe(
+        &self,
+        client: &Client,
+        url: &Url,
+        members: &[Arc<Member>],
+        judged: impl Fn(&Arc<Member>, &Result<Duration, String>),
+    ) -> Vec<(Arc<Member>, Result<Duration, String>)> {
+        let limit = self.settings.patience * 3;
+        let direct = client.direct();
+        let mut expected = Expected::Unknown;
+        if let (Ok((first, _)), Ok((second, _))) = (
+            bring(&direct, url, limit).await,
+            bring(&direct, url, limit).await,
+        ) {
+            expected = if first == second {
+                Expected::Bytes(first)
+            } else {
+                Expected::Anything
+            };
+        }
+        let mut found = Vec::new();
+        let mut brought = Vec::new();
+        let probes = stream::iter(members.iter().cloned()).map(|member| async move {
+            let result = bring(&client.through(&member), url, limit).await;
+            (member, result)
+        });
+        let mut probes = std::pin::pin!(probes.buffer_unordered(PROBES));
+        let mut tell = |member: Arc<Member>, result: Result<Duration, String>| {
+            judged(&member, &result);
+            found.push((member, result));
+        };
+        while let Some((member, result)) = probes.next().await {
+            match (result, expected) {
+                (Err(problem), _) => tell(member, Err(problem)),
+                (Ok((digest, time)), Expected::Unknown) => brought.push((member, digest, time)),
+                (Ok((digest, time)), expected) => tell(member, expected.hold(digest, time)),
+            }
+        }
+        if let Expected::Unknown = expected {
+            expected = majority(brought.iter().map(|(_, digest, _)| *digest));
+        }
+        if let Expected::Anything = expected {
+            tracing::warn!(
+                "`{}` of `proxies.probe_url` does not bring the same bytes each time, so that proxies that alter them cannot be told",
+                SafeUrl::new(url)
+            );
+        }
+        for (member, digest, time) in brought {
+            tell(member, expected.hold(digest, time));
+        }
+        found
+    }
+
+    /// Takes the result of a probe.
+    fn probed(&self, member: &Arc<Member>, result: &Result<Duration, String>) {
+        let passed = result.is_ok();
+        let before = member.is_probed.swap(passed, Ordering::Relaxed);
+        match result {
+            Ok(time) => {
+                self.accepted(member);
+                self.took(member, *time, 0);
+                self.news.send_modify(|_| {});
+            }
+            Err(problem) => {
+                member.standing().has_problem(problem.clone());
+                if before {
+                    tracing::warn!(proxy = %member.url, "the proxy `{}` does not pass the probe any more: {problem}", member.url);
+                } else {
+                    tracing::debug!(proxy = %member.url, "the proxy `{}` does not pass the probe: {problem}", member.url);
+                }
+            }
+        }
+    }
+
+    /// Whether a proxy is there and, for SOCKS, speaks it.
+    async fn reach(&self, client: &Client, member: &Member) -> Result<Duration, String> {
+        let begun = Instant::now();
+        let url = &member.url;
+        let host = url.as_url().host_str().unwrap_or_default();
+        let mut stream = client
+            .connect(host, url.port())
+            .await
+            .map_err(|error| describe(&error))?;
+        if url.as_url().scheme().starts_with("socks") {
+            // RFC 1928, section 3: the methods on offer, none and user name with password.
+            let greeting = async {
+                stream.write_all(&[5, 2, 0, 2]).await?;
+                let mut answer = [0; 2];
+                stream.read_exact(&mut answer).await?;
+                Ok::<_, std::io::Error>(answer)
+            };
+            match timeout(self.settings.patience, greeting).await {
+                Ok(Ok([5, 0 | 2])) => {}
+                Ok(Ok(_)) => {
+                    return Err("it takes neither no user name nor one with a password".to_owned());
+                }
+                Ok(Err(error)) => return Err(format!("it does not speak SOCKS 5: {error}")),
+                Err(_) => return Err("it does not speak SOCKS 5: it says nothing".to_owned()),
+            }
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+/// Reads lists and probes for as long as there is a client that wants it.
+async fn tend(client: WeakClient) {
+    let mut lists = Lists::default();
+    let mut refresh_at = Instant::now();
+    let mut probe_at = refresh_at;
+    loop {
+        let Some(client) = client.upgrade() else {
+            return;
+        };
+        let Some(pool) = client.pool().cloned() else {
+            return;
+        };
+        let settings = &pool.settings;
+        if Instant::now() >= refresh_at {
+            pool.refresh(&client, &mut lists).await;
+            refresh_at = Instant::now() + settings.refresh;
+        }
+        pool.news.send_modify(|tended| tended.lists = true);
+        if let Some(url) = &settings.probe_url {
+            let is_round = Instant::now() >= probe_at;
+            let members = pool.members();
+            let new = members
+                .iter()
+                .filter(|member| is_round || !member.is_probed.load(Ordering::Relaxed));
+            let due: Vec<_> = new.cloned().collect();
+            pool.probe(&client, url, &due, |member, result| {
+                pool.probed(member, result)
+            })
+            .await;
+            if is_round {
+                probe_at = Instant::now() + settings.probe_every;
+            }
+        }
+        pool.news.send_modify(|tended| tended.probes = true);
+        let next = match settings.probe_url {
+            Some(_) => refresh_at.min(probe_at),
+            None => refresh_at,
+        };
+        drop((client, pool));
+        sleep_until(next).await;
+    }
+}
+
+async fn read_list(client: &Client, url: &Url) -> Result<Vec<ProxyUrl>, String> {
+    let read = async {
+        let mut response = client
+            .direct()
+            .get(url, "text/plain, */*;q=0.1", MAX_LIST)
+            .await?;
+        let mut text = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            text.extend_from_slice(&chunk);
+        }
+        Ok::<_, super::super::error::FetchError>(text)
+    };
+    let text = read.await.map_err(|error| describe(&error))?;
+    let listed = list::parse(&String::from_utf8_lossy(&text));
+    if listed.proxies.is_empty() {
+        return Err("it names no proxy".to_owned());
+    }
+    if let Some(complaint) = listed.complaint() {
+        tracing::warn!("the list of proxies `{}`: {complaint}", SafeUrl::new(url));
+    }
+    Ok(listed.proxies)
+}
+
+/// The digest of what `url` brings, and the time until its end.
+async fn bring(client: &Client, url: &Url, limit: Duration) -> Result<(Sha256, Duration), String> {
+    let begun = Instant::now();
+    let read = async {
+        let mut response = client.get(url, "*/*", MAX_PROBE).await?;
+        let mut digest = Sha256Hasher::default();
+        while let Some(chunk) = response.chunk().await? {
+            digest.update(&chunk);
+        }
+        Ok::<_, super::super::error::FetchError>(digest.finish())
+    };
+    match timeout(limit, read).await {
+        Ok(Ok(digest)) => Ok((digest, begun.elapsed())),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Err(format!(
+            "it did not bring `proxies.probe_url` within {}",
+            humantime::format_duration(limit)
+        )),
+    }
+}
+
+/// What a probe has to bring.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Expected {
+    Bytes(Sha256),
+    /// It differs from time to time.
+    Anything,
+    /// There is no direct way to know.
+    Unknown,
+}
+
+impl Expected {
+    fn hold(self, digest: Sha256, time: Duration) -> Result<Duration, String> {
+        match self {
+            Self::Bytes(expected) if expected != digest => Err(
+                "it alters what passes: it brought other bytes of `proxies.probe_url`".to_owned(),
+            ),
+            _ => Ok(time),
+        }
+    }
+}
+
+/// What more than half of them are. One alone is as good as any.
+fn majority(digests: impl Iterator<Item = Sha256> + Clone) -> Expected {
+    let mut counts: HashMap<Sha256, usize> = HashMap::new();
+    let mut all = 0;
+    for digest in digests {
+        *counts.entry(digest).or_default() += 1;
+        all += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    match most {
+        Some((digest, count)) if count * 2 > all => Expected::Bytes(digest),
+        Some(_) => Expected::Anything,
+        None => Expected::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_proxies_are_believed_and_no_two_that_differ() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Sha256::of(bytes));
+        let majority = |digests: &[Sha256]| majority(digests.iter().copied());
+        assert_eq!(majority(&[a, b, a, a]), Expected::Bytes(a));
+        assert_eq!(majority(&[a]), Expected::Bytes(a));
+        assert_eq!(majority(&[a, b]), Expected::Anything);
+        assert_eq!(majority(&[a, b, c]), Expected::Anything);
+        assert_eq!(majority(&[]), Expected::Unknown);
+        assert!(Expected::Bytes(a).hold(b, Duration::ZERO).is_err());
+        assert!(Expected::Anything.hold(b, Duration::ZERO).is_ok());
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether what came through a proxy of the pool is believed when it is no good.
+//!
+//! A proxy may alter what it sees, and cut off whatever it carries. So a rejection is believed once another proxy brought the same: one
+//! that has brought good files, or several that have not. Where another one brings a good file, those before are to blame.
+
+use crate::downloader::{DownloadError, Failure};
+use crate::fetch::{FetchError, Via};
+use crate::target::describe;
+
+/// Opinions that make up for none of them coming from a proxy that is known to be good.
+const OPINIONS: u32 = 4;
+
+/// What proxies brought for one target.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// Those that the redirects of this attempt came through, where they could have been made up.
+    redirects: Vec<Via>,
+    /// Those that brought nothing good.
+    vias: Vec<Via>,
+    /// What each of these brought.
+    problems: Vec<String>,
+    opinions: u32,
+    asked_again: u32,
+}
+
+impl Doubts {
+    /// Proxies that had better not be asked for this target.
+    pub(super) fn vias(&self) -> &[Via] {
+        &self.vias
+    }
+
+    /// Attempts that were made for another opinion only.
+    pub(super) fn asked_again(&self) -> u32 {
+        self.asked_again
+    }
+
+    /// A redirect came.
+    pub(super) fn redirected(&mut self, via: Option<Via>) {
+        self.redirects.extend(via.filter(Via::is_plain));
+    }
+
+    /// The target came to nothing. Answers whether it is to be asked for once more, through another proxy.
+    pub(super) fn wants_another(&mut self, failure: &Failure) -> bool {
+        let mut suspects = std::mem::take(&mut self.redirects);
+        if let DownloadError::Store(_)
+        | DownloadError::Robots
+        | DownloadError::Fetch(FetchError::Proxies { .. }) = failure.error
+        {
+            return false;
+        }
+        suspects.extend(
+            failure
+                .via
+                .clone()
+                .filter(|via| may_be_a_proxys(&failure.error, via)),
+        );
+        let Some(last) = suspects.last().cloned() else {
+            return false;
+        };
+        let is_believed = self.opinions + 1 >= OPINIONS || self.opinions > 0 && last.is_proven();
+        self.opinions += 1;
+        let problem = describe(&failure.error);
+        self.problems
+            .extend(suspects.iter().map(|_| problem.clone()));
+        self.vias.extend(suspects);
+        let wants = !is_believed && last.has_other_than(&self.vias);
+        self.asked_again += u32::from(wants);
+        wants
+    }
+
+    /// A good file came through `via`.
+    pub(super) fn resolve(&mut self, via: Option<&Via>) {
+        if let Some(via) = via {
+            via.accept();
+        }
+        for (via, problem) in self.vias.drain(..).zip(self.problems.drain(..)) {
+            via.blame(&problem);
+        }
+    }
+}
+
+/// Whether the proxy may be what made it fail: it could have altered the answer, or cut it off.
+fn may_be_a_proxys(error: &DownloadError, via: &Via) -> bool {
+    let DownloadError::Fetch(error) = error else {
+        return via.is_plain();
+    };
+    match error {
+        FetchError::Truncated { .. }
+        | FetchError::Reset { .. }
+        | FetchError::Timeout { .. }
+        | FetchError::TooSlow { .. } => true,
+        // Who asks for a rest gets it.
+        FetchError::Status { status: 429, .. }
+        | FetchError::Status {
+            retry_after: Some(_),
+            ..
+        } => false,
+        _ => via.is_plain(),
+    }
+}
