@@ -104,6 +104,8 @@ pub enum Command {
     Events(EventsArgs),
     /// See whether those who are told of events can be reached
     Notify(NotifyArgs),
+    /// See how the proxies of the pool are
+    Proxies(ProxiesArgs),
     /// Say what is wrong with the settings, or print those in force
     Check,
     /// Print a completion script for a shell
@@ -198,9 +200,10 @@ pub struct Asking {
     /// Send this header with every request; may be repeated [fetch.headers]
     #[arg(long, value_name = "NAME: VALUE", help_heading = NETWORK)]
     pub header: Vec<String>,
-    /// Send all requests through this proxy; `direct`: through none [fetch.proxy]
+    /// Send all requests through this proxy; repeated: through these in turn; `direct`: through none
+    /// [fetch.proxy, proxies.urls]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = NETWORK)]
-    pub proxy: Option<String>,
+    pub proxy: Vec<String>,
 }
 
 /// What a job tells, and when it counts as failed.
@@ -355,6 +358,28 @@ The password comes from PGPASSWORD or ~/.pgpass. Set `catalog.url` to the new ca
         /// The catalog to fill, which must be empty
         #[arg(value_name = "DST")]
         to: String,
+    },
+}
+
+/// `gannet proxies`.
+#[derive(Debug, Args)]
+pub struct ProxiesArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ProxiesCommand,
+}
+
+/// What to do with proxies.
+#[derive(Debug, Subcommand)]
+pub enum ProxiesCommand {
+    /// Try each proxy of [proxies]: with `proxies.probe_url`, whether it brings that unaltered
+    #[command(
+        after_help = "Exit codes: 0 a proxy works · 1 there is no pool, or it could not be checked · 3 none works."
+    )]
+    Check {
+        /// Print JSON: an array of proxies
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -517,7 +542,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Settings that a flag overrides, and the flag as typed.
-const FLAGS: [(&str, &str); 14] = [
+const FLAGS: [(&str, &str); 15] = [
     ("storage.root", "--output"),
     ("job.album", "--album"),
     ("job.kind", "--kind"),
@@ -531,6 +556,7 @@ const FLAGS: [(&str, &str); 14] = [
     ("fetch.ca_files", "--ca-file"),
     ("fetch.headers", "--header"),
     ("fetch.proxy", "--proxy"),
+    ("proxies.urls", "--proxy"),
     ("log.format", "--log-format"),
 ];
 
@@ -633,8 +659,19 @@ impl Asking {
                 quoted(value.trim()),
             );
         }
-        if let Some(proxy) = &self.proxy {
-            put("fetch.proxy", quoted(proxy));
+        if let [first, rest @ ..] = self.proxy.as_slice() {
+            // What is typed takes the place of all proxies of the settings.
+            let (one, pool) = match rest {
+                [] => (first.as_str(), &[][..]),
+                _ => ("", self.proxy.as_slice()),
+            };
+            put("fetch.proxy", quoted(one));
+            put(
+                "proxies.urls",
+                array(pool.iter().map(|proxy| quoted(proxy))),
+            );
+            put("proxies.file", quoted(""));
+            put("proxies.lists", array(std::iter::empty()));
         }
         Ok(set)
     }

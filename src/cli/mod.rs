@@ -11,6 +11,7 @@ mod fetch;
 mod jobs;
 mod man;
 mod notify;
+mod proxies;
 mod retry;
 mod schedule;
 mod status;
@@ -58,6 +59,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&args, &cli.global).await,
         Command::Events(args) => events::run(&args, &cli.global).await,
         Command::Notify(args) => notify::run(&args.command, &cli.global).await,
+        Command::Proxies(args) => proxies::run(&args.command, &cli.global).await,
         Command::Check => check::run(&cli.global),
         Command::Completions { shell } => {
             // Written in one go at the end: the generator itself panics when its output is closed.
