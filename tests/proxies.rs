@@ -386,3 +386,51 @@ fn a_proxy_that_fails_costs_no_file() {
         is_harmless(does, "");
     }
 }
+
+/// Twenty proxies, half of them no good in one way or another.
+fn twenty(good: usize) -> (Vec<Fake>, String) {
+    const BAD: [Does; 7] = [
+        Does::Flip,
+        Does::Login,
+        Does::Halve,
+        Does::Silence,
+        Does::Wait(Duration::from_secs(2)),
+        Does::HangUp,
+        Does::Says(502),
+    ];
+    let good = (0..good).map(|_| Fake::that(Does::Forward));
+    let proxies: Vec<_> = good.chain(BAD.map(Fake::that)).collect();
+    let dead = [dead(), dead(), dead()];
+    let urls: Vec<_> = proxies
+        .iter()
+        .map(Fake::url)
+        .chain(dead)
+        .map(|url| format!("{url:?}"))
+        .collect();
+    (
+        proxies,
+        format!("urls = [{}]\npatience = \"1s\"", urls.join(", ")),
+    )
+}
+
+#[test]
+fn a_pool_whose_half_is_no_good_loses_nothing() {
+    let pictures = Pictures::new(400);
+    let (_proxies, settings) = twenty(10);
+    let sandbox = Sandbox::new();
+    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+}
+
+#[test]
+fn a_probe_keeps_bad_proxies_from_being_used_at_all() {
+    let pictures = Pictures::new(400);
+    let (proxies, settings) = twenty(10);
+    let settings = format!("{settings}\nprobe_url = {:?}", pictures.site.url("/probe"));
+    let sandbox = Sandbox::new();
+    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+    // The slow one may have passed, and its time found it out then.
+    let asked: Vec<_> = proxies[10..].iter().map(Fake::asked).collect();
+    assert!(asked.iter().sum::<usize>() < 20, "{asked:?}");
+}
