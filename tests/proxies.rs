@@ -434,3 +434,367 @@ fn a_probe_keeps_bad_proxies_from_being_used_at_all() {
     let asked: Vec<_> = proxies[10..].iter().map(Fake::asked).collect();
     assert!(asked.iter().sum::<usize>() < 20, "{asked:?}");
 }
+
+#[test]
+fn where_no_proxy_works_the_report_says_so_and_nothing_goes_out_directly() {
+    let pictures = Pictures::new(20);
+    let sandbox = Sandbox::new();
+    let urls = format!("urls = [{:?}, {:?}]", dead(), dead());
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &urls,
+        &["--set=fetch.retries=0"],
+    )
+    .expect(3);
+    for item in sandbox.json("report.json")["items"].as_array().unwrap() {
+        let detail = item["detail"].as_str().unwrap();
+        // The host is not given up for it.
+        assert_eq!(item["reason"], "proxy", "{item}");
+        assert!(
+            detail.contains("none of the 2 proxies") && detail.contains("gannet proxies check"),
+            "{detail}"
+        );
+    }
+    assert!(run.stderr.contains("is set aside"), "{run}");
+    assert_eq!(pictures.site.total(), 0);
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &format!("{urls}\nfall_back_to_direct = true"),
+        &[],
+    )
+    .expect(0);
+    pictures.are_whole(&sandbox, &run);
+}
+
+#[test]
+fn a_proxy_that_comes_back_is_used_again() {
+    let pictures = Pictures::new(30);
+    // Down for its first requests.
+    let proxy = Fake::by(|number| {
+        if number < 4 {
+            Does::Says(407)
+        } else {
+            Does::Forward
+        }
+    });
+    let sandbox = Sandbox::new();
+    let settings = format!("{}\nset_aside_for = \"100ms\"", urls(&[&proxy]));
+    let run = fetch(&sandbox, &pictures.list(), &settings, &[])
+        .expect(0)
+        .says(&["is set aside", "works again"]);
+    pictures.are_whole(&sandbox, &run);
+}
+
+#[test]
+fn what_two_proxies_say_is_believed_and_blames_neither() {
+    let pictures = Pictures::new(40);
+    let proxies = [
+        Fake::that(Does::Forward),
+        Fake::that(Does::Forward),
+        Fake::that(Does::Forward),
+    ];
+    let sandbox = Sandbox::new();
+    let missing = pictures.site.list((0..40).map(|n| format!("/missing-{n}")));
+    let settings = urls(&proxies.each_ref());
+    let run = fetch(
+        &sandbox,
+        &(pictures.list() + &missing),
+        &settings,
+        &["--per-host=1"],
+    )
+    .expect(3);
+    assert_eq!((run.count("stored"), run.count("failed")), (40, 40));
+    assert!(!run.stderr.contains("set aside"), "{run}");
+    let asked = pictures.site.asked();
+    let asked = |path: &str| asked.iter().filter(|asked| asked.path == path).count();
+    for n in 0..40 {
+        assert_eq!(asked(&format!("/missing-{n}")), 2, "/missing-{n}");
+        assert_eq!(asked(&format!("/{n}.png")), 1, "/{n}.png");
+    }
+}
+
+#[test]
+fn a_second_opinion_costs_no_retry() {
+    let pictures = Pictures::new(20);
+    let good = [Fake::that(Does::Forward), Fake::that(Does::Forward)];
+    let bad = [Fake::that(Does::Login), Fake::that(Does::Cut)];
+    let sandbox = Sandbox::new();
+    let settings = urls(&[&good[0], &bad[0], &good[1], &bad[1]]);
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &settings,
+        &["--set=fetch.retries=0"],
+    )
+    .expect(0);
+    pictures.are_whole(&sandbox, &run);
+}
+
+#[test]
+fn lists_and_robots_go_through_the_pool_and_lists_of_proxies_do_not() {
+    let pictures = Pictures::new(10);
+    let list = pictures.list();
+    let lists = Site::start(move |asked| match asked.path.as_str() {
+        "/list.txt" => Answer::ok(list.clone()),
+        _ => Answer::status(404),
+    });
+    let proxy = Fake::that(Does::Forward);
+    let named = format!("# ours\n{}\n\nnonsense\n", proxy.address);
+    let proxies = Site::start(move |_| Answer::ok(named.clone()));
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nprivate_networks = true\nrobots = true\n[proxies]\nlists = [{:?}]\n",
+            proxies.url("/proxies.txt")
+        ),
+    );
+    let run = sandbox.run([
+        "fetch",
+        &lists.url("/list.txt"),
+        "-o",
+        "out",
+        "--json",
+        "--report",
+        "report.json",
+    ]);
+    let run = run.expect(0).says(&["line 4 is no proxy"]);
+    pictures.are_whole(&sandbox, &run);
+    // The list, robots.txt, and the pictures.
+    assert_eq!(proxy.asked(), 12);
+    assert_eq!(
+        (lists.total(), pictures.site.total(), proxies.total()),
+        (1, 11, 1)
+    );
+}
+
+#[test]
+fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
+    let pictures = Pictures::new(10);
+    let proxy = Fake::that(Does::Forward);
+    let gone = Site::start(|_| Answer::status(404));
+    let sandbox = Sandbox::new();
+    sandbox.write("proxies.txt", proxy.address.to_string());
+    let settings = format!(
+        "file = \"proxies.txt\"\nlists = [{:?}]",
+        gone.url("/proxies.txt")
+    );
+    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+    let told = run.stderr.matches("cannot get the list of proxies").count();
+    assert!(told <= 1, "{run}");
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &settings.replace("file = \"proxies.txt\"", ""),
+        &["--refresh"],
+    )
+    .expect(3);
+    assert!(
+        run.stderr.contains("cannot get the list of proxies"),
+        "{run}"
+    );
+    assert_eq!(sandbox.json("report.json")["items"][0]["reason"], "proxy");
+}
+
+#[test]
+fn no_list_adds_a_proxy_at_a_denied_address() {
+    let pictures = Pictures::new(5);
+    let inside = TcpListener::bind("127.0.0.2:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let named = format!(
+        "{}\nlocalhost:{}\n",
+        inside.local_addr().unwrap(),
+        inside.local_addr().unwrap().port()
+    );
+    let lists = Site::start(move |_| Answer::ok(named.clone()));
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nretries = 0\nallow_networks = [\"127.0.0.1\"]\n[proxies]\nlists = [{:?}]\n",
+            lists.url("/")
+        ),
+    );
+    sandbox.write("list.txt", pictures.list());
+    let run = sandbox
+        .run(["fetch", "list.txt", "-o", "out", "--report", "report.json"])
+        .expect(3);
+    assert!(run.stderr.contains("127.0.0.2"), "{run}");
+    for item in sandbox.json("report.json")["items"].as_array().unwrap() {
+        assert_eq!(item["reason"], "proxy", "{item}");
+    }
+    assert!(inside.accept().is_err(), "nobody connected");
+    assert_eq!(pictures.site.total(), 0);
+}
+
+#[test]
+fn a_pool_does_not_hide_a_private_target() {
+    let proxy = Fake::that(Does::Forward);
+    let pictures = Pictures::new(1);
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nallow_networks = [\"127.0.0.1\"]\n[proxies]\n{}\n",
+            urls(&[&proxy])
+        ),
+    );
+    let port = pictures.site.address.port();
+    sandbox.write(
+        "list.txt",
+        format!("http://127.0.0.2:{port}/0.png\nhttp://a.localhost:{port}/0.png\n"),
+    );
+    sandbox
+        .run(["fetch", "list.txt", "-o", "out", "--report", "report.json"])
+        .expect(3);
+    let report = sandbox.json("report.json");
+    assert_eq!(report["items"][0]["reason"], "denied-address", "{report:#}");
+    assert_eq!((proxy.asked(), pictures.site.total()), (0, 0));
+}
+
+#[test]
+fn credentials_are_sent_and_never_shown() {
+    let refused = Fake::that(Does::Says(407));
+    let sandbox = Sandbox::new();
+    let pictures = Pictures::new(3);
+    let with = refused.url().replace("http://", "http://ann:hush@");
+    sandbox.write("proxies.txt", format!("{with}\nhush@nonsense\n"));
+    let settings = format!(
+        "urls = [{:?}]\nfile = \"proxies.txt\"",
+        with.replace("ann", "bob")
+    );
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &settings,
+        &["--set=fetch.retries=0", "-vv"],
+    )
+    .expect(3);
+    let check = sandbox.run(["check"]).expect(0);
+    let proxies = sandbox.run(["proxies", "check"]).expect(0);
+    let report = String::from_utf8(sandbox.read("report.json")).unwrap();
+    for text in [
+        run.out(),
+        &run.stderr,
+        check.out(),
+        &check.stderr,
+        proxies.out(),
+        &proxies.stderr,
+        &report,
+    ] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+    assert!(refused.asked() >= 2);
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_errors_that_name_the_key() {
+    let sandbox = Sandbox::new();
+    for (text, words) in [
+        (
+            "[proxies]\nurls = [\"ftp://ann:hush@p.example\"]",
+            &["proxies.urls", "socks5h"][..],
+        ),
+        (
+            "[proxies]\nurls = [\"p.example:1\"]",
+            &["proxies.urls", "http://proxy.example:3128"],
+        ),
+        (
+            "[proxies]\nlists = [\"proxies.txt\"]",
+            &["proxies.lists", "http(s)"],
+        ),
+        (
+            "[proxies]\nprobe_url = \"p.example\"",
+            &["proxies.probe_url"],
+        ),
+        (
+            "[proxies]\nrotation = \"random\"",
+            &["proxies.rotation", "round-robin"],
+        ),
+        ("[proxies]\nmax = 0", &["proxies.max"]),
+        (
+            "[proxies]\nset_aside_after = 0",
+            &["proxies.set_aside_after"],
+        ),
+        ("[proxies]\npatience = \"0s\"", &["proxies.patience"]),
+        (
+            "[proxies]\nfile = \"nowhere.txt\"",
+            &["proxies.file", "nowhere.txt"],
+        ),
+        ("[proxies]\nurl = []", &["proxies", "urls"]),
+        (
+            "[fetch]\nproxy = \"http://p.example\"\n[proxies]\nurls = [\"http://q.example\"]",
+            &["fetch.proxy", "[proxies]"],
+        ),
+    ] {
+        sandbox.write("gannet.toml", text);
+        let run = sandbox.run(["check"]).expect(1).says(words);
+        assert!(!run.stderr.contains("hush"), "{run}");
+    }
+    sandbox.write(
+        "gannet.toml",
+        "[fetch]\nproxy = \"direct\"\n[proxies]\nurls = [\"http://q.example\"]",
+    );
+    sandbox.run(["check"]).expect(0);
+}
+
+#[test]
+fn a_check_tells_of_each_proxy() {
+    let pictures = Pictures::new(1);
+    let (good, flips) = (Fake::that(Does::Forward), Fake::that(Does::Flip));
+    let dead = dead();
+    let sandbox = Sandbox::new();
+    let write = |settings: String| {
+        sandbox.write(
+            "gannet.toml",
+            format!("[fetch]\nprivate_networks = true\n[proxies]\n{settings}"),
+        )
+    };
+
+    write(String::new());
+    sandbox
+        .run(["proxies", "check"])
+        .expect(1)
+        .says(&["proxies.urls"]);
+
+    let urls = format!("urls = [{:?}, {:?}, {dead:?}]", good.url(), flips.url());
+    write(urls.clone());
+    let run = sandbox.run(["proxies", "check"]).expect(0);
+    assert!(
+        run.out()
+            .contains("2 of 3 can be connected to; nothing was asked of them"),
+        "{run}"
+    );
+    assert_eq!((good.asked(), flips.asked()), (0, 0));
+
+    write(format!(
+        "{urls}\nprobe_url = {:?}",
+        pictures.site.url("/probe")
+    ));
+    let run = sandbox.run(["proxies", "check", "--json"]).expect(0);
+    let checked = run.json();
+    let states: Vec<_> = checked
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| each["health"].as_str().unwrap())
+        .collect();
+    assert_eq!(states, ["works", "fails", "fails"]);
+    assert!(
+        checked[0]["latency_ms"].is_u64() && checked[0]["problem"].is_null(),
+        "{run}"
+    );
+    assert!(
+        checked[1]["problem"].as_str().unwrap().contains("alters"),
+        "{run}"
+    );
+    assert_eq!(checked[2]["proxy"], dead.as_str());
+    let run = sandbox.run(["proxies", "check"]).expect(0);
+    assert!(run.out().contains("1 of 3 bring"), "{run}");
+
+    write(format!("urls = [{dead:?}]"));
+    sandbox.run(["proxies", "check"]).expect(3);
+}

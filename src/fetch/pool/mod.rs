@@ -640,3 +640,6 @@ impl fmt::Debug for Member {
         fmt::Debug::fmt(&self.url, f)
     }
 }
+
+#[cfg(test)]
+mod tests;
