@@ -80,3 +80,18 @@ fn reason(answer: &Answer) -> Option<String> {
 pub(super) fn quoted(text: &str) -> Option<String> {
     Some(tidy(text)?.chars().take(QUOTED).collect())
 }
+
+/// How a page that was sent in place of results says that it wants a person, where it does.
+pub(super) fn challenge(answer: &Answer) -> Option<String> {
+    let location = answer.header("location").unwrap_or_default();
+    let text = format!("{location} {}", answer.text()).to_ascii_lowercase();
+    let marks = [
+        "captcha",
+        "unusual traffic",
+        "/sorry/",
+        "turnstile",
+        "verify you are human",
+    ];
+    let mark = marks.into_iter().find(|mark| text.contains(mark))?;
+    Some(format!("its page speaks of `{mark}`"))
+}

@@ -16,10 +16,14 @@
 //! A new provider is a file beside these, its name in `registry`, a section of `config/default.toml`, and a row in
 //! `docs/search.md`. This room reaches the network through [`Ask`] alone.
 
+mod bing;
+mod brave;
 mod desk;
 mod error;
 mod filter;
 mod found;
+mod google;
+mod html;
 mod json;
 mod judge;
 mod lanes;
@@ -27,7 +31,11 @@ mod mix;
 mod openverse;
 mod registry;
 mod request;
+mod searxng;
 mod spec;
+#[cfg(test)]
+mod tests;
+mod wikimedia;
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::filter::listed;
 use super::lanes::Limits;
-use super::{SearchProvider, openverse};
+use super::{SearchProvider, bing, brave, google, openverse, searxng, wikimedia};
 use crate::config::nearest;
 
 /// Makes of modules with a function `new` the providers and their sections.
@@ -50,7 +50,7 @@ macro_rules! registry {
     };
 }
 
-registry! { openverse }
+registry! { openverse wikimedia google bing brave searxng }
 
 /// A provider, or which setting it lacks.
 pub(super) type Made = Result<Arc<dyn SearchProvider>, String>;

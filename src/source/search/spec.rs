@@ -169,8 +169,8 @@ mod tests {
                 "search:openverse?q=red panda",
             ),
             (
-                "search:openverse, openverse?safe=on&q=b&q=a&q=b&license=cc0",
-                "search:openverse?q=b&q=a&licence=cc0&safe=on",
+                "search:bing, openverse,bing?safe=on&q=b&q=a&q=b&license=cc0",
+                "search:bing,openverse?q=b&q=a&licence=cc0&safe=on",
             ),
             (
                 "search:openverse?q=a&licence=cc-by, cc0&licence=cc0",
@@ -190,7 +190,10 @@ mod tests {
     #[test]
     fn what_is_no_search_says_what_there_is() {
         for (written, why) in [
-            ("search:", "there is no provider ``, only `openverse`"),
+            (
+                "search:",
+                "there is no provider ``, only `openverse`, `wikimedia`",
+            ),
             ("search:?q=a", "there is no provider ``"),
             ("search:openvers?q=a", "did you mean `openverse`?"),
             ("search:openverse,?q=a", "there is no provider ``"),
@@ -207,7 +210,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_a_search_is_read_again_as_it_prints(text in "search:(openverse|OPENVERSE)\\?q=\\PC{0,20}") {
+        fn whatever_is_a_search_is_read_again_as_it_prints(text in "search:(openverse|bing)\\?q=\\PC{0,20}") {
             if let Ok(spec) = SearchSpec::parse(&text) {
                 proptest::prop_assert_eq!(SearchSpec::parse(&spec.to_string()), Ok(spec));
             }
