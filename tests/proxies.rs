@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod origin;
 mod support;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use origin::{Origin, Reply};
 use support::pictures::png_of;
+use support::proxies::RealProxy;
 use support::{Answer, Run, Sandbox, Site, sha256};
 
 /// What a fake HTTP proxy does with requests.
@@ -388,7 +391,12 @@ fn a_proxy_that_fails_costs_no_file() {
 }
 
 /// Twenty proxies, half of them no good in one way or another.
-fn twenty(good: usize) -> (Vec<Fake>, String) {
+struct Twenty {
+    fakes: Vec<Fake>,
+    real: Vec<(RealProxy, &'static str, &'static str)>,
+}
+
+impl Twenty {
     const BAD: [Does; 7] = [
         Does::Flip,
         Does::Login,
@@ -398,41 +406,118 @@ fn twenty(good: usize) -> (Vec<Fake>, String) {
         Does::HangUp,
         Does::Says(502),
     ];
-    let good = (0..good).map(|_| Fake::that(Does::Forward));
-    let proxies: Vec<_> = good.chain(BAD.map(Fake::that)).collect();
-    let dead = [dead(), dead(), dead()];
-    let urls: Vec<_> = proxies
-        .iter()
-        .map(Fake::url)
-        .chain(dead)
-        .map(|url| format!("{url:?}"))
-        .collect();
-    (
-        proxies,
-        format!("urls = [{}]\npatience = \"1s\"", urls.join(", ")),
-    )
+
+    fn new() -> Self {
+        let tinyproxy = RealProxy::tinyproxy().map(|proxy| (proxy, "http", ""));
+        let microsocks =
+            RealProxy::microsocks("ann", "hush").map(|proxy| (proxy, "socks5", "ann:hush@"));
+        let real: Vec<_> = tinyproxy.into_iter().chain(microsocks).collect();
+        let good = (real.len()..10).map(|_| Fake::that(Does::Forward));
+        let fakes = Self::BAD.map(Fake::that).into_iter().chain(good).collect();
+        Self { fakes, real }
+    }
+
+    fn settings(&self) -> String {
+        let real = self
+            .real
+            .iter()
+            .map(|(proxy, scheme, credentials)| proxy.url(scheme, credentials));
+        let all = self
+            .fakes
+            .iter()
+            .map(Fake::url)
+            .chain(real)
+            .chain([dead(), dead(), dead()]);
+        let all: Vec<_> = all.map(|url| format!("{url:?}")).collect();
+        assert_eq!(all.len(), 20);
+        format!("urls = [{}]\npatience = \"1s\"", all.join(", "))
+    }
+
+    /// How often those were asked that are no good.
+    fn bad_asked(&self) -> Vec<usize> {
+        self.fakes[..Self::BAD.len()]
+            .iter()
+            .map(Fake::asked)
+            .collect()
+    }
 }
 
 #[test]
 fn a_pool_whose_half_is_no_good_loses_nothing() {
     let pictures = Pictures::new(400);
-    let (_proxies, settings) = twenty(10);
+    let proxies = Twenty::new();
     let sandbox = Sandbox::new();
-    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    let run = fetch(&sandbox, &pictures.list(), &proxies.settings(), &[]).expect(0);
     pictures.are_whole(&sandbox, &run);
 }
 
 #[test]
 fn a_probe_keeps_bad_proxies_from_being_used_at_all() {
     let pictures = Pictures::new(400);
-    let (proxies, settings) = twenty(10);
-    let settings = format!("{settings}\nprobe_url = {:?}", pictures.site.url("/probe"));
+    let proxies = Twenty::new();
+    let settings = format!(
+        "{}\nprobe_url = {:?}",
+        proxies.settings(),
+        pictures.site.url("/probe")
+    );
     let sandbox = Sandbox::new();
     let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
     pictures.are_whole(&sandbox, &run);
     // The slow one may have passed, and its time found it out then.
-    let asked: Vec<_> = proxies[10..].iter().map(Fake::asked).collect();
+    let asked = proxies.bad_asked();
     assert!(asked.iter().sum::<usize>() < 20, "{asked:?}");
+}
+
+#[test]
+fn tls_goes_through_tunnels_and_no_proxy_can_alter_it() {
+    let (Some(http), Some(socks)) = (RealProxy::tinyproxy(), RealProxy::microsocks("ann", "hush"))
+    else {
+        return;
+    };
+    let bytes: Vec<_> = (0..60).map(|n| png_of(n, 40)).collect();
+    let routes = bytes.iter().enumerate();
+    let origin = routes.fold(Origin::builder().tls(), |origin, (n, bytes)| {
+        origin.route(&format!("/{n}.png"), Reply::ok(bytes.clone()))
+    });
+    let origin = origin.start();
+    let sandbox = Sandbox::new();
+    sandbox.write("ca.pem", origin.ca_pem.as_ref().unwrap());
+    let list: String = (0..60)
+        .map(|n| format!("{}\n", origin.url(&format!("/{n}.png"))))
+        .collect();
+    // What fails to tunnel is left for one that does.
+    let grumpy = Fake::that(Does::HangUp);
+    let urls = [
+        http.url("http", ""),
+        socks.url("socks5", "ann:hush@"),
+        socks.url("socks5h", "ann:hush@"),
+        socks.url("socks5", "ann:wrong@"),
+        grumpy.url(),
+        dead(),
+    ];
+    let run = fetch(
+        &sandbox,
+        &list,
+        &format!("urls = {urls:?}"),
+        &["--ca-file=ca.pem"],
+    )
+    .expect(0);
+    let mut stored: Vec<_> = sandbox.files().into_values().collect();
+    stored.sort();
+    let mut wanted = bytes;
+    wanted.sort();
+    assert!(stored == wanted, "{run}");
+    assert!(!run.stderr.contains("hush"), "{run}");
+    let run = sandbox.run(["proxies", "check", "--json"]).expect(0);
+    let health: Vec<_> = run
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| each["health"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(health[..3], ["reachable"; 3]);
+    assert_eq!(health[5], "fails");
 }
 
 #[test]
@@ -480,7 +565,10 @@ fn a_proxy_that_comes_back_is_used_again() {
         }
     });
     let sandbox = Sandbox::new();
-    let settings = format!("{}\nset_aside_for = \"100ms\"", urls(&[&proxy]));
+    let settings = format!(
+        "{}\nset_aside_after = 1\nset_aside_for = \"100ms\"",
+        urls(&[&proxy])
+    );
     let run = fetch(&sandbox, &pictures.list(), &settings, &[])
         .expect(0)
         .says(&["is set aside", "works again"]);

@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod http;
 pub mod pictures;
 pub mod postgres;
+pub mod proxies;
 pub mod receivers;
 pub mod sandbox;
 pub mod site;

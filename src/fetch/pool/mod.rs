@@ -395,7 +395,7 @@ impl Pool {
 
     /// `member` brought what is good.
     fn accepted(&self, member: &Member) {
-        if member.standing().accepted() {
+        if member.standing().accepted(Instant::now()) {
             tracing::info!(proxy = %member.url, "the proxy `{}` works again", member.url);
         }
     }

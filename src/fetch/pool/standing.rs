@@ -117,7 +117,11 @@ impl Standing {
     }
 
     /// What came through is a good file, or passed the probe. Ends a trial; answers whether there was one.
-    pub(super) fn accepted(&mut self) -> bool {
+    pub(super) fn accepted(&mut self, now: Instant) -> bool {
+        // What was under way when it was set aside tells nothing of how it is since.
+        if matches!(self.fitness(now), Fitness::Aside(_)) {
+            return false;
+        }
         self.accepted += 1;
         let was_aside = self.aside.take().is_some();
         if was_aside {
@@ -241,7 +245,7 @@ mod tests {
         let mut standing = Standing::default();
         let found = (0..100).find(|n| {
             standing.answered();
-            standing.accepted();
+            standing.accepted(Instant::now());
             n % 5 == 4 && fail(&mut standing, Fault::Altered)
         });
         assert!(found.is_some_and(|n| n < 40), "{found:?}");
@@ -262,6 +266,7 @@ mod tests {
         for seconds in [30, 60, 120, 240] {
             let time = standing.set_aside(false, None, RULES, Instant::now());
             assert_eq!(time, Duration::from_secs(seconds));
+            assert!(!standing.accepted(Instant::now()), "that was under way");
             assert!(matches!(
                 standing.fitness(Instant::now()),
                 Fitness::Aside(_)
@@ -281,9 +286,9 @@ mod tests {
             LONGEST
         );
         tokio::time::advance(LONGEST).await;
-        assert!(standing.accepted(), "that was a trial");
+        assert!(standing.accepted(Instant::now()), "that was a trial");
         assert_eq!(standing.fitness(Instant::now()), Fitness::Proven);
-        standing.accepted();
+        standing.accepted(Instant::now());
         assert_eq!(
             standing.set_aside(false, None, RULES, Instant::now()),
             RULES.first
