@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -77,11 +77,10 @@ struct Arrived {
     page: Result<Page, SearchError>,
 }
 
-/// A provider's name, its task, and what that is to do. As many orders wait as it has streams.
+/// A provider's name, and what its task is to do. As many orders wait as it has streams.
 struct Asking {
     name: &'static str,
     orders: mpsc::UnboundedSender<Order>,
-    task: AbortHandle,
     has_failed: bool,
 }
 
@@ -117,9 +116,9 @@ impl Mix {
             asking.push(Asking {
                 name: desk.name(),
                 orders,
-                task: tasks.spawn(serve(desk, ordered, arrived.clone())),
                 has_failed: false,
             });
+            tasks.spawn(serve(desk, ordered, arrived.clone()));
         }
         Self {
             streams,
@@ -297,7 +296,6 @@ impl Mix {
                 });
                 if !error.is_of_query() {
                     asking.has_failed = true;
-                    asking.task.abort();
                     let desk = stream.desk;
                     for stream in self.streams.iter_mut().filter(|s| s.desk == desk) {
                         stream.state = State::Ended;
@@ -308,7 +306,7 @@ impl Mix {
     }
 }
 
-/// Brings the pages of one provider, one after the other.
+/// Brings the pages of one provider, one after the other, until it fails.
 async fn serve(
     desk: Desk,
     mut ordered: mpsc::UnboundedReceiver<Order>,
@@ -317,7 +315,8 @@ async fn serve(
     while let Some(order) = ordered.recv().await {
         let page = desk.page(&order.query, order.cursor).await;
         let stream = order.stream;
-        if arrived.send(Arrived { stream, page }).is_err() {
+        let is_over = page.as_ref().is_err_and(|error| !error.is_of_query());
+        if arrived.send(Arrived { stream, page }).is_err() || is_over {
             return;
         }
     }

@@ -16,6 +16,8 @@
 //! A new provider is a file beside these, its name in `registry`, a section of `config/default.toml`, and a row in
 //! `docs/search.md`. This room reaches the network through [`Ask`] alone.
 
+#[cfg(test)]
+mod asked;
 mod bing;
 mod brave;
 mod desk;
