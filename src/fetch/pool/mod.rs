@@ -313,7 +313,7 @@ impl Pool {
                 Fitness::Aside(until) => Some(until - now),
                 _ => None,
             });
-        let problems = unfit.iter().filter_map(|member| {
+        let mut problems = unfit.iter().filter_map(|member| {
             let standing = member.standing();
             Some(format!("`{}`: {}", member.url, standing.problem()?))
         });
@@ -321,7 +321,7 @@ impl Pool {
             count: members.len(),
             aside: unfit.len(),
             back_in: back.min(),
-            problem: problems.last(),
+            problem: problems.next_back(),
         }
     }
 
