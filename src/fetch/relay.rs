@@ -1,8 +1,10 @@
 //! A request that goes through a pool of proxies: which of them are asked, and who is to blame.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use tokio::time::Instant;
 use url::Url;
 
 use super::body::Limits;
@@ -23,12 +25,20 @@ const WITNESSES: usize = 2;
 struct Tour {
     asked: Vec<Via>,
     /// Those that failed in a way that may be the target's, and how.
-    suspects: Vec<(Via, String)>,
+    suspects: Vec<Suspect>,
     /// Among them those that have delivered before.
     witnesses: usize,
     /// One of them said that the target does not answer: 502, 503 or 504, as proxies do.
     has_gateway_fault: bool,
     last: Option<FetchError>,
+}
+
+/// A proxy that failed where another one may do better.
+struct Suspect {
+    via: Via,
+    problem: String,
+    /// How long it was waited for, where that was its failure.
+    waited: Option<Duration>,
 }
 
 impl Client {
@@ -65,6 +75,7 @@ impl Client {
                 true => head_limits,
                 false => limits,
             };
+            let begun = Instant::now();
             let admitted = self.wire.admit(url, ride).await?;
             let answer = self
                 .wire
@@ -74,14 +85,15 @@ impl Client {
                     let status = head.response.status().as_u16();
                     let is_gateway_fault = is_plain
                         && matches!(status, 502..=504)
-                        && caching::retry_after(
-                            head.response.headers(),
-                            std::time::SystemTime::now(),
-                        )
-                        .is_none();
+                        && caching::retry_after(head.response.headers(), SystemTime::now())
+                            .is_none();
                     if is_gateway_fault && !tour.has_gateway_fault && !is_last {
                         tour.has_gateway_fault = true;
-                        tour.suspects.push((via, format!("it answered {status}")));
+                        tour.suspects.push(Suspect {
+                            via,
+                            problem: format!("it answered {status}"),
+                            waited: None,
+                        });
                         continue;
                     }
                     via.answered();
@@ -93,8 +105,12 @@ impl Client {
                             via: None,
                         });
                     }
-                    for (suspect, problem) in tour.suspects {
-                        suspect.did_worse(problem);
+                    // Who was not waited for as long as this one took did no worse.
+                    let took = begun.elapsed();
+                    for suspect in tour.suspects {
+                        if suspect.waited.is_none_or(|waited| took < waited) {
+                            suspect.via.did_worse(suspect.problem);
+                        }
                     }
                     let via = Some(via);
                     return Ok(Arrived { head, limits, via });
@@ -114,7 +130,13 @@ impl Client {
                         via.failed(problem);
                     } else if may_be_a_proxys(&unanswered.error) {
                         tour.witnesses += usize::from(via.is_proven());
-                        tour.suspects.push((via, problem));
+                        let is_late = matches!(unanswered.error, FetchError::Timeout { .. });
+                        let waited = is_late.then(|| begun.elapsed());
+                        tour.suspects.push(Suspect {
+                            via,
+                            problem,
+                            waited,
+                        });
                     } else {
                         return Err(unanswered.error);
                     }
@@ -185,7 +207,7 @@ fn may_be_a_proxys(error: &FetchError) -> bool {
 
 /// Limits for as long as another proxy could be asked.
 fn impatient(limits: Limits, pool: &Pool) -> Limits {
-    let patience = pool.settings().patience;
+    let patience = pool.patience();
     Limits {
         idle: limits.idle.min(patience),
         min_speed: limits.min_speed.max(pool.least_speed()),

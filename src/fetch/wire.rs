@@ -245,9 +245,10 @@ impl Wire {
             proxy,
             ride,
         } = admitted;
+        let Limits { idle, deadline, .. } = limits;
         let (http, connect_timeout) = match &ride {
             Some(ride) => match ride.client(|| self.client_through(ride.url())) {
-                Ok(client) => (client, self.timeout_through()),
+                Ok(client) => (client, self.timeout_through().min(idle)),
                 Err(error) => {
                     let host = url.host_str().unwrap_or_default().to_owned();
                     return Err(Unanswered {
@@ -262,7 +263,6 @@ impl Wire {
             },
             None => (self.http.clone(), self.connect_timeout),
         };
-        let Limits { idle, deadline, .. } = limits;
         let method = match body {
             Some(_) => Method::POST,
             None => Method::GET,

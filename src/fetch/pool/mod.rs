@@ -38,8 +38,11 @@ const MAX_CLIENTS: usize = 128;
 /// Bytes whose time is compared between proxies.
 const STRETCH: u64 = 64 * 1024;
 
-/// How many times slower than the pool's median a body may come while another proxy could be asked.
+/// How many times slower than the pool's median an answer or a body may come while another proxy could be asked.
 const SLOWEST: f64 = 20.0;
+
+/// Silence of which nothing is concluded, however quick the pool is.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The proxies of one process, or of those of its jobs that connect in the same way.
 pub(super) struct Pool {
@@ -325,7 +328,17 @@ impl Pool {
         }
     }
 
-    /// The longest that a body's bytes may be waited for by now, in bytes a second, while another proxy could be asked.
+    /// The longest silence of a proxy while another one could be asked: less than the setting where the pool is quick.
+    pub(super) fn patience(&self) -> Duration {
+        let most = self.settings.patience;
+        let median = self.median();
+        median.map_or(most, |seconds| {
+            let time = Duration::try_from_secs_f64(SLOWEST * seconds).unwrap_or(most);
+            time.max(SHORTEST_PATIENCE).min(most)
+        })
+    }
+
+    /// The slowest body that is waited for while another proxy could be asked, in bytes a second; 0: any.
     pub(super) fn least_speed(&self) -> u64 {
         let median = self.median();
         median.map_or(0, |seconds| {
