@@ -37,8 +37,8 @@ use crate::metrics::METRICS;
 /// hang up avoids sending a request into a closing connection.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
-/// The same through a proxy of a pool, where there is a connection for each pair of proxy and host.
-const PROXIED_IDLE: Duration = Duration::from_secs(5);
+/// The same through a proxy of a pool, where there is a connection for each pair of proxy and host, and each costs a descriptor.
+const PROXIED_IDLE: Duration = Duration::from_secs(2);
 
 /// Lines of a response's header that are read over HTTP/1; `fetch.max_header_bytes` is what usually limits them.
 pub(super) const MAX_HEADERS: usize = 1024;
@@ -353,9 +353,15 @@ impl Wire {
     )]
     fn client_through(&self, proxy: &ProxyUrl) -> Result<reqwest::Client, reqwest::Error> {
         let tls = self.tls.get_or_init(|| tls(&self.settings));
+        // In a large pool hardly any connection is wanted again in time.
+        let proxies = self.pool.as_ref().map_or(0, |pool| pool.len());
+        let idle = match proxies <= self.settings.concurrency.get() {
+            true => self.settings.per_host.get(),
+            false => 0,
+        };
         builder(&self.settings, &self.resolver)
             .connect_timeout(self.timeout_through())
-            .pool_max_idle_per_host(self.settings.per_host.get())
+            .pool_max_idle_per_host(idle)
             .pool_idle_timeout(PROXIED_IDLE)
             .tls_backend_preconfigured(tls.clone())
             .no_proxy()

@@ -32,8 +32,11 @@ use standing::{Fault, Fitness, Rules, Standing};
 pub use settings::{ProxyUrl, Rotation, Settings};
 pub use tending::{Checked, Health};
 
-/// Clients that are kept at a time. A proxy is fixed in its client, and an idle one of these costs some 50 KiB.
-const MAX_CLIENTS: usize = 128;
+/// Clients that are kept at a time. A proxy is fixed in its client; an idle one costs few KiB, since they share their TLS.
+const MAX_CLIENTS: usize = 1024;
+
+/// How long a median is good for: requests ask for it more often than it moves.
+const MEDIAN_FOR: Duration = Duration::from_millis(100);
 
 /// Bytes whose time is compared between proxies.
 const STRETCH: u64 = 64 * 1024;
@@ -52,6 +55,8 @@ pub(super) struct Pool {
     members: RwLock<Arc<Vec<Arc<Member>>>>,
     turn: AtomicUsize,
     clients: AtomicUsize,
+    /// Of the times of all proxies, and until when it is taken for that.
+    median: Mutex<Option<(Instant, Option<f64>)>>,
     /// Moves when there may be something to ride on that was not there before.
     news: watch::Sender<Tended>,
     tending: Mutex<Option<AbortHandle>>,
@@ -106,6 +111,7 @@ impl Pool {
             members: RwLock::default(),
             turn: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
+            median: Mutex::default(),
             news: watch::Sender::default(),
             tending: Mutex::default(),
         };
@@ -130,6 +136,11 @@ impl Pool {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Proxies in it.
+    pub(super) fn len(&self) -> usize {
+        self.members().len()
     }
 
     fn members(&self) -> Arc<Vec<Arc<Member>>> {
@@ -347,12 +358,20 @@ impl Pool {
     }
 
     fn median(&self) -> Option<f64> {
-        standing::median(
-            self.members()
-                .iter()
-                .filter_map(|member| member.standing().seconds())
-                .collect(),
-        )
+        let now = Instant::now();
+        let mut known = lock(&self.median);
+        if let Some((until, median)) = *known
+            && now < until
+        {
+            return median;
+        }
+        let members = self.members();
+        let times = members
+            .iter()
+            .filter_map(|member| member.standing().seconds());
+        let median = standing::median(times.collect());
+        *known = Some((now + MEDIAN_FOR, median));
+        median
     }
 
     fn rules(&self) -> Rules {

@@ -121,6 +121,7 @@ async fn a_slow_proxy_is_set_aside_and_a_pool_that_is_slow_as_a_whole_is_not() {
     let pool = pool("");
     let members = pool.members();
     for _ in 0..5 {
+        tokio::time::advance(MEDIAN_FOR).await;
         for (member, seconds) in members.iter().zip([1, 2, 30, 1]) {
             pool.took(member, Duration::from_secs(seconds), 10);
         }
@@ -194,10 +195,10 @@ fn a_pool_holds_each_proxy_once_none_that_is_denied_and_no_more_than_there_may_b
 
 #[test]
 fn no_more_clients_are_kept_than_there_may_be() {
-    let urls: Vec<_> = (0..1000)
+    let urls: Vec<_> = (0..1100)
         .map(|n| format!("\"http://p{n}.example:1\""))
         .collect();
-    let settings = settings::defaults(&format!("urls = [{}]", urls.join(",")));
+    let settings = settings::defaults(&format!("urls = [{}]\nmax = 2000", urls.join(",")));
     let pool = Pool::new(&settings, Arc::default(), None).unwrap().unwrap();
     let made = |member: &Arc<Member>| {
         // The system's authorities would take their time.
