@@ -37,6 +37,12 @@ fn at(provider: &str, url: &str) -> Vec<String> {
         .to_vec()
 }
 
+/// An address where nobody answers.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}/", listener.local_addr().unwrap())
+}
+
 /// `gannet fetch` of a search, with a report.
 fn fetch(sandbox: &Sandbox, search: &str, settings: &[Vec<String>], more: &[&str]) -> Run {
     let settings = settings.concat();
@@ -532,7 +538,7 @@ fn troubles_that_stay_are_told_apart_in_words() {
         run.expect(1).says(&["`bing`", says]);
     }
     // And a machine that is not there.
-    let settings = [at("bing", "http://127.0.0.1:9/")];
+    let settings = [at("bing", &nobody())];
     let run = fetch(&Sandbox::new(), "search:bing?q=a", &settings, &[]);
     run.expect(1)
         .says(&["`bing` is out of reach (cannot connect to `127.0.0.1`"]);
@@ -642,7 +648,7 @@ fn keys_are_sent_and_shown_nowhere() {
         "fetch.retries=1",
     ]);
     let dead = [("openverse", "u"), ("google", "v"), ("brave", "w")]
-        .map(|(name, path)| format!("--set=search.{name}.url=http://127.0.0.1:9/{path}"));
+        .map(|(name, path)| format!("--set=search.{name}.url={}{path}", nobody()));
     failing.extend(dead.iter().map(String::as_str));
     let failed = sandbox.run_with(&variables, &failing).expect(1);
     let check = sandbox.run_with(&variables, &["check"]).expect(0);
@@ -712,16 +718,6 @@ fn a_posted_search_brings_what_it_finds_and_all_that_is_known_of_it() {
     });
     assert_eq!(job["state"], "completed", "{job}");
     assert_eq!(job["counts"]["stored"], 25, "{job}");
-    let images = daemon
-        .get("/api/v1/albums/pandas/images?meta.rank=3")
-        .expect(200)
-        .json();
-    let images = images["items"]
-        .as_array()
-        .or(images["images"].as_array())
-        .cloned();
-    let images = images.unwrap_or_default();
-    assert!(images.len() <= 1, "{images:?}");
     let images = daemon
         .get("/api/v1/albums/pandas/images?meta.title=Panda%207")
         .expect(200)

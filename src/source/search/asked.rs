@@ -15,10 +15,12 @@ use crate::source::{Entry, Told};
 
 type Reply = Result<(u16, Option<&'static str>, Value), AskFailure>;
 
+type Replies = dyn Fn(&str, &HashMap<String, String>, usize) -> Option<Reply> + Send + Sync;
+
 /// Answers as a test says, and remembers when it was asked what.
 struct Fake {
     asked: Mutex<Vec<(Instant, Url)>>,
-    reply: Box<dyn Fn(&str, &HashMap<String, String>, usize) -> Option<Reply> + Send + Sync>,
+    reply: Box<Replies>,
 }
 
 impl fmt::Debug for Fake {
