@@ -127,6 +127,19 @@ pub(super) fn head(
 /// Whether it can be nothing but the proxy's fault that there is no answer: it is not there, must not be asked, or wants credentials.
 /// Whatever else a proxy reports may be true of the target.
 pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
+    // In the words of the connector, whose errors have no types that can be named.
+    const OWN: [&str; 6] = [
+        "failed to create underlying connection",
+        "proxy authorization required",
+        "failed parsing server response",
+        "does not support user/pass authentication",
+        "implements authentication incorrectly",
+        "credentials not accepted",
+    ];
+    let is_said = |error: &(dyn Error + 'static)| {
+        let text = error.to_string();
+        OWN.iter().any(|own| text.contains(own))
+    };
     let is_unreachable = |error: &io::Error| {
         error.raw_os_error().is_some()
             && matches!(
@@ -142,7 +155,7 @@ pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
             || chain(error)
                 .filter_map(|error| error.downcast_ref())
                 .any(is_unreachable)
-            || root(error).contains("proxy authorization required"))
+            || chain(error).any(is_said))
 }
 
 fn connect(

@@ -56,9 +56,15 @@ impl Client {
         let is_plain = url.scheme() == "http";
         let mut tour = Tour::default();
         loop {
-            let ride = match pool.ride(host, &tour.asked, avoid).await {
+            let is_over = tour.asked.len() >= MOST || tour.witnesses >= WITNESSES;
+            let ride = match is_over {
+                true => Err(pool.no_ride()),
+                false => pool.ride(host, &tour.asked, avoid).await,
+            };
+            let ride = match ride {
                 Ok(ride) => Some(ride),
-                Err(_) if pool.settings().fall_back_to_direct => None,
+                // Not for a target that is out of reach for proxies that work.
+                Err(_) if pool.settings().fall_back_to_direct && !pool.has_proven() => None,
                 Err(none) => return Err(tour.give_up(host, none)),
             };
             let via = ride.as_ref().map(|ride| ride.via(is_plain));
@@ -149,10 +155,6 @@ impl Client {
                 describe(&error)
             );
             tour.last = Some(error);
-            if tour.asked.len() >= MOST || tour.witnesses >= WITNESSES {
-                let none = pool.no_ride();
-                return Err(tour.give_up(host, none));
-            }
         }
     }
 }

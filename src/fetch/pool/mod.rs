@@ -242,6 +242,14 @@ impl Pool {
             .any(|member| !is_in(not, member) && self.fitness(member, now).is_some())
     }
 
+    /// Whether any proxy that can be used has brought good files.
+    pub(super) fn has_proven(&self) -> bool {
+        let now = Instant::now();
+        let members = self.members();
+        let mut fit = members.iter().map(|member| self.fitness(member, now));
+        fit.any(|fitness| fitness == Some(Fitness::Proven))
+    }
+
     /// How far a proxy may be used; `None`: not at all.
     fn fitness(&self, member: &Member, now: Instant) -> Option<Fitness> {
         if self.settings.probe_url.is_some() && !member.is_probed.load(Ordering::Relaxed) {
