@@ -15,7 +15,7 @@ use std::time::Duration;
 use origin::{Origin, Reply};
 use support::pictures::png_of;
 use support::proxies::RealProxy;
-use support::{Answer, Run, Sandbox, Site, sha256};
+use support::{Answer, Daemon, Run, Sandbox, Site, sha256};
 
 /// What a fake HTTP proxy does with requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -350,28 +350,41 @@ fn repeated_flags_make_a_pool_in_place_of_the_settings() {
 }
 
 /// No proxy that does this costs a file, or brings a wrong one.
-fn is_harmless(does: Does, settings: &str) {
+fn is_harmless(does: Does) {
+    let asked = is_harmless_with(does, &[], 15, |_| String::new());
+    assert!(asked > 0, "{does:?}");
+}
+
+/// The same with more settings. It is asked `most` times at most; answers how often.
+fn is_harmless_with(
+    does: Does,
+    args: &[&str],
+    most: usize,
+    settings: impl Fn(&Pictures) -> String,
+) -> usize {
     let pictures = Pictures::new(40);
     let good = [Fake::that(Does::Forward), Fake::that(Does::Forward)];
     let bad = Fake::that(does);
     let sandbox = Sandbox::new();
     let settings = format!(
-        "{}\npatience = \"300ms\"\n{settings}",
-        urls(&[&good[0], &bad, &good[1]])
+        "{}\npatience = \"300ms\"\n{}",
+        urls(&[&good[0], &bad, &good[1]]),
+        settings(&pictures)
     );
-    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    let run = fetch(&sandbox, &pictures.list(), &settings, args).expect(0);
     pictures.are_whole(&sandbox, &run);
     assert!(
-        bad.asked() > 0 && bad.asked() < 15,
+        bad.asked() <= most,
         "{does:?} was asked {} times\n{run}",
         bad.asked()
     );
+    bad.asked()
 }
 
 #[test]
 fn a_proxy_that_alters_files_costs_none() {
     for does in [Does::Flip, Does::Halve, Does::Login, Does::Portal] {
-        is_harmless(does, "");
+        is_harmless(does);
     }
 }
 
@@ -386,7 +399,71 @@ fn a_proxy_that_fails_costs_no_file() {
         Does::Says(403),
         Does::Says(404),
     ] {
-        is_harmless(does, "");
+        is_harmless(does);
+    }
+}
+
+#[test]
+fn what_no_check_of_bytes_can_see_a_probe_does() {
+    for does in [Does::Flip, Does::Login, Does::Halve] {
+        // Any bytes are a file.
+        is_harmless_with(does, &["--kind=any"], 1, |pictures| {
+            format!("probe_url = {:?}", pictures.site.url("/probe"))
+        });
+    }
+}
+
+#[test]
+fn a_digest_in_the_list_finds_what_was_altered() {
+    let pictures = Pictures::new(30);
+    let (good, bad) = (Fake::that(Does::Forward), Fake::that(Does::Login));
+    let list: String = std::iter::once("url,sha256\n".to_owned())
+        .chain(
+            pictures
+                .digests
+                .iter()
+                .map(|(path, digest)| format!("{},{digest}\n", pictures.site.url(path))),
+        )
+        .collect();
+    let sandbox = Sandbox::new();
+    let run = fetch(
+        &sandbox,
+        &list,
+        &urls(&[&bad, &good]),
+        &["--kind=any", "--list-format=csv"],
+    )
+    .expect(0);
+    pictures.are_whole(&sandbox, &run);
+    assert!(bad.asked() > 0);
+}
+
+#[test]
+fn figures_tell_what_proxies_did_and_name_none() {
+    let pictures = Pictures::new(12);
+    let (good, bad) = (Fake::that(Does::Forward), Fake::that(Does::Login));
+    let sandbox = Sandbox::new();
+    sandbox.write("a.txt", pictures.list());
+    sandbox.write("gannet.toml", format!(
+        "[storage]\nroot = \"out\"\n[fetch]\nprivate_networks = true\n[api]\nlisten = \"127.0.0.1:0\"\n[proxies]\n{}\n\
+         [[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\n",
+        urls(&[&good, &bad])
+    ));
+    let daemon = Daemon::start(&sandbox);
+    assert_eq!(daemon.run("a")["counts"]["stored"], 12);
+    let got = daemon.get("/metrics").expect(200);
+    let text = std::str::from_utf8(&got.body).unwrap();
+    let figure = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |value| value.trim().parse::<usize>().unwrap())
+    };
+    let answered = figure("gannet_proxy_requests_total{result=\"answered\"}");
+    assert_eq!(answered, good.asked() + bad.asked());
+    assert_eq!(
+        figure("gannet_proxy_requests_total{result=\"altered\"}"),
+        bad.asked()
+    );
+    for proxy in [&good, &bad] {
+        assert!(!text.contains(&proxy.address.port().to_string()), "{text}");
     }
 }
 
@@ -543,11 +620,24 @@ fn where_no_proxy_works_the_report_says_so_and_nothing_goes_out_directly() {
     }
     assert!(run.stderr.contains("is set aside"), "{run}");
     assert_eq!(pictures.site.total(), 0);
+    let direct = "fall_back_to_direct = true";
     let run = fetch(
         &sandbox,
         &pictures.list(),
-        &format!("{urls}\nfall_back_to_direct = true"),
+        &format!("{urls}\n{direct}"),
         &[],
+    )
+    .expect(0);
+    pictures.are_whole(&sandbox, &run);
+    // Those that hold their tongue do not work either.
+    let silent = Fake::that(Does::Silence);
+    let settings = format!("{}\n{direct}\npatience = \"100ms\"", self::urls(&[&silent]));
+    let sandbox = Sandbox::new();
+    let run = fetch(
+        &sandbox,
+        &pictures.list(),
+        &settings,
+        &["--set=fetch.idle_timeout=200ms"],
     )
     .expect(0);
     pictures.are_whole(&sandbox, &run);
