@@ -372,7 +372,7 @@ pub struct ProxiesArgs {
 /// What to do with proxies.
 #[derive(Debug, Subcommand)]
 pub enum ProxiesCommand {
-    /// Try each proxy of [proxies]: with `proxies.probe_url`, whether it brings that unaltered
+    /// Try each proxy of the pool: with `proxies.probe_url`, whether it brings that unaltered
     #[command(
         after_help = "Exit codes: 0 a proxy works · 1 there is no pool, or it could not be checked · 3 none works."
     )]
