@@ -350,7 +350,6 @@ fn what_cannot_be_searched_for_is_refused_before_anything_runs() {
             "search:flickr?q=a",
             "there is no provider `flickr`, only `openverse`",
         ),
-        ("search:openvers?q=a", "did you mean `openverse`?"),
         ("search:openverse", "write `search:openverse?q=red panda`"),
         (
             "search:openverse?q=a&colour=red",
@@ -389,12 +388,17 @@ fn what_cannot_be_searched_for_is_refused_before_anything_runs() {
             "such as \"https://search.example.org/\"",
         ),
         (
+            "search.searxng.url=http://ann:S3CRET@example.org",
+            "`[hosts]` takes user and password",
+        ),
+        (
             "search.openverse.page_size=0",
             "`search.openverse.page_size`",
         ),
         ("search.brave.per_minute=-1", "`search.brave.per_minute`"),
     ] {
-        sandbox.run(["check", "--set", set]).expect(1).says(&[says]);
+        let run = sandbox.run(["check", "--set", set]).expect(1).says(&[says]);
+        assert!(!run.stderr.contains("S3CRET"), "{run}");
     }
 }
 

@@ -130,12 +130,12 @@ pub enum Command {
 Examples:\n  gannet fetch list.txt -o pictures\n  \
 gannet fetch https://example.org/sitemap.xml -a site --report site.html\n  \
 gannet fetch -u https://example.org/cat.jpg\n  zcat urls.gz | gannet fetch - --max-failures 5%\n  \
-gannet jobs last --failed | gannet fetch -\n\n\
+gannet jobs last --failed | gannet fetch -\n  gannet fetch 'search:openverse?q=red panda' -n 100 -a pandas\n\n\
 Exit codes: 0 every target is fine · 1 could not run · 2 wrong usage · 3 more targets failed than \
 --max-failures · 4 another run holds the store · 129/130/143 stopped by a signal, work so far kept."
 )]
 pub struct Fetch {
-    /// Lists of URLs: a path, `-` for standard input, or the http(s) URL of a list
+    /// Lists of URLs: a path, `-` for standard input, or the http(s) URL of a list; or image searches: `search:PROVIDER?q=…`
     #[arg(value_name = "SOURCE", required_unless_present = "url", value_hint = ValueHint::FilePath)]
     pub sources: Vec<String>,
     /// Fetch these URLs themselves; every word up to the next option is one

@@ -18,7 +18,7 @@
 //!
 //! [`search`] has the providers of searches, and says how another is added.
 //!
-//! This room knows nothing of jobs, the catalog, or how HTTP is spoken.
+//! This room knows nothing of jobs, the catalog, or how connections are made.
 
 mod address;
 mod chain;

@@ -224,7 +224,7 @@ async fn a_provider_that_never_answers_holds_nobody_up() {
     while found < 200 {
         found += list.next_chunk().await.unwrap().unwrap().len();
     }
-    assert!(begun.elapsed() <= 2 * desk::GRACE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() <= 2 * mix::GRACE, "{:?}", begun.elapsed());
     // The other may still answer, so this is not the end.
     let waited = tokio::time::timeout(Duration::from_secs(5), list.next_chunk()).await;
     assert!(waited.is_err());
@@ -384,7 +384,7 @@ async fn a_short_retry_after_is_waited_for_and_a_long_one_told() {
     // The next job does not even ask before then.
     let told = source.open().await.unwrap_err().to_string();
     assert!(
-        told.contains("`openverse` allows no more requests; come back in"),
+        told.contains("`openverse` allows no more requests (it said so before); come back in"),
         "{told}"
     );
     assert_eq!(fake.count(), 1);
@@ -424,7 +424,10 @@ async fn limits_hold_over_jobs_and_new_settings() {
     let (found, told) = read(third.open().await.unwrap()).await;
     assert_eq!(found.len(), 20);
     assert!(
-        told[0].is_fault && told[0].text.contains("come back in 23h 59m"),
+        told[0].is_fault
+            && told[0]
+                .text
+                .contains("(`per_day` is used up); come back in 23h 59m"),
         "{told:?}"
     );
     assert_eq!(fake.count(), 7);

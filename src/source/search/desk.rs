@@ -1,9 +1,8 @@
 //! Asks one provider: as often as it may be asked, again where that helps.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::lanes::{Lane, Limits};
+use super::lanes::{Lane, Limits, NotNow};
 use super::{
     Answer, Cursor, Page, Provider, Query, Search, SearchError, SearchProvider, read_page,
 };
@@ -47,8 +46,8 @@ impl Desk {
         let (mut failures, mut waits) = (0, 0);
         loop {
             let turn = lane.turn(self.limits, settings.retry_after_max).await;
-            turn.map_err(|wait| SearchError::Quota {
-                detail: String::new(),
+            turn.map_err(|NotNow { why, wait }| SearchError::Quota {
+                detail: why.to_owned(),
                 retry_after: Some(wait),
             })?;
             let error = match self.ask(query, cursor.clone()).await {
@@ -110,6 +109,3 @@ impl Desk {
         })
     }
 }
-
-/// How long a provider whose turn it is may take before others go first.
-pub(super) const GRACE: Duration = Duration::from_secs(1);

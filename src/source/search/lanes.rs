@@ -29,6 +29,13 @@ pub(super) struct Limits {
     pub(super) per_day: u32,
 }
 
+/// Why a provider is not asked, and how long to stay away.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotNow {
+    pub(super) why: &'static str,
+    pub(super) wait: Duration,
+}
+
 /// When a provider was asked.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -44,8 +51,8 @@ impl Lane {
     ///
     /// # Errors
     ///
-    /// How long to stay away, where that is longer than `longest`; a used-up day is not waited for, however short.
-    pub(super) async fn turn(&mut self, limits: Limits, longest: Duration) -> Result<(), Duration> {
+    /// Where the wait is longer than `longest`; a used-up day is not waited for, however short.
+    pub(super) async fn turn(&mut self, limits: Limits, longest: Duration) -> Result<(), NotNow> {
         let now = Instant::now();
         if limits.per_day > 0 {
             while self.day.front().is_some_and(|at| *at + DAY <= now) {
@@ -54,12 +61,18 @@ impl Lane {
             // The settings may allow fewer than they did.
             let beyond = self.day.len().checked_sub(limits.per_day as usize);
             if let Some(first) = beyond.and_then(|beyond| self.day.get(beyond)) {
-                return Err(*first + DAY - now);
+                return Err(NotNow {
+                    why: "`per_day` is used up",
+                    wait: *first + DAY - now,
+                });
             }
         }
         if let Some(away) = self.away.filter(|away| *away > now) {
             if away - now > longest {
-                return Err(away - now);
+                return Err(NotNow {
+                    why: "it said so before",
+                    wait: away - now,
+                });
             }
             tokio::time::sleep_until(away).await;
         }
@@ -114,10 +127,10 @@ mod tests {
         for _ in 0..3 {
             lane.turn(limits(60, 3), LONGEST).await.unwrap();
         }
-        let wait = lane.turn(limits(60, 3), LONGEST).await.unwrap_err();
+        let wait = lane.turn(limits(60, 3), LONGEST).await.unwrap_err().wait;
         assert_eq!(wait, DAY - Duration::from_secs(2));
         // Fewer a day by other settings: the second of three has to be gone too.
-        let wait = lane.turn(limits(60, 2), LONGEST).await.unwrap_err();
+        let wait = lane.turn(limits(60, 2), LONGEST).await.unwrap_err().wait;
         assert_eq!(wait, DAY - Duration::from_secs(1));
         tokio::time::advance(DAY - Duration::from_secs(2)).await;
         lane.turn(limits(60, 3), LONGEST).await.unwrap();
@@ -133,7 +146,7 @@ mod tests {
         lane.turn(limits(0, 0), LONGEST).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(500));
         lane.leave(Duration::from_secs(601));
-        let wait = lane.turn(limits(0, 0), LONGEST).await.unwrap_err();
+        let wait = lane.turn(limits(0, 0), LONGEST).await.unwrap_err().wait;
         assert_eq!(wait, Duration::from_secs(601));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -9,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use super::desk::{Desk, GRACE};
+use super::desk::Desk;
 use super::{Cursor, Found, Page, Query, SearchError};
 use crate::source::sink::Message;
 use crate::source::{Entry, List, SourceError, Told};
@@ -17,6 +18,9 @@ use crate::target::Target;
 
 /// Most results that are handed on at a time. Few, so that nothing is asked for that nobody wants.
 const CHUNK: usize = 50;
+
+/// How long a provider whose turn it is may take before others go first.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Addresses that are remembered, in digests of 8 bytes; beyond that all are forgotten. The plan of a job knows for sure.
 const REMEMBERED: usize = 200_000;
@@ -153,15 +157,16 @@ impl Mix {
                     return;
                 }
             }
-            let told = std::mem::take(&mut self.told);
-            let last = match is_end {
+            // Nobody may be there to hear it.
+            if !self.told.is_empty() {
+                let told = std::mem::take(&mut self.told);
+                let _ = out.send(Message::Told(told)).await;
+            }
+            let message = match is_end {
                 true => Message::End(Ok(())),
                 false => Message::Entries(entries),
             };
-            for message in [Message::Told(told), last] {
-                // Nobody may be there to hear it.
-                let _ = out.send(message).await;
-            }
+            let _ = out.send(message).await;
             if is_end {
                 return;
             }

@@ -11,7 +11,6 @@ use url::Url;
 use super::filter::listed;
 use super::lanes::Limits;
 use super::{SearchProvider, bing, brave, google, openverse, searxng, wikimedia};
-use crate::config::nearest;
 
 /// Makes of modules with a function `new` the providers and their sections.
 macro_rules! registry {
@@ -118,10 +117,8 @@ pub fn provider(name: &str, settings: &Settings) -> Made {
 
 /// Says that there is no such provider, and which there are.
 pub(super) fn unknown(name: &str) -> String {
-    let meant = nearest(name, PROVIDERS.iter().copied())
-        .map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
     format!(
-        "there is no provider `{}`, only {}{meant}",
+        "there is no provider `{}`, only {}",
         name.escape_debug(),
         listed(PROVIDERS)
     )
@@ -139,7 +136,15 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D:
     let url = Url::parse(&text)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.map(Some).ok_or_else(|| {
-        D::Error::custom("expected an address such as \"https://search.example.org/\"")
-    })
+    match url {
+        Some(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err(D::Error::custom(
+                "credentials do not belong here; `[hosts]` takes user and password, or a token",
+            ))
+        }
+        Some(url) => Ok(Some(url)),
+        None => Err(D::Error::custom(
+            "expected an address such as \"https://search.example.org/\"",
+        )),
+    }
 }

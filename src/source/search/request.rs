@@ -1,6 +1,8 @@
 //! What is asked of a provider, and what it answers.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::SearchError;
+use crate::fetch;
 
 /// Largest answer that is read.
 pub(in crate::source) const MAX_ANSWER: u64 = 8 * 1024 * 1024;
@@ -143,12 +146,12 @@ impl Answer {
     }
 
     /// How long it asks to stay away, by `Retry-After` (RFC 9110, section 10.2.3).
-    pub fn retry_after(&self) -> Option<std::time::Duration> {
-        crate::fetch::retry_after(&self.headers, std::time::SystemTime::now())
+    pub fn retry_after(&self) -> Option<Duration> {
+        fetch::retry_after(&self.headers, SystemTime::now())
     }
 
     /// Its body as text.
-    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+    pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }
 }

@@ -1,6 +1,7 @@
 //! What stands behind `search:`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use url::form_urlencoded;
 
@@ -16,7 +17,7 @@ pub struct Query {
     /// What is looked for.
     pub text: String,
     /// Filters by their names, each with its value, or several divided by commas.
-    pub filters: std::sync::Arc<[(String, String)]>,
+    pub filters: Arc<[(String, String)]>,
 }
 
 /// A search as it was named: `search:PROVIDER,…?q=TEXT&q=TEXT&FILTER=VALUE`. Prints in one form however it was written,
@@ -25,7 +26,7 @@ pub struct Query {
 pub struct SearchSpec {
     providers: Vec<&'static str>,
     queries: Vec<Query>,
-    filters: std::sync::Arc<[(String, String)]>,
+    filters: Arc<[(String, String)]>,
 }
 
 impl SearchSpec {
@@ -91,7 +92,7 @@ impl SearchSpec {
             *values = each.join(",");
         }
         filters.sort();
-        let filters: std::sync::Arc<[_]> = filters.into();
+        let filters: Arc<[_]> = filters.into();
         Ok(Self {
             providers,
             queries: texts
@@ -195,7 +196,10 @@ mod tests {
                 "there is no provider ``, only `openverse`, `wikimedia`",
             ),
             ("search:?q=a", "there is no provider ``"),
-            ("search:openvers?q=a", "did you mean `openverse`?"),
+            (
+                "search:openvers?q=a",
+                "no provider `openvers`, only `openverse`",
+            ),
             ("search:openverse,?q=a", "there is no provider ``"),
             ("search:openverse", "write `search:openverse?q=red panda`"),
             ("search:openverse?size=large", "nothing to look for"),

@@ -485,6 +485,57 @@ fn filters_are_what_each_provider_calls_them() {
 }
 
 #[test]
+fn the_documentation_has_the_filters_that_there_are() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/search.md"));
+    let text = text.unwrap();
+    let (_, section) = text.split_once("\n## Filters\n").unwrap();
+    let mut rows = section.lines().skip_while(|line| !line.starts_with('|'));
+    let cells = |row: &str| -> Vec<String> {
+        row.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    let head = cells(rows.next().unwrap());
+    let rows: Vec<_> = rows
+        .skip(1)
+        .take_while(|row| row.starts_with('|'))
+        .map(cells)
+        .collect();
+    assert_eq!(rows.len(), all().len());
+    for provider in all() {
+        let is_pages = provider
+            .filters()
+            .iter()
+            .any(|filter| filter.values[0].1 == "tbs");
+        let name = match (provider.name(), is_pages) {
+            ("google", true) => "`google` (pages)".to_owned(),
+            ("google", false) => "`google` (API)".to_owned(),
+            (name, _) => format!("`{name}`"),
+        };
+        let row = rows.iter().find(|row| row[0] == name).unwrap();
+        let told = head
+            .iter()
+            .zip(row)
+            .skip(1)
+            .filter(|(_, cell)| !cell.is_empty());
+        let told: BTreeMap<_, _> = told
+            .map(|(name, cell)| (name.as_str(), cell.clone()))
+            .collect();
+        let has = provider.filters().iter().map(|filter| {
+            let values: Vec<_> = filter
+                .values
+                .iter()
+                .map(|(ours, ..)| format!("`{ours}`"))
+                .collect();
+            let several = if filter.is_list { ", several" } else { "" };
+            (filter.name, format!("{}{several}", values.join(" ")))
+        });
+        assert_eq!(told, has.collect(), "{name}");
+    }
+}
+
+#[test]
 fn what_a_provider_does_not_have_names_what_it_has() {
     let wrong = |name: &str, filters: &str| {
         let spec = SearchSpec::parse(&format!("search:{name}?q=a&{filters}")).unwrap();
