@@ -11,12 +11,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gannet::fault;
+use serde_json::json;
 use support::pictures::png;
-use support::sandbox::Running;
-use support::{Answer, Asked, Sandbox, Site, sha256};
+use support::{Answer, Asked, Run, Sandbox, Site, sha256};
+
+/// All that there are in the list that most tests have, and all that the search finds.
+const TARGETS: u32 = 1000;
 
 /// Of a hundred targets ten are dead, five have another one's bytes, and three are no pictures.
 fn answer(asked: &Asked) -> Answer {
+    if let Some(page) = asked.path.strip_prefix("/search?") {
+        return results(asked.header("host").unwrap(), page);
+    }
     let number: u32 = asked.path.trim_start_matches('/').parse().unwrap();
     match number % 100 {
         3 | 13 | 23 | 33 | 43 | 53 | 63 | 73 | 83 | 93 => Answer::status(404),
@@ -24,6 +30,19 @@ fn answer(asked: &Asked) -> Answer {
         9 | 49 | 89 => Answer::ok("<!doctype html><p>Sold out"),
         _ => Answer::ok(png(number)),
     }
+}
+
+/// A page of what an instance of SearXNG at `host` finds: a hundred targets.
+fn results(host: &str, parameters: &str) -> Answer {
+    let page = parameters
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("pageno="));
+    let first = 100 * (page.unwrap().parse::<u32>().unwrap() - 1);
+    let (_, port) = host.rsplit_once(':').unwrap();
+    let results: Vec<_> = (first..(first + 100).min(TARGETS))
+        .map(|n| json!({"img_src": format!("http://127.0.0.{}:{port}/{n}", 1 + n % 50), "title": format!("Number {n}")}))
+        .collect();
+    Answer::ok(json!({"query": "all", "results": results}).to_string())
 }
 
 /// An origin under fifty addresses.
@@ -70,8 +89,11 @@ fn assert_exactly(sandbox: &Sandbox, count: usize) {
     assert_eq!(distinct.len(), count);
 }
 
-fn args<'a>(sandbox: &Sandbox, count: &'a str) -> Vec<&'a str> {
-    let mut args = sandbox.fetch_args(&["list.txt", "--count", count, "-j", "256"]);
+const LIST: &[&str] = &["list.txt"];
+
+fn args<'a>(sandbox: &Sandbox, source: &[&'a str], count: &'a str) -> Vec<&'a str> {
+    let mut args = sandbox.fetch_args(source);
+    args.extend(["--count", count, "-j", "256"]);
     // Small batches, so that there are many.
     args.extend(["--per-host", "16", "--set", "storage.commit_files=32"]);
     args
@@ -82,8 +104,12 @@ fn no_more_files_than_asked_for_are_ever_seen() {
     let site = site();
     for count in [0, 1, 50, 700] {
         let sandbox = Sandbox::new();
-        sandbox.write("list.txt", list(&site, 1000));
-        let args = args(&sandbox, Box::leak(count.to_string().into_boxed_str()));
+        sandbox.write("list.txt", list(&site, TARGETS));
+        let args = args(
+            &sandbox,
+            LIST,
+            Box::leak(count.to_string().into_boxed_str()),
+        );
         let (most, run) = most_seen(&sandbox.store(), || sandbox.run(args));
         let run = run.expect(0);
         assert_eq!(run.count("stored"), count as u64, "{run}");
@@ -96,26 +122,45 @@ fn no_more_files_than_asked_for_are_ever_seen() {
 fn a_list_that_ends_before_ends_with_3_and_all_that_there_is() {
     let (sandbox, site) = (Sandbox::new(), site());
     sandbox.write("list.txt", list(&site, 300));
-    let run = sandbox.run(args(&sandbox, "1000")).expect(3);
+    let run = sandbox.run(args(&sandbox, LIST, "1000")).expect(3);
     assert_exactly(&sandbox, 300 / 100 * 82);
     let said = "stored 246 of the 1000 files asked for: the list has no more";
     assert_eq!(run.json()["error"], said, "{run}");
 }
 
-/// Runs until nothing is left to do, each time with another of `faults`.
-fn through_kills(count: usize, kills: impl IntoIterator<Item = impl FnOnce(&Sandbox, Vec<&str>)>) {
-    let (sandbox, site) = (Sandbox::new(), site());
-    sandbox.write("list.txt", list(&site, 1000));
+/// Runs for each of `kills`, and once more to the end. Each of them starts the program and ends it.
+fn through_kills(
+    sandbox: &Sandbox,
+    source: &[&str],
+    count: usize,
+    kills: impl IntoIterator<Item = impl FnOnce(Vec<&str>) -> Run>,
+) {
     let text = count.to_string();
     let store = sandbox.store();
     for (number, kill) in kills.into_iter().enumerate() {
-        let (most, ()) = most_seen(&store, || kill(&sandbox, args(&sandbox, &text)));
-        assert!(most <= count, "{most} files after kill {number}");
+        let (most, run) = most_seen(&store, || kill(args(sandbox, source, &text)));
+        assert!(most <= count, "{most} files after kill {number}: {run}");
+        if run.code() == 0 {
+            // The kill came too late.
+            return assert_exactly(sandbox, count);
+        }
+        assert_eq!(run.code(), 137, "{run}");
     }
-    let (most, run) = most_seen(&store, || sandbox.run(args(&sandbox, &text)));
+    let (most, run) = most_seen(&store, || sandbox.run(args(sandbox, source, &text)));
     let run = run.expect(0);
     assert_eq!(most, count, "{run}");
-    assert_exactly(&sandbox, count);
+    assert_exactly(sandbox, count);
+}
+
+/// Starts the program and kills it when so many files can be seen.
+fn kill_at(sandbox: &Sandbox, files: usize) -> impl FnOnce(Vec<&str>) -> Run {
+    move |args| {
+        let mut running = sandbox.start(args);
+        while !running.has_ended() && visible(&sandbox.store()) < files {
+            std::thread::yield_now();
+        }
+        running.kill()
+    }
 }
 
 #[test]
@@ -132,33 +177,55 @@ fn a_kill_at_a_step_costs_no_file_and_brings_none_too_many() {
         "job.announced:3=kill",
         "store.publish.one:1=kill",
     ];
-    through_kills(
-        500,
-        faults.map(|fault| {
-            move |sandbox: &Sandbox, args: Vec<&str>| {
-                let mut command = sandbox.command(args);
-                command.env(fault::VARIABLE, fault);
-                let run = support::sandbox::start(command, None).end();
-                assert_eq!(run.code(), 137, "{fault}: {run}");
-            }
-        }),
-    );
+    let (sandbox, site) = (Sandbox::new(), site());
+    sandbox.write("list.txt", list(&site, TARGETS));
+    let kills = faults.map(|fault| {
+        let sandbox = &sandbox;
+        move |args: Vec<&str>| {
+            let mut command = sandbox.command(args);
+            command.env(fault::VARIABLE, fault);
+            let run = support::sandbox::start(command, None).end();
+            assert_eq!(run.code(), 137, "{fault}: {run}");
+            run
+        }
+    });
+    through_kills(&sandbox, LIST, 500, kills);
 }
 
 #[test]
 fn a_kill_at_any_instant_costs_no_file_and_brings_none_too_many() {
-    let kills = (0..6).map(|number| {
-        move |sandbox: &Sandbox, args: Vec<&str>| {
-            let mut running: Running = sandbox.start(args);
-            // Some way on, which is later each time.
-            while !running.has_ended() && visible(&sandbox.store()) < 40 + 90 * number {
-                std::thread::yield_now();
-            }
-            let run = running.kill();
-            assert!(matches!(run.code(), 137 | 0), "{run}");
-        }
-    });
-    through_kills(600, kills);
+    let (sandbox, site) = (Sandbox::new(), site());
+    sandbox.write("list.txt", list(&site, TARGETS));
+    let kills = (0..6).map(|number| kill_at(&sandbox, 40 + 70 * number));
+    through_kills(&sandbox, LIST, 600, kills);
+}
+
+#[test]
+fn a_search_brings_exactly_so_many_over_kills_too() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let url = format!("search.searxng.url={}", site.url_as("127.0.0.1", "/search"));
+    let source = [
+        "search:searxng?q=all",
+        "--set",
+        &url,
+        "--set",
+        "search.private_networks=true",
+        "--set",
+        "search.searxng.per_minute=0",
+    ];
+    let kills = [1, 300].map(|files| kill_at(&sandbox, files));
+    through_kills(&sandbox, &source, 700, kills);
+    let everything = Sandbox::new();
+    let run = everything.run(args(&everything, &source, "900")).expect(3);
+    assert_exactly(&everything, 820);
+    let report = run.json();
+    let said = report["error"].as_str().unwrap();
+    assert!(
+        said.starts_with(
+            "stored 820 of the 900 files asked for: `searxng` has no more results for `all`"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
@@ -167,16 +234,15 @@ fn the_last_one_may_have_been_stored_when_the_kill_came() {
         eprintln!("skipped: this build has no fault points");
         return;
     }
-    let (sandbox, site) = (Sandbox::new(), site());
-    sandbox.write("list.txt", list(&site, 100));
+    let site = site();
     for fault in ["catalog.committed:1=kill", "job.announced:1=kill"] {
         let sandbox = Sandbox::new();
         sandbox.write("list.txt", list(&site, 100));
-        let mut command = sandbox.command(args(&sandbox, "1"));
+        let mut command = sandbox.command(args(&sandbox, LIST, "1"));
         command.env(fault::VARIABLE, fault);
         let run = support::sandbox::start(command, None).end();
         assert_eq!(run.code(), 137, "{fault}: {run}");
-        let run = sandbox.run(args(&sandbox, "1")).expect(0);
+        let run = sandbox.run(args(&sandbox, LIST, "1")).expect(0);
         assert_eq!(run.count("stored"), 0, "{fault}: {run}");
         assert_exactly(&sandbox, 1);
     }
