@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
+use super::tests::section;
 use super::*;
-use crate::config::Config;
 use crate::source::{Entry, Told};
 
 type Reply = Result<(u16, Option<&'static str>, Value), AskFailure>;
@@ -85,22 +85,16 @@ impl Ask for Fake {
 
 /// A search by the built-in settings without limits of rate, and these over them.
 fn search(fake: &Arc<Fake>, sets: &[(&str, &str)]) -> Arc<Search> {
-    let free = ["openverse", "wikimedia", "searxng"].map(|name| {
-        [("per_minute", "0"), ("per_day", "0")]
-            .map(|(key, value)| (format!("search.{name}.{key}"), value.to_owned()))
-    });
-    let mut all = free.concat();
-    let given = [("search.searxng.url", "https://searxng.example.test/")];
-    all.extend(
-        given
-            .iter()
-            .chain(sets)
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-    );
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let loaded = Config::load(Some(file.path()), std::iter::empty(), &all).unwrap();
-    let config = loaded.config;
-    Arc::new(Search::new(&config.search, &config.fetch, fake.clone()))
+    let free = [
+        ("search.openverse.per_minute", "0"),
+        ("search.openverse.per_day", "0"),
+        ("search.wikimedia.per_minute", "0"),
+        ("search.searxng.per_minute", "0"),
+        ("search.searxng.url", "https://searxng.example.test/"),
+    ];
+    let all = [&free, sets].concat();
+    let (settings, fetch) = (section("search", &all), section("fetch", &all));
+    Arc::new(Search::new(&settings, &fetch, fake.clone()))
 }
 
 fn source(search: &Arc<Search>, text: &str) -> SearchSource {

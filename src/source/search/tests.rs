@@ -6,8 +6,29 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
+use serde::de::DeserializeOwned;
+
 use super::*;
-use crate::config::Config;
+
+/// A section of the built-in settings, with these values over them.
+pub(super) fn section<T: DeserializeOwned>(name: &str, sets: &[(&str, &str)]) -> T {
+    let defaults = include_str!("../../../config/default.toml");
+    let mut file: toml::Table = defaults.parse().unwrap();
+    for (key, value) in sets {
+        let mut path = key.split('.').peekable();
+        let mut table = &mut file;
+        while let Some(part) = path.next() {
+            if path.peek().is_some() {
+                table = table[part].as_table_mut().unwrap();
+            } else {
+                let number = value.parse().map(toml::Value::Integer);
+                let value = number.unwrap_or_else(|_| toml::Value::String((*value).to_owned()));
+                table.insert(part.to_owned(), value);
+            }
+        }
+    }
+    file[name].clone().try_into().unwrap()
+}
 
 /// The built-in settings with every provider usable, and these values over them.
 fn settings(sets: &[(&str, &str)]) -> Settings {
@@ -15,14 +36,7 @@ fn settings(sets: &[(&str, &str)]) -> Settings {
         ("search.brave.key", "BRAVE-KEY"),
         ("search.searxng.url", "https://searx.example.test/"),
     ];
-    let sets: Vec<_> = base
-        .iter()
-        .chain(sets)
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let loaded = Config::load(Some(file.path()), std::iter::empty(), &sets);
-    loaded.unwrap().config.search
+    section("search", &[&base, sets].concat())
 }
 
 fn make(name: &str, sets: &[(&str, &str)]) -> Arc<dyn SearchProvider> {
