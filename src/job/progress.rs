@@ -256,13 +256,17 @@ impl Pace {
             parts.push(format!("{} rejected or failed", HumanCount(bad)));
         }
         parts.push(format!("{} under way", now.under_way));
+        // Where files are counted, not each target brings one: those of this process, for `stored` may be of an earlier one.
+        let counted = match now.goal {
+            Some(_) => now.counts.stored,
+            None => now.counts.targets,
+        };
         if let (Some(total), Some((rate, _))) = (total, self.rates)
             && rate > 0.0
             && total > done
-            && done > 0
+            && counted > 0
         {
-            // As many targets as it takes for that, where not each of them counts.
-            let targets = (total - done) as f64 * now.counts.targets as f64 / done as f64;
+            let targets = (total - done) as f64 * now.counts.targets as f64 / counted as f64;
             // Beyond a hundred days the number says nothing.
             let seconds = (targets / rate).min(8_640_000.0);
             parts.push(format!("{} left", span(Duration::from_secs_f64(seconds))));
@@ -362,7 +366,7 @@ mod tests {
         let last = last.lines().last().unwrap();
         assert_eq!(
             last,
-            "progress: 25 of 100 stored, 20.0 files/s, 10.0 MB/s, 20 rejected or failed, 3 under way, 6.0 s left"
+            "progress: 25 of 100 stored, 20.0 files/s, 10.0 MB/s, 20 rejected or failed, 3 under way, 7.5 s left"
         );
     }
 

@@ -41,7 +41,8 @@ pub struct Plan {
 
 /// Reads the list and tells `observer` of each target what would be done about it, see [`Would`].
 ///
-/// The store is looked at and not touched; a line that repeats an earlier one is told of again.
+/// The store is looked at and not touched; a line that repeats an earlier one is told of again. Where files are counted,
+/// it ends with the target that would be the last of them if all went well.
 ///
 /// # Errors
 ///
@@ -118,7 +119,9 @@ impl Rehearsal<'_> {
             false => None,
         };
         let mut list = self.spec.source.open().await?;
-        while let Some(chunk) = list.next_chunk().await? {
+        while !self.has_enough()
+            && let Some(chunk) = list.next_chunk().await?
+        {
             let items = self.items(chunk, there.as_ref()).await?;
             for item in &items {
                 self.counts.add(item.outcome);
@@ -132,6 +135,12 @@ impl Rehearsal<'_> {
             catalog.close().await;
         }
         Ok(())
+    }
+
+    /// Whether as many files would be stored as are asked for.
+    fn has_enough(&self) -> bool {
+        let count = self.spec.count;
+        count.is_some_and(|count| self.would.fetch >= count)
     }
 
     /// What would become of a chunk, in its order.
@@ -155,6 +164,9 @@ impl Rehearsal<'_> {
         };
         let mut items = Vec::with_capacity(chunk.len());
         for entry in chunk {
+            if self.has_enough() {
+                break;
+            }
             match entry {
                 Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
                     let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
