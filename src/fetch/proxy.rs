@@ -46,13 +46,14 @@ impl Proxies {
 pub(super) struct Proxy(Uri);
 
 impl Proxy {
-    /// The proxy that `url` names.
-    pub(super) fn of_url(url: &Url) -> Self {
-        let mut bare = url.clone();
-        // Neither setter fails for a URL with a host.
-        let _ = bare.set_username("");
-        let _ = bare.set_password(None);
-        Self(bare.as_str().parse().unwrap_or_default())
+    /// The proxy that `url` names; `None`: the connector would go without it, for it reads nothing else in `url`.
+    pub(super) fn of_url(url: &Url) -> Option<Self> {
+        let matcher = Matcher::builder().all(url.as_str()).build();
+        let intercept = matcher.intercept(&Uri::from_static("http://any.invalid/"))?;
+        let proxy = Self(intercept.uri().clone());
+        url.host_str()
+            .is_some_and(|host| host.eq_ignore_ascii_case(proxy.host()))
+            .then_some(proxy)
     }
 
     /// Its address, where that is literal.

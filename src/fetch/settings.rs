@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, MapAccess, Visitor};
 use url::Url;
 
+use super::proxy::Proxy;
 use crate::target::SafeUrl;
 
 /// `[fetch]`. Defaults are in `config/default.toml` and nowhere else.
@@ -465,11 +466,12 @@ impl<'de> Deserialize<'de> for ProxySetting {
     }
 }
 
-/// The URL of a proxy of a kind that is known.
+/// The URL of a proxy of a kind that is known, and that the connector takes.
 pub(super) fn parse_proxy(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_known = matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
-    (is_known && url.host_str().is_some_and(|host| !host.is_empty())).then_some(url)
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    (is_known && has_host && Proxy::of_url(&url).is_some()).then_some(url)
 }
 
 fn check_rate<E: de::Error>(rate: f64) -> Result<f64, E> {
@@ -634,6 +636,8 @@ mod tests {
             ("allow_networks = [\"example.org\"]", "10.20.0.0/16"),
             ("proxy = \"ftp://user:hush@proxy.example\"", "socks5"),
             ("proxy = \"proxy.example:3128\"", "socks5"),
+            ("proxy = \"http://a{b:3128\"", "socks5"),
+            ("proxy = \"socks5://%31:hush@%31.0.0.1:1\"", "socks5"),
             ("user_agent = \"a\\nb\"", "control characters"),
             ("[headers]\nHost = \"a\"", "set by gannet"),
             ("[headers]\n\"a b\" = \"c\"", "no header name"),

@@ -78,7 +78,8 @@ mod tests {
     fn a_list_names_proxies_and_tells_of_lines_that_name_none() {
         let text = "\u{feff}# proxies\n\n192.0.2.1:3128\r\nhttp://ann:hush@p.example:8080 # ours\n\
                     socks5://[2001:db8::1]:1080\nnonsense\n192.0.2.1\nhttps://p.example\nftp://p.example\n\
-                    [2001:db8::2]:80\n192.0.2.1:99999\nann:hush@p.example:1\n192.0.2.1:0\na b:1\n";
+                    [2001:db8::2]:80\n192.0.2.1:99999\nann:hush@p.example:1\n192.0.2.1:0\na b:1\n\
+                    http://a{b:3128\na}b:80\nsocks5://%31.0.0.1:1\n";
         let listed = parse(text);
         let shown: Vec<_> = listed.proxies.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -91,7 +92,7 @@ mod tests {
                 "http://[2001:db8::2]",
             ]
         );
-        assert_eq!(listed.broken, [6, 7, 9, 11, 12, 13, 14]);
+        assert_eq!(listed.broken, [6, 7, 9, 11, 12, 13, 14, 15, 16, 17]);
         let complaint = listed.complaint().unwrap();
         assert!(
             complaint.contains("6, 7, 9") && !complaint.contains("hush"),

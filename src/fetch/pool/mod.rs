@@ -162,7 +162,9 @@ impl Pool {
             if !seen.insert(url.clone()) {
                 continue;
             }
-            let proxy = Proxy::of_url(url.as_url());
+            let Some(proxy) = Proxy::of_url(url.as_url()) else {
+                continue;
+            };
             if let Err(why) = proxy
                 .address()
                 .map_or(Ok(()), |address| self.guard.judge(address))
@@ -529,7 +531,7 @@ impl Member {
         Self {
             standing: self.standing.clone(),
             is_probed: self.is_probed.load(Ordering::Relaxed).into(),
-            ..Self::new(self.url.clone(), Proxy::of_url(self.url.as_url()))
+            ..Self::new(self.url.clone(), self.proxy.clone())
         }
     }
 

@@ -200,6 +200,11 @@ mod tests {
             "ftp://p.example",
             "socks5://",
             "http://",
+            // Hosts that the connector does not take, which would go without a proxy then.
+            "http://a{b:3128",
+            "http://a\"b:3128",
+            "socks5://%31.0.0.1:1080",
+            "socks5h://a^b",
         ] {
             assert!(ProxyUrl::parse(text).is_none(), "{text}");
         }
