@@ -809,6 +809,58 @@ fn no_list_adds_a_proxy_at_a_denied_address() {
 }
 
 #[test]
+fn providers_in_private_networks_open_them_to_no_list_and_no_proxy() {
+    let inside = ["127.0.0.2:0", "127.0.0.3:0"].map(|address| {
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    });
+    let [moved, named] = inside.each_ref().map(|it| it.local_addr().unwrap());
+    let lists = Site::start(move |asked| match asked.path.as_str() {
+        "/moved" => Answer::status(302).header("Location", &format!("http://{moved}/")),
+        _ => Answer::ok(format!("{named}\n")),
+    });
+    let provider = Site::start(|_| Answer::ok("{\"results\": []}"));
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nretries = 0\nallow_networks = [\"127.0.0.1\"]\n[search]\nprivate_networks = true\n\
+             [search.searxng]\nurl = {:?}\n[proxies]\nlists = [{:?}, {:?}]\n",
+            provider.url("/search"),
+            lists.url("/moved"),
+            lists.url("/named"),
+        ),
+    );
+    let run = sandbox.run(["fetch", "search:searxng?q=panda", "-o", "out"]);
+    assert!(run.stderr.contains(&moved.ip().to_string()), "{run}");
+    assert!(run.stderr.contains(&named.ip().to_string()), "{run}");
+    for listener in &inside {
+        assert!(listener.accept().is_err(), "nobody connected\n{run}");
+    }
+    assert_eq!(provider.total(), 0, "{run}");
+}
+
+#[test]
+fn a_provider_in_a_private_network_is_asked_through_the_pool_of_all() {
+    let proxy = Fake::that(Does::Forward);
+    let provider = Site::start(|_| Answer::ok("{\"results\": []}"));
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nallow_networks = [\"127.0.0.1\"]\n[search]\nprivate_networks = true\n\
+             [search.searxng]\nurl = {:?}\n[proxies]\n{}\n",
+            provider.url("/search"),
+            urls(&[&proxy]),
+        ),
+    );
+    let run = sandbox.run(["fetch", "search:searxng?q=panda", "-o", "out"]);
+    assert!(provider.total() > 0, "{run}");
+    assert_eq!(proxy.asked(), provider.total(), "{run}");
+}
+
+#[test]
 fn a_pool_does_not_hide_a_private_target() {
     let proxy = Fake::that(Does::Forward);
     let pictures = Pictures::new(1);

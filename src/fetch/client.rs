@@ -181,6 +181,33 @@ impl Client {
         })
     }
 
+    /// A client by other settings for hosts that these say where they are, so that its guard may let more pass. The pool of
+    /// this client is its own as well, and keeps its guard: where proxies are, lists may say. Shares connections with `before`
+    /// where it may.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn beside(&self, settings: &Settings, before: Option<&Self>) -> Result<Self, SetupError> {
+        let same = before.filter(|before| {
+            let base = before.wire.base();
+            base.is_some_and(|base| Arc::ptr_eq(base, &self.wire))
+                && before.settings.connects_like(settings)
+        });
+        let wire = match same {
+            Some(before) => before.wire.clone(),
+            None => Arc::new(Wire::beside(&self.wire, settings)?),
+        };
+        Ok(Self {
+            wire,
+            headers: Arc::new(Headers::new(settings, &self.hosts)?),
+            settings: settings.clone(),
+            hosts: self.hosts.clone(),
+            proxies: self.proxies.clone(),
+            way: Way::Usual,
+        })
+    }
+
     /// The pool of proxies, where there is one.
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.wire.pool()
@@ -210,7 +237,7 @@ impl Client {
 
     pub(super) fn downgrade(&self) -> WeakClient {
         WeakClient {
-            wire: Arc::downgrade(&self.wire),
+            wire: Arc::downgrade(self.wire.base().unwrap_or(&self.wire)),
             headers: self.headers.clone(),
             settings: self.settings.clone(),
             hosts: self.hosts.clone(),

@@ -248,7 +248,6 @@ impl Settings {
     /// Whether connections of the one may serve the other: whatever [`Wire`](super::wire::Wire) is made by is the same.
     pub(super) fn connects_like(&self, other: &Self) -> bool {
         self.concurrency == other.concurrency
-            && self.per_host == other.per_host
             && self.connect_timeout == other.connect_timeout
             && self.private_networks == other.private_networks
             && self.allow_networks == other.allow_networks
@@ -601,6 +600,7 @@ mod tests {
         let base = fetch("").unwrap();
         for change in [
             "rate = 5",
+            "per_host = 3",
             "retries = 9",
             "robots = true",
             "max_bytes = 1",

@@ -59,6 +59,8 @@ pub(super) struct Wire {
     proxies: Proxies,
     /// `None`: there is no pool, or nothing goes through it.
     pool: Option<Arc<Pool>>,
+    /// Whose guard holds for the pool, its lists and its proxies, and who connects to these; `None`: this one.
+    base: Option<Arc<Self>>,
     connect_timeout: Duration,
     settings: Settings,
     /// TLS of connections through the pool, which all of its clients share.
@@ -87,6 +89,26 @@ impl Wire {
         proxies: Option<&ProxySettings>,
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
+        let pool = match proxies.filter(|_| settings.proxy != ProxySetting::Direct) {
+            Some(proxies) => {
+                let before = before.and_then(|before| before.pool.as_deref());
+                Pool::new(proxies, Arc::new(Guard::new(settings)), before)?
+            }
+            None => None,
+        };
+        Self::make(settings, pool, None)
+    }
+
+    /// The connections that `settings` ask for, to targets by their guard, with the pool of `base`, which stays as it is.
+    pub(super) fn beside(base: &Arc<Self>, settings: &Settings) -> Result<Self, SetupError> {
+        Self::make(settings, base.pool.clone(), Some(base.clone()))
+    }
+
+    fn make(
+        settings: &Settings,
+        pool: Option<Arc<Pool>>,
+        base: Option<Arc<Self>>,
+    ) -> Result<Self, SetupError> {
         // Another part of the process may have installed one; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let guard = Arc::new(Guard::new(settings));
@@ -94,13 +116,6 @@ impl Wire {
             Resolver::new(settings, guard.clone()).map_err(|e| SetupError::Resolver {
                 source: Cause(e.to_string()),
             })?;
-        let pool = match proxies.filter(|_| settings.proxy != ProxySetting::Direct) {
-            Some(proxies) => {
-                let before = before.and_then(|before| before.pool.as_deref());
-                Pool::new(proxies, guard.clone(), before)?
-            }
-            None => None,
-        };
         // Beside a pool, what does not go through it goes out directly.
         let setting = match &pool {
             Some(_) => &ProxySetting::Direct,
@@ -114,6 +129,7 @@ impl Wire {
             resolver,
             proxies,
             pool,
+            base,
             connect_timeout: settings.connect_timeout,
             settings: settings.clone(),
             tls: OnceLock::new(),
@@ -122,6 +138,11 @@ impl Wire {
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.pool.as_ref()
+    }
+
+    /// The connections whose pool this is, where they are others.
+    pub(super) fn base(&self) -> Option<&Arc<Self>> {
+        self.base.as_ref()
     }
 
     /// Judges all of `url` that can be judged before connecting: its scheme, a literal address, and what a
@@ -247,7 +268,10 @@ impl Wire {
         } = admitted;
         let Limits { idle, deadline, .. } = limits;
         let (http, connect_timeout) = match &ride {
-            Some(ride) => match ride.client(|| self.client_through(ride.url())) {
+            Some(ride) => match ride.client(|| {
+                let base = self.base.as_deref().unwrap_or(self);
+                base.client_through(ride.url())
+            }) {
                 Ok(client) => (client, self.timeout_through().min(idle)),
                 Err(error) => {
                     let host = url.host_str().unwrap_or_default().to_owned();
@@ -356,7 +380,7 @@ impl Wire {
         // In a large pool hardly any connection is wanted again in time.
         let proxies = self.pool.as_ref().map_or(0, |pool| pool.len());
         let idle = match proxies <= self.settings.concurrency.get() {
-            true => self.settings.per_host.get(),
+            true => self.settings.concurrency.get(),
             false => 0,
         };
         builder(&self.settings, &self.resolver)

@@ -40,7 +40,7 @@ impl Terms {
             config.proxies,
         )?);
         let asking = match reaches_further(config) {
-            Some(fetch) => Arc::new(client.with_settings(&fetch, config.hosts, config.proxies)?),
+            Some(fetch) => Arc::new(client.beside(&fetch, None)?),
             None => client.clone(),
         };
         let search = Search::new(config.search, config.fetch, asking.clone());
@@ -57,13 +57,13 @@ impl Terms {
         config: Setup<'_>,
         registry: Registry,
     ) -> Result<Arc<Self>, SetupError> {
-        let proxies = config.proxies;
-        let client = Arc::new(
-            self.client
-                .with_settings(config.fetch, config.hosts, proxies)?,
-        );
+        let client = Arc::new(self.client.with_settings(
+            config.fetch,
+            config.hosts,
+            config.proxies,
+        )?);
         let asking = match reaches_further(config) {
-            Some(fetch) => Arc::new(self.asking.with_settings(&fetch, config.hosts, proxies)?),
+            Some(fetch) => Arc::new(client.beside(&fetch, Some(&self.asking))?),
             None => client.clone(),
         };
         let search = (self.search).with_settings(config.search, config.fetch, asking.clone());
@@ -144,7 +144,7 @@ impl fmt::Debug for Terms {
 }
 
 /// `[fetch]` for the providers of searches, where `[search]` lets them be in more networks: only the settings say where
-/// they are.
+/// they are. Lists of proxies and proxies stay where `[fetch]` lets them be.
 fn reaches_further(config: Setup<'_>) -> Option<fetch::Settings> {
     let further = config.search.private_networks && !config.fetch.private_networks;
     further.then(|| fetch::Settings {
