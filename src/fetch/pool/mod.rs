@@ -424,7 +424,9 @@ impl Pool {
             }
         }
         let mut standing = member.standing();
-        let time = standing.set_aside(by_comparison, problem, self.rules(), now);
+        let Some(time) = standing.set_aside(by_comparison, problem, self.rules(), now) else {
+            return;
+        };
         let why = standing.problem().unwrap_or_default().to_owned();
         drop(standing);
         METRICS.proxy_set_aside();
@@ -445,9 +447,15 @@ impl Pool {
     /// Takes the time of one answer of `bytes`, and sets `member` aside where it is much slower than the others.
     fn took(&self, member: &Member, time: Duration, bytes: u64) {
         let stretches = bytes.div_ceil(STRETCH).max(1);
-        let average = member
-            .standing()
-            .took(time.as_secs_f64() / stretches as f64);
+        let now = Instant::now();
+        let average = {
+            let mut standing = member.standing();
+            // What was under way when it was set aside tells nothing new.
+            if let Fitness::Aside(_) = standing.fitness(now) {
+                return;
+            }
+            standing.took(time.as_secs_f64() / stretches as f64)
+        };
         if !standing::may_be_outlier(average) {
             return;
         }
@@ -456,7 +464,7 @@ impl Pool {
             .filter(|median| standing::is_outlier(average, *median))
         {
             let problem = format!("it takes {average:.1} s for what others do in {median:.2} s");
-            self.set_aside(member, true, Some(problem), Instant::now());
+            self.set_aside(member, true, Some(problem), now);
         }
     }
 

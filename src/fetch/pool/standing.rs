@@ -168,14 +168,17 @@ impl Standing {
         }
     }
 
-    /// Sets it aside, each further time for twice as long.
+    /// Sets it aside, each further time for twice as long; `None`: it is aside already, and stays so no longer for that.
     pub(super) fn set_aside(
         &mut self,
         by_comparison: bool,
         problem: Option<String>,
         rules: Rules,
         now: Instant,
-    ) -> Duration {
+    ) -> Option<Duration> {
+        if let Fitness::Aside(_) = self.fitness(now) {
+            return None;
+        }
         let time = rules
             .first
             .saturating_mul(1 << self.times_aside.min(16))
@@ -188,7 +191,7 @@ impl Standing {
             until: now + time,
             by_comparison,
         });
-        time
+        Some(time)
     }
 }
 
@@ -264,8 +267,12 @@ mod tests {
     async fn the_time_aside_doubles_until_it_does_well_again() {
         let mut standing = Standing::default();
         for seconds in [30, 60, 120, 240] {
-            let time = standing.set_aside(false, None, RULES, Instant::now());
-            assert_eq!(time, Duration::from_secs(seconds));
+            let time = Duration::from_secs(seconds);
+            let set_aside = |standing: &mut Standing| {
+                standing.set_aside(false, None, RULES, Instant::now())
+            };
+            assert_eq!(set_aside(&mut standing), Some(time));
+            assert_eq!(set_aside(&mut standing), None, "it is aside");
             assert!(!standing.accepted(Instant::now()), "that was under way");
             assert!(matches!(
                 standing.fitness(Instant::now()),
@@ -280,10 +287,11 @@ mod tests {
         }
         for _ in 0..30 {
             standing.set_aside(false, None, RULES, Instant::now());
+            tokio::time::advance(LONGEST).await;
         }
         assert_eq!(
             standing.set_aside(false, None, RULES, Instant::now()),
-            LONGEST
+            Some(LONGEST)
         );
         tokio::time::advance(LONGEST).await;
         assert!(standing.accepted(Instant::now()), "that was a trial");
@@ -291,7 +299,7 @@ mod tests {
         standing.accepted(Instant::now());
         assert_eq!(
             standing.set_aside(false, None, RULES, Instant::now()),
-            RULES.first
+            Some(RULES.first)
         );
     }
 

@@ -127,6 +127,13 @@ async fn a_slow_proxy_is_set_aside_and_a_pool_that_is_slow_as_a_whole_is_not() {
         }
     }
     assert_eq!(shares(&pool, "a.example", 9).await, [3, 3, 0, 3]);
+    // The answers that were under way prolong nothing.
+    for _ in 0..5 {
+        pool.took(&members[2], Duration::from_secs(30), 10);
+    }
+    assert_eq!(members[2].standing().seconds(), None);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(shares(&pool, "a.example", 8).await, [2; 4]);
     // What takes long because it is much is not slow.
     let other = self::pool("");
     for member in other.members().iter() {
