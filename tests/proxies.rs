@@ -17,6 +17,9 @@ use support::pictures::png_of;
 use support::proxies::RealProxy;
 use support::{Answer, Daemon, Run, Sandbox, Site, sha256};
 
+/// An address that is loopback's usual one for whoever asks a proxy, and where nobody listens otherwise.
+const BEHIND: &str = "127.0.0.77";
+
 /// What a fake HTTP proxy does with requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Does {
@@ -172,7 +175,11 @@ fn relay(mut client: &TcpStream, does: impl FnOnce() -> Does) -> Option<bool> {
         }
         _ => {}
     }
-    let mut origin = connect(authority.parse().ok()?).ok()?;
+    let mut address: SocketAddr = authority.parse().ok()?;
+    if address.ip().to_string() == BEHIND {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    let mut origin = connect(address).ok()?;
     let mut head = format!("GET /{path} HTTP/1.1\r\n");
     lines[1..].iter().for_each(|line| head.push_str(line));
     origin.write_all((head + "\r\n").as_bytes()).ok()?;
@@ -411,6 +418,22 @@ fn what_no_check_of_bytes_can_see_a_probe_does() {
             format!("probe_url = {:?}", pictures.site.url("/probe"))
         });
     }
+}
+
+#[test]
+fn proxies_that_failed_a_probe_do_not_elect_each_other_afterwards() {
+    let pictures = Pictures::new(40);
+    let good = [(); 3].map(|()| Fake::that(Does::Wait(Duration::from_millis(30))));
+    let bad = [Fake::that(Does::Login), Fake::that(Does::Login)];
+    let sandbox = Sandbox::new();
+    let settings = format!(
+        "{}\nprobe_url = \"http://{BEHIND}:{}/probe\"\nrefresh = \"20ms\"",
+        urls(&[&bad[0], &good[0], &bad[1], &good[1], &good[2]]),
+        pictures.site.address.port()
+    );
+    let run = fetch(&sandbox, &pictures.list(), &settings, &["--kind=any"]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+    assert!(bad[0].asked() > 1, "it was probed again\n{run}");
 }
 
 #[test]

@@ -21,6 +21,9 @@ use crate::target::{SafeUrl, Sha256, Sha256Hasher, describe};
 /// Proxies that are probed at a time.
 const PROBES: usize = 16;
 
+/// Proxies whose word it takes, where there is no direct way, if they are not at least half of the pool.
+const FEWEST_VOTES: usize = 3;
+
 /// Most bytes of what a probe asks for.
 const MAX_PROBE: u64 = 1024 * 1024;
 
@@ -99,7 +102,8 @@ impl Pool {
         let members = self.members();
         let (mut found, health) = match &self.settings.probe_url {
             Some(url) => (
-                self.probe(client, url, &members, |_, _| {}).await,
+                self.probe(client, url, &members, &mut None, |_, _| {})
+                    .await,
                 Health::Works,
             ),
             None => {
@@ -179,16 +183,20 @@ impl Pool {
     }
 
     /// Has `members` bring the bytes of `url`, and tells `judged` of each as soon as it is known whether they are right.
+    ///
+    /// Where there is no direct way to know, what most of them bring is right from then on; for those that come after, which
+    /// are the ones that failed before, it is what stands in `elected`.
     async fn probe(
         &self,
         client: &Client,
         url: &Url,
         members: &[Arc<Member>],
+        elected: &mut Option<Expected>,
         judged: impl Fn(&Arc<Member>, &Result<Duration, String>),
     ) -> Vec<(Arc<Member>, Result<Duration, String>)> {
         let limit = self.settings.patience * 3;
         let direct = client.direct();
-        let mut expected = Expected::Unknown;
+        let mut expected = elected.unwrap_or(Expected::Unknown);
         if let (Ok((first, _)), Ok((second, _))) = (
             bring(&direct, url, limit).await,
             bring(&direct, url, limit).await,
@@ -217,8 +225,11 @@ impl Pool {
                 (Ok((digest, time)), expected) => tell(member, expected.hold(digest, time)),
             }
         }
-        if let Expected::Unknown = expected {
-            expected = majority(brought.iter().map(|(_, digest, _)| *digest));
+        if elected.is_none() {
+            if let Expected::Unknown = expected {
+                expected = majority(brought.iter().map(|(_, digest, _)| *digest), members.len());
+            }
+            *elected = Some(expected);
         }
         if let Expected::Anything = expected {
             tracing::warn!(
@@ -286,6 +297,7 @@ impl Pool {
 /// Reads lists and probes for as long as there is a client that wants it.
 async fn tend(client: WeakClient) {
     let mut lists = Lists::default();
+    let mut elected = None;
     let mut refresh_at = Instant::now();
     let mut probe_at = refresh_at;
     loop {
@@ -308,7 +320,10 @@ async fn tend(client: WeakClient) {
                 .iter()
                 .filter(|member| is_round || !member.is_probed.load(Ordering::Relaxed));
             let due: Vec<_> = new.cloned().collect();
-            pool.probe(&client, url, &due, |member, result| {
+            if is_round {
+                elected = None;
+            }
+            pool.probe(&client, url, &due, &mut elected, |member, result| {
                 pool.probed(member, result)
             })
             .await;
@@ -386,13 +401,16 @@ impl Expected {
             Self::Bytes(expected) if expected != digest => Err(
                 "it alters what passes: it brought other bytes of `proxies.probe_url`".to_owned(),
             ),
+            Self::Unknown => Err(
+                "too few proxies bring `proxies.probe_url` to tell which of them alter it, and there is no direct way".to_owned(),
+            ),
             _ => Ok(time),
         }
     }
 }
 
-/// What more than half of them are. One alone is as good as any.
-fn majority(digests: impl Iterator<Item = Sha256> + Clone) -> Expected {
+/// What more than half of the answers of `members` proxies are, where there are enough of them. One alone is as good as any.
+fn majority(digests: impl Iterator<Item = Sha256>, members: usize) -> Expected {
     let mut counts: HashMap<Sha256, usize> = HashMap::new();
     let mut all = 0;
     for digest in digests {
@@ -401,6 +419,7 @@ fn majority(digests: impl Iterator<Item = Sha256> + Clone) -> Expected {
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count);
     match most {
+        Some(_) if all < FEWEST_VOTES && all * 2 < members => Expected::Unknown,
         Some((digest, count)) if count * 2 > all => Expected::Bytes(digest),
         Some(_) => Expected::Anything,
         None => Expected::Unknown,
@@ -414,13 +433,17 @@ mod tests {
     #[test]
     fn most_proxies_are_believed_and_no_two_that_differ() {
         let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Sha256::of(bytes));
-        let majority = |digests: &[Sha256]| majority(digests.iter().copied());
+        let majority = |digests: &[Sha256]| majority(digests.iter().copied(), digests.len());
         assert_eq!(majority(&[a, b, a, a]), Expected::Bytes(a));
         assert_eq!(majority(&[a]), Expected::Bytes(a));
         assert_eq!(majority(&[a, b]), Expected::Anything);
         assert_eq!(majority(&[a, b, c]), Expected::Anything);
         assert_eq!(majority(&[]), Expected::Unknown);
         assert!(Expected::Bytes(a).hold(b, Duration::ZERO).is_err());
+        let few = |digests: &[Sha256]| super::majority(digests.iter().copied(), 9);
+        assert_eq!(few(&[a, a, a]), Expected::Bytes(a));
+        assert_eq!(few(&[a, a]), Expected::Unknown);
+        assert!(Expected::Unknown.hold(a, Duration::ZERO).is_err());
         assert!(Expected::Anything.hold(b, Duration::ZERO).is_ok());
     }
 }
