@@ -437,9 +437,10 @@ impl Pool {
         }
     }
 
-    /// `member` brought what is good.
-    fn accepted(&self, member: &Member) {
-        if member.standing().accepted(Instant::now()) {
+    /// `member` brought what is good, and what it could have altered if `is_plain`.
+    fn accepted(&self, member: &Member, is_plain: bool) {
+        let was_on_trial = member.standing().accepted(is_plain, Instant::now());
+        if was_on_trial {
             tracing::info!(proxy = %member.url, "the proxy `{}` works again", member.url);
         }
     }
@@ -637,14 +638,15 @@ impl Via {
         self.is_plain
     }
 
-    /// Whether good files came through this proxy, and none since that it altered.
+    /// Whether good files came through this proxy in the same way, plain or not, and none since that it altered.
     pub fn is_proven(&self) -> bool {
-        self.member.standing().fitness(Instant::now()) == Fitness::Proven
+        let standing = self.member.standing();
+        standing.is_proven(self.is_plain, Instant::now())
     }
 
     /// What came through is a good file.
     pub fn accept(&self) {
-        self.pool.accepted(&self.member);
+        self.pool.accepted(&self.member, self.is_plain);
     }
 
     /// What came through was no good, for `problem`, and another proxy brought what is.

@@ -55,12 +55,18 @@ pub(super) struct Standing {
     failure_rate: f64,
     /// Seconds that 64 KiB take, connecting and waiting included: one answer's, where it is shorter.
     seconds: Option<f64>,
-    /// Files accepted since it last was to blame.
-    accepted: u64,
+    /// Whether good files came since it last was to blame: such as it could have altered, and others.
+    accepted: Accepted,
     aside: Option<Aside>,
     /// Times that it was set aside since it last did well.
     times_aside: u32,
     problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Accepted {
+    plain: bool,
+    tunnelled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +88,14 @@ impl Standing {
         match self.aside {
             Some(aside) if now < aside.until => Fitness::Aside(aside.until),
             Some(_) => Fitness::OnTrial,
-            None if self.accepted > 0 => Fitness::Proven,
+            None if self.accepted.plain || self.accepted.tunnelled => Fitness::Proven,
             None => Fitness::Untried,
         }
+    }
+
+    /// Whether good files came through it, which for `is_plain` it could have altered.
+    pub(super) fn is_proven(&self, is_plain: bool, now: Instant) -> bool {
+        self.fitness(now) == Fitness::Proven && (self.accepted.plain || !is_plain)
     }
 
     /// Whether it is aside for a comparison: such comparisons may not empty the pool.
@@ -116,13 +127,17 @@ impl Standing {
         self.failure_rate *= 1.0 - RESULT_WEIGHT;
     }
 
-    /// What came through is a good file, or passed the probe. Ends a trial; answers whether there was one.
-    pub(super) fn accepted(&mut self, now: Instant) -> bool {
+    /// What came through is a good file, which for `is_plain` it could have altered. Ends a trial; answers whether there was
+    /// one.
+    pub(super) fn accepted(&mut self, is_plain: bool, now: Instant) -> bool {
         // What was under way when it was set aside tells nothing of how it is since.
         if matches!(self.fitness(now), Fitness::Aside(_)) {
             return false;
         }
-        self.accepted += 1;
+        match is_plain {
+            true => self.accepted.plain = true,
+            false => self.accepted.tunnelled = true,
+        }
         let was_aside = self.aside.take().is_some();
         if was_aside {
             self.failure_rate = 0.0;
@@ -153,7 +168,7 @@ impl Standing {
     ) -> bool {
         let results = if fault == Fault::Altered { 2 } else { 1 };
         if fault == Fault::Altered {
-            self.accepted = 0;
+            self.accepted = Accepted::default();
         }
         for _ in 0..results {
             self.failures_in_row = self.failures_in_row.saturating_add(1);
@@ -184,7 +199,7 @@ impl Standing {
             .saturating_mul(1 << self.times_aside.min(16))
             .min(LONGEST.max(rules.first));
         self.times_aside += 1;
-        self.accepted = 0;
+        self.accepted = Accepted::default();
         self.seconds = None;
         self.problem = problem.or(self.problem.take());
         self.aside = Some(Aside {
@@ -248,7 +263,7 @@ mod tests {
         let mut standing = Standing::default();
         let found = (0..100).find(|n| {
             standing.answered();
-            standing.accepted(Instant::now());
+            standing.accepted(true, Instant::now());
             n % 5 == 4 && fail(&mut standing, Fault::Altered)
         });
         assert!(found.is_some_and(|n| n < 40), "{found:?}");
@@ -273,7 +288,7 @@ mod tests {
             };
             assert_eq!(set_aside(&mut standing), Some(time));
             assert_eq!(set_aside(&mut standing), None, "it is aside");
-            assert!(!standing.accepted(Instant::now()), "that was under way");
+            assert!(!standing.accepted(true, Instant::now()), "that was under way");
             assert!(matches!(
                 standing.fitness(Instant::now()),
                 Fitness::Aside(_)
@@ -294,9 +309,9 @@ mod tests {
             Some(LONGEST)
         );
         tokio::time::advance(LONGEST).await;
-        assert!(standing.accepted(Instant::now()), "that was a trial");
+        assert!(standing.accepted(true, Instant::now()), "that was a trial");
         assert_eq!(standing.fitness(Instant::now()), Fitness::Proven);
-        standing.accepted(Instant::now());
+        standing.accepted(true, Instant::now());
         assert_eq!(
             standing.set_aside(false, None, RULES, Instant::now()),
             Some(RULES.first)

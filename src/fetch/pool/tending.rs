@@ -244,12 +244,11 @@ impl Pool {
     }
 
     /// Takes the result of a probe.
-    fn probed(&self, member: &Arc<Member>, result: &Result<Duration, String>) {
+    pub(super) fn probed(&self, member: &Arc<Member>, result: &Result<Duration, String>) {
         let passed = result.is_ok();
         let before = member.is_probed.swap(passed, Ordering::Relaxed);
         match result {
             Ok(time) => {
-                self.accepted(member);
                 self.took(member, *time, 0);
                 self.news.send_modify(|_| {});
             }

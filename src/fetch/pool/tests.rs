@@ -45,7 +45,7 @@ async fn round_robin_gives_each_the_same_also_beside_one_that_is_aside() {
 async fn a_proxy_on_trial_gets_one_request_at_a_time() {
     let pool = pool("");
     for member in pool.members().iter() {
-        pool.accepted(member);
+        pool.accepted(member, true);
     }
     break_down(&pool, 1);
     tokio::time::advance(Duration::from_secs(31)).await;
@@ -55,8 +55,31 @@ async fn a_proxy_on_trial_gets_one_request_at_a_time() {
     }
     assert_eq!(held.iter().filter(|ride| number(ride) == 1).count(), 1);
     drop(held);
-    pool.accepted(&pool.members()[1]);
+    pool.accepted(&pool.members()[1], true);
     assert_eq!(shares(&pool, "a.example", 40).await, [10; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_ends_no_trial_and_what_is_proven_over_tls_is_not_so_for_what_can_be_altered() {
+    let pool = pool("");
+    let member = pool.members()[1].clone();
+    let (plain, tunnelled) = {
+        let ride = pool.ride_on(&member);
+        (ride.via(true), ride.via(false))
+    };
+    break_down(&pool, 1);
+    tokio::time::advance(Duration::from_secs(31)).await;
+    for _ in 0..2 {
+        pool.probed(&member, &Ok(Duration::from_millis(1)));
+        assert_eq!(member.standing().fitness(Instant::now()), Fitness::OnTrial);
+    }
+    assert!(!plain.is_proven() && !tunnelled.is_proven());
+    tunnelled.accept();
+    assert!(!plain.is_proven() && tunnelled.is_proven());
+    plain.accept();
+    assert!(plain.is_proven() && tunnelled.is_proven());
+    plain.blame("altered");
+    assert!(!plain.is_proven() && !tunnelled.is_proven());
 }
 
 #[tokio::test(start_paused = true)]
