@@ -717,6 +717,36 @@ fn what_two_proxies_say_is_believed_and_blames_neither() {
 }
 
 #[test]
+fn a_fault_of_the_origin_that_passes_is_no_proxys() {
+    const SURE: usize = 12;
+    let bytes: Vec<_> = (0..40).map(|n| png_of(n, 40)).collect();
+    let answered = std::sync::Mutex::new(BTreeMap::<String, usize>::new());
+    let site = Site::start(move |asked| {
+        let number: usize = asked.path[1..].parse().unwrap();
+        let mut answered = answered.lock().unwrap();
+        let times = answered.entry(asked.path.clone()).or_default();
+        *times += 1;
+        // Two proxies say the same, and the next attempt finds it well again.
+        match number < SURE || *times > 2 {
+            true => Answer::ok(bytes[number].clone()).header("Content-Type", "image/png"),
+            false => Answer::status(500),
+        }
+    });
+    let proxies = [(); 4].map(|()| Fake::that(Does::Forward));
+    let sandbox = Sandbox::new();
+    // One after the other, so that all proxies have brought good files before.
+    let run = fetch(
+        &sandbox,
+        &site.list((0..40).map(|n| format!("/{n}"))),
+        &urls(&proxies.each_ref()),
+        &["--set=fetch.concurrency=1"],
+    )
+    .expect(0);
+    assert_eq!(run.count("stored"), 40, "{run}");
+    assert!(!run.stderr.contains("set aside"), "{run}");
+}
+
+#[test]
 fn a_second_opinion_costs_no_retry() {
     let pictures = Pictures::new(20);
     let good = [Fake::that(Does::Forward), Fake::that(Does::Forward)];

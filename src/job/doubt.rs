@@ -3,6 +3,8 @@
 //! A proxy may alter what it sees, and cut off whatever it carries. So a rejection is believed once another proxy brought the same: one
 //! that has brought good files, or several that have not. Where another one brings a good file, those before are to blame.
 
+use std::time::{Duration, Instant};
+
 use crate::downloader::{DownloadError, Failure};
 use crate::fetch::{FetchError, Via};
 use crate::target::describe;
@@ -15,12 +17,30 @@ const OPINIONS: u32 = 4;
 pub(super) struct Doubts {
     /// Those that the redirects of this attempt came through, where they could have been made up.
     redirects: Vec<Via>,
-    /// Those that brought nothing good.
+    /// Those that brought nothing good, as long as another one may.
     vias: Vec<Via>,
     /// What each of these brought.
-    problems: Vec<String>,
+    complaints: Vec<Complaint>,
     opinions: u32,
     asked_again: u32,
+}
+
+/// What one proxy did.
+#[derive(Debug, Clone)]
+struct Complaint {
+    problem: String,
+    at: Instant,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// It may have altered what it brought.
+    Altered,
+    /// It cut it off.
+    Cut,
+    /// It was not waited for any longer than this.
+    Late(Duration),
 }
 
 impl Doubts {
@@ -59,11 +79,23 @@ impl Doubts {
         };
         let is_believed = self.opinions + 1 >= OPINIONS || self.opinions > 0 && last.is_proven();
         self.opinions += 1;
-        let problem = describe(&failure.error);
-        self.problems
-            .extend(suspects.iter().map(|_| problem.clone()));
+        let complaint = Complaint {
+            problem: describe(&failure.error),
+            at: Instant::now(),
+            kind: kind(&failure.error),
+        };
+        self.complaints.resize(
+            self.complaints.len() + suspects.len(),
+            complaint,
+        );
         self.vias.extend(suspects);
         let wants = !is_believed && last.has_other_than(&self.vias);
+        if !wants {
+            // What a later attempt brings says nothing of those that agreed in this one.
+            self.vias.clear();
+            self.complaints.clear();
+            self.opinions = 0;
+        }
         self.asked_again += u32::from(wants);
         wants
     }
@@ -73,9 +105,27 @@ impl Doubts {
         if let Some(via) = via {
             via.accept();
         }
-        for (via, problem) in self.vias.drain(..).zip(self.problems.drain(..)) {
-            via.blame(&problem);
+        for (via, complaint) in self.vias.drain(..).zip(self.complaints.drain(..)) {
+            match complaint.kind {
+                Kind::Altered => via.blame(&complaint.problem),
+                Kind::Cut => via.did_worse(complaint.problem),
+                // This one may have been waited for longer.
+                Kind::Late(waited) if complaint.at.elapsed() < waited => {
+                    via.did_worse(complaint.problem);
+                }
+                Kind::Late(_) => {}
+            }
         }
+    }
+}
+
+fn kind(error: &DownloadError) -> Kind {
+    match error {
+        DownloadError::Fetch(FetchError::Truncated { .. } | FetchError::Reset { .. }) => Kind::Cut,
+        DownloadError::Fetch(
+            FetchError::Timeout { limit: waited, .. } | FetchError::TooSlow { window: waited, .. },
+        ) => Kind::Late(*waited),
+        _ => Kind::Altered,
     }
 }
 

@@ -457,7 +457,8 @@ impl Pool {
             }
             standing.took(time.as_secs_f64() / stretches as f64)
         };
-        if !standing::may_be_outlier(average) {
+        // Where each host has its own proxy, a slow host makes a slow proxy.
+        if !standing::may_be_outlier(average) || self.settings.rotation == Rotation::Sticky {
             return;
         }
         if let Some(median) = self
@@ -676,7 +677,7 @@ impl Via {
     }
 
     /// Another proxy did what this one did not.
-    pub(super) fn did_worse(&self, problem: String) {
+    pub fn did_worse(&self, problem: String) {
         self.pool.failed(&self.member, Fault::Worse, problem);
     }
 }

@@ -157,6 +157,14 @@ async fn a_slow_proxy_is_set_aside_and_a_pool_that_is_slow_as_a_whole_is_not() {
     assert_eq!(members[2].standing().seconds(), None);
     tokio::time::advance(Duration::from_secs(30)).await;
     assert_eq!(shares(&pool, "a.example", 8).await, [2; 4]);
+    // Where each of them has its own hosts, their times are those of the hosts.
+    let sticky = self::pool("rotation = \"sticky\"");
+    for (member, seconds) in sticky.members().iter().zip([1, 2, 30, 1]) {
+        sticky.took(member, Duration::from_secs(seconds), 10);
+    }
+    tokio::time::advance(MEDIAN_FOR).await;
+    sticky.took(&sticky.members()[2], Duration::from_secs(30), 10);
+    assert_eq!(sticky.no_ride().aside, 0);
     // What takes long because it is much is not slow.
     let other = self::pool("");
     for member in other.members().iter() {
