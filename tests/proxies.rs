@@ -667,6 +667,19 @@ fn where_no_proxy_works_the_report_says_so_and_nothing_goes_out_directly() {
 }
 
 #[test]
+fn nothing_goes_out_directly_before_all_proxies_were_asked() {
+    let pictures = Pictures::new(1);
+    let proxy = Fake::that(Does::Forward);
+    let sandbox = Sandbox::new();
+    let dead = (0..12).map(|n| format!("\"http://127.0.0.77:{}\"", n + 1));
+    let urls: Vec<_> = dead.chain([format!("{:?}", proxy.url())]).collect();
+    let settings = format!("urls = [{}]\nfall_back_to_direct = true", urls.join(", "));
+    let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+    assert_eq!(proxy.asked(), 1, "{run}");
+}
+
+#[test]
 fn a_proxy_that_comes_back_is_used_again() {
     let pictures = Pictures::new(30);
     // Down for its first requests.

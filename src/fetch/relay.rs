@@ -57,11 +57,10 @@ impl Client {
         let mut tour = Tour::default();
         loop {
             let is_over = tour.asked.len() >= MOST || tour.witnesses >= WITNESSES;
-            let ride = match is_over {
-                true => Err(pool.no_ride()),
-                false => pool.ride(host, &tour.asked, avoid).await,
-            };
-            let ride = match ride {
+            if is_over {
+                return Err(tour.give_up(host, pool.no_ride()));
+            }
+            let ride = match pool.ride(host, &tour.asked, avoid).await {
                 Ok(ride) => Some(ride),
                 // Not for a target that is out of reach for proxies that work.
                 Err(_) if pool.settings().fall_back_to_direct && !pool.has_proven() => None,
