@@ -63,6 +63,11 @@ struct Lists {
     missing: HashSet<Url>,
 }
 
+/// Most proxies that are read of a list: one more than are used, so that somebody is told.
+fn most_of(settings: &Settings) -> usize {
+    settings.max.get().saturating_add(1)
+}
+
 /// The proxies that the file names.
 ///
 /// # Errors
@@ -76,7 +81,7 @@ pub(super) fn read_file(settings: &Settings) -> Result<Vec<ProxyUrl>, SetupError
         path: path.clone(),
         source,
     })?;
-    let listed = list::parse(&text);
+    let listed = list::parse(&text, most_of(settings));
     if let Some(complaint) = listed.complaint() {
         tracing::warn!("`{}` of `proxies.file`: {complaint}", path.display());
     }
@@ -157,7 +162,7 @@ impl Pool {
             }
         }
         for url in &settings.lists {
-            match read_list(client, url).await {
+            match read_list(client, url, most_of(settings)).await {
                 Ok(named) => {
                     lists.missing.remove(url);
                     lists.last.insert(url.clone(), named);
@@ -340,7 +345,7 @@ async fn tend(client: WeakClient) {
     }
 }
 
-async fn read_list(client: &Client, url: &Url) -> Result<Vec<ProxyUrl>, String> {
+async fn read_list(client: &Client, url: &Url, most: usize) -> Result<Vec<ProxyUrl>, String> {
     let read = async {
         let mut response = client
             .direct()
@@ -353,7 +358,7 @@ async fn read_list(client: &Client, url: &Url) -> Result<Vec<ProxyUrl>, String> 
         Ok::<_, super::super::error::FetchError>(text)
     };
     let text = read.await.map_err(|error| describe(&error))?;
-    let listed = list::parse(&String::from_utf8_lossy(&text));
+    let listed = list::parse(&String::from_utf8_lossy(&text), most);
     if listed.proxies.is_empty() {
         return Err("it names no proxy".to_owned());
     }
