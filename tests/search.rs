@@ -670,6 +670,43 @@ fn keys_are_sent_and_shown_nowhere() {
     }
 }
 
+#[test]
+fn no_message_names_the_key_in_a_request_that_is_not_answered() {
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let own = [
+        format!("--set=search.google.url={address}/api"),
+        "--set=search.google.key=S3CRET+google/".to_owned(),
+        "--set=search.google.engine=cx".to_owned(),
+        "--set=fetch.retries=1".to_owned(),
+        "--set=fetch.idle_timeout=200ms".to_owned(),
+        "--set=log.level=trace".to_owned(),
+    ];
+    let proxy = format!("--proxy={address}");
+    for (proxies, says) in [
+        (vec![], "no answer within 200ms"),
+        (
+            vec![proxy.clone(), proxy.replace("//", "//ann:x@")],
+            "is set aside",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let mut args = sandbox.fetch_args(&["search:google?q=a", "-vv", "--report", "r.json"]);
+        if !proxies.is_empty() {
+            args.retain(|arg| !matches!(*arg, "--proxy" | "direct"));
+        }
+        args.extend(own.iter().chain(&proxies).map(String::as_str));
+        let run = sandbox.run(&args).expect(1).says(&[says]);
+        assert!(!run.to_string().contains("S3CRET"), "{run}");
+        for path in walk(&sandbox.path("")) {
+            let bytes = fs::read(&path).unwrap();
+            let holds = bytes.windows(6).any(|window| window == b"S3CRET");
+            assert!(!holds, "{}", path.display());
+        }
+    }
+}
+
 /// Settings of a daemon that knows this Openverse.
 fn daemon_settings(sandbox: &Sandbox, site: &Site, rest: &str) {
     let text = format!(

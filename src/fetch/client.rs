@@ -292,29 +292,31 @@ impl Client {
             (None, Some(validators)) => validators.apply(&mut headers),
             (None, None) => {}
         }
-        let arrived = self.head(request.url, request.avoid, headers, limits);
+        let arrived = self.head(request.url, None, request.avoid, headers, limits);
         let Arrived { head, limits, via } = arrived.await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
         Response::new(head, &request, limits, max_header_bytes, via)
     }
 
-    /// Sends a GET on its way, through none of the proxies in `avoid` if there is a choice, and waits for the head of its
-    /// answer.
+    /// Sends a GET on its way, with `query` in place of that of `url` where there is one, through none of the proxies in
+    /// `avoid` if there is a choice, and waits for the head of its answer.
     async fn head(
         &self,
         url: &Url,
+        query: Option<&str>,
         avoid: &[Via],
         headers: HeaderMap,
         limits: Limits,
     ) -> Result<Arrived, FetchError> {
         let ride = match (&self.way, self.pool()) {
             (Way::Usual, Some(pool)) => {
-                return self.send_through(pool, url, avoid, headers, limits).await;
+                let sent = self.send_through(pool, url, query, avoid, headers, limits);
+                return sent.await;
             }
             (Way::Through(member), Some(pool)) => Some(pool.ride_on(member)),
             _ => None,
         };
-        let admitted = self.wire.admit(url, ride).await?;
+        let admitted = self.wire.admit(url, ride).await?.asking(query);
         let head = self.wire.execute(admitted, url, headers, None, limits);
         match head.await {
             Ok(head) => Ok(Arrived {
@@ -327,7 +329,8 @@ impl Client {
     }
 
     /// Sends one GET with these headers over those of the settings, and reads the answer, of whatever status, to its
-    /// end. No redirect is followed.
+    /// end. No redirect is followed. A `query` goes out in place of that of `url`, and no message names it: it may hold
+    /// secrets.
     ///
     /// # Errors
     ///
@@ -335,6 +338,7 @@ impl Client {
     pub async fn ask(
         &self,
         url: &Url,
+        query: Option<&str>,
         headers: HeaderMap,
         max_bytes: u64,
     ) -> Result<Asked, FetchError> {
@@ -345,7 +349,7 @@ impl Client {
             .or_insert(settings.user_agent().clone());
         all.insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
         all.extend(headers);
-        let arrived = self.head(url, &[], all, limits).await?;
+        let arrived = self.head(url, query, &[], all, limits).await?;
         let Arrived {
             mut head, limits, ..
         } = arrived;

@@ -47,6 +47,7 @@ impl Client {
         &self,
         pool: &Arc<Pool>,
         url: &Url,
+        query: Option<&str>,
         avoid: &[Via],
         headers: HeaderMap,
         limits: Limits,
@@ -81,7 +82,7 @@ impl Client {
                 false => limits,
             };
             let begun = Instant::now();
-            let admitted = self.wire.admit(url, ride).await?;
+            let admitted = self.wire.admit(url, ride).await?.asking(query);
             let answer = self
                 .wire
                 .execute(admitted, url, headers.clone(), None, head_limits);

@@ -51,6 +51,16 @@ pub(super) struct Admitted {
     ride: Option<Ride>,
 }
 
+impl Admitted {
+    /// With this query, which changes nothing of where it goes.
+    pub(super) fn asking(mut self, query: Option<&str>) -> Self {
+        if query.is_some() {
+            self.url.set_query(query);
+        }
+        self
+    }
+}
+
 /// The connections of this process.
 pub(super) struct Wire {
     http: reqwest::Client,
@@ -348,10 +358,14 @@ impl Wire {
                     });
                 }
             },
-            Ok(Err(error)) => (
-                classify::head(&error, url, proxy.as_ref(), connect_timeout),
-                classify::is_proxys_own(&error),
-            ),
+            Ok(Err(error)) => {
+                // Which may have more in it than `url`.
+                let error = error.without_url();
+                (
+                    classify::head(&error, url, proxy.as_ref(), connect_timeout),
+                    classify::is_proxys_own(&error),
+                )
+            }
             Err((phase, limit)) => {
                 let url = url.into();
                 (FetchError::Timeout { url, phase, limit }, false)

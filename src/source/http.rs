@@ -36,16 +36,16 @@ impl Fetch for Client {
 #[async_trait]
 impl Ask for Client {
     async fn ask(&self, request: &PageRequest) -> Result<search::Answer, AskFailure> {
-        let (url, headers) = (request.whole_url(), request.headers().clone());
-        let answered = Client::ask(self, &url, headers, search::MAX_ANSWER).await;
+        let (url, query, headers) = (request.url(), request.query(), request.headers().clone());
+        let answered = Client::ask(self, url, query.as_deref(), headers, search::MAX_ANSWER).await;
         let answer = answered.map_err(|error| AskFailure {
-            text: request.masked(&describe(&error)),
+            text: describe(&error),
             is_retriable: error.is_retriable(),
         })?;
         Ok(search::Answer {
             status: answer.status,
             headers: answer.headers,
-            url: request.url().clone(),
+            url: url.clone(),
             body: answer.body,
         })
     }

@@ -108,21 +108,12 @@ impl PageRequest {
         &self.headers
     }
 
-    /// Where it goes, with everything. Not to be shown.
-    pub(in crate::source) fn whole_url(&self) -> Url {
+    /// Its whole query, where that has a secret. Not to be shown.
+    pub(in crate::source) fn query(&self) -> Option<String> {
+        let (name, key) = self.secret.as_ref()?;
         let mut url = self.url.clone();
-        if let Some((name, key)) = &self.secret {
-            url.query_pairs_mut().append_pair(name, key.expose_secret());
-        }
-        url
-    }
-
-    /// `text`, which may quote the request, without its secrets.
-    pub(in crate::source) fn masked(&self, text: &str) -> String {
-        if self.secret.is_none() {
-            return text.to_owned();
-        }
-        text.replace(self.whole_url().as_str(), self.url.as_str())
+        url.query_pairs_mut().append_pair(name, key.expose_secret());
+        url.query().map(str::to_owned)
     }
 }
 

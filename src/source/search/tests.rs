@@ -711,14 +711,14 @@ fn keys_go_out_and_are_not_shown() {
             }
         };
         assert!(!format!("{request:?}").contains("SECRET"), "{request:?}");
-        let whole = request.whole_url();
-        let is_sent = whole.as_str().contains("key=SECRET%2F%2B")
+        let query = request.query();
+        let is_sent = query
+            .is_some_and(|query| query.contains("q=a&") && query.ends_with("&key=SECRET%2F%2B"))
             || request.headers().values().any(|value| {
                 value.is_sensitive() && value.to_str().is_ok_and(|text| text.contains("SECRET"))
             });
         assert!(is_sent, "{name}");
-        let told = format!("cannot get `{whole}`");
-        assert!(!request.masked(&told).contains("SECRET"));
+        assert!(!request.url().as_str().contains("SECRET"));
     }
 }
 
