@@ -275,6 +275,41 @@ async fn one_that_fails_does_not_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_quoted_is_not_told() {
+    let key = "S3CRET/and+more";
+    let google = [
+        ("search.google.key", key),
+        ("search.google.engine", "cx"),
+        ("fetch.retries", "0"),
+    ];
+    let others = [("search.openverse.key", key), ("search.brave.key", key)];
+    let sets = [&google[..], &others].concat();
+    for provider in ["google", "openverse", "brave"] {
+        for code in [400, 401, 429, 500] {
+            let fake = Fake::new(move |_, _, _| {
+                let said = format!(
+                    "no S3CRET/and+more, nor key=S3CRET%2Fand%2Bmore, {}S3CRET/and+more",
+                    "x".repeat(140)
+                );
+                Some(Ok((code, None, json!({"error": {"message": said}}))))
+            });
+            let source = source(&search(&fake, &sets), &format!("search:{provider}?q=a"));
+            let told = source.open().await.unwrap_err().to_string();
+            assert!(told.contains("no ***, nor key=***, xxx"), "{told}");
+            assert!(!told.contains("S3CRET"), "{told}");
+        }
+    }
+    // One that is hardly any is left, or it would be found everywhere.
+    let fake = Fake::new(|_, _, _| Some(status(401, None)));
+    let source = source(
+        &search(&fake, &[("search.brave.key", "e")]),
+        "search:brave?q=a",
+    );
+    let told = source.open().await.unwrap_err().to_string();
+    assert!(told.contains("(401: because)"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_query_costs_no_other_and_a_wrong_key_all() {
     for (code, requests, found_of_b) in [(400, 2, 5), (401, 1, 0)] {
         let fake = Fake::new(move |_, parameters, _| {

@@ -83,12 +83,18 @@ impl Desk {
 
     async fn ask(&self, query: &Query, cursor: Option<Cursor>) -> Result<Page, SearchError> {
         let request = self.provider.request(query, cursor.as_ref())?;
-        let answered = self.search.ask.ask(&request).await;
-        let answer = answered.map_err(|failure| SearchError::Outage {
-            detail: failure.text,
-            is_retriable: failure.is_retriable,
-        })?;
-        self.read(query.clone(), cursor, answer).await
+        let mut page = match self.search.ask.ask(&request).await {
+            Ok(answer) => self.read(query.clone(), cursor, answer).await,
+            Err(failure) => Err(SearchError::Outage {
+                detail: failure.text,
+                is_retriable: failure.is_retriable,
+            }),
+        };
+        if let Err(error) = &mut page {
+            let detail = error.detail_mut();
+            *detail = request.masked(detail);
+        }
+        page
     }
 
     /// Parses away from the threads that others wait for; a panic costs this page alone.

@@ -57,6 +57,18 @@ impl SearchError {
         matches!(self, Self::Refused { .. })
     }
 
+    /// What was said, or happened.
+    pub(super) fn detail_mut(&mut self) -> &mut String {
+        match self {
+            Self::Quota { detail, .. }
+            | Self::Blocked { detail }
+            | Self::Changed { detail }
+            | Self::Key { detail }
+            | Self::Outage { detail, .. }
+            | Self::Refused { detail } => detail,
+        }
+    }
+
     /// The whole sentence.
     pub(super) fn told(&self, provider: &str, query: &Query) -> String {
         match self {

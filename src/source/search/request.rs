@@ -7,14 +7,21 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+use url::form_urlencoded::byte_serialize;
 
 use super::SearchError;
 use crate::fetch;
 
 /// Largest answer that is read.
 pub(in crate::source) const MAX_ANSWER: u64 = 8 * 1024 * 1024;
+
+/// A key that is shorter is no secret, and would be found in any text.
+const SHORTEST_KEY: usize = 4;
+
+/// So much of a key is enough to know it by: what is quoted may be cut off within it.
+const BEGINNING: usize = 6;
 
 /// Where a page is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +38,9 @@ pub struct PageRequest {
     /// Without secrets.
     url: Url,
     headers: HeaderMap,
-    secret: Option<(&'static str, SecretString)>,
+    /// The name of the parameter that has the key.
+    secret_name: Option<&'static str>,
+    key: Option<SecretString>,
 }
 
 impl PageRequest {
@@ -54,7 +63,8 @@ impl PageRequest {
         Self {
             url,
             headers: HeaderMap::new(),
-            secret: None,
+            secret_name: None,
+            key: None,
         }
     }
 
@@ -70,7 +80,7 @@ impl PageRequest {
     ///
     /// When it cannot stand in a header.
     pub fn secret_header(
-        self,
+        mut self,
         name: HeaderName,
         prefix: &str,
         key: &SecretString,
@@ -80,6 +90,7 @@ impl PageRequest {
             detail: "it cannot stand in a header".to_owned(),
         })?;
         value.set_sensitive(true);
+        self.key = Some(key.clone());
         Ok(self.header(name, value))
     }
 
@@ -94,7 +105,8 @@ impl PageRequest {
 
     /// With a key among the parameters.
     pub fn secret_parameter(mut self, name: &'static str, key: &SecretString) -> Self {
-        self.secret = Some((name, key.clone()));
+        self.secret_name = Some(name);
+        self.key = Some(key.clone());
         self
     }
 
@@ -110,11 +122,44 @@ impl PageRequest {
 
     /// Its whole query, where that has a secret. Not to be shown.
     pub(in crate::source) fn query(&self) -> Option<String> {
-        let (name, key) = self.secret.as_ref()?;
+        let (name, key) = (self.secret_name?, self.key.as_ref()?);
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair(name, key.expose_secret());
         url.query().map(str::to_owned)
     }
+
+    /// What a provider says, without the key, which it may quote as it is or as it stands in an address.
+    pub(super) fn masked(&self, said: &str) -> String {
+        let key = self.key.as_ref().map(ExposeSecret::expose_secret);
+        match key.filter(|key| key.len() >= SHORTEST_KEY) {
+            Some(key) => {
+                let encoded: String = byte_serialize(key.as_bytes()).collect();
+                without(said, &[key, &encoded])
+            }
+            None => said.to_owned(),
+        }
+    }
+}
+
+/// `text` with `***` in place of a secret that has these forms, and of what a cut has left of it.
+fn without(mut text: &str, forms: &[&str]) -> String {
+    let beginning = |form: &str| form.chars().take(BEGINNING).collect::<String>();
+    let beginnings: Vec<_> = forms.iter().map(|form| beginning(form)).collect();
+    let mut masked = String::with_capacity(text.len());
+    while let Some(at) = beginnings.iter().filter_map(|b| text.find(b)).min() {
+        let (before, from) = text.split_at(at);
+        let length = forms.iter().map(|form| in_common(form, from)).max();
+        masked.push_str(before);
+        masked.push_str("***");
+        text = &from[length.unwrap_or(from.len())..];
+    }
+    masked + text
+}
+
+/// So many bytes are the same at the beginning of both.
+fn in_common(one: &str, other: &str) -> usize {
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b);
+    same.map(|(a, _)| a.len_utf8()).sum()
 }
 
 /// What came back.
