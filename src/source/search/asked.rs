@@ -489,6 +489,69 @@ async fn nothing_is_asked_for_that_nobody_wants() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_queries_are_asked_as_their_results_are_wanted() {
+    let fake = Fake::new(|_, parameters, _| {
+        let base = number(parameters, "q") * 1000;
+        Some(openverse(base..base + 20, 40))
+    });
+    let queries: Vec<_> = (0..40).map(|query| format!("q={query}")).collect();
+    let text = format!("search:openverse?{}", queries.join("&"));
+    let source = source(&search(&fake, &[]), &text);
+    let mut list = source.open().await.unwrap();
+    let hour = Duration::from_secs(3600);
+    for taken in 1..=5 {
+        tokio::time::sleep(hour).await;
+        // Beside what was taken, one that waits to be.
+        assert_eq!(fake.count(), taken);
+        let entries = list.next_chunk().await.unwrap().unwrap();
+        let found: Vec<_> = entries.iter().map(shown).collect();
+        let query = taken - 1;
+        assert_eq!(found, [format!("openverse {query} /{}", query * 1000)]);
+    }
+    drop(list);
+    // None is lost over that.
+    let (found, _) = read(source.open().await.unwrap()).await;
+    assert_eq!(found.len(), 40 * 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_one_provider_and_says_so() {
+    for others in ["", ",searxng"] {
+        let fake = Fake::new(|host, parameters, _| {
+            Some(match host.starts_with("searxng") {
+                true if number(parameters, "pageno") == 1 => searxng(0..30),
+                true => searxng(0..0),
+                false => panic!("as a test wants it"),
+            })
+        });
+        let source = source(
+            &search(&fake, &[]),
+            &format!("search:openverse{others}?q=a&q=b"),
+        );
+        let hour = Duration::from_secs(3600);
+        let opened = tokio::time::timeout(hour, source.open()).await.unwrap();
+        let told = match opened {
+            Ok(list) => {
+                let (found, told) = tokio::time::timeout(hour, read(list)).await.unwrap();
+                assert_eq!(found.len(), 30);
+                let faults = told.iter().filter(|told| told.is_fault);
+                faults.map(|told| told.text.clone()).collect::<String>()
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            told.contains("`openverse` answers in a form that is not known (asking it failed: "),
+            "{told}"
+        );
+        let asked = fake.asked.lock().unwrap();
+        let asked = asked
+            .iter()
+            .filter(|(_, url)| url.host_str().unwrap().contains("openverse"));
+        assert_eq!(asked.count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_there_before_is_left_out_and_a_page_of_nothing_else_is_the_end() {
     let fake = Fake::new(|host, parameters, _| {
         Some(match host.starts_with("searxng") {

@@ -2,10 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -68,24 +69,14 @@ enum State {
     Ended,
 }
 
-/// A page that a task is to bring.
-struct Order {
-    stream: usize,
-    query: Query,
-    cursor: Option<Cursor>,
-}
+/// How the task ended that was to bring a page.
+type Arrived = Result<(task::Id, Result<Page, SearchError>), JoinError>;
 
-/// A page that a task brought.
-struct Arrived {
-    stream: usize,
-    page: Result<Page, SearchError>,
-}
-
-/// A provider's name, and what its task is to do. As many orders wait as it has streams.
+/// A provider, which is asked for one page at a time.
 struct Asking {
-    name: &'static str,
-    orders: mpsc::UnboundedSender<Order>,
-    has_failed: bool,
+    desk: Arc<Desk>,
+    /// The task that asks it, and for which stream.
+    asked: Option<(task::Id, usize)>,
 }
 
 struct Mix {
@@ -93,18 +84,15 @@ struct Mix {
     /// Whose turn it is.
     turn: usize,
     asking: Vec<Asking>,
-    arrivals: mpsc::UnboundedReceiver<Arrived>,
-    /// Ends the tasks when it is dropped.
-    _tasks: JoinSet<()>,
+    /// Those that bring pages; they end when this is dropped.
+    tasks: JoinSet<Result<Page, SearchError>>,
     seen: Seen,
     told: Vec<Told>,
 }
 
 impl Mix {
     fn new(desks: Vec<Desk>, queries: &[Query]) -> Self {
-        let (arrived, arrivals) = mpsc::unbounded_channel();
-        let mut tasks = JoinSet::new();
-        let (mut streams, mut asking) = (Vec::new(), Vec::new());
+        let mut streams = Vec::new();
         // By query first, so that each round has all providers for one query beside each other.
         for query in queries {
             streams.extend((0..desks.len()).map(|desk| Stream {
@@ -115,21 +103,15 @@ impl Mix {
                 state: State::More(None),
             }));
         }
-        for desk in desks {
-            let (orders, ordered) = mpsc::unbounded_channel();
-            asking.push(Asking {
-                name: desk.name(),
-                orders,
-                has_failed: false,
-            });
-            tasks.spawn(serve(desk, ordered, arrived.clone()));
-        }
+        let asking = desks.into_iter().map(|desk| Asking {
+            desk: Arc::new(desk),
+            asked: None,
+        });
         Self {
             streams,
             turn: 0,
-            asking,
-            arrivals,
-            _tasks: tasks,
+            asking: asking.collect(),
+            tasks: JoinSet::new(),
             seen: Seen::default(),
             told: Vec::new(),
         }
@@ -186,44 +168,51 @@ impl Mix {
     }
 
     /// The next results, one of each stream in turn; none at the end. Returns with what is there rather than to wait for
-    /// more.
+    /// more, or to ask for more than anybody may want.
     async fn gather(&mut self) -> Vec<Entry> {
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK {
-            while let Ok(arrived) = self.arrivals.try_recv() {
+            while let Some(arrived) = self.tasks.try_join_next_with_id() {
                 self.take(arrived);
             }
-            self.order();
             let is_anything_there = self.streams.iter().any(|s| !s.results.is_empty());
-            let is_pending = self
-                .streams
-                .iter()
-                .any(|s| !matches!(s.state, State::Ended));
             let stream = &mut self.streams[self.turn];
+            let asking = &self.asking[stream.desk];
             if let Some(found) = stream.results.pop_front() {
                 stream.rank += 1;
-                let provider = self.asking[stream.desk].name;
                 if self.seen.is_new(None, &found.url) {
+                    let provider = asking.desk.name();
                     let target: Target = found.into_target(provider, &stream.query, stream.rank);
                     chunk.push(Entry::Target(target));
                 }
                 self.pass();
                 continue;
             }
-            match (&stream.state, is_anything_there) {
-                (State::Asked(since), true) if since.elapsed() < GRACE => {
+            match &stream.state {
+                State::More(_) if asking.asked.is_none() => match chunk.is_empty() {
+                    true => self.order(self.turn),
+                    false => break,
+                },
+                State::Asked(since) if is_anything_there && since.elapsed() < GRACE => {
                     let until = *since + GRACE;
-                    if let Ok(Some(arrived)) = timeout_at(until, self.arrivals.recv()).await {
+                    if let Ok(Some(arrived)) =
+                        timeout_at(until, self.tasks.join_next_with_id()).await
+                    {
                         self.take(arrived);
                     }
                 }
-                (_, true) => self.pass(),
-                (_, false) if !chunk.is_empty() || !is_pending => break,
-                (_, false) => match self.arrivals.recv().await {
-                    Some(arrived) => self.take(arrived),
-                    // The tasks outlive their orders.
-                    None => break,
-                },
+                _ if is_anything_there => self.pass(),
+                _ if !chunk.is_empty() => break,
+                _ => {
+                    // Whoever comes first has the next result.
+                    for ahead in 0..self.streams.len() {
+                        self.order((self.turn + ahead) % self.streams.len());
+                    }
+                    match self.tasks.join_next_with_id().await {
+                        Some(arrived) => self.take(arrived),
+                        None => break,
+                    }
+                }
             }
         }
         chunk
@@ -233,35 +222,38 @@ impl Mix {
         self.turn = (self.turn + 1) % self.streams.len();
     }
 
-    /// Has the next page brought of every stream that has run dry.
-    fn order(&mut self) {
-        for (at, stream) in self.streams.iter_mut().enumerate() {
-            if !stream.results.is_empty() {
-                continue;
-            }
-            if let State::More(cursor) = &mut stream.state {
-                let order = Order {
-                    stream: at,
-                    query: stream.query.clone(),
-                    cursor: cursor.take(),
-                };
-                stream.state = State::Asked(Instant::now());
-                // The task is there as long as this is.
-                let _ = self.asking[stream.desk].orders.send(order);
-            }
+    /// Has the next page of a stream brought, if there is one, and its provider is not asked for another one.
+    fn order(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        let asking = &mut self.asking[stream.desk];
+        if let (State::More(cursor), None) = (&mut stream.state, asking.asked) {
+            let (desk, query, cursor) = (asking.desk.clone(), stream.query.clone(), cursor.take());
+            let task = self
+                .tasks
+                .spawn(async move { desk.page(&query, cursor).await });
+            asking.asked = Some((task.id(), at));
+            stream.state = State::Asked(Instant::now());
         }
     }
 
-    fn take(&mut self, Arrived { stream: at, page }: Arrived) {
-        let stream = &mut self.streams[at];
-        let (asking, query) = (&mut self.asking[stream.desk], &stream.query);
-        if asking.has_failed {
+    fn take(&mut self, arrived: Arrived) {
+        let (id, page) = match arrived {
+            Ok(arrived) => arrived,
+            Err(panic) => {
+                let detail = format!("asking it failed: {panic}");
+                (panic.id(), Err(SearchError::Changed { detail }))
+            }
+        };
+        let of_task = |asking: &mut Asking| asking.asked.take_if(|(task, _)| *task == id);
+        let Some((_, at)) = self.asking.iter_mut().find_map(of_task) else {
             return;
-        }
+        };
+        let stream = &mut self.streams[at];
+        let (name, query) = (self.asking[stream.desk].desk.name(), &stream.query);
         stream.state = State::Ended;
         match page {
             Ok(page) => {
-                let (name, text) = (asking.name, &query.text);
+                let text = &query.text;
                 let is_empty = page.results.is_empty();
                 let mut is_new = false;
                 for found in &page.results {
@@ -293,36 +285,19 @@ impl Mix {
                 }
             }
             Err(error) => {
-                let text = error.told(asking.name, query);
+                let text = error.told(name, query);
                 tracing::warn!("{text}");
                 self.told.push(Told {
                     text,
                     is_fault: true,
                 });
                 if !error.is_of_query() {
-                    asking.has_failed = true;
                     let desk = stream.desk;
                     for stream in self.streams.iter_mut().filter(|s| s.desk == desk) {
                         stream.state = State::Ended;
                     }
                 }
             }
-        }
-    }
-}
-
-/// Brings the pages of one provider, one after the other, until it fails.
-async fn serve(
-    desk: Desk,
-    mut ordered: mpsc::UnboundedReceiver<Order>,
-    arrived: mpsc::UnboundedSender<Arrived>,
-) {
-    while let Some(order) = ordered.recv().await {
-        let page = desk.page(&order.query, order.cursor).await;
-        let stream = order.stream;
-        let is_over = page.as_ref().is_err_and(|error| !error.is_of_query());
-        if arrived.send(Arrived { stream, page }).is_err() || is_over {
-            return;
         }
     }
 }
