@@ -428,6 +428,59 @@ async fn a_short_retry_after_is_waited_for_and_a_long_one_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_is_left_alone_for_as_long_as_it_says() {
+    let fake = Fake::new(|_, _, before| {
+        Some(match before {
+            0 => status(503, Some("120")),
+            _ => openverse(0..5, 5),
+        })
+    });
+    let all = search(&fake, &[]);
+    let (one, two) = (
+        source(&all, "search:openverse?q=a"),
+        source(&all, "search:openverse?q=b"),
+    );
+    let (one, two) = tokio::join!(one.open(), two.open());
+    let (one, two) = tokio::join!(read(one.unwrap()), read(two.unwrap()));
+    assert_eq!((one.0.len(), two.0.len()), (5, 5));
+    assert_eq!(fake.seconds(), [0, 120, 120]);
+
+    let fake = Fake::new(|_, _, _| Some(status(503, Some("7200"))));
+    let source = source(&search(&fake, &[]), "search:openverse?q=a");
+    let told = source.open().await.unwrap_err().to_string();
+    assert!(
+        told.contains("`openverse` is out of reach (503: because); come back in 2h, at 20"),
+        "{told}"
+    );
+    assert_eq!(fake.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_attempts_of_another() {
+    let fake = Fake::new(|_, parameters, _| {
+        Some(match parameters["q"].as_str() {
+            "a" => status(500, None),
+            _ => openverse(0..5, 5),
+        })
+    });
+    let all = search(
+        &fake,
+        &[("fetch.backoff", "1h"), ("fetch.backoff_max", "1h")],
+    );
+    let (one, two) = (
+        source(&all, "search:openverse?q=a"),
+        source(&all, "search:openverse?q=b"),
+    );
+    let (one, two) = tokio::join!(one.open(), two.open());
+    one.unwrap_err();
+    two.unwrap();
+    let asked = fake.asked.lock().unwrap();
+    let queries: Vec<_> = asked.iter().map(|(_, url)| url.query().unwrap()).collect();
+    assert_eq!(queries.len(), 5, "{queries:?}");
+    assert!(queries[1].contains("q=b"), "{queries:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_hold_over_jobs_and_new_settings() {
     let fake = Fake::new(|_, parameters, _| {
         let page = number(parameters, "page");

@@ -35,16 +35,16 @@ impl Desk {
         self.provider.name()
     }
 
-    /// The page at `cursor`. Nobody else in the process asks the provider meanwhile. Cancel safe.
+    /// The page at `cursor`. Nobody else in the process asks the provider while it answers. Cancel safe.
     pub(super) async fn page(
         &self,
         query: &Query,
         cursor: Option<Cursor>,
     ) -> Result<Page, SearchError> {
         let settings = &self.search.fetch;
-        let mut lane = self.lane.lock().await;
         let (mut failures, mut waits) = (0, 0);
         loop {
+            let mut lane = self.lane.lock().await;
             let turn = lane.turn(self.limits, settings.retry_after_max).await;
             turn.map_err(|NotNow { why, wait }| SearchError::Quota {
                 detail: why.to_owned(),
@@ -67,12 +67,20 @@ impl Desk {
                     }
                 }
                 SearchError::Outage {
-                    is_retriable: true, ..
+                    is_retriable: true,
+                    retry_after,
+                    ..
                 } => {
+                    if let Some(wait) = retry_after {
+                        lane.leave(*wait);
+                    }
+                    drop(lane);
                     failures += 1;
-                    if failures > settings.retries {
+                    let is_long = retry_after.is_some_and(|wait| wait > settings.retry_after_max);
+                    if is_long || failures > settings.retries {
                         return Err(error);
                     }
+                    // Others may ask meanwhile, for something else.
                     tokio::time::sleep(fetch::backoff(settings, failures)).await;
                 }
                 _ => return Err(error),
@@ -87,6 +95,7 @@ impl Desk {
             Ok(answer) => self.read(query.clone(), cursor, answer).await,
             Err(failure) => Err(SearchError::Outage {
                 detail: failure.text,
+                retry_after: None,
                 is_retriable: failure.is_retriable,
             }),
         };

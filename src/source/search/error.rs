@@ -36,10 +36,12 @@ pub enum SearchError {
         detail: String,
     },
     /// It is out of reach, or out of order.
-    #[error("is out of reach{}", because(.detail))]
+    #[error("is out of reach{}{}", because(.detail), retry_after.map(|wait| format!("; {}", come_back(Some(wait)))).unwrap_or_default())]
     Outage {
         /// What happened.
         detail: String,
+        /// How long to stay away, where it says so.
+        retry_after: Option<Duration>,
         /// Whether another attempt may help.
         is_retriable: bool,
     },

@@ -40,10 +40,12 @@ pub(super) fn judge(answer: &Answer) -> Result<(), SearchError> {
         },
         408 | 425 | 500..=599 => SearchError::Outage {
             detail,
+            retry_after: answer.retry_after(),
             is_retriable: true,
         },
         300..=399 => SearchError::Outage {
             detail: format!("{detail}, and redirects are not followed; correct its `url`"),
+            retry_after: None,
             is_retriable: false,
         },
         _ => SearchError::Refused { detail },

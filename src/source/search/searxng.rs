@@ -90,6 +90,7 @@ impl SearchProvider for Searxng {
         {
             return Err(SearchError::Outage {
                 detail: format!("its engines do not answer: {engines}"),
+                retry_after: None,
                 is_retriable: true,
             });
         }

@@ -401,6 +401,7 @@ fn searxng_is_read() {
         read(&*searxng, silent),
         Err(SearchError::Outage {
             detail: "its engines do not answer: one (timeout), two (CAPTCHA)".to_owned(),
+            retry_after: None,
             is_retriable: true,
         })
     );

@@ -187,6 +187,7 @@ fn error(code: &str, document: &Value, answer: &Answer) -> SearchError {
         "maxlag" | "readonly" | "internal_api_error" | "cirrussearch-backend-error" => {
             SearchError::Outage {
                 detail,
+                retry_after: answer.retry_after(),
                 is_retriable: true,
             }
         }
