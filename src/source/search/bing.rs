@@ -102,16 +102,7 @@ impl SearchProvider for Bing {
     }
 
     fn judge(&self, answer: &Answer) -> Result<(), SearchError> {
-        if answer.status == 200 {
-            return Ok(());
-        }
-        match (answer.status, judge::challenge(answer)) {
-            (300..=399 | 401 | 403, challenge) => Err(SearchError::Blocked {
-                detail: challenge.unwrap_or_else(|| judge::said(answer)),
-            }),
-            (429, Some(detail)) => Err(SearchError::Blocked { detail }),
-            _ => judge::judge(answer),
-        }
+        judge::judge_page(answer)
     }
 
     fn parse(&self, _: &Query, _: Option<&Cursor>, answer: &Answer) -> Result<Page, SearchError> {

@@ -105,13 +105,6 @@ struct Api {
     page_size: u64,
 }
 
-fn at(cursor: Option<&Cursor>, first: u64) -> u64 {
-    match cursor {
-        Some(Cursor::At(at)) => *at,
-        _ => first,
-    }
-}
-
 impl SearchProvider for Api {
     fn name(&self) -> &'static str {
         "google"
@@ -128,7 +121,7 @@ impl SearchProvider for Api {
             ("cx", self.engine.clone()),
             ("searchType", "image".to_owned()),
             ("num", self.page_size.to_string()),
-            ("start", at(cursor, 1).to_string()),
+            ("start", Cursor::at(cursor, 1).to_string()),
         ]);
         Ok(PageRequest::new(&self.url, parameters).secret_parameter("key", &self.key))
     }
@@ -160,7 +153,7 @@ impl SearchProvider for Api {
         cursor: Option<&Cursor>,
         answer: &Answer,
     ) -> Result<Page, SearchError> {
-        let start = at(cursor, 1);
+        let start = Cursor::at(cursor, 1);
         // Whether the last ten of a hundred may be asked for is told in two ways.
         if start > 1 && start.saturating_add(self.page_size) > LAST_RESULT && answer.status == 400 {
             return Ok(Page::default());
@@ -220,7 +213,7 @@ impl SearchProvider for Pages {
         ];
         parameters.push(("q", query.text.clone()));
         parameters.extend(fixed.map(|(name, value)| (name, value.to_owned())));
-        let start = at(cursor, 0);
+        let start = Cursor::at(cursor, 0);
         if start > 0 {
             parameters.push(("start", start.to_string()));
         }
@@ -228,16 +221,7 @@ impl SearchProvider for Pages {
     }
 
     fn judge(&self, answer: &Answer) -> Result<(), SearchError> {
-        if answer.status == 200 {
-            return Ok(());
-        }
-        match (answer.status, judge::challenge(answer)) {
-            (300..=399 | 401 | 403, challenge) => Err(SearchError::Blocked {
-                detail: challenge.unwrap_or_else(|| judge::said(answer)),
-            }),
-            (429, Some(detail)) => Err(SearchError::Blocked { detail }),
-            _ => judge::judge(answer),
-        }
+        judge::judge_page(answer)
     }
 
     fn parse(
@@ -259,7 +243,7 @@ impl SearchProvider for Pages {
             .into_iter()
             .find(|items| !items.is_empty())
             .unwrap_or_default();
-        let start = at(cursor, 0);
+        let start = Cursor::at(cursor, 0);
         if items.is_empty() && !is_search {
             return Err(match judge::challenge(answer) {
                 Some(detail) => SearchError::Blocked { detail },

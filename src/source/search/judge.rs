@@ -52,6 +52,20 @@ pub(super) fn judge(answer: &Answer) -> Result<(), SearchError> {
     })
 }
 
+/// What a status means with pages that are made for people.
+pub(super) fn judge_page(answer: &Answer) -> Result<(), SearchError> {
+    if answer.status == 200 {
+        return Ok(());
+    }
+    match (answer.status, challenge(answer)) {
+        (300..=399 | 401 | 403, challenge) => Err(SearchError::Blocked {
+            detail: challenge.unwrap_or_else(|| said(answer)),
+        }),
+        (429, Some(detail)) => Err(SearchError::Blocked { detail }),
+        _ => judge(answer),
+    }
+}
+
 /// The status, and what an answer says of it.
 pub(super) fn said(answer: &Answer) -> String {
     let status = answer.status;

@@ -73,13 +73,6 @@ pub(super) fn new(settings: &Provider) -> Made {
     }))
 }
 
-fn number(cursor: Option<&Cursor>) -> u64 {
-    match cursor {
-        Some(Cursor::At(page)) => *page,
-        _ => 1,
-    }
-}
-
 impl SearchProvider for Openverse {
     fn name(&self) -> &'static str {
         "openverse"
@@ -93,7 +86,7 @@ impl SearchProvider for Openverse {
         let mut parameters = query.parameters(FILTERS, ",");
         parameters.extend([
             ("q", query.text.clone()),
-            ("page", number(cursor).to_string()),
+            ("page", Cursor::at(cursor, 1).to_string()),
             ("page_size", self.page_size.to_string()),
         ]);
         let request = PageRequest::new(&self.url, parameters);
@@ -119,7 +112,7 @@ impl SearchProvider for Openverse {
         cursor: Option<&Cursor>,
         answer: &Answer,
     ) -> Result<Page, SearchError> {
-        let page = number(cursor);
+        let page = Cursor::at(cursor, 1);
         // How deep pages go is not told before.
         if page > 1 && answer.status == 404 {
             return Ok(Page::default());

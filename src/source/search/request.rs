@@ -32,6 +32,16 @@ pub enum Cursor {
     Next(Url),
 }
 
+impl Cursor {
+    /// The number that `cursor` is; without one, that of the first page.
+    pub fn at(cursor: Option<&Self>, first: u64) -> u64 {
+        match cursor {
+            Some(Self::At(at)) => *at,
+            _ => first,
+        }
+    }
+}
+
 /// A GET. Its `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub struct PageRequest {

@@ -61,7 +61,7 @@ impl SearchProvider for Searxng {
             ("q", query.text.clone()),
             ("format", "json".to_owned()),
             ("categories", "images".to_owned()),
-            ("pageno", number(cursor).to_string()),
+            ("pageno", Cursor::at(cursor, 1).to_string()),
         ]);
         Ok(PageRequest::new(&self.url, parameters))
     }
@@ -94,15 +94,8 @@ impl SearchProvider for Searxng {
                 is_retriable: true,
             });
         }
-        let next = Cursor::At(number(cursor).saturating_add(1));
+        let next = Cursor::At(Cursor::at(cursor, 1).saturating_add(1));
         Ok(Page::of(results.iter().map(found)).followed_by(Some(next)))
-    }
-}
-
-fn number(cursor: Option<&Cursor>) -> u64 {
-    match cursor {
-        Some(Cursor::At(page)) => *page,
-        _ => 1,
     }
 }
 

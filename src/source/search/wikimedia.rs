@@ -79,11 +79,8 @@ impl SearchProvider for Wikimedia {
         if !search.contains(" filetype:") {
             search.push_str(" filetype:bitmap");
         }
-        let offset = match cursor {
-            Some(Cursor::At(offset)) => *offset,
-            _ => 0,
-        };
-        let (limit, offset) = (self.page_size.to_string(), offset.to_string());
+        let limit = self.page_size.to_string();
+        let offset = Cursor::at(cursor, 0).to_string();
         let parameters = [
             ("action", "query"),
             ("format", "json"),
