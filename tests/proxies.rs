@@ -396,6 +396,17 @@ fn a_proxy_that_alters_files_costs_none() {
 }
 
 #[test]
+fn who_brings_what_another_proxy_led_to_is_not_to_blame() {
+    let pictures = Pictures::new(40);
+    let (good, bad) = (Fake::that(Does::Forward), Fake::that(Does::Portal));
+    let sandbox = Sandbox::new();
+    let run = fetch(&sandbox, &pictures.list(), &urls(&[&bad, &good]), &[]).expect(0);
+    pictures.are_whole(&sandbox, &run);
+    let blamed = format!("the proxy `{}", good.url());
+    assert!(bad.asked() > 0 && !run.stderr.contains(&blamed), "{run}");
+}
+
+#[test]
 fn a_proxy_that_fails_costs_no_file() {
     for does in [
         Does::HangUp,

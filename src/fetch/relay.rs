@@ -28,6 +28,8 @@ struct Tour {
     suspects: Vec<Suspect>,
     /// Among them those that have delivered before.
     witnesses: usize,
+    /// Those that led to a server which is not trusted.
+    untrusted: usize,
     /// One of them said that the target does not answer: 502, 503 or 504, as proxies do.
     has_gateway_fault: bool,
     last: Option<FetchError>,
@@ -111,9 +113,10 @@ impl Client {
                             via: None,
                         });
                     }
-                    // Who was not waited for as long as this one took did no worse.
+                    // A proxy may say with any 5xx that there is no connection. Who was not waited for as long as this
+                    // one took did no worse either.
                     let took = begun.elapsed();
-                    for suspect in tour.suspects {
+                    for suspect in tour.suspects.into_iter().filter(|_| status < 500) {
                         if suspect.waited.is_none_or(|waited| took < waited) {
                             suspect.via.did_worse(suspect.problem);
                         }
@@ -136,6 +139,8 @@ impl Client {
                         via.failed(problem);
                     } else if may_be_a_proxys(&unanswered.error) {
                         tour.witnesses += usize::from(via.is_proven());
+                        tour.untrusted +=
+                            usize::from(matches!(unanswered.error, FetchError::Tls { .. }));
                         let is_late = matches!(unanswered.error, FetchError::Timeout { .. });
                         let waited = is_late.then(|| begun.elapsed());
                         tour.suspects.push(Suspect {
@@ -172,6 +177,7 @@ impl Tour {
                 }
             }
             Some(error) if self.witnesses >= WITNESSES => error,
+            Some(error @ FetchError::Tls { .. }) if self.untrusted >= WITNESSES => error,
             last => {
                 let problem = last.map(|error| describe(&error)).or(none.problem);
                 FetchError::Proxies {

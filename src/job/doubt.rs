@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use url::Url;
+
 use crate::downloader::{DownloadError, Failure};
 use crate::fetch::{FetchError, Via};
 use crate::target::describe;
@@ -17,20 +19,29 @@ const OPINIONS: u32 = 4;
 pub(super) struct Doubts {
     /// Those that the redirects of this attempt came through, where they could have been made up.
     redirects: Vec<Via>,
-    /// Those that brought nothing good, as long as another one may.
+    /// Those whose word is in question, as long as another one may say something else.
     vias: Vec<Via>,
-    /// What each of these brought.
     complaints: Vec<Complaint>,
     opinions: u32,
     asked_again: u32,
 }
 
-/// What one proxy did.
-#[derive(Debug, Clone)]
+/// What one proxy did, perhaps.
+#[derive(Debug)]
 struct Complaint {
+    via: Via,
+    deed: Deed,
+    /// Where redirects led that time.
+    moved_to: Option<Url>,
     problem: String,
     at: Instant,
     kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Deed {
+    Redirected,
+    Brought,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,36 +70,36 @@ impl Doubts {
         self.redirects.extend(via.filter(Via::is_plain));
     }
 
-    /// The target came to nothing. Answers whether it is to be asked for once more, through another proxy.
-    pub(super) fn wants_another(&mut self, failure: &Failure) -> bool {
-        let mut suspects = std::mem::take(&mut self.redirects);
+    /// The target came to nothing, at `moved_to` where redirects led. Answers whether it is to be asked for once more,
+    /// through another proxy.
+    pub(super) fn wants_another(&mut self, failure: &Failure, moved_to: Option<&Url>) -> bool {
+        let redirects = std::mem::take(&mut self.redirects);
         if let DownloadError::Store(_)
         | DownloadError::Robots
         | DownloadError::Fetch(FetchError::Proxies { .. }) = failure.error
         {
             return false;
         }
-        suspects.extend(
-            failure
-                .via
-                .clone()
-                .filter(|via| may_be_a_proxys(&failure.error, via)),
-        );
-        let Some(last) = suspects.last().cloned() else {
+        let brought = failure.via.clone();
+        let brought = brought.filter(|via| may_be_a_proxys(&failure.error, via));
+        // Whoever sent it elsewhere answers for what is there.
+        let Some(last) = redirects.first().or(brought.as_ref()).cloned() else {
             return false;
         };
         let is_believed = self.opinions + 1 >= OPINIONS || self.opinions > 0 && last.is_proven();
         self.opinions += 1;
-        let complaint = Complaint {
+        let redirected = redirects.into_iter().map(|via| (via, Deed::Redirected));
+        let suspects = redirected.chain(brought.map(|via| (via, Deed::Brought)));
+        let complaint = |(via, deed)| Complaint {
+            via,
+            deed,
+            moved_to: moved_to.cloned(),
             problem: describe(&failure.error),
             at: Instant::now(),
             kind: kind(&failure.error),
         };
-        self.complaints.resize(
-            self.complaints.len() + suspects.len(),
-            complaint,
-        );
-        self.vias.extend(suspects);
+        self.complaints.extend(suspects.map(complaint));
+        self.vias.push(last.clone());
         let wants = !is_believed && last.has_other_than(&self.vias);
         if !wants {
             // What a later attempt brings says nothing of those that agreed in this one.
@@ -100,19 +111,24 @@ impl Doubts {
         wants
     }
 
-    /// A good file came through `via`.
-    pub(super) fn resolve(&mut self, via: Option<&Via>) {
+    /// A good file came through `via`, from `moved_to` where redirects led.
+    pub(super) fn resolve(&mut self, via: Option<&Via>, moved_to: Option<&Url>) {
         if let Some(via) = via {
             via.accept();
         }
-        for (via, complaint) in self.vias.drain(..).zip(self.complaints.drain(..)) {
+        self.vias.clear();
+        for complaint in self.complaints.drain(..) {
+            // Where the same redirect came again it was right, and who brought something from elsewhere may have been.
+            let is_from_there = complaint.moved_to.as_ref() == moved_to;
+            if is_from_there == (complaint.deed == Deed::Redirected) {
+                continue;
+            }
+            let (via, problem) = (complaint.via, complaint.problem);
             match complaint.kind {
-                Kind::Altered => via.blame(&complaint.problem),
-                Kind::Cut => via.did_worse(complaint.problem),
+                Kind::Altered => via.blame(&problem),
+                Kind::Cut => via.did_worse(problem),
                 // This one may have been waited for longer.
-                Kind::Late(waited) if complaint.at.elapsed() < waited => {
-                    via.did_worse(complaint.problem);
-                }
+                Kind::Late(waited) if complaint.at.elapsed() < waited => via.did_worse(problem),
                 Kind::Late(_) => {}
             }
         }

@@ -210,7 +210,10 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
         }
     };
     let wants_another = match &ended {
-        Some(Ok(Attempt::Failed(failure))) => ticket.doubts.wants_another(failure),
+        Some(Ok(Attempt::Failed(failure))) => {
+            let moved_to = ticket.moved_to.as_ref();
+            ticket.doubts.wants_another(failure, moved_to)
+        }
         _ => false,
     };
     let health = match &ended {
@@ -348,7 +351,9 @@ impl Shared {
         let failure = match attempt {
             Attempt::Answer(Answer::File(download)) => {
                 ticket.status = Some(download.meta.status);
-                ticket.doubts.resolve(download.meta.via.as_ref());
+                let moved_to = ticket.moved_to.as_ref();
+                let via = download.meta.via.as_ref();
+                ticket.doubts.resolve(via, moved_to);
                 let item = ticket.item(Outcome::Stored);
                 let meta = download.meta.clone();
                 let replaces = ticket.known.take().and_then(|known| known.file);
@@ -370,7 +375,8 @@ impl Shared {
                 ticket.status = Some(meta.status);
                 // Any proxy can say 304 to what it sees.
                 if meta.via.as_ref().is_some_and(|via| !via.is_plain()) {
-                    ticket.doubts.resolve(meta.via.as_ref());
+                    let moved_to = ticket.moved_to.as_ref();
+                    ticket.doubts.resolve(meta.via.as_ref(), moved_to);
                 }
                 return self.settle(ticket.confirm(Some(meta))).await;
             }

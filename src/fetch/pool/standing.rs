@@ -283,12 +283,14 @@ mod tests {
         let mut standing = Standing::default();
         for seconds in [30, 60, 120, 240] {
             let time = Duration::from_secs(seconds);
-            let set_aside = |standing: &mut Standing| {
-                standing.set_aside(false, None, RULES, Instant::now())
-            };
+            let set_aside =
+                |standing: &mut Standing| standing.set_aside(false, None, RULES, Instant::now());
             assert_eq!(set_aside(&mut standing), Some(time));
             assert_eq!(set_aside(&mut standing), None, "it is aside");
-            assert!(!standing.accepted(true, Instant::now()), "that was under way");
+            assert!(
+                !standing.accepted(true, Instant::now()),
+                "that was under way"
+            );
             assert!(matches!(
                 standing.fitness(Instant::now()),
                 Fitness::Aside(_)
