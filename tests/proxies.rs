@@ -691,6 +691,33 @@ fn nothing_goes_out_directly_before_all_proxies_were_asked() {
 }
 
 #[test]
+fn a_pool_is_not_waited_for_longer_than_an_attempt_or_a_host() {
+    let pictures = Pictures::new(2);
+    let silent = Fake::that(Does::Silence);
+    let sandbox = Sandbox::new();
+    // Its probe takes as long as `fetch.idle_timeout`.
+    let settings = format!(
+        "{}\npatience = \"20m\"\nprobe_url = {:?}\n[hosts.localhost]\ntotal_timeout = \"200ms\"",
+        urls(&[&silent]),
+        pictures.site.url("/probe")
+    );
+    let begun = std::time::Instant::now();
+    let list = pictures.list().replace("127.0.0.1", "localhost");
+    let run = fetch(&sandbox, &list, &settings, &["--set=fetch.retries=1"])
+        .expect(3)
+        .says(&["probed before they are used"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{run}");
+    assert_eq!(run.count("failed"), 2, "{run}");
+    let items = &sandbox.json("report.json")["items"];
+    assert_eq!(items[0]["reason"], "proxy", "{items:#}");
+    // Nor is one that comes back in an hour.
+    let settings = "urls = [\"http://127.0.0.77:1\"]\nset_aside_after = 1\nset_aside_for = \"1h\"";
+    let sandbox = Sandbox::new();
+    let run = fetch(&sandbox, &pictures.list(), settings, &[]).expect(3);
+    assert_eq!(run.count("failed"), 2, "{run}");
+}
+
+#[test]
 fn a_proxy_that_comes_back_is_used_again() {
     let pictures = Pictures::new(30);
     // Down for its first requests.

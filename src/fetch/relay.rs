@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::body::Limits;
@@ -63,7 +63,10 @@ impl Client {
             if is_over {
                 return Err(tour.give_up(host, pool.no_ride()));
             }
-            let ride = match pool.ride(host, &tour.asked, avoid).await {
+            // Lists and probes may take longer than there is time.
+            let ride = pool.ride(host, &tour.asked, avoid);
+            let ride = timeout_at(limits.deadline.at, ride).await;
+            let ride = match ride.unwrap_or_else(|_| Err(pool.no_ride())) {
                 Ok(ride) => Some(ride),
                 // Not for a target that is out of reach for proxies that work.
                 Err(_) if pool.settings().fall_back_to_direct && !pool.has_proven() => None,

@@ -398,12 +398,13 @@ impl Shared {
         };
         ticket.status = failure.status;
         let (outcome, reason) = verdict(&failure.error);
-        let retriable =
-            matches!(&failure.error, DownloadError::Fetch(error) if error.is_retriable());
         let back_in = match &failure.error {
             DownloadError::Fetch(error) => error.proxies_back_in().unwrap_or_default(),
             _ => Duration::ZERO,
         };
+        // Proxies that are gone for longer than any host is waited for are not waited for either.
+        let retriable = back_in <= ticket.job.terms.client.settings().retry_after_max
+            && matches!(&failure.error, DownloadError::Fetch(error) if error.is_retriable());
         let mut detail = describe(&failure.error);
         if ticket.attempts > 1 {
             let elapsed = ticket.begun.map_or(Duration::ZERO, |begun| begun.elapsed());

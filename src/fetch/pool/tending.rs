@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use url::Url;
 
@@ -96,7 +97,7 @@ impl Pool {
             return;
         }
         let mut tending = lock(&self.tending);
-        if tending.is_none() {
+        if tending.as_ref().is_none_or(AbortHandle::is_finished) {
             *tending = Some(tokio::spawn(tend(client())).abort_handle());
         }
     }
@@ -324,8 +325,11 @@ async fn tend(client: WeakClient) {
                 .iter()
                 .filter(|member| is_round || !member.is_probed.load(Ordering::Relaxed));
             let due: Vec<_> = new.cloned().collect();
-            if is_round {
-                elected = None;
+            if is_round && elected.take().is_none() {
+                tracing::info!(
+                    proxies = members.len(),
+                    "all proxies of the pool are probed before they are used"
+                );
             }
             pool.probe(&client, url, &due, &mut elected, |member, result| {
                 pool.probed(member, result)
