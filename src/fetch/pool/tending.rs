@@ -25,6 +25,9 @@ const PROBES: usize = 16;
 /// Proxies whose word it takes, where there is no direct way, if they are not at least half of the pool.
 const FEWEST_VOTES: usize = 3;
 
+/// When file and lists are read again of which one could not be had; the time doubles with each further time.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// Most bytes of what a probe asks for.
 const MAX_PROBE: u64 = 1024 * 1024;
 
@@ -149,17 +152,17 @@ impl Pool {
         checked.collect()
     }
 
-    /// Reads file and lists again.
-    async fn refresh(&self, client: &Client, lists: &mut Lists) {
+    /// Reads file and lists again. Answers whether each of them could be had.
+    async fn refresh(&self, client: &Client, lists: &mut Lists) -> bool {
         let settings = &self.settings;
         let mut proxies = settings.urls.clone();
         // A file that is gone for a moment empties no pool.
-        let mut is_whole = true;
+        let (mut is_whole, mut is_new) = (true, true);
         match read_file(settings) {
             Ok(more) => proxies.extend(more),
             Err(error) => {
                 tracing::warn!("{}; the proxies that it named stay", describe(&error));
-                is_whole = false;
+                (is_whole, is_new) = (false, false);
             }
         }
         for url in &settings.lists {
@@ -169,6 +172,7 @@ impl Pool {
                     lists.last.insert(url.clone(), named);
                 }
                 Err(problem) => {
+                    is_new = false;
                     if lists.missing.insert(url.clone()) {
                         tracing::warn!(
                             "cannot get the list of proxies `{}`: {problem}; what it named stays",
@@ -186,6 +190,7 @@ impl Pool {
             proxies.extend(self.members().iter().map(|member| member.url.clone()));
         }
         self.replace(proxies);
+        is_new
     }
 
     /// Has `members` bring the bytes of `url`, and tells `judged` of each as soon as it is known whether they are right.
@@ -303,6 +308,7 @@ impl Pool {
 async fn tend(client: WeakClient) {
     let mut lists = Lists::default();
     let mut elected = None;
+    let mut failures = 0;
     let mut refresh_at = Instant::now();
     let mut probe_at = refresh_at;
     loop {
@@ -314,8 +320,9 @@ async fn tend(client: WeakClient) {
         };
         let settings = &pool.settings;
         if Instant::now() >= refresh_at {
-            pool.refresh(&client, &mut lists).await;
-            refresh_at = Instant::now() + settings.refresh;
+            let is_new = pool.refresh(&client, &mut lists).await;
+            failures = if is_new { 0 } else { failures + 1 };
+            refresh_at = Instant::now() + pause(failures, settings.refresh);
         }
         pool.news.send_modify(|tended| tended.lists = true);
         if let Some(url) = &settings.probe_url {
@@ -346,6 +353,14 @@ async fn tend(client: WeakClient) {
         };
         drop((client, pool));
         sleep_until(next).await;
+    }
+}
+
+/// The time until file and lists are read again, after so many times in a row that one could not be had.
+fn pause(failures: u32, refresh: Duration) -> Duration {
+    match failures.checked_sub(1) {
+        Some(before) => RETRY.saturating_mul(1 << before.min(16)).min(refresh),
+        None => refresh,
     }
 }
 
@@ -437,6 +452,14 @@ fn majority(digests: impl Iterator<Item = Sha256>, members: usize) -> Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_cannot_be_had_is_tried_again_soon() {
+        let hour = Duration::from_secs(3600);
+        let pauses = [0, 1, 2, 3, 99].map(|failures| pause(failures, hour).as_secs());
+        assert_eq!(pauses, [3600, 30, 60, 120, 3600]);
+        assert_eq!(pause(1, Duration::from_secs(5)).as_secs(), 5);
+    }
 
     #[test]
     fn most_proxies_are_believed_and_no_two_that_differ() {
