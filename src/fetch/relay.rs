@@ -105,6 +105,11 @@ impl Client {
                             problem: format!("it answered {status}"),
                             waited: None,
                         });
+                        tour.last = Some(FetchError::Status {
+                            url: url.into(),
+                            status,
+                            retry_after: None,
+                        });
                         continue;
                     }
                     via.answered();
