@@ -718,6 +718,22 @@ fn a_pool_is_not_waited_for_longer_than_an_attempt_or_a_host() {
 }
 
 #[test]
+fn name_servers_that_do_not_answer_are_no_proxys_fault() {
+    let pictures = Pictures::new(5);
+    let sandbox = Sandbox::new();
+    let settings = "urls = [\"http://a.example:1\", \"http://b.example:1\"]\nset_aside_after = 1";
+    let args = [
+        "--set=fetch.name_servers=[\"127.0.0.77:1\"]",
+        "--set=fetch.connect_timeout=200ms",
+        "--set=fetch.retries=1",
+    ];
+    let run = fetch(&sandbox, &pictures.list(), settings, &args).expect(3);
+    assert!(!run.stderr.contains("set aside for"), "{run}");
+    let items = &sandbox.json("report.json")["items"];
+    assert_eq!(items[0]["reason"], "proxy", "{items:#}");
+}
+
+#[test]
 fn a_proxy_that_comes_back_is_used_again() {
     let pictures = Pictures::new(30);
     // Down for its first requests.

@@ -140,21 +140,24 @@ pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
         let text = error.to_string();
         OWN.iter().any(|own| text.contains(own))
     };
-    let is_unreachable = |error: &io::Error| {
-        error.raw_os_error().is_some()
-            && matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-            )
+    let is_any = |kinds: &[io::ErrorKind]| {
+        chain(error)
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.raw_os_error().is_some() && kinds.contains(&error.kind()))
     };
+    let unresolved = find::<Unresolved>(error);
+    // What may as well be the network that this machine is in, or its name servers, is found out by comparison.
+    let is_here = unresolved.is_some_and(|unresolved| !unresolved.is_final)
+        || is_any(&[
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::NetworkDown,
+        ]);
     error.is_connect()
+        && !is_here
         && (find::<Denied>(error).is_some()
-            || find::<Unresolved>(error).is_some()
-            || chain(error)
-                .filter_map(|error| error.downcast_ref())
-                .any(is_unreachable)
+            || unresolved.is_some()
+            || is_any(&[io::ErrorKind::ConnectionRefused])
             || chain(error).any(is_said))
 }
 
