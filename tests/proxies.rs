@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gannet::fetch::{Client, Hosts};
 use origin::{Origin, Reply};
 use support::pictures::png_of;
 use support::proxies::RealProxy;
@@ -629,6 +630,33 @@ fn tls_goes_through_tunnels_and_no_proxy_can_alter_it() {
         .collect();
     assert_eq!(health[..3], ["reachable"; 3]);
     assert_eq!(health[5], "fails");
+}
+
+#[tokio::test]
+async fn documents_over_tls_prove_a_proxy_for_tls() {
+    let Some(http) = RealProxy::tinyproxy() else {
+        return;
+    };
+    let origin = Origin::builder()
+        .tls()
+        .route("/", Reply::ok(b"a".to_vec()))
+        .start();
+    let folder = tempfile::TempDir::new().unwrap();
+    let authority = folder.path().join("ca.pem");
+    std::fs::write(&authority, origin.ca_pem.as_ref().unwrap()).unwrap();
+    let fetch = origin::settings(&format!("ca_files = [{authority:?}]\nproxy = \"\""));
+    let text = include_str!("../config/default.toml");
+    let mut table: toml::Table = text.parse().unwrap();
+    let urls = toml::Value::from(vec![http.url("http", "")]);
+    let pool = table["proxies"].as_table_mut().unwrap();
+    pool.insert("urls".to_owned(), urls);
+    let pool = table.remove("proxies").unwrap().try_into().unwrap();
+    let client = Client::with_proxies(&fetch, &Hosts::default(), &pool).unwrap();
+    let mut got = client.get(&origin.url("/"), "*/*", 100).await.unwrap();
+    let via = got.via().unwrap().clone();
+    assert!(!via.is_proven(), "it may be cut off yet");
+    while got.chunk().await.unwrap().is_some() {}
+    assert!(via.is_proven());
 }
 
 #[test]

@@ -351,8 +351,11 @@ impl Client {
         all.extend(headers);
         let arrived = self.head(url, query, &[], all, limits).await?;
         let Arrived {
-            mut head, limits, ..
+            mut head,
+            limits,
+            via,
         } = arrived;
+        let ride = head.ride.take();
         let status = head.response.status().as_u16();
         let headers = std::mem::take(head.response.headers_mut());
         let length = head.response.content_length();
@@ -367,6 +370,13 @@ impl Client {
         let mut bytes = BytesMut::new();
         while let Some(chunk) = body.chunk(url).await? {
             bytes.extend_from_slice(&chunk);
+        }
+        if let Some(ride) = ride {
+            ride.arrived(bytes.len() as u64);
+        }
+        // What nobody can alter is as good as it can be.
+        if let Some(via) = via.filter(|via| status == 200 && !via.is_plain()) {
+            via.accept();
         }
         Ok(Asked {
             status,
@@ -500,7 +510,8 @@ impl Client {
                 avoid: &[],
                 max_bytes,
             };
-            let response = self.send(request).await?;
+            let mut response = self.send(request).await?;
+            response.is_document = true;
             match response.redirect() {
                 Some(next) => {
                     let next = next?;
