@@ -1138,6 +1138,11 @@ fn a_check_tells_of_each_proxy() {
         .expect(1)
         .says(&["proxies.urls"]);
 
+    sandbox
+        .run(["proxies", "check", "--set=fetch.proxy=direct", "--set=proxies.urls=[\"http://p.example\"]"])
+        .expect(1)
+        .says(&["fetch.proxy", "direct"]);
+
     let urls = format!("urls = [{:?}, {:?}, {dead:?}]", good.url(), flips.url());
     write(urls.clone());
     let run = sandbox.run(["proxies", "check"]).expect(0);

@@ -14,6 +14,9 @@ pub(super) async fn run(command: &ProxiesCommand, global: &Global) -> anyhow::Re
     let _log = start_log(global, &config, None)?;
     let client = Client::with_proxies(&config.fetch, &config.hosts, &config.proxies)?;
     let Some(checked) = client.check_proxies().await else {
+        if config.proxies.is_configured() {
+            bail!("the pool of `[proxies]` is not used: `fetch.proxy = \"direct\"` does without");
+        }
         bail!(
             "there is no pool of proxies; `proxies.urls`, `proxies.file` and `proxies.lists` name them"
         );
