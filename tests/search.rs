@@ -368,6 +368,20 @@ fn what_cannot_be_searched_for_is_refused_before_anything_runs() {
             .expect(1)
             .says(&[says]);
     }
+    for (provider, set) in [
+        ("wikimedia", "key=S3CRET"),
+        ("bing", "engine=cx"),
+        ("openverse", "pages_url=http://127.0.0.77:1/"),
+        ("searxng", "page_size=7"),
+    ] {
+        let name = set.split('=').next().unwrap();
+        let set = format!("--set=search.{provider}.{set}");
+        let run = sandbox.fetch(&[&format!("search:{provider}?q=a"), &set]);
+        let run = run.expect(1).says(&[&format!(
+            "`{provider}` has no `{name}`: remove `search.{provider}.{name}`"
+        )]);
+        assert!(!run.stderr.contains("S3CRET"), "{run}");
+    }
     sandbox
         .fetch(&["search:openverse?q=a", "--list-format", "csv"])
         .expect(1)

@@ -68,6 +68,7 @@ struct Bing {
 }
 
 pub(super) fn new(settings: &Provider) -> Made {
+    settings.only("bing", &["page_size"])?;
     Ok(Arc::new(Bing {
         url: settings.url("bing")?,
         page_size: settings.page_size(LARGEST_PAGE),

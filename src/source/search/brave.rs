@@ -31,6 +31,7 @@ struct Brave {
 }
 
 pub(super) fn new(settings: &Provider) -> Made {
+    settings.only("brave", &["key", "page_size"])?;
     let key = settings.key().cloned().ok_or(
         "`brave` needs a key: set `search.brave.key`, or `GANNET_SEARCH__BRAVE__KEY` in the environment",
     )?;

@@ -61,6 +61,7 @@ struct Openverse {
 }
 
 pub(super) fn new(settings: &Provider) -> Made {
+    settings.only("openverse", &["key", "page_size"])?;
     let key = settings.key().cloned();
     let most = match key {
         Some(_) => LARGEST_PAGE,

@@ -91,6 +91,25 @@ impl Provider {
             .ok_or_else(|| format!("`{name}` needs an address: set `search.{name}.url`"))
     }
 
+    /// Of the keys that not every provider has, these and no others may be set.
+    pub(super) fn only(&self, name: &str, takes: &[&str]) -> Result<(), String> {
+        let set = [
+            ("pages_url", self.pages_url.is_some()),
+            ("key", self.key().is_some()),
+            ("engine", !self.engine.trim().is_empty()),
+            ("page_size", self.page_size.is_some()),
+        ];
+        let unused = set
+            .iter()
+            .find(|(key, is_set)| *is_set && !takes.contains(key));
+        match unused {
+            Some((key, _)) => Err(format!(
+                "`{name}` has no `{key}`: remove `search.{name}.{key}`"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Results to ask for at a time, `most` being what the provider takes.
     pub(super) fn page_size(&self, most: u32) -> u64 {
         self.page_size

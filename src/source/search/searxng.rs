@@ -37,6 +37,7 @@ struct Searxng {
 }
 
 pub(super) fn new(settings: &Provider) -> Made {
+    settings.only("searxng", &[])?;
     let mut url = settings.url("searxng")?;
     // What is given may be the page on which people search.
     let path = url.path().trim_end_matches('/');

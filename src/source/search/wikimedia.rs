@@ -56,6 +56,7 @@ struct Wikimedia {
 }
 
 pub(super) fn new(settings: &Provider) -> Made {
+    settings.only("wikimedia", &["page_size"])?;
     Ok(Arc::new(Wikimedia {
         url: settings.url("wikimedia")?,
         page_size: settings.page_size(LARGEST_PAGE),
