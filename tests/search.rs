@@ -516,7 +516,7 @@ fn troubles_that_stay_are_told_apart_in_words() {
         (
             Answer::ok(vec![b' '; 8 * 1024 * 1024 + 1]),
             1,
-            &["is out of reach", "more than 8388608"],
+            &["is out of reach (its answer has more than 8388608 bytes)"],
         ),
         (
             Answer::status(302).header("Location", "http://localhost/x"),

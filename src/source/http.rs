@@ -5,7 +5,7 @@ use url::Url;
 
 use super::search::{self, Ask, AskFailure, PageRequest};
 use super::{Answer, Fetch, FetchFailure, RemoteBody};
-use crate::fetch::{Client, Validators};
+use crate::fetch::{Client, FetchError, Validators};
 use crate::target::describe;
 
 /// What a list may come as; anything else is taken as well, and judged by its bytes.
@@ -39,7 +39,13 @@ impl Ask for Client {
         let (url, query, headers) = (request.url(), request.query(), request.headers().clone());
         let answered = Client::ask(self, url, query.as_deref(), headers, search::MAX_ANSWER).await;
         let answer = answered.map_err(|error| AskFailure {
-            text: describe(&error),
+            text: match &error {
+                // No setting raises this limit.
+                FetchError::TooLarge { limit, .. } => {
+                    format!("its answer has more than {limit} bytes")
+                }
+                error => describe(error),
+            },
             is_retriable: error.is_retriable(),
         })?;
         Ok(search::Answer {
