@@ -439,6 +439,12 @@ fn a_dry_run_tells_what_would_be_fetched() {
     assert_eq!(run.json()["would"]["fetch"], 45);
     assert_eq!(site.total(), 3);
     assert!(!sandbox.store().exists());
+    // As far as it is wanted, and perhaps a page ahead.
+    site.forget();
+    let dry = ["--dry-run", "-n", "5"];
+    let run = fetch(&sandbox, "search:openverse?q=a", &settings, &dry).expect(0);
+    assert_eq!(run.json()["would"]["fetch"], 20);
+    assert!(site.total() <= 2, "{run}");
 }
 
 /// Openverse whose first answers are these, and then results.
