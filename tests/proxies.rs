@@ -762,6 +762,26 @@ fn name_servers_that_do_not_answer_are_no_proxys_fault() {
 }
 
 #[test]
+fn a_target_is_looked_up_once_for_all_proxies_of_an_attempt() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let names = format!(
+        "--set=fetch.name_servers=[\"{}\"]",
+        silent.local_addr().unwrap()
+    );
+    let sandbox = Sandbox::new();
+    let dead = (0..8).map(|n| format!("\"http://127.0.0.77:{}\"", n + 1));
+    let urls = format!("urls = [{}]", dead.collect::<Vec<_>>().join(", "));
+    let begun = std::time::Instant::now();
+    let args = [
+        names.as_str(),
+        "--set=fetch.connect_timeout=2s",
+        "--set=fetch.retries=0",
+    ];
+    fetch(&sandbox, "http://a.example/\n", &urls, &args).expect(3);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_proxy_that_comes_back_is_used_again() {
     let pictures = Pictures::new(30);
     // Down for its first requests.

@@ -443,7 +443,7 @@ fn a_dry_run_tells_what_would_be_fetched() {
     site.forget();
     let dry = ["--dry-run", "-n", "5"];
     let run = fetch(&sandbox, "search:openverse?q=a", &settings, &dry).expect(0);
-    assert_eq!(run.json()["would"]["fetch"], 20);
+    assert_eq!(run.json()["would"]["fetch"], 5);
     assert!(site.total() <= 2, "{run}");
 }
 

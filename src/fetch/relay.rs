@@ -33,6 +33,8 @@ struct Tour {
     /// One of them said that the target does not answer: 502, 503 or 504, as proxies do.
     has_gateway_fault: bool,
     last: Option<FetchError>,
+    /// The target's name was judged, for proxies that resolve it.
+    is_judged: bool,
 }
 
 /// A proxy that failed where another one may do better.
@@ -87,7 +89,8 @@ impl Client {
                 false => limits,
             };
             let begun = Instant::now();
-            let admitted = self.wire.admit(url, ride).await?.asking(query);
+            let admitted = self.wire.admit_once(url, ride, &mut tour.is_judged);
+            let admitted = admitted.await?.asking(query);
             let answer = self
                 .wire
                 .execute(admitted, url, headers.clone(), None, head_limits);

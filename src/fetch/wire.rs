@@ -164,6 +164,16 @@ impl Wire {
         url: &Url,
         ride: Option<Ride>,
     ) -> Result<Admitted, FetchError> {
+        self.admit_once(url, ride, &mut false).await
+    }
+
+    /// The same, without another look at what a proxy resolves by itself where `is_judged` says that it was judged just now.
+    pub(super) async fn admit_once(
+        &self,
+        url: &Url,
+        ride: Option<Ride>,
+        is_judged: &mut bool,
+    ) -> Result<Admitted, FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(FetchError::UnsupportedScheme { url: url.into() });
         }
@@ -183,7 +193,7 @@ impl Wire {
             None => self.proxies.of(url),
         };
         if let Some(proxy) = &proxy {
-            self.judge_proxied(url, proxy).await?;
+            self.judge_proxied(url, proxy, is_judged).await?;
         }
         let mut url = url.clone();
         if !url.username().is_empty() || url.password().is_some() {
@@ -206,7 +216,12 @@ impl Wire {
     /// The proxy's own address where it is literal, and every address of a target whose name the proxy
     /// resolves: since it chooses among them, a single denied one denies the name. A name that does not
     /// resolve here may resolve there, and passes.
-    async fn judge_proxied(&self, url: &Url, proxy: &Proxy) -> Result<(), FetchError> {
+    async fn judge_proxied(
+        &self,
+        url: &Url,
+        proxy: &Proxy,
+        is_judged: &mut bool,
+    ) -> Result<(), FetchError> {
         if let Some(address) = proxy.address() {
             self.guard
                 .judge(address)
@@ -223,12 +238,16 @@ impl Wire {
             let lookup = self.resolver.lookup_allowed(name).await;
             return lookup.map(drop).map_err(|error| error.of(name));
         }
+        if *is_judged {
+            return Ok(());
+        }
         let lookup = tokio::time::timeout(self.connect_timeout, self.resolver.lookup(name));
         if let Ok(Ok(addresses)) = lookup.await {
             addresses
                 .into_iter()
                 .try_for_each(|address| self.judge(url, address))?;
         }
+        *is_judged = true;
         Ok(())
     }
 
