@@ -778,7 +778,11 @@ fn a_target_is_looked_up_once_for_all_proxies_of_an_attempt() {
         "--set=fetch.retries=0",
     ];
     fetch(&sandbox, "http://a.example/\n", &urls, &args).expect(3);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
@@ -985,7 +989,7 @@ fn providers_in_private_networks_open_them_to_no_list_and_no_proxy() {
     });
     let [moved, named] = inside.each_ref().map(|it| it.local_addr().unwrap());
     let lists = Site::start(move |asked| match asked.path.as_str() {
-        "/moved" => Answer::status(302).header("Location", &format!("http://{moved}/")),
+        "/moved" => Answer::status(302).header("Location", format!("http://{moved}/")),
         _ => Answer::ok(format!("{named}\n")),
     });
     let provider = Site::start(|_| Answer::ok("{\"results\": []}"));
@@ -1159,7 +1163,12 @@ fn a_check_tells_of_each_proxy() {
         .says(&["proxies.urls"]);
 
     sandbox
-        .run(["proxies", "check", "--set=fetch.proxy=direct", "--set=proxies.urls=[\"http://p.example\"]"])
+        .run([
+            "proxies",
+            "check",
+            "--set=fetch.proxy=direct",
+            "--set=proxies.urls=[\"http://p.example\"]",
+        ])
         .expect(1)
         .says(&["fetch.proxy", "direct"]);
 
