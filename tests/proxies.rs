@@ -923,18 +923,19 @@ fn lists_and_robots_go_through_the_pool_and_lists_of_proxies_do_not() {
 #[test]
 fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
     let pictures = Pictures::new(10);
-    let proxy = Fake::that(Does::Forward);
+    let proxy = Fake::that(Does::Wait(Duration::from_millis(200)));
     let gone = Site::start(|_| Answer::status(404));
     let sandbox = Sandbox::new();
     sandbox.write("proxies.txt", proxy.address.to_string());
     let settings = format!(
-        "file = \"proxies.txt\"\nlists = [{:?}]",
+        "file = \"proxies.txt\"\nrefresh = \"10ms\"\nlists = [{:?}]",
         gone.url("/proxies.txt")
     );
     let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
     pictures.are_whole(&sandbox, &run);
     let told = run.stderr.matches("cannot get the list of proxies").count();
-    assert!(told <= 1, "{run}");
+    assert_eq!(told, 1, "{run}");
+    assert!(gone.total() > 1, "it was asked for again\n{run}");
     let run = fetch(
         &sandbox,
         &pictures.list(),
