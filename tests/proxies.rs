@@ -128,8 +128,7 @@ fn relay(mut client: &TcpStream, does: impl FnOnce() -> Does) -> Option<bool> {
         lines.push(line);
     }
     let mut words = lines[0].split(' ');
-    let (_, url) = (words.next(), words.next()?);
-    let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let (method, url) = (words.next()?, words.next()?);
     let answer = |status: u16, kind: &str, body: &[u8]| {
         let mut bytes = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
@@ -140,6 +139,11 @@ fn relay(mut client: &TcpStream, does: impl FnOnce() -> Does) -> Option<bool> {
         bytes
     };
     let does = does();
+    if let (true, Does::Says(status)) = (method == "CONNECT", does) {
+        client.write_all(&answer(status, "text/plain", b"")).ok()?;
+        return None;
+    }
+    let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
     match does {
         Does::HangUp => return None,
         Does::Silence => {
@@ -599,6 +603,7 @@ fn tls_goes_through_tunnels_and_no_proxy_can_alter_it() {
         .collect();
     // What fails to tunnel is left for one that does.
     let grumpy = Fake::that(Does::HangUp);
+    let asks = Fake::that(Does::Says(407));
     let urls = [
         http.url("http", ""),
         socks.url("socks5", "ann:hush@"),
@@ -606,14 +611,20 @@ fn tls_goes_through_tunnels_and_no_proxy_can_alter_it() {
         socks.url("socks5", "ann:wrong@"),
         grumpy.url(),
         dead(),
+        asks.url(),
     ];
     let run = fetch(
         &sandbox,
         &list,
-        &format!("urls = {urls:?}"),
+        &format!("urls = {urls:?}\nset_aside_after = 1"),
         &["--ca-file=ca.pem"],
     )
     .expect(0);
+    // Whose fault it is the connector says in its words only. Those that want another password are told apart by that.
+    for proxy in [&socks.url("socks5", ""), &urls[5], &urls[6]] {
+        let is_told = |line: &&str| line.contains(&format!("`{proxy}` is set aside for"));
+        assert_eq!(run.stderr.lines().filter(is_told).count(), 1, "{proxy} {run}");
+    }
     let mut stored: Vec<_> = sandbox.files().into_values().collect();
     stored.sort();
     let mut wanted = bytes;
