@@ -623,7 +623,11 @@ fn tls_goes_through_tunnels_and_no_proxy_can_alter_it() {
     // Whose fault it is the connector says in its words only. Those that want another password are told apart by that.
     for proxy in [&socks.url("socks5", ""), &urls[5], &urls[6]] {
         let is_told = |line: &&str| line.contains(&format!("`{proxy}` is set aside for"));
-        assert_eq!(run.stderr.lines().filter(is_told).count(), 1, "{proxy} {run}");
+        assert_eq!(
+            run.stderr.lines().filter(is_told).count(),
+            1,
+            "{proxy} {run}"
+        );
     }
     let mut stored: Vec<_> = sandbox.files().into_values().collect();
     stored.sort();
