@@ -689,20 +689,20 @@ fn no_message_names_the_key_in_a_request_that_is_not_answered() {
     // It takes connections, and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
-    let own = [
-        format!("--set=search.google.url={address}/api"),
+    let mut own = at("google", &format!("{address}/api"));
+    own.extend([
         "--set=search.google.key=S3CRET+google/".to_owned(),
         "--set=search.google.engine=cx".to_owned(),
         "--set=fetch.retries=1".to_owned(),
         "--set=fetch.idle_timeout=200ms".to_owned(),
         "--set=log.level=trace".to_owned(),
-    ];
+    ]);
     let proxy = format!("--proxy={address}");
     for (proxies, says) in [
-        (vec![], "no answer within 200ms"),
+        (vec![], "did not answer within 200ms"),
         (
             vec![proxy.clone(), proxy.replace("//", "//ann:x@")],
-            "is set aside",
+            "another proxy is asked",
         ),
     ] {
         let sandbox = Sandbox::new();
