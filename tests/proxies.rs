@@ -941,7 +941,7 @@ fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
     let proxy = Fake::that(Does::Wait(Duration::from_millis(200)));
     let gone = Site::start(|_| Answer::status(404));
     let sandbox = Sandbox::new();
-    sandbox.write("proxies.txt", proxy.address.to_string());
+    sandbox.write("proxies.txt", format!("{}\nnonsense\n", proxy.address));
     let settings = format!(
         "file = \"proxies.txt\"\nrefresh = \"10ms\"\nlists = [{:?}]",
         gone.url("/proxies.txt")
@@ -951,6 +951,8 @@ fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
     let told = run.stderr.matches("cannot get the list of proxies").count();
     assert_eq!(told, 1, "{run}");
     assert!(gone.total() > 1, "it was asked for again\n{run}");
+    let told = run.stderr.matches("line 2 is no proxy").count();
+    assert_eq!(told, 1, "{run}");
     let run = fetch(
         &sandbox,
         &pictures.list(),

@@ -12,7 +12,7 @@ mod settings;
 mod standing;
 mod tending;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,6 +60,8 @@ pub(super) struct Pool {
     /// Moves when there may be something to ride on that was not there before.
     news: watch::Sender<Tended>,
     tending: Mutex<Option<AbortHandle>>,
+    /// What was last told, by what it is about.
+    told: Mutex<HashMap<String, String>>,
 }
 
 /// How far lists and probes are.
@@ -114,9 +116,10 @@ impl Pool {
             median: Mutex::default(),
             news: watch::Sender::default(),
             tending: Mutex::default(),
+            told: Mutex::default(),
         };
         let mut proxies = settings.urls.clone();
-        proxies.extend(tending::read_file(settings)?);
+        proxies.extend(pool.read_file()?);
         if let Some(before) = before {
             let members = before.members();
             if !settings.lists.is_empty() {
@@ -153,7 +156,7 @@ impl Pool {
     /// Makes the pool consist of `proxies`, each of them once, as far as there is room and their addresses are not denied.
     fn replace(&self, proxies: Vec<ProxyUrl>) {
         let before = self.members();
-        let known: std::collections::HashMap<_, _> =
+        let known: HashMap<_, _> =
             before.iter().map(|member| (&member.url, member)).collect();
         let mut seen = HashSet::new();
         let mut denied = Vec::new();
@@ -173,9 +176,10 @@ impl Pool {
                 continue;
             }
             if members.len() == self.settings.max.get() {
-                tracing::warn!(
-                    "only the first {} proxies are used; `proxies.max` sets the limit",
-                    self.settings.max
+                let most = self.settings.max;
+                self.tell(
+                    "max",
+                    format!("only the first {most} proxies are used; `proxies.max` sets the limit"),
                 );
                 break;
             }
@@ -185,15 +189,25 @@ impl Pool {
             });
         }
         if let Some(first) = denied.first() {
-            tracing::warn!(
-                "{} of the proxies are denied, and not used; {first}",
-                denied.len()
+            let count = denied.len();
+            self.tell(
+                "denied",
+                format!("{count} of the proxies are denied, and not used; {first}"),
             );
         }
         for gone in before.iter().filter(|member| !seen.contains(&member.url)) {
             self.drop_client(gone);
         }
         *write(&self.members) = Arc::new(members);
+    }
+
+    /// Warns of something, unless that is what was last said about it: file and lists are read again and again.
+    fn tell(&self, about: &str, text: String) {
+        let mut told = lock(&self.told);
+        if told.get(about) != Some(&text) {
+            tracing::warn!("{text}");
+            told.insert(about.to_owned(), text);
+        }
     }
 
     /// A proxy for a request to `host`, that is none of those in `not`, and if there is a choice none of `avoid`. Waits for the

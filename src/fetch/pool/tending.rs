@@ -72,27 +72,28 @@ fn most_of(settings: &Settings) -> usize {
     settings.max.get().saturating_add(1)
 }
 
-/// The proxies that the file names.
-///
-/// # Errors
-///
-/// When it cannot be read.
-pub(super) fn read_file(settings: &Settings) -> Result<Vec<ProxyUrl>, SetupError> {
-    let Some(path) = &settings.file else {
-        return Ok(Vec::new());
-    };
-    let text = std::fs::read_to_string(path).map_err(|source| SetupError::ReadProxies {
-        path: path.clone(),
-        source,
-    })?;
-    let listed = list::parse(&text, most_of(settings));
-    if let Some(complaint) = listed.complaint() {
-        tracing::warn!("`{}` of `proxies.file`: {complaint}", path.display());
-    }
-    Ok(listed.proxies)
-}
-
 impl Pool {
+    /// The proxies that the file names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(super) fn read_file(&self) -> Result<Vec<ProxyUrl>, SetupError> {
+        let Some(path) = &self.settings.file else {
+            return Ok(Vec::new());
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| SetupError::ReadProxies {
+            path: path.clone(),
+            source,
+        })?;
+        let listed = list::parse(&text, most_of(&self.settings));
+        if let Some(complaint) = listed.complaint() {
+            let text = format!("`{}` of `proxies.file`: {complaint}", path.display());
+            self.tell("file", text);
+        }
+        Ok(listed.proxies)
+    }
+
     /// Begins to read lists and to probe, where the settings ask for it and it has not begun.
     pub(in super::super) fn tend(&self, client: impl FnOnce() -> WeakClient) {
         let settings = &self.settings;
@@ -158,15 +159,16 @@ impl Pool {
         let mut proxies = settings.urls.clone();
         // A file that is gone for a moment empties no pool.
         let (mut is_whole, mut is_new) = (true, true);
-        match read_file(settings) {
+        match self.read_file() {
             Ok(more) => proxies.extend(more),
             Err(error) => {
-                tracing::warn!("{}; the proxies that it named stay", describe(&error));
+                let text = format!("{}; the proxies that it named stay", describe(&error));
+                self.tell("file", text);
                 (is_whole, is_new) = (false, false);
             }
         }
         for url in &settings.lists {
-            match read_list(client, url, most_of(settings)).await {
+            match self.read_list(client, url).await {
                 Ok(named) => {
                     lists.missing.remove(url);
                     lists.last.insert(url.clone(), named);
@@ -191,6 +193,30 @@ impl Pool {
         }
         self.replace(proxies);
         is_new
+    }
+
+    async fn read_list(&self, client: &Client, url: &Url) -> Result<Vec<ProxyUrl>, String> {
+        let read = async {
+            let mut response = client
+                .direct()
+                .get(url, "text/plain, */*;q=0.1", MAX_LIST)
+                .await?;
+            let mut text = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                text.extend_from_slice(&chunk);
+            }
+            Ok::<_, super::super::error::FetchError>(text)
+        };
+        let text = read.await.map_err(|error| describe(&error))?;
+        let listed = list::parse(&String::from_utf8_lossy(&text), most_of(&self.settings));
+        if listed.proxies.is_empty() {
+            return Err("it names no proxy".to_owned());
+        }
+        if let Some(complaint) = listed.complaint() {
+            let text = format!("the list of proxies `{}`: {complaint}", SafeUrl::new(url));
+            self.tell(url.as_str(), text);
+        }
+        Ok(listed.proxies)
     }
 
     /// Has `members` bring the bytes of `url`, and tells `judged` of each as soon as it is known whether they are right.
@@ -243,10 +269,11 @@ impl Pool {
             *elected = Some(expected);
         }
         if let Expected::Anything = expected {
-            tracing::warn!(
+            let text = format!(
                 "`{}` of `proxies.probe_url` does not bring the same bytes each time, so that proxies that alter them cannot be told",
                 SafeUrl::new(url)
             );
+            self.tell("probe", text);
         }
         for (member, digest, time) in brought {
             tell(member, expected.hold(digest, time));
@@ -362,29 +389,6 @@ fn pause(failures: u32, refresh: Duration) -> Duration {
         Some(before) => RETRY.saturating_mul(1 << before.min(16)).min(refresh),
         None => refresh,
     }
-}
-
-async fn read_list(client: &Client, url: &Url, most: usize) -> Result<Vec<ProxyUrl>, String> {
-    let read = async {
-        let mut response = client
-            .direct()
-            .get(url, "text/plain, */*;q=0.1", MAX_LIST)
-            .await?;
-        let mut text = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            text.extend_from_slice(&chunk);
-        }
-        Ok::<_, super::super::error::FetchError>(text)
-    };
-    let text = read.await.map_err(|error| describe(&error))?;
-    let listed = list::parse(&String::from_utf8_lossy(&text), most);
-    if listed.proxies.is_empty() {
-        return Err("it names no proxy".to_owned());
-    }
-    if let Some(complaint) = listed.complaint() {
-        tracing::warn!("the list of proxies `{}`: {complaint}", SafeUrl::new(url));
-    }
-    Ok(listed.proxies)
 }
 
 /// The digest of what `url` brings, and the time until its end.
