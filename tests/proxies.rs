@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use gannet::fetch::{Client, Hosts};
 use origin::{Origin, Reply};
+use support::daemon::until;
+use support::http::send;
 use support::pictures::png_of;
 use support::proxies::RealProxy;
 use support::{Answer, Daemon, Run, Sandbox, Site, sha256};
@@ -504,6 +506,47 @@ fn figures_tell_what_proxies_did_and_name_none() {
     for proxy in [&good, &bad] {
         assert!(!text.contains(&proxy.address.port().to_string()), "{text}");
     }
+}
+
+#[test]
+fn posted_jobs_with_limits_and_reloads_share_one_pool() {
+    let pictures = Pictures::new(12);
+    let proxy = Fake::that(Does::Forward);
+    let named = format!("{}\n", proxy.address);
+    let lists = Site::start(move |_| Answer::ok(named.clone()));
+    let sandbox = Sandbox::new();
+    sandbox.write("a.txt", pictures.list());
+    sandbox.write("gannet.toml", format!(
+        "[storage]\nroot = \"out\"\n[fetch]\nprivate_networks = true\n[api]\nlisten = \"127.0.0.1:0\"\nprivate_networks = true\n\
+         [proxies]\nlists = [{:?}]\n[[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\n",
+        lists.url("/proxies.txt")
+    ));
+    let daemon = Daemon::start(&sandbox);
+    assert_eq!(daemon.run("a")["counts"]["stored"], 12);
+    let post = || {
+        let job = serde_json::json!({
+            "urls": [pictures.site.url("/0.png")], "limits": {"per_host": 1}
+        });
+        let headers = [("Content-Type", "application/json")];
+        let body = job.to_string();
+        let to = daemon.api();
+        let got = send(to, "POST", "/api/v1/jobs", &headers, Some(body.as_bytes())).expect(202);
+        let job = got.header("location").unwrap().to_owned();
+        until("the job ends", || {
+            let job = daemon.get(&job).expect(200).json();
+            match job["finished"].is_string() {
+                true => Ok(()),
+                false => Err(job.to_string()),
+            }
+        });
+    };
+    post();
+    post();
+    daemon.reload();
+    post();
+    assert!(proxy.asked() > 12);
+    assert_eq!(proxy.asked(), pictures.site.total());
+    assert_eq!(lists.total(), 1);
 }
 
 /// Twenty proxies, half of them no good in one way or another.

@@ -156,8 +156,7 @@ impl Pool {
     /// Makes the pool consist of `proxies`, each of them once, as far as there is room and their addresses are not denied.
     fn replace(&self, proxies: Vec<ProxyUrl>) {
         let before = self.members();
-        let known: HashMap<_, _> =
-            before.iter().map(|member| (&member.url, member)).collect();
+        let known: HashMap<_, _> = before.iter().map(|member| (&member.url, member)).collect();
         let mut seen = HashSet::new();
         let mut denied = Vec::new();
         let mut members = Vec::new();
