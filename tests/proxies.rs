@@ -769,8 +769,13 @@ fn nothing_goes_out_directly_before_all_proxies_were_asked() {
     let proxy = Fake::that(Does::Forward);
     let sandbox = Sandbox::new();
     let dead = (0..12).map(|n| format!("\"http://127.0.0.77:{}\"", n + 1));
-    let urls: Vec<_> = dead.chain([format!("{:?}", proxy.url())]).collect();
-    let settings = format!("urls = [{}]\nfall_back_to_direct = true", urls.join(", "));
+    let mut urls: Vec<_> = dead.collect();
+    // Beyond those that one attempt asks.
+    urls.insert(1, format!("{:?}", proxy.url()));
+    let settings = format!(
+        "urls = [{}]\nset_aside_after = 1\nfall_back_to_direct = true",
+        urls.join(", ")
+    );
     let run = fetch(&sandbox, &pictures.list(), &settings, &[]).expect(0);
     pictures.are_whole(&sandbox, &run);
     assert_eq!(proxy.asked(), 1, "{run}");

@@ -63,7 +63,12 @@ impl Client {
         loop {
             let is_over = tour.asked.len() >= MOST || tour.witnesses >= WITNESSES;
             if is_over {
-                return Err(tour.give_up(host, pool.no_ride()));
+                let mut none = pool.no_ride();
+                if pool.has_other(&tour.asked) {
+                    // Nobody has to come back for the next attempt.
+                    none.back_in = None;
+                }
+                return Err(tour.give_up(host, none));
             }
             // Lists and probes may take longer than there is time.
             let ride = pool.ride(host, &tour.asked, avoid);
