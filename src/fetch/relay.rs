@@ -121,23 +121,17 @@ impl Client {
                         continue;
                     }
                     via.answered();
-                    // Two that say the same are no proxies' fault.
-                    if is_gateway_fault && tour.has_gateway_fault {
-                        return Ok(Arrived {
-                            head,
-                            limits,
-                            via: None,
-                        });
-                    }
                     // A proxy may say with any 5xx that there is no connection. Who was not waited for as long as this
                     // one took did no worse either.
                     let took = begun.elapsed();
-                    for suspect in tour.suspects.into_iter().filter(|_| status < 500) {
-                        if suspect.waited.is_none_or(|waited| took < waited) {
-                            suspect.via.did_worse(suspect.problem);
-                        }
+                    let is_better = |suspect: &Suspect| {
+                        status < 500 && suspect.waited.is_none_or(|waited| took < waited)
+                    };
+                    for suspect in tour.suspects.into_iter().filter(is_better) {
+                        suspect.via.did_worse(suspect.problem);
                     }
-                    let via = Some(via);
+                    // Two that say the same are no proxies' fault.
+                    let via = Some(via).filter(|_| !(is_gateway_fault && tour.has_gateway_fault));
                     return Ok(Arrived { head, limits, via });
                 }
                 (Ok(head), None) => {

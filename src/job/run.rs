@@ -654,11 +654,11 @@ fn why_too_few(told: &[Told], is_late: bool) -> String {
     if is_late {
         return "the deadline passed".to_owned();
     }
-    let mut told = told.iter().map(|told| told.text.as_str()).peekable();
-    match told.peek() {
-        None => "the list has no more".to_owned(),
-        Some(_) => told.collect::<Vec<_>>().join("; "),
+    if told.is_empty() {
+        return "the list has no more".to_owned();
     }
+    let texts: Vec<_> = told.iter().map(|told| told.text.as_str()).collect();
+    texts.join("; ")
 }
 
 fn state_of(ending: Ending) -> State {

@@ -15,6 +15,9 @@ use super::{
     judge,
 };
 
+/// The one that the API and the results pages have alike.
+const SAFE: Filter = Filter::one("safe", &[("on", "safe", "active"), ("off", "safe", "off")]);
+
 const FILTERS: &[Filter] = &[
     Filter::one(
         "size",
@@ -53,7 +56,7 @@ const FILTERS: &[Filter] = &[
             ("year", "dateRestrict", "y1"),
         ],
     ),
-    Filter::one("safe", &[("on", "safe", "active"), ("off", "safe", "off")]),
+    SAFE,
 ];
 
 /// Those of its results pages.
@@ -67,7 +70,7 @@ const PAGE_FILTERS: &[Filter] = &[
             ("year", "tbs", "qdr:y"),
         ],
     ),
-    Filter::one("safe", &[("on", "safe", "active"), ("off", "safe", "off")]),
+    SAFE,
 ];
 
 /// Results that the API gives for one query, and for one request.
