@@ -596,6 +596,9 @@ fn check_does_not_print_secrets() {
     sandbox.write("my.toml", file);
     let run = sandbox.run(["check", "-c", "my.toml"]).expect(0);
     assert!(!run.out().contains("S3CRET"), "{run}");
+    // A proxy may be written without a scheme.
+    let run = sandbox.run(["check", "--set=fetch.proxy=ann:S3CRET@proxy.example:1"]);
+    assert!(!run.expect(0).out().contains("S3CRET"));
     // Nor where something is wrong with one of them.
     for wrong in [
         "fetch.proxy=gopher://ann:S3CRET@p",

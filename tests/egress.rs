@@ -359,37 +359,48 @@ async fn a_name_is_looked_up_once_for_many_connections() {
 }
 
 #[tokio::test]
-async fn a_private_proxy_is_denied_unless_it_is_allowed() {
+async fn a_proxy_of_the_settings_may_be_private_and_opens_no_network() {
     let proxy = Origin::builder().otherwise(Reply::ok("by proxy")).start();
+    let names = NameServer::start(|name, _| {
+        (name == "proxy.example").then(|| vec![IpAddr::from([127, 0, 0, 1])])
+    });
+    let port = proxy.address.port();
     let url: Url = "http://8.8.8.8/file".parse().unwrap();
-    for host in ["127.0.0.1", "localhost"] {
-        let setting = format!(
-            "proxy = \"http://user:secret@{host}:{}\"",
-            proxy.address.port()
+    for (number, host) in [
+        "127.0.0.1",
+        "localhost",
+        "proxy.example",
+        "[::ffff:127.0.0.1]",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = with_names(
+            &names,
+            &format!("private_networks = false\nproxy = \"user:secret@{host}:{port}\""),
         );
-        let error = send(
-            &client(&format!("private_networks = false\n{setting}")),
-            &url,
-        )
-        .await
-        .unwrap_err();
-        assert_eq!(error.reason(), Reason::DeniedAddress, "{error:?}");
-        assert!(!format!("{:#}", anyhow::Error::from(error)).contains("secret"));
-        assert_eq!(proxy.connections(), 0);
+        assert_eq!(send(&client, &url).await.unwrap(), 200, "{host}");
+        let asked = &proxy.asked("http://8.8.8.8/file")[number];
+        assert_eq!(
+            asked.header("proxy-authorization"),
+            Some("Basic dXNlcjpzZWNyZXQ=")
+        );
+        for inside in ["127.0.0.1", "localhost", "proxy.example", "127.0.0.2"] {
+            for url in [
+                format!("http://{inside}:{port}/"),
+                format!("https://{inside}/"),
+            ] {
+                let error = send(&client, &url.parse().unwrap()).await.unwrap_err();
+                assert_eq!(
+                    error.reason(),
+                    Reason::DeniedAddress,
+                    "{host} {url}: {error:?}"
+                );
+                assert!(!format!("{:#}", anyhow::Error::from(error)).contains("secret"));
+            }
+        }
+        assert_eq!(proxy.total(), number + 1);
     }
-    let setting = format!(
-        "proxy = \"http://user:secret@127.0.0.1:{}\"",
-        proxy.address.port()
-    );
-    let client = client(&format!(
-        "private_networks = false\nallow_networks = [\"127.0.0.1\"]\n{setting}"
-    ));
-    assert_eq!(send(&client, &url).await.unwrap(), 200);
-    let asked = &proxy.asked("http://8.8.8.8/file")[0];
-    assert_eq!(
-        asked.header("proxy-authorization"),
-        Some("Basic dXNlcjpzZWNyZXQ=")
-    );
 }
 
 #[tokio::test]

@@ -351,33 +351,49 @@ fn robots_rules_are_not_asked_of_a_private_address() {
 }
 
 #[test]
-fn a_private_proxy_is_not_asked() {
+fn a_private_proxy_is_asked_where_it_was_named() {
     let proxy = Origin::builder().otherwise(Reply::ok("by proxy")).start();
-    for scheme in ["http", "socks5", "socks5h"] {
-        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-            let setting = format!("{scheme}://{host}:{}", proxy.address.port());
-            let url = "http://8.8.8.8/";
-            let run = Gannet::guarded()
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let guarded = || {
+            Gannet::guarded()
                 .set("job.kind=any")
-                .arg(format!("--proxy={setting}"))
-                .fetch([url])
-                .settled();
-            // What goes on within a SOCKS connector is not told further.
-            let expected: &[&str] = match (scheme, host) {
-                ("socks5" | "socks5h", "localhost") => &["failed/denied-address", "failed/proxy"],
-                _ => &["failed/denied-address"],
-            };
-            let verdict = run.verdict(url);
-            assert!(expected.contains(&verdict.as_str()), "{setting}: {verdict}");
-        }
+                .arg(format!("--proxy=http://{host}:{}", proxy.address.port()))
+        };
+        let url = "http://8.8.8.8/";
+        assert_eq!(guarded().fetch([url]).settled().verdict(url), "stored");
+        let inside = format!("http://{}/", proxy.address);
+        let run = guarded().fetch([&inside]).settled();
+        assert_eq!(run.verdict(&inside), "failed/denied-address", "{host}");
     }
     let run = Gannet::guarded()
         .env("http_proxy", format!("http://{}", proxy.address))
         .set("job.kind=any")
         .fetch(["http://8.8.8.8/"])
         .settled();
-    assert_eq!(run.verdict("http://8.8.8.8/"), "failed/denied-address");
-    assert_eq!(proxy.connections(), 0);
+    assert_eq!(run.verdict("http://8.8.8.8/"), "stored");
+    // What goes past the proxy of the environment passes the guard as ever, also where it has the proxy's name.
+    let run = Gannet::guarded()
+        .env(
+            "http_proxy",
+            format!("http://localhost:{}", proxy.address.port()),
+        )
+        .env("no_proxy", "localhost")
+        .set("job.kind=any")
+        .fetch([
+            proxy.url_as("localhost", "/"),
+            "http://8.8.4.4/".parse().unwrap(),
+        ])
+        .settled();
+    assert_eq!(
+        run.verdict(proxy.url_as("localhost", "/")),
+        "failed/denied-address"
+    );
+    assert_eq!(run.verdict("http://8.8.4.4/"), "stored");
+    assert!(
+        proxy.log().iter().all(|asked| asked.path.contains("8.8.")),
+        "{:?}",
+        proxy.log()
+    );
 }
 
 #[test]

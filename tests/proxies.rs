@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gannet::fetch::{Client, Hosts};
+use origin::dns::NameServer;
 use origin::{Origin, Reply};
 use support::daemon::until;
 use support::http::send;
@@ -22,6 +23,9 @@ use support::{Answer, Daemon, Run, Sandbox, Site, sha256};
 
 /// An address that is loopback's usual one for whoever asks a proxy, and where nobody listens otherwise.
 const BEHIND: &str = "127.0.0.77";
+
+/// The same on the public Internet.
+const OUTSIDE: &str = "8.8.8.8";
 
 /// What a fake HTTP proxy does with requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,7 +66,11 @@ impl Fake {
 
     /// One that decides by the number of the request.
     fn by(does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on("127.0.0.1:0", does)
+    }
+
+    fn on(address: &str, does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, stop) = (
             Arc::new(AtomicUsize::new(0)),
@@ -183,7 +191,7 @@ fn relay(mut client: &TcpStream, does: impl FnOnce() -> Does) -> Option<bool> {
         _ => {}
     }
     let mut address: SocketAddr = authority.parse().ok()?;
-    if address.ip().to_string() == BEHIND {
+    if [BEHIND, OUTSIDE].contains(&address.ip().to_string().as_str()) {
         address.set_ip([127, 0, 0, 1].into());
     }
     let mut origin = connect(address).ok()?;
@@ -1016,6 +1024,227 @@ fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
     assert_eq!(sandbox.json("report.json")["items"][0]["reason"], "proxy");
 }
 
+/// A SOCKS proxy on loopback, of versions 4, 4a and 5, that leads to loopback whatever it is asked for.
+struct Socks {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Socks {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        std::thread::spawn({
+            let (asked, stop) = (asked.clone(), stop.clone());
+            move || {
+                for stream in listener.incoming() {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let Ok(stream) = stream else { continue };
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    // Ends with its connection.
+                    std::thread::spawn(move || tunnel(&stream));
+                }
+            }
+        });
+        Self {
+            address,
+            asked,
+            stop,
+        }
+    }
+}
+
+impl Drop for Socks {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = connect(self.address);
+    }
+}
+
+/// Serves one connection of a SOCKS client.
+fn tunnel(mut client: &TcpStream) -> std::io::Result<()> {
+    fn take<const N: usize>(mut client: &TcpStream) -> std::io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        client.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+    let text = || -> std::io::Result<()> {
+        while take::<1>(client)? != [0] {}
+        Ok(())
+    };
+    let port = match take::<1>(client)? {
+        [4] => {
+            let [_, high, low, a, b, c, d] = take::<7>(client)?;
+            text()?;
+            // An address like 0.0.0.1 announces a name.
+            if [a, b, c] == [0; 3] && d != 0 {
+                text()?;
+            }
+            client.write_all(&[0, 90, 0, 0, 0, 0, 0, 0])?;
+            u16::from_be_bytes([high, low])
+        }
+        _ => {
+            let [methods] = take::<1>(client)?;
+            for _ in 0..methods {
+                take::<1>(client)?;
+            }
+            client.write_all(&[5, 0])?;
+            let [_, _, _, kind] = take::<4>(client)?;
+            let length = match kind {
+                1 => 4,
+                4 => 16,
+                _ => take::<1>(client)?[0],
+            };
+            for _ in 0..length {
+                take::<1>(client)?;
+            }
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+            u16::from_be_bytes(take::<2>(client)?)
+        }
+    };
+    let mut origin = connect(([127, 0, 0, 1], port).into())?;
+    let (mut from, mut to) = (client.try_clone()?, origin.try_clone()?);
+    let up = std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    std::io::copy(&mut origin, &mut client)?;
+    client.shutdown(std::net::Shutdown::Both)?;
+    let _ = up.join();
+    Ok(())
+}
+
+#[test]
+fn a_proxy_that_the_operator_names_may_have_any_address_and_opens_no_network() {
+    let pictures = Pictures::new(1);
+    let (http, socks) = (Fake::that(Does::Forward), Socks::start());
+    let names = NameServer::start(|name, _| match name {
+        "proxy.example" => Some(vec![[127, 0, 0, 1].into()]),
+        "outside.example" => Some(vec![
+            "2001:4860:4860::8888".parse().unwrap(),
+            [8, 8, 8, 8].into(),
+        ]),
+        _ => None,
+    });
+    let (h, s) = (http.address, socks.address);
+    let flag = |url: String| (vec![("--proxy", url)], vec![]);
+    let set = |text: String| (vec![("--set", text)], vec![]);
+    let variable = |name, value: String| (vec![], vec![(name, value)]);
+    let cases = [
+        flag(format!("{h}")),
+        flag(format!("localhost:{}", h.port())),
+        flag(format!("http://proxy.example:{}", h.port())),
+        flag(format!("socks4://{s}")),
+        flag(format!("socks4a://{s}")),
+        flag(format!("socks5://{s}")),
+        flag(format!("socks5h://{s}")),
+        flag(format!("socks4://proxy.example:{}", s.port())),
+        flag(format!("socks5://proxy.example:{}", s.port())),
+        flag(format!("socks5h://localhost:{}", s.port())),
+        (
+            vec![
+                ("--proxy", format!("{h}")),
+                ("--proxy", format!("socks5://localhost:{}", s.port())),
+            ],
+            vec![],
+        ),
+        set(format!("proxies.urls=[\"proxy.example:{}\"]", h.port())),
+        set(format!(
+            "proxies.urls=[\"socks4://proxy.example:{}\"]",
+            s.port()
+        )),
+        set("proxies.file=proxies.txt".to_owned()),
+        variable("http_proxy", format!("{h}")),
+        variable("ALL_PROXY", format!("socks5h://proxy.example:{}", s.port())),
+        variable("all_proxy", format!("socks5://proxy.example:{}", s.port())),
+    ];
+    let port = pictures.site.address.port();
+    for (number, (flags, variables)) in cases.iter().enumerate() {
+        let sandbox = Sandbox::new();
+        sandbox.write("proxies.txt", format!("proxy.example:{}\n", h.port()));
+        // An HTTP proxy of these tests knows no names.
+        let is_http = number < 3 || matches!(number, 10 | 11 | 13 | 14);
+        let host = if is_http { OUTSIDE } else { "outside.example" };
+        sandbox.write("list.txt", format!("http://{host}:{port}/0.png\n"));
+        sandbox.write(
+            "inside.txt",
+            format!(
+                "http://127.0.0.1:{port}/0.png\nhttp://localhost:{port}/0.png\nhttp://proxy.example:{port}/0.png\nhttp://{h}/\nhttp://{s}/\n"
+            ),
+        );
+        let name_servers = format!("--set=fetch.name_servers={}", names.address);
+        let run = |list: &str| {
+            let mut args = vec![
+                "fetch",
+                list,
+                "-o",
+                "out",
+                "--report",
+                "report.json",
+                "--set=fetch.retries=0",
+                &name_servers,
+            ];
+            for (flag, value) in flags {
+                args.extend([*flag, value.as_str()]);
+            }
+            let variables: Vec<_> = variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            sandbox.run_with(&variables, &args)
+        };
+        let asked = || http.asked() + socks.asked.load(Ordering::SeqCst);
+        let before = asked();
+        run("list.txt").expect(0);
+        let after = asked();
+        assert!(
+            after > before,
+            "{flags:?} {variables:?}: nothing went through the proxy"
+        );
+        let inside = run("inside.txt").expect(3);
+        for item in sandbox.json("report.json")["items"].as_array().unwrap() {
+            assert_eq!(
+                item["reason"], "denied-address",
+                "{flags:?} {variables:?}: {item:#} {inside}"
+            );
+        }
+        assert_eq!(asked(), after, "{flags:?} {variables:?}");
+    }
+    let sandbox = Sandbox::new();
+    let urls = format!("--set=proxies.urls=[\"{h}\", \"socks4://{s}\"]");
+    sandbox.run(["proxies", "check", &urls]).expect(0).says(&[]);
+}
+
+#[test]
+fn a_list_and_the_settings_may_name_the_same_private_proxy() {
+    let pictures = Pictures::new(6);
+    let [named, listed] =
+        ["127.0.0.3:0", "127.0.0.2:0"].map(|address| Fake::on(address, |_| Does::Forward));
+    let text = format!("{}\n{}\n", listed.url(), named.url());
+    let lists = Site::start(move |_| Answer::ok(text.clone()));
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "gannet.toml",
+        format!(
+            "[fetch]\nallow_networks = [\"127.0.0.1\"]\n[proxies]\nlists = [{:?}]\n{}\n",
+            lists.url("/"),
+            urls(&[&named]),
+        ),
+    );
+    sandbox.write("list.txt", pictures.list());
+    let run = sandbox
+        .run(["fetch", "list.txt", "-o", "out", "--report", "report.json"])
+        .expect(0);
+    pictures.are_whole(&sandbox, &run);
+    let check = sandbox.run(["proxies", "check", "--json"]).expect(0);
+    assert_eq!(check.json().as_array().unwrap().len(), 1, "{check}");
+    assert_eq!((named.asked(), listed.asked()), (6, 0), "{run}");
+}
+
 #[test]
 fn no_list_adds_a_proxy_at_a_denied_address() {
     let pictures = Pictures::new(5);
@@ -1168,7 +1397,7 @@ fn settings_that_cannot_be_meant_are_errors_that_name_the_key() {
             &["proxies.urls", "socks5h"][..],
         ),
         (
-            "[proxies]\nurls = [\"p.example:1\"]",
+            "[proxies]\nurls = [\"p.example\"]",
             &["proxies.urls", "http://proxy.example:3128"],
         ),
         (

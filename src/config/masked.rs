@@ -71,6 +71,11 @@ fn mask(key: &str, value: &mut Value) {
         Value::String(text) => {
             if let Some(masked) = mask_url(text) {
                 *text = masked;
+            } else if matches!(key, "proxy" | "urls")
+                && let Some((_, host)) = text.rsplit_once('@')
+            {
+                // A proxy may be written without a scheme.
+                *text = format!("***@{host}");
             }
         }
         _ => {}

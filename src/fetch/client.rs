@@ -437,7 +437,7 @@ impl Client {
     ///
     /// When the guard denies all addresses of the host, or none of them answers within `connect_timeout`.
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
-        self.wire.connect(host, port).await
+        self.wire.connect(host, port, false).await
     }
 
     /// Gets `url`, following redirects, for what is no target: lists, robots.txt.

@@ -1,13 +1,18 @@
 //! Which proxy a request goes through, if any.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
+use super::resolver::{LookupError, Resolver};
 use super::settings::ProxySetting;
+
+/// A target of each scheme. `NO_PROXY` cannot matter for a name under `.invalid` unless it holds for all.
+const ANY: [&str; 2] = ["http://any.invalid/", "https://any.invalid/"];
 
 /// The proxies of this process.
 ///
@@ -21,16 +26,21 @@ impl Proxies {
             ProxySetting::Url(url) => Matcher::builder().all(url.as_str()).build(),
             ProxySetting::Environment => Matcher::from_env(),
         };
-        // `NO_PROXY` cannot matter for a name under `.invalid` unless it holds for all.
-        let is_used = ["http://any.invalid/", "https://any.invalid/"]
-            .into_iter()
+        let is_used = ANY
+            .iter()
             .any(|uri| matcher.intercept(&Uri::from_static(uri)).is_some());
         Self(is_used.then_some(matcher))
     }
 
-    /// Whether there is any.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+    /// All of them: one for each scheme of a target at most.
+    pub(super) fn all(&self) -> Vec<Proxy> {
+        let Some(matcher) = &self.0 else {
+            return Vec::new();
+        };
+        ANY.iter()
+            .filter_map(|uri| matcher.intercept(&Uri::from_static(uri)))
+            .map(|intercept| Proxy(intercept.uri().clone()))
+            .collect()
     }
 
     /// The proxy that a request for `url` goes through.
@@ -70,7 +80,71 @@ impl Proxy {
 
     /// Whether the proxy resolves the target's name, rather than this process.
     pub(super) fn resolves(&self) -> bool {
-        self.0.scheme_str() != Some("socks5")
+        !matches!(self.0.scheme_str(), Some("socks4" | "socks5"))
+    }
+
+    /// Whether `name` is the proxy's own host name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.host().eq_ignore_ascii_case(name)
+    }
+
+    /// Whether it takes IPv4 addresses only, as SOCKS 4 does.
+    fn is_ipv4_only(&self) -> bool {
+        self.0.scheme_str() == Some("socks4")
+    }
+}
+
+/// The resolver of a client whose requests all go through `proxies`.
+///
+/// Names of proxies that the operator chose resolve to any address. All other names, among them those of targets behind
+/// a proxy that takes addresses only, pass the guard.
+#[derive(Clone)]
+pub(super) struct ProxyResolver {
+    resolver: Resolver,
+    proxies: Vec<Proxy>,
+    is_trusted: bool,
+}
+
+impl ProxyResolver {
+    pub(super) fn new(resolver: &Resolver, proxies: Vec<Proxy>, is_trusted: bool) -> Self {
+        Self {
+            resolver: resolver.clone(),
+            proxies,
+            is_trusted,
+        }
+    }
+}
+
+impl Resolve for ProxyResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let is_proxy = self
+            .proxies
+            .iter()
+            .any(|proxy| proxy.is_called(name.as_str()));
+        let is_ipv4_only = !is_proxy && self.proxies.iter().any(Proxy::is_ipv4_only);
+        let is_free = is_proxy && self.is_trusted;
+        if !is_free && !is_ipv4_only {
+            return self.resolver.resolve(name);
+        }
+        let resolver = self.resolver.clone();
+        Box::pin(async move {
+            let found = match is_free {
+                true => resolver.lookup(name.as_str()).await.map_err(Into::into),
+                false => resolver.lookup_allowed(name.as_str()).await,
+            };
+            // The bare error, so that whoever walks the chain finds it.
+            let mut addresses = match found {
+                Ok(addresses) => addresses,
+                Err(LookupError::Denied(denied)) => return Err(denied.into()),
+                Err(LookupError::Unresolved(unresolved)) => return Err(unresolved.into()),
+            };
+            // Without an IPv4 address the handshake says what is missing.
+            if is_ipv4_only && addresses.iter().any(IpAddr::is_ipv4) {
+                addresses.retain(IpAddr::is_ipv4);
+            }
+            // Port 0 lets the connector put in the URL's.
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        })
     }
 }
 

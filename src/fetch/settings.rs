@@ -452,8 +452,8 @@ impl fmt::Debug for ProxySetting {
 impl<'de> Deserialize<'de> for ProxySetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The text is kept out of the error: it may hold a password.
-        const EXPECTED: &str = "expected \"\", \"direct\", or a URL such as \"http://proxy.example:3128\" \
-             (http, https, socks5 or socks5h)";
+        const EXPECTED: &str = "expected \"\", \"direct\", HOST:PORT, or a URL such as \"http://proxy.example:3128\" \
+             (http, https, socks4, socks4a, socks5 or socks5h)";
         match String::deserialize(deserializer)?.as_str() {
             "" => Ok(Self::Environment),
             "direct" => Ok(Self::Direct),
@@ -465,10 +465,27 @@ impl<'de> Deserialize<'de> for ProxySetting {
     }
 }
 
-/// The URL of a proxy of a kind that is known, and that the connector takes.
+/// The URL of a proxy of a kind that is known, and that the connector takes. Without a scheme it is an HTTP proxy, as for
+/// curl; then it needs a port, since any word could be a host.
 pub(super) fn parse_proxy(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let is_known = matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
+    let text = text.trim();
+    let url = match text.contains("://") {
+        true => Url::parse(text).ok()?,
+        false => {
+            let authority = text.strip_suffix('/').unwrap_or(text);
+            let (_, port) = authority.rsplit_once(':')?;
+            let is_port = port.bytes().all(|digit| digit.is_ascii_digit())
+                && port.parse::<u16>().is_ok_and(|port| port > 0);
+            let is_authority = !authority.contains(['/', '?', '#', '\\']) && is_port;
+            Url::parse(&format!("http://{authority}"))
+                .ok()
+                .filter(|_| is_authority)?
+        }
+    };
+    let is_known = matches!(
+        url.scheme(),
+        "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h"
+    );
     let has_host = url.host_str().is_some_and(|host| !host.is_empty());
     (is_known && has_host && Proxy::of_url(&url).is_some()).then_some(url)
 }
@@ -623,6 +640,44 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_may_be_typed_as_for_curl() {
+        for (text, expected) in [
+            ("127.0.0.1:3128", "http://127.0.0.1:3128/"),
+            ("localhost:3128", "http://localhost:3128/"),
+            ("proxy.example:80", "http://proxy.example/"),
+            ("[::1]:3128", "http://[::1]:3128/"),
+            ("127.0.0.1:3128/", "http://127.0.0.1:3128/"),
+            (
+                "ann:hush@proxy.example:8080",
+                "http://ann:hush@proxy.example:8080/",
+            ),
+            ("HTTP://proxy.example:3128", "http://proxy.example:3128/"),
+            ("https://proxy.example", "https://proxy.example/"),
+            ("socks4://10.0.0.1:1080", "socks4://10.0.0.1:1080"),
+            ("socks4a://proxy.example", "socks4a://proxy.example"),
+            ("socks5h://ann:hush@[::1]:9", "socks5h://ann:hush@[::1]:9"),
+        ] {
+            let url = parse_proxy(text).map(String::from);
+            assert_eq!(url.as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "proxy.example",
+            "3128",
+            ":3128",
+            "proxy.example:0",
+            "proxy.example:99999",
+            "a b:3128",
+            "proxy.example:3128/path",
+            "direct?:1",
+            "user@:3128",
+            "::1",
+        ] {
+            assert!(parse_proxy(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_value_that_cannot_be_meant_is_an_error() {
         for (change, expected) in [
             ("rate = -1", "0 or more"),
@@ -635,7 +690,9 @@ mod tests {
             ("allow_networks = [\"10.0.0.0/40\"]", "10.20.0.0/16"),
             ("allow_networks = [\"example.org\"]", "10.20.0.0/16"),
             ("proxy = \"ftp://user:hush@proxy.example\"", "socks5"),
-            ("proxy = \"proxy.example:3128\"", "socks5"),
+            ("proxy = \"proxy.example\"", "HOST:PORT"),
+            ("proxy = \"user:hush@proxy.example:http\"", "HOST:PORT"),
+            ("proxy = \"socks://proxy.example:1080\"", "socks4a"),
             ("proxy = \"http://a{b:3128\"", "socks5"),
             ("proxy = \"socks5://%31:hush@%31.0.0.1:1\"", "socks5"),
             ("user_agent = \"a\\nb\"", "control characters"),

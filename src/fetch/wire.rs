@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use reqwest::dns::Resolve;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
@@ -27,9 +28,9 @@ use super::body::Limits;
 use super::classify;
 use super::error::{Cause, FetchError, Phase, SetupError};
 use super::guard::Guard;
-use super::pool::{Pool, ProxyUrl, Ride, Settings as ProxySettings};
-use super::proxy::{Proxies, Proxy};
-use super::resolver::Resolver;
+use super::pool::{Pool, Ride, Settings as ProxySettings};
+use super::proxy::{Proxies, Proxy, ProxyResolver};
+use super::resolver::{LookupError, Resolver};
 use super::settings::{ProxySetting, Settings};
 use crate::metrics::METRICS;
 
@@ -64,6 +65,8 @@ impl Admitted {
 /// The connections of this process.
 pub(super) struct Wire {
     http: reqwest::Client,
+    /// For requests through the proxies of `fetch.proxy` or the environment, whose names may resolve to any address.
+    proxied: Option<reqwest::Client>,
     guard: Arc<Guard>,
     resolver: Resolver,
     proxies: Proxies,
@@ -132,9 +135,21 @@ impl Wire {
             None => &settings.proxy,
         };
         let proxies = Proxies::new(setting);
-        let http = build(settings, setting, &resolver, &proxies)?;
+        let named = proxies.all();
+        let proxied = if named.is_empty() {
+            None
+        } else {
+            let resolver = ProxyResolver::new(&resolver, named, true);
+            Some(build(settings, setting, Arc::new(resolver))?)
+        };
+        let http = match (&proxied, setting) {
+            // Nothing goes out directly.
+            (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
+            _ => build(settings, &ProxySetting::Direct, Arc::new(resolver.clone()))?,
+        };
         Ok(Self {
             http,
+            proxied,
             guard,
             resolver,
             proxies,
@@ -188,11 +203,15 @@ impl Wire {
                 });
             }
         }
-        let proxy = match &ride {
-            Some(ride) => Some(ride.proxy().clone()),
-            None => self.proxies.of(url),
+        // What `fetch.proxy` and the environment name, the operator chose.
+        let (proxy, is_trusted) = match &ride {
+            Some(ride) => (Some(ride.proxy().clone()), ride.is_trusted()),
+            None => (self.proxies.of(url), true),
         };
         if let Some(proxy) = &proxy {
+            if !is_trusted {
+                self.judge_proxy(proxy)?;
+            }
             self.judge_proxied(url, proxy, is_judged).await?;
         }
         let mut url = url.clone();
@@ -213,30 +232,43 @@ impl Wire {
             })
     }
 
-    /// The proxy's own address where it is literal, and every address of a target whose name the proxy
-    /// resolves: since it chooses among them, a single denied one denies the name. A name that does not
-    /// resolve here may resolve there, and passes.
+    /// Judges the proxy's own address where it is literal. A name is judged by the resolver, at the moment of connecting.
+    fn judge_proxy(&self, proxy: &Proxy) -> Result<(), FetchError> {
+        let Some(address) = proxy.address() else {
+            return Ok(());
+        };
+        self.guard
+            .judge(address)
+            .map_err(|denied| FetchError::Denied {
+                host: proxy.to_string(),
+                source: Box::new(denied),
+            })
+    }
+
+    /// Judges every address of a target whose name the proxy resolves: since it chooses among them, a single denied one
+    /// denies the name. A name that does not resolve here may resolve there, and passes.
     async fn judge_proxied(
         &self,
         url: &Url,
         proxy: &Proxy,
         is_judged: &mut bool,
     ) -> Result<(), FetchError> {
-        if let Some(address) = proxy.address() {
-            self.guard
-                .judge(address)
-                .map_err(|denied| FetchError::Denied {
-                    host: proxy.to_string(),
-                    source: Box::new(denied),
-                })?;
-        }
         let Some(Host::Domain(name)) = url.host() else {
             return Ok(());
         };
         if !proxy.resolves() {
             // So that what goes wrong later is about the proxy.
             let lookup = self.resolver.lookup_allowed(name).await;
-            return lookup.map(drop).map_err(|error| error.of(name));
+            lookup.map_err(|error| error.of(name))?;
+            if !proxy.is_called(name) {
+                return Ok(());
+            }
+            // The connector's resolver cannot tell this target from the proxy, which may have any address.
+            let lookup = self.resolver.lookup(name).await;
+            let addresses = lookup.map_err(|error| LookupError::from(error).of(name))?;
+            return addresses
+                .into_iter()
+                .try_for_each(|address| self.judge(url, address));
         }
         if *is_judged {
             return Ok(());
@@ -251,11 +283,20 @@ impl Wire {
         Ok(())
     }
 
-    /// Connects to a port of `host`, which may be a name, as the guard allows. No proxy stands between.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
-        let addresses = self.resolver.lookup_allowed(host);
+    /// Connects to a port of `host`, which may be a name, as the guard allows; if `is_trusted`, at any address. No proxy
+    /// stands between.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        is_trusted: bool,
+    ) -> Result<TcpStream, FetchError> {
         let connect = async {
-            let addresses = addresses.await.map_err(|error| error.of(host))?;
+            let addresses = match is_trusted {
+                true => self.resolver.lookup(host).await.map_err(Into::into),
+                false => self.resolver.lookup_allowed(host).await,
+            };
+            let addresses = addresses.map_err(|error: LookupError| error.of(host))?;
             let mut last = None;
             for address in addresses {
                 #[expect(clippy::disallowed_methods, reason = "the guard has judged it")]
@@ -299,7 +340,7 @@ impl Wire {
         let (http, connect_timeout) = match &ride {
             Some(ride) => match ride.client(|| {
                 let base = self.base.as_deref().unwrap_or(self);
-                base.client_through(ride.url())
+                base.client_through(ride)
             }) {
                 Ok(client) => (client, self.timeout_through().min(idle)),
                 Err(error) => {
@@ -314,7 +355,11 @@ impl Wire {
                     });
                 }
             },
-            None => (self.http.clone(), self.connect_timeout),
+            None => {
+                let proxied = self.proxied.as_ref().filter(|_| proxy.is_some());
+                let http = proxied.unwrap_or(&self.http);
+                (http.clone(), self.connect_timeout)
+            }
         };
         let method = match body {
             Some(_) => Method::POST,
@@ -408,7 +453,7 @@ impl Wire {
         clippy::disallowed_methods,
         reason = "this is where the guard is built in"
     )]
-    fn client_through(&self, proxy: &ProxyUrl) -> Result<reqwest::Client, reqwest::Error> {
+    fn client_through(&self, ride: &Ride) -> Result<reqwest::Client, reqwest::Error> {
         let tls = self.tls.get_or_init(|| tls(&self.settings));
         // In a large pool hardly any connection is wanted again in time.
         let proxies = self.pool.as_ref().map_or(0, |pool| pool.len());
@@ -416,13 +461,15 @@ impl Wire {
             true => self.settings.concurrency.get(),
             false => 0,
         };
-        builder(&self.settings, &self.resolver)
+        let proxy = vec![ride.proxy().clone()];
+        let resolver = ProxyResolver::new(&self.resolver, proxy, ride.is_trusted());
+        builder(&self.settings, Arc::new(resolver))
             .connect_timeout(self.timeout_through())
             .pool_max_idle_per_host(idle)
             .pool_idle_timeout(PROXIED_IDLE)
             .tls_backend_preconfigured(tls.clone())
             .no_proxy()
-            .proxy(reqwest::Proxy::all(proxy.as_url().clone())?)
+            .proxy(reqwest::Proxy::all(ride.url().as_url().clone())?)
             .build()
     }
 }
@@ -447,14 +494,14 @@ pub(super) struct Deadline {
     clippy::disallowed_methods,
     reason = "this is where the guard is built in"
 )]
-fn builder(settings: &Settings, resolver: &Resolver) -> reqwest::ClientBuilder {
+fn builder<R: Resolve + 'static>(settings: &Settings, resolver: Arc<R>) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(settings.user_agent.clone())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         // Attempts are the worker's business; kept out of here they also cost no copy of each request.
         .retry(reqwest::retry::never().max_retries_per_request(0))
-        .dns_resolver(Arc::new(resolver.clone()))
+        .dns_resolver(resolver)
         .connect_timeout(settings.connect_timeout)
         .connector_layer(NoteConnect)
         .pool_max_idle_per_host(settings.concurrency.get())
@@ -478,15 +525,14 @@ fn builder(settings: &Settings, resolver: &Resolver) -> reqwest::ClientBuilder {
     clippy::disallowed_methods,
     reason = "this is where the guard is built in"
 )]
-fn build(
+fn build<R: Resolve + 'static>(
     settings: &Settings,
     proxy: &ProxySetting,
-    resolver: &Resolver,
-    proxies: &Proxies,
+    resolver: Arc<R>,
 ) -> Result<reqwest::Client, SetupError> {
     let authorities = read_authorities(settings)?;
     let client = |system_roots: bool| {
-        let mut builder = builder(settings, resolver);
+        let mut builder = builder(settings, resolver.clone());
         builder = if system_roots {
             builder.tls_certs_merge(authorities.clone())
         } else {
@@ -498,8 +544,8 @@ fn build(
                 Err(error) => return Err(error),
             },
             // Without `no_proxy`, the environment is read.
-            ProxySetting::Environment if !proxies.is_empty() => builder,
-            ProxySetting::Environment | ProxySetting::Direct => builder.no_proxy(),
+            ProxySetting::Environment => builder,
+            ProxySetting::Direct => builder.no_proxy(),
         }
         .build()
     };

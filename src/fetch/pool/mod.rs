@@ -75,6 +75,8 @@ struct Tended {
 pub(super) struct Member {
     url: ProxyUrl,
     proxy: Proxy,
+    /// The settings or the file name it, so that it may have any address. Those that only remote lists name pass the guard.
+    is_trusted: bool,
     /// Held for short sections only. Shared with the pool that follows after a reload.
     standing: Arc<Mutex<Standing>>,
     http: Mutex<Option<(reqwest::Client, Instant)>>,
@@ -118,22 +120,23 @@ impl Pool {
             tending: Mutex::default(),
             told: Mutex::default(),
         };
-        let mut proxies = settings.urls.clone();
-        proxies.extend(pool.read_file()?);
+        let mut named = settings.urls.clone();
+        named.extend(pool.read_file()?);
+        let mut listed = Vec::new();
         if let Some(before) = before {
             let members = before.members();
             if !settings.lists.is_empty() {
                 // Those that lists name no longer are dropped when they are read.
-                proxies.extend(members.iter().map(|member| member.url.clone()));
+                listed = before.listed();
             }
             *write(&pool.members) = Arc::new(
                 members
                     .iter()
-                    .map(|member| Arc::new(member.renewed()))
+                    .map(|member| Arc::new(member.renewed(member.is_trusted)))
                     .collect(),
             );
         }
-        pool.replace(proxies);
+        pool.replace(named, listed);
         Ok(Some(Arc::new(pool)))
     }
 
@@ -153,24 +156,32 @@ impl Pool {
             .clone()
     }
 
-    /// Makes the pool consist of `proxies`, each of them once, as far as there is room and their addresses are not denied.
-    fn replace(&self, proxies: Vec<ProxyUrl>) {
+    /// The members that only remote lists named.
+    fn listed(&self) -> Vec<ProxyUrl> {
+        let members = self.members();
+        let listed = members.iter().filter(|member| !member.is_trusted);
+        listed.map(|member| member.url.clone()).collect()
+    }
+
+    /// Makes the pool consist of the proxies in `named`, which the operator chose, and those in `listed` whose addresses
+    /// are not denied: each of them once, as far as there is room.
+    fn replace(&self, named: Vec<ProxyUrl>, listed: Vec<ProxyUrl>) {
         let before = self.members();
         let known: HashMap<_, _> = before.iter().map(|member| (&member.url, member)).collect();
         let mut seen = HashSet::new();
         let mut denied = Vec::new();
         let mut members = Vec::new();
-        for url in proxies {
+        let named = named.into_iter().map(|url| (url, true));
+        let listed = listed.into_iter().map(|url| (url, false));
+        for (url, is_trusted) in named.chain(listed) {
             if !seen.insert(url.clone()) {
                 continue;
             }
             let Some(proxy) = Proxy::of_url(url.as_url()) else {
                 continue;
             };
-            if let Err(why) = proxy
-                .address()
-                .map_or(Ok(()), |address| self.guard.judge(address))
-            {
+            let address = proxy.address().filter(|_| !is_trusted);
+            if let Err(why) = address.map_or(Ok(()), |address| self.guard.judge(address)) {
                 denied.push(format!("`{url}`: {why}"));
                 continue;
             }
@@ -183,15 +194,22 @@ impl Pool {
                 break;
             }
             members.push(match known.get(&url) {
-                Some(member) => (*member).clone(),
-                None => Arc::new(Member::new(url, proxy)),
+                Some(member) if member.is_trusted == is_trusted => (*member).clone(),
+                // Its client resolves its name in another way.
+                Some(member) => {
+                    self.drop_client(member);
+                    Arc::new(member.renewed(is_trusted))
+                }
+                None => Arc::new(Member::new(url, proxy, is_trusted)),
             });
         }
         if let Some(first) = denied.first() {
             let count = denied.len();
             self.tell(
                 "denied",
-                format!("{count} of the proxies are denied, and not used; {first}"),
+                format!(
+                    "{count} of the proxies in `proxies.lists` are denied and not used; {first}"
+                ),
             );
         }
         for gone in before.iter().filter(|member| !seen.contains(&member.url)) {
@@ -538,10 +556,11 @@ impl fmt::Debug for Pool {
 }
 
 impl Member {
-    fn new(url: ProxyUrl, proxy: Proxy) -> Self {
+    fn new(url: ProxyUrl, proxy: Proxy, is_trusted: bool) -> Self {
         Self {
             url,
             proxy,
+            is_trusted,
             standing: Arc::default(),
             http: Mutex::default(),
             riders: AtomicUsize::new(0),
@@ -549,12 +568,12 @@ impl Member {
         }
     }
 
-    /// The same proxy in another pool, which connects otherwise.
-    fn renewed(&self) -> Self {
+    /// The same proxy, with another client: for another pool, or because it is trusted from now on, or no longer.
+    fn renewed(&self, is_trusted: bool) -> Self {
         Self {
             standing: self.standing.clone(),
             is_probed: self.is_probed.load(Ordering::Relaxed).into(),
-            ..Self::new(self.url.clone(), self.proxy.clone())
+            ..Self::new(self.url.clone(), self.proxy.clone(), is_trusted)
         }
     }
 
@@ -601,6 +620,11 @@ impl Ride {
 
     pub(super) fn url(&self) -> &ProxyUrl {
         &self.via.member.url
+    }
+
+    /// Whether the operator named this proxy, so that it may have any address.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.via.member.is_trusted
     }
 
     pub(super) fn client<E>(

@@ -129,7 +129,8 @@ impl<'de> Deserialize<'de> for ProxyUrl {
         // The text is kept out of the error: it may hold a password.
         Self::parse(&String::deserialize(deserializer)?).ok_or_else(|| {
             D::Error::custom(
-                "expected URLs such as \"http://proxy.example:3128\" (http, https, socks5 or socks5h)",
+                "expected HOST:PORT, or URLs such as \"http://proxy.example:3128\" \
+                 (http, https, socks4, socks4a, socks5 or socks5h)",
             )
         })
     }
@@ -189,6 +190,7 @@ mod tests {
                 "socks5h://[2001:db8::1]:1080",
             ),
             ("https://p.example", "https://p.example"),
+            ("ann:hush@p.example:3128", "http://p.example:3128"),
         ] {
             let url = ProxyUrl::parse(text).unwrap();
             assert_eq!(url.to_string(), shown);
@@ -196,7 +198,7 @@ mod tests {
         }
         for text in [
             "",
-            "p.example:3128",
+            "p.example",
             "ftp://p.example",
             "socks5://",
             "http://",

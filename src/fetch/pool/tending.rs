@@ -156,22 +156,26 @@ impl Pool {
     /// Reads file and lists again. Answers whether each of them could be had.
     async fn refresh(&self, client: &Client, lists: &mut Lists) -> bool {
         let settings = &self.settings;
-        let mut proxies = settings.urls.clone();
+        let mut named = settings.urls.clone();
+        let mut listed = Vec::new();
         // A file that is gone for a moment empties no pool.
         let (mut is_whole, mut is_new) = (true, true);
         match self.read_file() {
-            Ok(more) => proxies.extend(more),
+            Ok(more) => named.extend(more),
             Err(error) => {
                 let text = format!("{}; the proxies that it named stay", describe(&error));
                 self.tell("file", text);
-                (is_whole, is_new) = (false, false);
+                is_new = false;
+                let members = self.members();
+                let before = members.iter().filter(|member| member.is_trusted);
+                named.extend(before.map(|member| member.url.clone()));
             }
         }
         for url in &settings.lists {
             match self.read_list(client, url).await {
-                Ok(named) => {
+                Ok(proxies) => {
                     lists.missing.remove(url);
-                    lists.last.insert(url.clone(), named);
+                    lists.last.insert(url.clone(), proxies);
                 }
                 Err(problem) => {
                     is_new = false;
@@ -184,14 +188,14 @@ impl Pool {
                 }
             }
             match lists.last.get(url) {
-                Some(named) => proxies.extend(named.iter().cloned()),
+                Some(last) => listed.extend(last.iter().cloned()),
                 None => is_whole = false,
             }
         }
         if !is_whole {
-            proxies.extend(self.members().iter().map(|member| member.url.clone()));
+            listed.extend(self.listed());
         }
-        self.replace(proxies);
+        self.replace(named, listed);
         is_new
     }
 
@@ -307,10 +311,12 @@ impl Pool {
         let url = &member.url;
         let host = url.as_url().host_str().unwrap_or_default();
         let mut stream = client
-            .connect(host, url.port())
+            .wire
+            .connect(host, url.port(), member.is_trusted)
             .await
             .map_err(|error| describe(&error))?;
-        if url.as_url().scheme().starts_with("socks") {
+        // SOCKS 4 has no greeting before the request.
+        if url.as_url().scheme().starts_with("socks5") {
             // RFC 1928, section 3: the methods on offer, none and user name with password.
             let greeting = async {
                 stream.write_all(&[5, 2, 0, 2]).await?;

@@ -218,11 +218,18 @@ async fn what_is_known_of_a_proxy_outlives_a_reload() {
 
 #[test]
 fn a_pool_holds_each_proxy_once_none_that_is_denied_and_no_more_than_there_may_be() {
-    let settings = settings::defaults(
-        "urls = [\"http://p.example:1\", \"http://p.example:1/\", \"http://127.0.0.1:1\", \"socks5://[::1]\", \
-         \"http://q.example\", \"http://r.example\"]\nmax = 2",
-    );
+    let settings =
+        settings::defaults("urls = [\"http://p.example:1\", \"http://p.example:1/\"]\nmax = 2");
     let pool = Pool::new(&settings, Arc::default(), None).unwrap().unwrap();
+    let listed = [
+        "http://127.0.0.1:1",
+        "socks5://[::1]",
+        "http://p.example:1",
+        "http://q.example",
+        "http://r.example",
+    ];
+    let listed = listed.map(|text| ProxyUrl::parse(text).unwrap());
+    pool.replace(settings.urls.clone(), listed.to_vec());
     let shown: Vec<_> = pool
         .members()
         .iter()
@@ -253,4 +260,51 @@ fn no_more_clients_are_kept_than_there_may_be() {
         .count();
     assert!((MAX_CLIENTS..=MAX_CLIENTS + 1).contains(&kept), "{kept}");
     assert_eq!(kept, pool.clients.load(Ordering::Relaxed));
+}
+
+/// The URLs of the members, and whether they are trusted.
+fn members(pool: &Pool) -> Vec<(String, bool)> {
+    let members = pool.members();
+    let each = members.iter();
+    each.map(|member| (member.url.to_string(), member.is_trusted))
+        .collect()
+}
+
+#[test]
+fn only_what_the_operator_names_may_have_a_private_address() {
+    let proxies = |text: &[&str]| -> Vec<ProxyUrl> {
+        text.iter()
+            .map(|text| ProxyUrl::parse(text).unwrap())
+            .collect()
+    };
+    let made = |urls: &str, before: Option<&Pool>| {
+        let settings = settings::defaults(&format!(
+            "urls = [{urls}]\nlists = [\"https://l.example/\"]"
+        ));
+        Pool::new(&settings, Arc::default(), before)
+            .unwrap()
+            .unwrap()
+    };
+    let owned = |members: &[(&str, bool)]| -> Vec<(String, bool)> {
+        members
+            .iter()
+            .map(|(url, is_trusted)| ((*url).to_owned(), *is_trusted))
+            .collect()
+    };
+    let (inside, other, public) = ("http://10.0.0.1:1", "http://10.0.0.2:1", "http://8.8.8.8:1");
+    let listed = proxies(&[other, inside, public]);
+    let pool = made(&format!("{inside:?}"), None);
+    assert_eq!(members(&pool), owned(&[(inside, true)]));
+    pool.replace(proxies(&[inside]), listed.clone());
+    assert_eq!(members(&pool), owned(&[(inside, true), (public, false)]));
+    // A reload by which the operator names another one.
+    let reloaded = made(&format!("{public:?}"), Some(&pool));
+    assert_eq!(members(&reloaded), owned(&[(public, true)]));
+    reloaded.replace(proxies(&[public]), listed.clone());
+    assert_eq!(members(&reloaded), owned(&[(public, true)]));
+    // And one by which they are left to the list.
+    let left = made("", Some(&pool));
+    assert_eq!(members(&left), owned(&[(public, false)]));
+    left.replace(Vec::new(), listed);
+    assert_eq!(members(&left), owned(&[(public, false)]));
 }
