@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
+    AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
 };
 
 /// What an origin gave to tell later whether a body is still the same. Kept exactly as it was sent, since
@@ -57,12 +57,20 @@ pub struct Resume {
     validator: HeaderValue,
     /// Length of the whole body, if the origin said it.
     length: Option<u64>,
+    /// Whether `offset` is where an answered range ended, of a body whose length the origin did not say. It may
+    /// be the end of the body, too.
+    ends_range: bool,
 }
 
 impl Resume {
     /// Bytes that are there already.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Length of the whole body, if the origin said it.
+    pub fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// A way to continue after `offset` bytes of the body that came with `headers`, and that has `length`
@@ -94,7 +102,13 @@ impl Resume {
             offset,
             validator: validator.clone(),
             length,
+            ends_range: false,
         })
+    }
+
+    /// Notes whether an answered range ended at the offset, although the body may go on behind it.
+    pub(super) fn at_end_of_range(self, ends_range: bool) -> Self {
+        Self { ends_range, ..self }
     }
 
     /// Whether `range`, which came with `headers`, is the rest of this body.
@@ -102,15 +116,30 @@ impl Resume {
     /// An origin that keeps to `If-Range` sends no part of another version. Some do not keep to it, and two
     /// halves of two versions must never become one file.
     pub(super) fn fits(&self, headers: &HeaderMap, range: &ContentRange) -> bool {
+        let is_same = |known: u64| range.length.is_none_or(|length| length == known);
+        range.first == self.offset && self.length.is_none_or(is_same) && self.is_same(headers)
+    }
+
+    /// Whether a 416 with `headers` says that the body ends where it was to be continued, so that it is whole.
+    ///
+    /// `Content-Range: bytes */LENGTH` states its length (RFC 9110, section 15.5.17). Without that, the status
+    /// alone is enough only from an origin that has answered a range of this body.
+    pub(super) fn is_whole(&self, headers: &HeaderMap) -> bool {
+        let ends_here = match headers.get(CONTENT_RANGE) {
+            Some(value) => unsatisfied_length(value) == Some(self.offset),
+            None => self.ends_range,
+        };
+        ends_here && self.length.is_none_or(|length| length == self.offset) && self.is_same(headers)
+    }
+
+    /// Whether `headers` are of the same version of the body, as far as they tell.
+    fn is_same(&self, headers: &HeaderMap) -> bool {
         let name = if self.validator.as_bytes().starts_with(b"\"") {
             ETAG
         } else {
             LAST_MODIFIED
         };
-        let is_same = |known: u64| range.length.is_none_or(|length| length == known);
-        range.first == self.offset
-            && self.length.is_none_or(is_same)
-            && headers.get(name).is_none_or(|it| *it == self.validator)
+        headers.get(name).is_none_or(|it| *it == self.validator)
     }
 
     /// Adds `Range` and `If-Range`, RFC 9110 sections 14.2 and 13.1.5.
@@ -150,6 +179,13 @@ impl ContentRange {
             && range.length.is_none_or(|length| range.last < length);
         is_sound.then_some(range)
     }
+}
+
+/// The length in `Content-Range: bytes */LENGTH`, RFC 9110 section 14.4.
+fn unsatisfied_length(value: &HeaderValue) -> Option<u64> {
+    let (unit, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+    let length = rest.trim().strip_prefix("*/")?;
+    unit.eq_ignore_ascii_case("bytes").then(|| digits(length))?
 }
 
 /// A number in digits alone: `parse` would take a sign.
@@ -362,6 +398,36 @@ mod tests {
         }
         let later = [("last-modified", LATER)];
         assert!(!fits(DATES, Some(20), &later, "bytes 10-19/20"));
+    }
+
+    #[test]
+    fn a_416_makes_a_body_whole_only_where_it_ends_at_the_offset() {
+        const ETAG: (&str, &str) = ("etag", "\"a\"");
+        let is_whole = |length, ends_range, answer: &[_]| {
+            let resume = Resume::new(&headers(&[ETAG]), 10, length).unwrap();
+            resume
+                .at_end_of_range(ends_range)
+                .is_whole(&headers(answer))
+        };
+        let at = |range| ("content-range", range);
+        assert!(is_whole(None, false, &[at("bytes */10")]));
+        assert!(is_whole(None, false, &[at("bytes */10"), ETAG]));
+        assert!(is_whole(Some(10), false, &[at("bytes */10")]));
+        assert!(is_whole(None, true, &[]));
+        for (length, ends_range, answer) in [
+            // Many an origin answers so to any range.
+            (None, false, &[][..]),
+            (None, false, &[at("bytes */20")]),
+            (None, true, &[at("bytes */20")]),
+            (None, true, &[at("bytes */*")]),
+            (None, false, &[at("bytes */5")]),
+            (Some(20), false, &[at("bytes */10")]),
+            (Some(20), true, &[]),
+            (None, false, &[at("bytes */10"), ("etag", "\"b\"")]),
+            (None, false, &[at("items */10")]),
+        ] {
+            assert!(!is_whole(length, ends_range, answer), "{answer:?}");
+        }
     }
 
     #[test]

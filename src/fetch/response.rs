@@ -33,8 +33,12 @@ pub struct Response {
     content_length: Option<u64>,
     is_encoded: bool,
     resumed_at: u64,
+    /// Where the range ends that a 206 brings.
+    range_end: Option<u64>,
     /// Length of the file, the part before included; `None`: the origin did not say.
     whole_length: Option<u64>,
+    /// What was there before is all of the file.
+    is_rest_empty: bool,
     body: Body,
     via: Option<Via>,
     /// Until the body's end.
@@ -75,16 +79,17 @@ impl Response {
             .response
             .content_length()
             .filter(|_| has_body && !is_encoded);
-        let (resumed_at, expected, whole_length) = match place(status, &headers, request)? {
-            _ if is_encoded => (0, None, None),
-            // A part that ends early is a body cut off, to be continued once more.
-            Some(range) => (
-                range.first,
-                Some(range.length.unwrap_or(range.last.saturating_add(1))),
-                range.length,
-            ),
-            None => (0, content_length, content_length),
+        let place = place(status, &headers, request)?;
+        let (resumed_at, range_end, whole_length) = match place {
+            Place::Part(range) => {
+                let known = request.resume.and_then(Resume::length);
+                let end = range.last.saturating_add(1);
+                (range.first, Some(end), range.length.or(known))
+            }
+            Place::Start if is_encoded => (0, None, None),
+            Place::Start | Place::Nothing => (0, None, content_length),
         };
+        let expected = whole_length.or(range_end);
         if expected.is_some_and(|length| length > limits.max_bytes) {
             return Err(FetchError::TooLarge {
                 url: url.into(),
@@ -111,7 +116,9 @@ impl Response {
             content_length,
             is_encoded,
             resumed_at,
+            range_end,
             whole_length,
+            is_rest_empty: matches!(place, Place::Nothing),
             body,
             via,
             ride,
@@ -130,11 +137,25 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Whatever cuts the body off, and a body that passes the request's `max_bytes`.
+    /// Whatever cuts the body off, and a body that passes the request's `max_bytes`. A 206 that brings less
+    /// than the rest of the file ends like one that is cut off; [`is_part`](Self::is_part) tells them apart.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         let chunk = self.body.chunk(&self.url).await?;
         match &chunk {
-            Some(bytes) => self.got += bytes.len() as u64,
+            Some(bytes) => {
+                self.got += bytes.len() as u64;
+                if self.range_end.is_some_and(|end| self.end() > end) {
+                    return Err(not_resumed(&self.url, self.resumed_at, self.status));
+                }
+            }
+            // Without the file's length nobody knows yet whether this was the rest.
+            None if self.is_part() => {
+                return Err(FetchError::Truncated {
+                    url: (&self.url).into(),
+                    got: self.end(),
+                    expected: None,
+                });
+            }
             None => {
                 if let Some(ride) = self.ride.take() {
                     ride.arrived(self.got);
@@ -157,6 +178,28 @@ impl Response {
     /// Bytes that the body still has to bring, after decoding; `None`: not known.
     pub fn content_length(&self) -> Option<u64> {
         self.content_length
+    }
+
+    /// Length of the whole file, where that is known: for a 206 with the part that was there before.
+    pub fn whole_length(&self) -> Option<u64> {
+        self.whole_length
+    }
+
+    /// Whether all of a 206 has arrived, and the file goes on behind it, or may: the origin chose to send less
+    /// than was asked for (RFC 9110, sections 14.2 and 15.3.7), and is to be asked for what follows.
+    pub fn is_part(&self) -> bool {
+        self.range_end == Some(self.end()) && self.whole_length != Some(self.end())
+    }
+
+    /// Whether the answer says that what was there before is all of the file: 416 to a range that begins
+    /// where the file ends.
+    pub fn is_rest_empty(&self) -> bool {
+        self.is_rest_empty
+    }
+
+    /// Where in the file the bytes end that have arrived.
+    fn end(&self) -> u64 {
+        self.resumed_at + self.got
     }
 
     /// Whether the body came with a `Content-Encoding` that is taken off here.
@@ -188,7 +231,9 @@ impl Response {
         if self.is_encoded || !self.has_body() {
             return None;
         }
-        Resume::new(&self.headers, offset, self.whole_length)
+        let ends_range = self.range_end == Some(offset) && self.whole_length.is_none();
+        let resume = Resume::new(&self.headers, offset, self.whole_length)?;
+        Some(resume.at_end_of_range(ends_range))
     }
 
     /// How long from `now` on the origin lets this answer pass as fresh (RFC 9111); zero when it wants to be
@@ -265,42 +310,66 @@ fn bad(url: &Url, status: u16, why: impl Into<String>) -> FetchError {
     }
 }
 
-/// Where in the file the body belongs, `None` being all of it, if `status` fits what was asked for.
-fn place(
-    status: u16,
-    headers: &HeaderMap,
-    request: &Request<'_>,
-) -> Result<Option<ContentRange>, FetchError> {
+fn not_resumed(url: &Url, offset: u64, status: u16) -> FetchError {
+    FetchError::NotResumed {
+        url: url.into(),
+        offset,
+        status,
+    }
+}
+
+/// Where in the file the body of an answer belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At its start.
+    Start,
+    /// Behind the bytes that are there.
+    Part(ContentRange),
+    /// Nowhere: the bytes that are there are the whole file.
+    Nothing,
+}
+
+/// Decides where the body belongs, if `status` and `headers` fit what was asked for.
+fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Place, FetchError> {
     let url = request.url;
+    let range = || headers.get(CONTENT_RANGE).and_then(ContentRange::parse);
     match (status, request.resume) {
         (206, None) => Err(bad(
             url,
             status,
             "a part of the body that was not asked for",
         )),
-        (206, Some(resume)) => headers
-            .get(CONTENT_RANGE)
-            .and_then(ContentRange::parse)
-            // What came before was asked for, and came, without encoding.
-            .filter(|range| resume.fits(headers, range) && !body::is_encoded(headers))
-            .map(Some)
-            .ok_or_else(|| FetchError::NotResumed {
-                url: url.into(),
-                offset: resume.offset(),
-                status,
-            }),
-        (416, Some(resume)) => Err(FetchError::NotResumed {
-            url: url.into(),
-            offset: resume.offset(),
-            status,
-        }),
+        (206, Some(resume)) => range()
+            // What came before was asked for, and came, without encoding; and it was no list of parts.
+            .filter(|range| {
+                resume.fits(headers, range) && !body::is_encoded(headers) && !is_multipart(headers)
+            })
+            .map(Place::Part)
+            .ok_or_else(|| not_resumed(url, resume.offset(), status)),
+        (416, Some(resume)) if resume.is_whole(headers) => Ok(Place::Nothing),
+        (416, Some(resume)) => Err(not_resumed(url, resume.offset(), status)),
+        // The status says that it is the whole, the header that it is not.
+        (200 | 203, Some(resume)) if range().is_some_and(|range| range.first > 0) => {
+            Err(not_resumed(url, resume.offset(), status))
+        }
         (304, resume)
             if resume.is_some() || request.validators.is_none_or(Validators::is_empty) =>
         {
             Err(bad(url, status, "304 to a request without a condition"))
         }
-        _ => Ok(None),
+        _ => Ok(Place::Start),
     }
+}
+
+/// Whether the body is a list of ranges with headers of their own (RFC 9110, section 14.6).
+fn is_multipart(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let kind = b"multipart/byteranges";
+        value
+            .as_bytes()
+            .get(..kind.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(kind))
+    })
 }
 
 /// Whether one `X-Robots-Tag` line forbids. A name before a colon limits the rules after it to that robot,
