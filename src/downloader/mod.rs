@@ -1,7 +1,8 @@
 //! Kinds of files, and how to tell that what arrived is one of them.
 //!
 //! [`Downloader`] is gannet's extension point: it says what to ask an origin for, judges the first
-//! bytes as soon as they are there, and judges the whole body when it is complete. [`Registry`] finds
+//! bytes as soon as they are there, and judges the whole body when it is complete. It may also tell while a
+//! long body arrives that the bytes so far are damaged. [`Registry`] finds
 //! one by the name of its kind. `image`, `document` and `any` are built in; a library user adds one
 //! with [`Registry::register`].
 //!
@@ -39,8 +40,10 @@ pub use standard::{
 /// - Formats are known by bytes. Headers and names are hints: they may settle a tie, never overrule bytes.
 /// - `sniff` is called with a growing head of the body until it answers anything but [`Verdict::More`];
 ///   it must answer when `hints.complete` is true.
-/// - `inspect` is called once, with the complete body, after `sniff` accepted it. It never panics,
-///   whatever the bytes, and its memory is bounded independently of the body's length.
+/// - `inspect_prefix` is called after `sniff` accepted a body that is long, or was cut off; perhaps several times,
+///   with prefixes of which each is at least twice as long as the one before.
+/// - `inspect` is called once, with the complete body, after `sniff` accepted it. Neither panics,
+///   whatever the bytes, and their memory is bounded independently of the body's length.
 #[async_trait]
 pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// The name under which settings and reports know this kind, such as `image`.
@@ -52,6 +55,24 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// Judges the first bytes.
     fn sniff(&self, head: &[u8], hints: &Hints<'_>) -> Verdict;
 
+    /// Judges the beginning of a body, of which `sniff` said that it is `format`. `length` is the length of the
+    /// whole body in bytes, where the origin announced it.
+    ///
+    /// `Ok` means that the body may turn out to be acceptable. The default never rejects.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] if `inspect` is going to reject the body, whatever follows: the transfer is ended then.
+    fn inspect_prefix(
+        &self,
+        prefix: &Body,
+        format: Format,
+        length: Option<u64>,
+    ) -> Result<(), Rejection> {
+        let _ = (prefix, format, length);
+        Ok(())
+    }
+
     /// Judges the whole body, of which `sniff` said that it is `format`.
     ///
     /// # Errors
@@ -59,7 +80,8 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// A [`Rejection`] says why the body is not an acceptable file; so does a body that cannot be read.
     fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection>;
 
-    /// Whether `inspect` may take longer than some 100 µs, so that it belongs on a blocking thread.
+    /// Whether `inspect` may take longer than some 100 µs, so that it belongs on a blocking thread. `inspect_prefix`
+    /// has to stay below that for 128 KiB.
     fn is_heavy(&self) -> bool {
         false
     }
@@ -70,8 +92,8 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Sends one request and takes its answer in. The default is the standard way: ask with
-    /// [`accept`](Self::accept), hang up on what [`sniff`](Self::sniff) rejects, hold the whole against
-    /// [`inspect`](Self::inspect). Retries, redirects and politeness are the caller's.
+    /// [`accept`](Self::accept), hang up on what [`sniff`](Self::sniff) or
+    /// [`inspect_prefix`](Self::inspect_prefix) rejects, hold the whole against [`inspect`](Self::inspect). Retries, redirects and politeness are the caller's.
     async fn download(self: Arc<Self>, cx: &Context, ask: Ask<'_>) -> Result<Answer, Failure> {
         standard::download(self, cx, ask).await
     }

@@ -1,4 +1,8 @@
 //! Looking into a body at any place: in memory without copying, in a file through one small buffer.
+//!
+//! The body may be the beginning of a longer one ([`Window::prefix`]). The checks are the same: what lies behind
+//! the beginning is taken to be there, and a check that had to see it notes that in the window, so that its
+//! result counts for nothing.
 
 use std::io;
 
@@ -16,7 +20,12 @@ const READ_AHEAD: usize = 16 * 1024;
 pub(crate) struct Window<'a> {
     body: &'a Body,
     memory: Option<&'a [u8]>,
+    /// Bytes that can be looked at.
+    available: u64,
+    /// Length of the whole body; more than there ever are where nobody knows it.
     len: u64,
+    /// A look went past the bytes that are available, and not past the end of the body.
+    is_short: bool,
     /// Bytes of a file from offset `start` on; stays empty for bodies in memory.
     buffer: Vec<u8>,
     start: u64,
@@ -27,15 +36,38 @@ impl<'a> Window<'a> {
         Self {
             body,
             memory: body.as_slice(),
+            available: body.len(),
             len: body.len(),
+            is_short: false,
             buffer: Vec::new(),
             start: 0,
         }
     }
 
-    /// Length of the body.
+    /// A window on a body of which the beginning is there. `length` is the length of the whole, where it is known.
+    pub(crate) fn prefix(beginning: &'a Body, length: Option<u64>) -> Self {
+        // Leaves room to add to it.
+        const UNKNOWN: u64 = u64::MAX >> 2;
+        let window = Self::new(beginning);
+        Self {
+            len: length.unwrap_or(UNKNOWN).max(window.available),
+            ..window
+        }
+    }
+
+    /// Length of the whole body.
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether only the beginning of the body can be looked at.
+    pub(crate) fn is_prefix(&self) -> bool {
+        self.available < self.len
+    }
+
+    /// Whether bytes were asked for that have not arrived yet. What was found then is not final.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// The body itself.
@@ -62,6 +94,10 @@ impl<'a> Window<'a> {
     #[inline]
     pub(crate) fn up_to(&mut self, offset: u64, n: usize) -> Result<&[u8], Rejection> {
         debug_assert!(n <= MAX_LOOK, "a look is bounded");
+        if self.is_prefix() {
+            let end = offset.saturating_add(n as u64).min(self.len);
+            self.is_short |= end > self.available.max(offset);
+        }
         match self.memory {
             Some(bytes) => {
                 let start = usize::try_from(offset).map_or(bytes.len(), |o| o.min(bytes.len()));
@@ -73,7 +109,8 @@ impl<'a> Window<'a> {
     }
 
     fn read(&mut self, offset: u64, n: usize) -> Result<&[u8], Rejection> {
-        let n = usize::try_from(self.len.saturating_sub(offset)).map_or(n, |rest| rest.min(n));
+        let rest = self.available.saturating_sub(offset);
+        let n = usize::try_from(rest).map_or(n, |rest| rest.min(n));
         let held = self.start..self.start + self.buffer.len() as u64;
         if n > 0 && (offset < held.start || offset + n as u64 > held.end) {
             self.buffer.resize(n.max(READ_AHEAD), 0);
@@ -134,7 +171,8 @@ impl<'a> Window<'a> {
         Ok(u32::from_le_bytes(self.array(offset)?))
     }
 
-    /// Holds that the `n` bytes from `offset` are inside the body, without looking at them.
+    /// Holds that the `n` bytes from `offset` are inside the body, without looking at them, so that they need
+    /// not be there yet.
     #[inline]
     pub(crate) fn require(&self, offset: u64, n: u64) -> Result<(), Rejection> {
         match offset.checked_add(n) {
@@ -145,6 +183,10 @@ impl<'a> Window<'a> {
 
     /// Where `needle` stands last at or after `from`.
     pub(crate) fn rfind(&mut self, from: u64, needle: &[u8]) -> Result<Option<u64>, Rejection> {
+        if self.is_prefix() {
+            self.is_short = true;
+            return Ok(None);
+        }
         let mut end = self.len;
         while end.saturating_sub(from) >= needle.len() as u64 {
             let start = end.saturating_sub(READ_AHEAD as u64).max(from);
@@ -217,6 +259,35 @@ mod tests {
                 last.map(|at| at as u64)
             );
             assert_eq!(window.rfind(3, &[9, 9]).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_look_past_a_prefix_is_noted_and_one_past_the_end_is_not() {
+        let body = Body::Memory(vec![7; 10].into());
+        type Look = fn(&mut Window<'_>) -> bool;
+        let cases: [(Look, Option<u64>, bool, bool); 13] = [
+            (|w| w.bytes(0, 10).is_ok(), Some(20), true, false),
+            (|w| w.bytes(8, 3).is_ok(), Some(20), false, true),
+            (|w| w.bytes(15, 1).is_ok(), Some(20), false, true),
+            (|w| w.bytes(20, 1).is_ok(), Some(20), false, false),
+            (|w| w.bytes(u64::MAX, 1).is_ok(), Some(20), false, false),
+            (|w| w.bytes(20, 1).is_ok(), None, false, true),
+            (|w| w.up_to(8, 5).is_ok(), Some(20), true, true),
+            (|w| w.up_to(8, 5).is_ok(), Some(10), true, false),
+            (|w| w.require(15, 5).is_ok(), Some(20), true, false),
+            (|w| w.require(15, 6).is_ok(), Some(20), false, false),
+            (|w| w.require(15, 1 << 40).is_ok(), None, true, false),
+            (|w| w.rfind(0, &[7]).is_ok(), Some(20), true, true),
+            (|w| w.rfind(0, &[7]).is_ok(), Some(10), true, false),
+        ];
+        for (n, (look, length, is_ok, is_short)) in cases.into_iter().enumerate() {
+            let mut window = Window::prefix(&body, length);
+            assert_eq!(
+                (look(&mut window), window.is_short()),
+                (is_ok, is_short),
+                "case {n}"
+            );
         }
     }
 

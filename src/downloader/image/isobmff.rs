@@ -72,6 +72,10 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
         match &atom.kind {
             b"meta" => {
                 largest(window, atom.from + 4, atom.to, 0, &mut size)?;
+                // The data that follows may be long, and need not be waited for.
+                if let Some((width, height)) = size {
+                    limits.admit_frame(width, height)?;
+                }
                 data |= holds_data(window, atom.from + 4, atom.to)?;
             }
             b"moov" => largest(window, atom.from, atom.to, 0, &mut size)?,

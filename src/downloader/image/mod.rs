@@ -139,8 +139,11 @@ impl Image {
         Ok(())
     }
 
-    fn check_structure(&self, body: &Body, format: ImageFormat) -> Result<Picture, Rejection> {
-        let window = &mut Window::new(body);
+    fn check_structure(
+        &self,
+        window: &mut Window<'_>,
+        format: ImageFormat,
+    ) -> Result<Picture, Rejection> {
         let limits = &self.limits;
         match format {
             ImageFormat::Bmp => bmp::inspect(window, limits),
@@ -188,8 +191,30 @@ impl Downloader for Image {
         }
     }
 
+    fn inspect_prefix(
+        &self,
+        prefix: &Body,
+        format: Format,
+        length: Option<u64>,
+    ) -> Result<(), Rejection> {
+        let Some(known) = ImageFormat::named(format.name) else {
+            return Ok(());
+        };
+        if self.settings.check == Check::Sniff {
+            return Ok(());
+        }
+        let window = &mut Window::prefix(prefix, length);
+        match self.check_structure(window, known) {
+            Err(rejection) if !window.is_short() && rejection.reason != Reason::StoreError => {
+                Err(name_format(rejection, known))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection> {
         self.check_length(body)?;
+        let window = &mut Window::new(body);
         let known = ImageFormat::named(format.name).ok_or_else(|| {
             Rejection::new(
                 Reason::WrongKind,
@@ -202,11 +227,11 @@ impl Downloader for Image {
                 active: false,
             },
             Check::Header => self
-                .check_structure(body, known)
+                .check_structure(window, known)
                 .map_err(|r| name_format(r, known))?,
             Check::Decode => {
                 let picture = self
-                    .check_structure(body, known)
+                    .check_structure(window, known)
                     .map_err(|r| name_format(r, known))?;
                 if let Some(size) = picture.dimensions {
                     decode::decode(body, known, size, &self.limits, &self.memory)

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod prefix;
+
 const ALL: &str = r#"["bmp","gif","jpg","svg","tif","ico","sgi","png","webp","avif","heic","jxl","jp2","psd","cur"]"#;
 
 fn settings(formats: &str, check: &str) -> Settings {

@@ -141,20 +141,20 @@ impl Tiff {
             if !values.whole {
                 continue;
             }
-            let first = self.first(window, values);
+            let mut first = || self.first(window, values);
             match tag {
-                256 => found.width = Some(first?),
-                257 => found.height = Some(first?),
-                258 => found.bits = first?,
-                259 => found.compression = first?,
-                277 => found.samples = first?,
-                284 => found.planar = first?,
+                256 => found.width = Some(first()?),
+                257 => found.height = Some(first()?),
+                258 => found.bits = first()?,
+                259 => found.compression = first()?,
+                277 => found.samples = first()?,
+                284 => found.planar = first()?,
                 273 | 324 => {
                     found.offsets = Some(values);
                     found.tiled = tag == 324;
                 }
                 279 | 325 => found.counts = Some(values),
-                513 => found.jpeg = Some(first?),
+                513 => found.jpeg = Some(first()?),
                 _ => {}
             }
         }

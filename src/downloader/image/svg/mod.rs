@@ -31,6 +31,9 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
     } else {
         None
     };
+    if window.is_prefix() {
+        return check_prefix(plain.unwrap_or_default());
+    }
     if let Some(bytes) = plain {
         let text = str::from_utf8(bytes)
             .map_err(|error| corrupt(format!("is not UTF-8 at byte {}", error.valid_up_to())))?;
@@ -58,6 +61,30 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
         }
     }
     document.finish(limits)
+}
+
+/// Looks for damage in the beginning of a document. Of one that is not in memory as UTF-8 nothing is said.
+fn check_prefix(bytes: &[u8]) -> Result<Picture, Rejection> {
+    // No text and no reference is cut behind this byte.
+    let end = memchr::memrchr(b'>', bytes).map_or(0, |at| at + 1);
+    let text = str::from_utf8(&bytes[..end])
+        .map_err(|error| corrupt(format!("is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    configure(reader.config_mut());
+    let mut document = Document::default();
+    loop {
+        match reader.read_event() {
+            Ok(Event::Eof) => break,
+            Ok(event) => document.take(event)?,
+            // Markup that is not closed yet.
+            Err(quick_xml::Error::Syntax(_)) => break,
+            Err(error) => return Err(damaged(&error, reader.error_position())),
+        };
+    }
+    Ok(Picture {
+        dimensions: None,
+        active: false,
+    })
 }
 
 fn configure(config: &mut quick_xml::reader::Config) {
