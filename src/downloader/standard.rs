@@ -23,6 +23,10 @@ const MEMORY_BODY: u64 = 1024 * 1024;
 /// and some milliseconds a megabyte for the slowest, SVG.
 const INSPECT_IN_PLACE: usize = 128 * 1024;
 
+/// Length from which on the beginning of a body that is announced to be longer than a head is looked at for
+/// damage: most headers are shorter.
+const FIRST_LOOK: u64 = 2 * 1024;
+
 /// Unit of the memory budget: one permit stands for this many bytes.
 const UNIT: u64 = 1024;
 
@@ -105,6 +109,8 @@ pub struct Download {
     pub meta: Meta,
     /// The `Content-Disposition` header as it came.
     pub content_disposition: Option<Vec<u8>>,
+    /// Whether the bytes were put together from several answers.
+    pub is_stitched: bool,
 }
 
 /// What an answer says about the file.
@@ -163,6 +169,25 @@ pub struct Failure {
     pub partial: Option<Partial>,
     /// The proxy of the pool that the answer came through.
     pub via: Option<Via>,
+    /// Whether the bytes that are not acceptable were put together from several answers.
+    pub is_stitched: bool,
+    /// Whether the origin sent all that it announced, and announced less than the rest of the file: `partial` can be
+    /// continued at once.
+    pub is_part: bool,
+}
+
+impl Failure {
+    /// A request that `error` ended, with nothing to go on from.
+    pub fn new(error: impl Into<DownloadError>, status: Option<u16>, via: Option<Via>) -> Self {
+        Self {
+            error: error.into(),
+            status,
+            partial: None,
+            via,
+            is_stitched: false,
+            is_part: false,
+        }
+    }
 }
 
 /// What can go wrong with a download.
@@ -187,6 +212,64 @@ pub enum DownloadError {
 pub struct Partial {
     gathered: Gathered,
     resume: Resume,
+    said: Said,
+}
+
+impl Partial {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.gathered.len()
+    }
+
+    /// Whether there are no bytes: there always are some.
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
+    /// Length of the whole body, where the origin said it.
+    pub fn whole_length(&self) -> Option<u64> {
+        self.resume.length()
+    }
+}
+
+/// What an answer says beside the body.
+#[derive(Debug, Clone)]
+struct Said {
+    meta: Meta,
+    content_disposition: Option<Vec<u8>>,
+    media_type: Option<String>,
+}
+
+impl Said {
+    fn by(response: &Response) -> Self {
+        Self {
+            meta: meta(response),
+            content_disposition: response.content_disposition().map(<[u8]>::to_vec),
+            media_type: response.media_type().map(str::to_ascii_lowercase),
+        }
+    }
+
+    /// Fills in from the answer with the beginning what that with the rest left out: to `If-Range` an origin
+    /// need not repeat itself (RFC 9110, section 15.3.7).
+    fn or(self, earlier: Self) -> Self {
+        let Validators {
+            etag,
+            last_modified,
+        } = self.meta.validators;
+        let before = earlier.meta.validators;
+        Self {
+            meta: Meta {
+                validators: Validators {
+                    etag: etag.or(before.etag),
+                    last_modified: last_modified.or(before.last_modified),
+                },
+                fresh_for: self.meta.fresh_for.or(earlier.meta.fresh_for),
+                ..self.meta
+            },
+            content_disposition: self.content_disposition.or(earlier.content_disposition),
+            media_type: self.media_type.or(earlier.media_type),
+        }
+    }
 }
 
 /// Bytes of a body as they arrive.
@@ -196,6 +279,10 @@ struct Gathered {
     digest: Sha256Hasher,
     /// What the head showed, once it showed something.
     format: Option<Format>,
+    /// Length that was last looked at for damage.
+    looked_at: u64,
+    /// Answers that the bytes come from.
+    answers: u32,
 }
 
 #[derive(Debug)]
@@ -270,7 +357,7 @@ impl Intake {
         };
         let (place, expected) = (&self.place, self.expected);
         self.gathered
-            .take(&*self.downloader, place, bytes, expected, hints)
+            .take(&self.downloader, place, bytes, expected, hints)
             .await
     }
 
@@ -327,20 +414,13 @@ pub async fn download<D: Downloader + ?Sized>(
                 .partial
                 .filter(|_| error.is_retriable() && error.keeps_part());
             return Err(Failure {
-                error: error.into(),
-                status,
                 partial,
-                via: None,
+                ..Failure::new(error, status, None)
             });
         }
     };
     let (status, via) = (response.status, response.via().cloned());
-    let fail = |error: DownloadError| Failure {
-        error,
-        status: Some(status),
-        partial: None,
-        via: via.clone(),
-    };
+    let fail = |error: DownloadError| Failure::new(error, Some(status), via.clone());
     if let Some(location) = response.redirect() {
         return location
             .map(|to| Answer::Redirect {
@@ -353,19 +433,29 @@ pub async fn download<D: Downloader + ?Sized>(
     if status == 304 {
         return Ok(Answer::NotModified(meta(&response)));
     }
-    if !response.has_body() {
-        return Err(fail(response.status_error().into()));
+    let is_rest_empty = response.is_rest_empty();
+    if !response.has_body() && !is_rest_empty {
+        let error = response.status_error();
+        // An overloaded origin goes on from the same place later.
+        let partial = ask.partial.filter(|_| error.is_retriable());
+        return Err(Failure {
+            partial,
+            ..fail(error.into())
+        });
     }
     if ask.robots && response.noai(cx.client.agent(ask.url)) {
         return Err(fail(DownloadError::Robots));
     }
-    let mut gathered = match ask.partial {
-        Some(partial) if response.resumed_at() == partial.gathered.len() => partial.gathered,
-        _ => Gathered::new(),
+    let (mut gathered, said) = match ask.partial {
+        Some(partial) if is_rest_empty => (partial.gathered, partial.said),
+        Some(partial) if response.resumed_at() == partial.gathered.len() => {
+            (partial.gathered, Said::by(&response).or(partial.said))
+        }
+        _ => (Gathered::new(), Said::by(&response)),
     };
-    let media_type = response.media_type().map(str::to_ascii_lowercase);
+    gathered.answers += 1;
     let hints = Hints {
-        media_type: media_type.as_deref(),
+        media_type: said.media_type.as_deref(),
         name: ask.name,
         complete: false,
     };
@@ -373,39 +463,53 @@ pub async fn download<D: Downloader + ?Sized>(
         store: cx.store.clone(),
         memory: cx.memory.clone(),
     };
-    if let Err(error) = gathered
-        .take_in(&*downloader, &place, &mut response, hints)
-        .await
-    {
-        let partial = match &error {
-            DownloadError::Fetch(cut)
-                if cut.is_retriable() && cut.keeps_part() && !gathered.is_empty() =>
-            {
-                match response.resume(gathered.len()) {
-                    Some(resume) => {
-                        gathered.rest().await.map_err(|error| fail(error.into()))?;
-                        Some(Partial { gathered, resume })
-                    }
-                    None => None,
-                }
+    let taken = if is_rest_empty {
+        gathered.end(&*downloader, hints)
+    } else {
+        gathered
+            .take_in(&downloader, &place, &mut response, hints)
+            .await
+    };
+    if let Err(mut error) = taken {
+        let mut partial = None;
+        if let DownloadError::Fetch(cut) = &error
+            && cut.is_retriable()
+            && cut.keeps_part()
+            && let Some(resume) = response.resume(gathered.len())
+        {
+            // Nobody waits for the rest of what is damaged already.
+            let length = response.whole_length();
+            match gathered.rest(&downloader, length).await {
+                Ok(()) => partial = Some((resume, said)),
+                Err(damaged) => error = damaged,
             }
-            _ => None,
-        };
+        }
+        let (is_part, is_stitched) = (response.is_part(), gathered.answers > 1);
         return Err(Failure {
-            partial,
+            is_part: is_part && partial.is_some(),
+            partial: partial.map(|(resume, said)| Partial {
+                gathered,
+                resume,
+                said,
+            }),
+            is_stitched,
             ..fail(error)
         });
     }
-    let meta = meta(&response);
-    let content_disposition = response.content_disposition().map(<[u8]>::to_vec);
     drop(response);
-    let received = gathered.judge(downloader, &place).await.map_err(fail)?;
+    let is_stitched = gathered.answers > 1;
+    let judged = gathered.judge(downloader, &place).await;
+    let received = judged.map_err(|error| Failure {
+        is_stitched,
+        ..fail(error)
+    })?;
     Ok(Answer::File(Box::new(Download {
         arrived: received.arrived,
         sha256: received.sha256,
         facts: received.facts,
-        meta,
-        content_disposition,
+        meta: said.meta,
+        content_disposition: said.content_disposition,
+        is_stitched,
     })))
 }
 
@@ -424,6 +528,8 @@ impl Gathered {
             bytes: Gathering::Memory(BytesMut::new(), None),
             digest: Sha256Hasher::default(),
             format: None,
+            looked_at: 0,
+            answers: 0,
         }
     }
 
@@ -438,42 +544,50 @@ impl Gathered {
         self.len() == 0
     }
 
-    /// Holds no file open until more comes.
-    async fn rest(&mut self) -> Result<(), StoreError> {
+    /// Looks at what came before a cut, and holds no file open until more comes. `length` is that of the whole
+    /// body.
+    async fn rest<D: Downloader + ?Sized>(
+        &mut self,
+        downloader: &Arc<D>,
+        length: Option<u64>,
+    ) -> Result<(), DownloadError> {
+        // Of a body that comes in many pieces each is not looked at anew.
+        if self.len() - self.looked_at >= self.looked_at / 4 {
+            self.look(downloader, length).await?;
+        }
         match &mut self.bytes {
-            Gathering::Spool(spool) => spool.rest().await,
+            Gathering::Spool(spool) => Ok(spool.rest().await?),
             Gathering::Memory(..) => Ok(()),
         }
     }
 
-    /// Reads the body to its end, or to where its head shows that it is not wanted.
+    /// Reads the body to its end, or to where it shows that it is not wanted.
     async fn take_in<D: Downloader + ?Sized>(
         &mut self,
-        downloader: &D,
+        downloader: &Arc<D>,
         place: &Place,
         response: &mut Response,
         hints: Hints<'_>,
     ) -> Result<(), DownloadError> {
-        let expected = response
-            .content_length()
-            .map(|len| len + response.resumed_at());
+        let length = response.whole_length();
         while let Some(chunk) = response.chunk().await? {
-            self.take(downloader, place, &chunk, expected, hints)
-                .await?;
+            self.take(downloader, place, &chunk, length, hints).await?;
         }
-        self.end(downloader, hints)
+        self.end(&**downloader, hints)
     }
 
-    /// Takes some bytes in, and looks at the head until it shows what they are.
+    /// Takes some bytes in, and looks at the head until it shows what they are. From then on the bytes so far are
+    /// looked at for damage each time that they have doubled, so that all looks together cost no more than two
+    /// at the whole.
     async fn take<D: Downloader + ?Sized>(
         &mut self,
-        downloader: &D,
+        downloader: &Arc<D>,
         place: &Place,
         chunk: &Bytes,
-        expected: Option<u64>,
+        length: Option<u64>,
         hints: Hints<'_>,
     ) -> Result<(), DownloadError> {
-        self.push(place, chunk, expected).await?;
+        self.push(place, chunk, length).await?;
         if self.format.is_none()
             && let Gathering::Memory(head, _) = &self.bytes
         {
@@ -482,7 +596,45 @@ impl Gathered {
                 complete: head.len() == HEAD_BYTES,
                 ..hints
             };
-            self.format = sniff(downloader, head, hints)?;
+            self.format = sniff(&**downloader, head, hints)?;
+        }
+        let is_long = length.is_some_and(|length| length > HEAD_BYTES as u64);
+        let first = if is_long {
+            FIRST_LOOK
+        } else {
+            HEAD_BYTES as u64
+        };
+        let due = first.max(self.looked_at.saturating_mul(2));
+        if self.len() >= due && length != Some(self.len()) {
+            self.look(downloader, length).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the downloader look at the bytes so far of a body of `length` bytes.
+    async fn look<D: Downloader + ?Sized>(
+        &mut self,
+        downloader: &Arc<D>,
+        length: Option<u64>,
+    ) -> Result<(), DownloadError> {
+        let Some(format) = self.format else {
+            return Ok(());
+        };
+        self.looked_at = self.len();
+        match &mut self.bytes {
+            Gathering::Memory(bytes, _) => {
+                let beginning = std::mem::take(bytes).freeze();
+                let body = Body::Memory(beginning.clone());
+                let looked = inspect_prefix(downloader, body, format, length).await;
+                *bytes = beginning
+                    .try_into_mut()
+                    .unwrap_or_else(|shared| BytesMut::from(&*shared));
+                looked?;
+            }
+            Gathering::Spool(spool) => {
+                let body = Body::File(spool.flush().await?, spool.len());
+                inspect_prefix(downloader, body, format, length).await?;
+            }
         }
         Ok(())
     }
@@ -575,21 +727,44 @@ impl Gathered {
     }
 }
 
-/// Short work is done where it stands: handing it over would cost more.
+/// Lets the downloader judge a whole body.
 async fn inspect<D: Downloader + ?Sized>(
     downloader: Arc<D>,
     body: Body,
     format: Format,
 ) -> Result<Facts, Rejection> {
-    if body
-        .as_slice()
+    let is_short = is_short(&body) && !downloader.is_heavy();
+    run(is_short, move || downloader.inspect(&body, format)).await
+}
+
+/// Lets the downloader judge the beginning of a body.
+async fn inspect_prefix<D: Downloader + ?Sized>(
+    downloader: &Arc<D>,
+    prefix: Body,
+    format: Format,
+    length: Option<u64>,
+) -> Result<(), Rejection> {
+    let downloader = downloader.clone();
+    run(is_short(&prefix), move || {
+        downloader.inspect_prefix(&prefix, format, length)
+    })
+    .await
+}
+
+fn is_short(body: &Body) -> bool {
+    body.as_slice()
         .is_some_and(|bytes| bytes.len() <= INSPECT_IN_PLACE)
-        && !downloader.is_heavy()
-    {
-        return downloader.inspect(&body, format);
+}
+
+/// Short work is done where it stands: handing it over would cost more.
+async fn run<T: Send + 'static>(
+    is_short: bool,
+    work: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Rejection> {
+    if is_short {
+        return work();
     }
-    let inspected = tokio::task::spawn_blocking(move || downloader.inspect(&body, format)).await;
-    inspected.unwrap_or_else(|_| {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
         Err(Rejection::new(
             Reason::Corrupt,
             "the check of this file panicked",

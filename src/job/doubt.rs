@@ -1,6 +1,7 @@
-//! Whether what came through a proxy of the pool is believed when it is no good.
+//! Whether what came is believed when it is no good: bytes from several answers, and what came through a proxy of the pool.
 //!
-//! A proxy may alter what it sees, and cut off whatever it carries. So a rejection is believed once another proxy brought the same: one
+//! Bytes that were put together from several answers may be of several versions of the file, whatever the validators
+//! say. So a file of such bytes is rejected only after it was asked for once more as a whole. A proxy may alter what it sees, and cut off whatever it carries. So a rejection is believed once another proxy brought the same: one
 //! that has brought good files, or several that have not. Where another one brings a good file, those before are to blame.
 
 use std::time::{Duration, Instant};
@@ -10,6 +11,50 @@ use url::Url;
 use crate::downloader::{DownloadError, Failure};
 use crate::fetch::{FetchError, Via};
 use crate::target::describe;
+
+/// What follows an attempt that did not bring an acceptable file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It counts: another attempt follows if its kind may pass, or the target has its outcome.
+    Count,
+    /// The target is asked for from its start, and what comes is not continued: the parts of this one may not belong together.
+    Whole,
+    /// Another proxy is asked: this one may have altered what came, or cut it off.
+    AnotherProxy,
+}
+
+/// What there is to decide from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Evidence {
+    /// Bytes of several answers came to a file that is not acceptable.
+    is_stitched: bool,
+    /// They came so before.
+    was_stitched: bool,
+    /// The proxy that may be what made it fail, whether it has brought good files before, and whether there are others.
+    suspect: Option<(bool, bool)>,
+    /// Opinions that there were before this one.
+    opinions: u32,
+}
+
+/// One piece before one proxy: where parts do not belong together, no proxy is to blame.
+fn next(evidence: Evidence) -> Next {
+    let Evidence {
+        is_stitched,
+        was_stitched,
+        suspect,
+        opinions,
+    } = evidence;
+    match suspect {
+        _ if is_stitched && !was_stitched => Next::Whole,
+        Some((is_proven, true)) if !is_believed(opinions, is_proven) => Next::AnotherProxy,
+        _ => Next::Count,
+    }
+}
+
+/// Whether there are opinions enough, with one more from a proxy that is `is_proven`.
+fn is_believed(opinions: u32, is_proven: bool) -> bool {
+    opinions + 1 >= OPINIONS || opinions > 0 && is_proven
+}
 
 /// Opinions that make up for none of them coming from a proxy that is known to be good.
 const OPINIONS: u32 = 4;
@@ -23,7 +68,10 @@ pub(super) struct Doubts {
     vias: Vec<Via>,
     complaints: Vec<Complaint>,
     opinions: u32,
-    asked_again: u32,
+    /// Bytes of several answers came to a file that was not acceptable.
+    was_stitched: bool,
+    /// The origin is believed to break bodies off, or to be slow: that is no proxy's doing from then on.
+    origin_breaks_off: bool,
 }
 
 /// What one proxy did, perhaps.
@@ -60,9 +108,9 @@ impl Doubts {
         &self.vias
     }
 
-    /// Attempts that were made for another opinion only.
-    pub(super) fn asked_again(&self) -> u32 {
-        self.asked_again
+    /// Whether the target is asked for as a whole: no body that is cut off is continued.
+    pub(super) fn wants_whole(&self) -> bool {
+        self.was_stitched
     }
 
     /// A redirect came.
@@ -70,23 +118,39 @@ impl Doubts {
         self.redirects.extend(via.filter(Via::is_plain));
     }
 
-    /// The target came to nothing, at `moved_to` where redirects led. Answers whether it is to be asked for once more,
-    /// through another proxy.
-    pub(super) fn wants_another(&mut self, failure: &Failure, moved_to: Option<&Url>) -> bool {
+    /// The target came to nothing, at `moved_to` where redirects led. Decides what follows.
+    pub(super) fn next(&mut self, failure: &Failure, moved_to: Option<&Url>) -> Next {
         let redirects = std::mem::take(&mut self.redirects);
+        // A part is what the origin announced.
+        if failure.is_part {
+            return Next::Count;
+        }
         if let DownloadError::Store(_)
         | DownloadError::Robots
         | DownloadError::Fetch(FetchError::Proxies { .. }) = failure.error
         {
-            return false;
+            return Next::Count;
         }
         let brought = failure.via.clone();
-        let brought = brought.filter(|via| may_be_a_proxys(&failure.error, via));
+        let breaks_off = !matches!(kind(&failure.error), Kind::Altered);
+        let is_known = breaks_off && self.origin_breaks_off;
+        let brought = brought.filter(|via| !is_known && may_be_a_proxys(&failure.error, via));
         // Whoever sent it elsewhere answers for what is there.
-        let Some(last) = redirects.first().or(brought.as_ref()).cloned() else {
-            return false;
+        let last = redirects.first().or(brought.as_ref()).cloned();
+        let is_rejected = matches!(failure.error, DownloadError::Rejected(_));
+        let next = next(Evidence {
+            is_stitched: is_rejected && failure.is_stitched,
+            was_stitched: self.was_stitched,
+            suspect: last.as_ref().map(|via| {
+                let asked = [&self.vias[..], std::slice::from_ref(via)].concat();
+                (via.is_proven(), via.has_other_than(&asked))
+            }),
+            opinions: self.opinions,
+        });
+        self.was_stitched |= next == Next::Whole;
+        let Some(last) = last.filter(|_| next != Next::Whole) else {
+            return next;
         };
-        let is_believed = self.opinions + 1 >= OPINIONS || self.opinions > 0 && last.is_proven();
         self.opinions += 1;
         let redirected = redirects.into_iter().map(|via| (via, Deed::Redirected));
         let suspects = redirected.chain(brought.map(|via| (via, Deed::Brought)));
@@ -99,16 +163,15 @@ impl Doubts {
             kind: kind(&failure.error),
         };
         self.complaints.extend(suspects.map(complaint));
-        self.vias.push(last.clone());
-        let wants = !is_believed && last.has_other_than(&self.vias);
-        if !wants {
+        self.vias.push(last);
+        if next == Next::Count {
+            self.origin_breaks_off |= breaks_off;
             // What a later attempt brings says nothing of those that agreed in this one.
             self.vias.clear();
             self.complaints.clear();
             self.opinions = 0;
         }
-        self.asked_again += u32::from(wants);
-        wants
+        next
     }
 
     /// A good file came through `via`, from `moved_to` where redirects led.
@@ -162,5 +225,47 @@ fn may_be_a_proxys(error: &DownloadError, via: &Via) -> bool {
             ..
         } => false,
         _ => via.is_plain(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_counts_once_nothing_else_can_explain_it() {
+        let (proven, unproven) = (Some((true, true)), Some((false, true)));
+        let (last_proven, last_unproven) = (Some((true, false)), Some((false, false)));
+        for (is_stitched, was_stitched, suspect, opinions, expected) in [
+            // In one piece, and past no proxy: believed at once.
+            (false, false, None, 0, Next::Count),
+            (false, true, None, 0, Next::Count),
+            // In several: asked for once more, and once only.
+            (true, false, None, 0, Next::Whole),
+            (true, true, None, 0, Next::Count),
+            // Before any proxy is suspected.
+            (true, false, unproven, 0, Next::Whole),
+            (true, false, proven, 3, Next::Whole),
+            (true, false, last_unproven, 0, Next::Whole),
+            // Then by each proxy's word, as for what came in one piece.
+            (false, true, unproven, 0, Next::AnotherProxy),
+            (false, false, unproven, 0, Next::AnotherProxy),
+            (false, false, proven, 0, Next::AnotherProxy),
+            (false, false, unproven, 1, Next::AnotherProxy),
+            (false, false, proven, 1, Next::Count),
+            (false, false, unproven, OPINIONS - 2, Next::AnotherProxy),
+            (false, false, unproven, OPINIONS - 1, Next::Count),
+            // Where there is no other, the last word counts.
+            (false, false, last_proven, 0, Next::Count),
+            (false, false, last_unproven, 0, Next::Count),
+        ] {
+            let evidence = Evidence {
+                is_stitched,
+                was_stitched,
+                suspect,
+                opinions,
+            };
+            assert_eq!(next(evidence), expected, "{evidence:?}");
+        }
     }
 }

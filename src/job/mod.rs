@@ -16,6 +16,7 @@
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
 
 mod alter;
+mod attempts;
 mod coming;
 mod descriptors;
 mod doubt;

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use uuid::Uuid;
 
+use super::attempts::Attempts;
 use super::coming::OneComing;
 use super::doubt::Doubts;
 use super::item::Would;
@@ -381,6 +382,7 @@ impl Planner {
             begun: None,
             status: None,
             partial: None,
+            tries: Attempts::default(),
             doubts: Doubts::default(),
             _coming: self.shared.coming.one(),
         })

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::Job;
+use super::attempts::{Attempts, Left};
 use super::coming::{Coming, OneComing};
-use super::doubt::Doubts;
+use super::doubt::{Doubts, Next};
 use super::item::Item;
 use super::keeper::{Brought, Finished};
 use crate::catalog::{Known, TargetKey};
@@ -36,12 +37,15 @@ pub(super) struct Ticket {
     pub(super) moved_to: Option<Url>,
     /// The redirects of this attempt.
     pub(super) trail: Option<Trail>,
+    /// How often the target was asked for, be it for the rest of a body or for a proxy's opinion. Redirects do not count.
     pub(super) attempts: u32,
+    /// Which of these count against `fetch.retries`.
+    pub(super) tries: Attempts,
     pub(super) begun: Option<Instant>,
     pub(super) status: Option<u16>,
     /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
     pub(super) partial: Option<(Url, Partial)>,
-    /// What proxies brought that is not believed.
+    /// What came and is not believed.
     pub(super) doubts: Doubts,
     /// The keeper may wait for it.
     pub(super) _coming: OneComing,
@@ -198,7 +202,8 @@ enum Attempt {
 /// Makes one attempt and decides what follows.
 async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
     let job = ticket.job.clone();
-    let ended = {
+    let began = Instant::now();
+    let mut ended = {
         let attempt = AssertUnwindSafe(attempt(shared, &mut ticket)).catch_unwind();
         tokio::select! {
             biased;
@@ -209,17 +214,29 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
             ended = attempt => Some(ended),
         }
     };
-    let wants_another = match &ended {
+    ticket.tries.spend(began.elapsed());
+    let next = match &mut ended {
         Some(Ok(Attempt::Failed(failure))) => {
             let moved_to = ticket.moved_to.as_ref();
-            ticket.doubts.wants_another(failure, moved_to)
+            let next = ticket.doubts.next(failure, moved_to);
+            failure.partial.take_if(|_| ticket.doubts.wants_whole());
+            let settings = job.terms.client.settings_of(&ticket.target.url);
+            match next {
+                Next::Count => {
+                    let min_speed = settings.min_speed().as_u64();
+                    ticket.tries.end(left(failure), min_speed);
+                }
+                Next::Whole => ticket.tries = Attempts::default(),
+                Next::AnotherProxy => {}
+            }
+            next
         }
-        _ => false,
+        _ => Next::Count,
     };
     let health = match &ended {
         // Nobody knows yet whether it was the host.
-        Some(Ok(Attempt::Failed(_))) if wants_another => Health::Unknown,
-        Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.attempts),
+        Some(Ok(Attempt::Failed(_))) if next == Next::AnotherProxy => Health::Unknown,
+        Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.tries.failed()),
         Some(Ok(_)) => Health::Good,
         None | Some(Err(_)) => Health::Unknown,
     };
@@ -236,8 +253,8 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
                 .settle(ticket.fail(Outcome::Failed, Reason::BadResponse, detail))
                 .await;
         }
-        Some(Ok(Attempt::Failed(failure))) if wants_another => {
-            shared.ask_another(ticket, failure).await;
+        Some(Ok(Attempt::Failed(failure))) if next != Next::Count => {
+            shared.ask_again(ticket, failure, next).await;
         }
         Some(Ok(attempt)) => shared.conclude(ticket, attempt, health).await,
     }
@@ -297,11 +314,17 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
 }
 
 fn no_answer(error: FetchError) -> Failure {
-    Failure {
-        status: error.status(),
-        error: error.into(),
-        partial: None,
-        via: None,
+    let status = error.status();
+    Failure::new(error, status, None)
+}
+
+/// What the next attempt has to go on from.
+fn left(failure: &Failure) -> Left {
+    let partial = failure.partial.as_ref();
+    Left {
+        bytes: partial.map_or(0, Partial::len),
+        of: partial.and_then(Partial::whole_length),
+        is_part: failure.is_part,
     }
 }
 
@@ -313,11 +336,11 @@ fn checked(target: &Target, download: Box<Download>) -> Attempt {
                 "its sha256 is {}, and the list promises {promised}",
                 download.sha256
             );
+            let rejection = Rejection::new(Reason::Checksum, detail);
+            let Meta { status, via, .. } = download.meta;
             Attempt::Failed(Failure {
-                error: Rejection::new(Reason::Checksum, detail).into(),
-                status: Some(download.meta.status),
-                partial: None,
-                via: download.meta.via,
+                is_stitched: download.is_stitched,
+                ..Failure::new(rejection, Some(status), via)
             })
         }
         _ => Attempt::Answer(Answer::File(download)),
@@ -416,8 +439,8 @@ impl Shared {
         }
         let job = ticket.job.clone();
         let client = &job.terms.client;
-        let attempts = ticket.attempts - ticket.doubts.asked_again();
-        if retriable && attempts <= client.settings_of(&ticket.target.url).retries() {
+        let failed = ticket.tries.failed();
+        if retriable && failed <= client.settings_of(&ticket.target.url).retries() {
             tracing::debug!(url = %SafeUrl::new(ticket.url()), attempts = ticket.attempts, "another attempt follows: {detail}");
             let from = ticket.url().clone();
             ticket.partial = failure.partial.map(|partial| (from, partial));
@@ -426,7 +449,9 @@ impl Shared {
             // The lane itself waits when the host is to be left alone.
             let delay = match health {
                 Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
-                _ => fetch::backoff(client.settings(), ticket.attempts).max(back_in),
+                // The origin said that there is more.
+                _ if failed == 0 => Duration::ZERO,
+                _ => fetch::backoff(client.settings(), failed).max(back_in),
             };
             return self
                 .requeue(ticket, delay, Some((outcome, reason, detail)))
@@ -438,11 +463,15 @@ impl Shared {
         }
     }
 
-    /// Queues a ticket again for another proxy's opinion of `failure`.
-    async fn ask_another(&self, mut ticket: Box<Ticket>, failure: Failure) {
+    /// Queues a ticket again because `failure` is not believed yet.
+    async fn ask_again(&self, mut ticket: Box<Ticket>, failure: Failure, next: Next) {
         let (outcome, reason) = verdict(&failure.error);
         let detail = describe(&failure.error);
-        tracing::debug!(url = %SafeUrl::new(ticket.url()), "another proxy is asked: {detail}");
+        let how = match next {
+            Next::Whole => "asked for as a whole, since its parts may not belong together",
+            _ => "another proxy is asked",
+        };
+        tracing::debug!(url = %SafeUrl::new(ticket.url()), "{how}: {detail}");
         let from = ticket.url().clone();
         // What a proxy could have altered is not gone on from.
         let is_safe = failure.via.as_ref().is_some_and(|via| !via.is_plain());

@@ -66,6 +66,15 @@ impl Spool {
         self.len() == 0
     }
 
+    /// Writes what is pending, and gives out the file to read what came so far.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub async fn flush(&mut self) -> Result<Arc<File>, StoreError> {
+        self.write_pending().await
+    }
+
     /// Writes what is pending and closes the file, so that a body which waits for its rest holds neither
     /// memory nor a file descriptor. The next call opens it again.
     ///
