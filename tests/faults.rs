@@ -1275,6 +1275,334 @@ fn a_body_cut_off_is_continued_where_it_was() {
 }
 
 #[test]
+fn a_body_that_gets_further_each_time_arrives_however_many_attempts_that_takes() {
+    let body = noise(100_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let cut = whole.clone().cut_after(20_000);
+    let capped = whole.clone().capped(20_000);
+    let mut table = Table::default();
+    // With one retry.
+    table.case("cut-each-time", cut.clone(), Stored(5));
+    table.case(
+        "capped-and-cut",
+        capped.clone().cut_after(15_000),
+        Stored(7),
+    );
+    table.sequence("capped", [cut.clone(), capped.clone()], Stored(5));
+    table.sequence(
+        "capped-without-length",
+        [cut.clone(), capped.clone().hide_length()],
+        Stored(5),
+    );
+    let unknown = whole.clone().chunked().cut_after(20_000);
+    table.sequence(
+        "chunked-then-capped",
+        [unknown.clone(), capped.clone()],
+        Stored(5),
+    );
+    // Nothing but the next range tells that it is whole.
+    table.sequence(
+        "never-a-length",
+        [unknown.clone(), capped.clone().hide_length()],
+        Stored(6),
+    );
+    table.sequence(
+        "never-a-length-and-a-bare-416",
+        std::iter::once(unknown)
+            .chain((0..4).map(|_| capped.clone().hide_length()))
+            .chain([Reply::status(416)]),
+        Stored(6),
+    );
+    table.sequence(
+        "all-but-its-end",
+        [whole.clone().chunked().cut_after(100_000), whole.clone()],
+        Stored(2),
+    );
+    table.sequence(
+        "refused-in-between",
+        [
+            cut.clone(),
+            capped.clone(),
+            Reply::status(503),
+            capped.clone(),
+            Reply::reset(),
+            capped.clone(),
+        ],
+        Stored(7),
+    );
+    // Progress it has to be.
+    let truncated = |attempts| Bad("failed/truncated", attempts);
+    table.case(
+        "always-from-the-start",
+        Reply::ok(body.clone()).etag("\"v1\"").cut_after(20_000),
+        truncated(2),
+    );
+    table.case(
+        "no-ranges",
+        whole
+            .clone()
+            .header("Accept-Ranges", "none")
+            .cut_after(20_000),
+        truncated(2),
+    );
+    table.case("a-byte-each-time", whole.clone().cut_after(1), truncated(2));
+    table.sequence(
+        "a-byte-of-each-range",
+        [cut.clone(), whole.clone().capped(1)],
+        truncated(2),
+    );
+    table.sequence(
+        "another-version-each-time",
+        (0..9).map(|n| {
+            Reply::ok(body.clone())
+                .etag(&format!("\"v{n}\""))
+                .ranges()
+                .cut_after(20_000)
+        }),
+        truncated(2),
+    );
+    let (origin, run) = table.hold(&faulty());
+    let digest = common::sha256(&body);
+    for item in run
+        .items()
+        .iter()
+        .filter(|item| item["outcome"] == "stored")
+    {
+        assert_eq!(item["sha256"], digest.as_str(), "{item:#}");
+    }
+    let ranges: Vec<_> = origin
+        .asked("/capped")
+        .iter()
+        .filter_map(|asked| asked.header("range").map(str::to_owned))
+        .collect();
+    let refused = origin.asked("/refused-in-between");
+    assert_eq!(
+        refused.last().unwrap().header("range"),
+        Some("bytes=80000-")
+    );
+    assert_eq!(
+        ranges,
+        [
+            "bytes=20000-",
+            "bytes=40000-",
+            "bytes=60000-",
+            "bytes=80000-"
+        ]
+    );
+}
+
+#[test]
+fn a_part_needs_no_retry_and_no_pause() {
+    let body = noise(2_000_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let origin = Origin::builder()
+        .sequence(
+            "/file",
+            [whole.clone().cut_after(10_000), whole.capped(10_000)],
+        )
+        .start();
+    let url = origin.url("/file");
+    // A pause after each of the two hundred would take longer than a run may.
+    let run = faulty().set("fetch.backoff=5s").fetch([&url]).settled();
+    assert!(run.file(&url) == body);
+    assert_eq!(run.item(&url)["attempts"], 200);
+}
+
+#[test]
+fn an_answer_that_belongs_nowhere_is_not_put_behind_what_is_there() {
+    let body = noise(100_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let part = |status, range: &str, bytes: &[u8]| {
+        Reply::status(status)
+            .body(bytes)
+            .header("Content-Range", range)
+            .etag("\"v1\"")
+    };
+    let mut table = Table::default();
+    for (name, wrong) in [
+        (
+            "multipart",
+            part(206, "bytes 20000-99999/100000", &body[20_000..])
+                .header("Content-Type", "Multipart/ByteRanges; boundary=x"),
+        ),
+        (
+            "200-with-a-range",
+            part(200, "bytes 20000-99999/100000", &body[20_000..]),
+        ),
+        (
+            "more-than-its-range",
+            part(206, "bytes 20000-29999/100000", &body[20_000..]),
+        ),
+        (
+            "more-than-its-range-in-chunks",
+            part(206, "bytes 20000-29999/100000", &body[20_000..]).chunked(),
+        ),
+        (
+            "416-of-another-length",
+            Reply::status(416).header("Content-Range", "bytes */20001"),
+        ),
+        (
+            "416-of-another-version",
+            Reply::status(416)
+                .header("Content-Range", "bytes */20000")
+                .etag("\"v2\""),
+        ),
+        (
+            "416-against-the-length",
+            Reply::status(416).header("Content-Range", "bytes */20000"),
+        ),
+    ] {
+        table.sequence(
+            name,
+            [whole.clone().cut_after(20_000), wrong, whole.clone()],
+            Stored(3),
+        );
+    }
+    let (_, run) = table.hold(&faulty().set("fetch.retries=3"));
+    let digest = common::sha256(&body);
+    assert!(
+        run.items()
+            .iter()
+            .all(|item| item["sha256"] == digest.as_str())
+    );
+}
+
+#[test]
+fn what_the_first_answer_says_holds_for_a_continued_body() {
+    let body = noise(100_000);
+    let first = Reply::ok(body.clone())
+        .etag("\"v1\"")
+        .header(
+            "Content-Disposition",
+            "attachment; filename=\"from-header.bin\"",
+        )
+        .cut_after(20_000);
+    // An answer to `If-Range` need not repeat what is known.
+    let rest = Reply::status(206)
+        .body(&body[20_000..])
+        .header("Content-Range", "bytes 20000-99999/100000");
+    let origin = Origin::builder().sequence("/file", [first, rest]).start();
+    let url = origin.url("/file");
+    let run = faulty().fetch([&url]).settled();
+    let item = run.item(&url);
+    assert!(run.file(&url) == body);
+    assert_eq!(item["name_from"], "header", "{item:#}");
+    assert!(
+        item["path"].as_str().unwrap().ends_with("from-header.bin"),
+        "{item:#}"
+    );
+}
+
+/// A PNG with a comment of `bytes` before its pixels.
+fn long_png(bytes: usize, fill: u8) -> Vec<u8> {
+    let mut png = pictures::png();
+    let comment = pictures::chunk(b"teXt", &vec![fill; bytes]);
+    png.splice(33..33, comment);
+    png
+}
+
+#[test]
+fn parts_that_make_no_good_file_are_asked_for_as_a_whole() {
+    let good = long_png(50_000, b'a');
+    let mut bad = good.clone();
+    let end = bad.len() - 20;
+    bad[end] ^= 1;
+    let picture = |bytes: &[u8]| Reply::ok(bytes).etag("\"v1\"").ranges();
+    let (cut, rest) = (picture(&good).cut_after(30_000), picture(&bad));
+    let corrupt = |attempts| Bad("rejected/corrupt", attempts);
+    let mut table = Table::default();
+    table.sequence(
+        "whole-then-good",
+        [cut.clone(), rest.clone(), picture(&good)],
+        Stored(3),
+    );
+    table.sequence(
+        "whole-then-bad",
+        [cut.clone(), rest.clone(), picture(&bad)],
+        corrupt(3),
+    );
+    table.case("in-one-piece", picture(&bad), corrupt(1));
+    // What is asked for as a whole is not continued.
+    table.sequence(
+        "whole-then-cut",
+        [cut.clone(), rest.clone(), cut.clone(), picture(&good)],
+        Stored(4),
+    );
+    table.sequence(
+        "never-whole",
+        [cut.clone(), rest.clone(), cut.clone(), cut.clone()],
+        Bad("failed/truncated", 4),
+    );
+    let (origin, _) = table.hold(&faulty().set("job.kind=image"));
+    for path in [
+        "/whole-then-good",
+        "/whole-then-bad",
+        "/whole-then-cut",
+        "/never-whole",
+    ] {
+        for (n, asked) in origin.asked(path).iter().enumerate() {
+            assert_eq!(
+                asked.header("range").is_some(),
+                n == 1,
+                "{path}, request {n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_broken_picture_is_hung_up_on_where_it_breaks() {
+    let mut early = pictures::png()[..33].to_vec();
+    early.extend(pictures::chunk(b"teXt", &[b'x'; 1_224]));
+    assert_eq!(early.len(), 1_269);
+    early.extend([0; 20_000]);
+    // Beyond what is held in memory.
+    let mut late = long_png(3 << 20, b'x');
+    late.truncate(33 + 12 + (3 << 20));
+    late.extend(vec![0; 1 << 20]);
+    let huge = [
+        &pictures::png_that_claims(65_000, 65_000)[..33],
+        &[0; 20_000],
+    ]
+    .concat();
+    let jpeg = [&b"\xff\xd8\xff\xe0\0\x01"[..], &[0; 20_000]].concat();
+    let corrupt = Bad("rejected/corrupt", 1);
+    let mut table = Table::default();
+    for (name, bytes, expected) in [
+        ("early", &early, corrupt),
+        ("late", &late, corrupt),
+        ("huge", &huge, Bad("rejected/too-many-pixels", 1)),
+        ("jpeg", &jpeg, corrupt),
+    ] {
+        let times = (256 << 20) / bytes.len() as u64;
+        table.case(name, Reply::ok(bytes.clone()).repeated(times), expected);
+        table.case(
+            &format!("{name}-endless"),
+            Reply::ok(bytes.clone()).endless(),
+            expected,
+        );
+        // Its rest is not asked for.
+        let cut = Reply::ok(bytes.clone()).etag("\"v1\"").ranges();
+        let at = bytes.len() - 1_000;
+        table.case(&format!("{name}-cut"), cut.clone().cut_after(at), expected);
+        table.case(
+            &format!("{name}-cut-chunked"),
+            cut.chunked().cut_after(at),
+            expected,
+        );
+    }
+    let mut short = early.clone();
+    short.truncate(1_400);
+    let short = Reply::ok(short).etag("\"v1\"").ranges().cut_after(1_300);
+    table.case("short-cut", short, corrupt);
+    // A good one goes on.
+    let good = Reply::ok(long_png(3 << 20, b'x')).etag("\"v1\"").ranges();
+    table.sequence("good", [good.clone().cut_after(2 << 20), good], Stored(2));
+    let (origin, _) = table.hold(&faulty().set("job.kind=image").set("fetch.per_host=4"));
+    assert!(origin.sent() < 200 << 20, "{}", origin.sent());
+}
+
+#[test]
 fn a_body_behind_a_redirect_is_continued_too() {
     let body = noise(100_000);
     let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();

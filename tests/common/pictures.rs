@@ -73,13 +73,16 @@ pub fn png_that_claims(width: u32, height: u32) -> Vec<u8> {
         (b"IDAT", &[0x78, 0x9c, 0x03, 0, 0, 0, 0, 1]),
         (b"IEND", &[]),
     ] {
-        bytes.extend((data.len() as u32).to_be_bytes());
-        let mut sum = crc32fast::Hasher::new();
-        sum.update(kind);
-        sum.update(data);
-        bytes.extend(kind);
-        bytes.extend(data);
-        bytes.extend(sum.finalize().to_be_bytes());
+        bytes.extend(chunk(kind, data));
     }
     bytes
+}
+
+/// A chunk of a PNG.
+pub fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(kind);
+    sum.update(data);
+    let length = (data.len() as u32).to_be_bytes();
+    [&length, &kind[..], data, &sum.finalize().to_be_bytes()].concat()
 }

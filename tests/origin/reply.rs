@@ -13,6 +13,8 @@ pub struct Reply {
     pub(super) drip: Option<(usize, Duration)>,
     pub(super) end: End,
     pub(super) ranges: bool,
+    pub(super) range_bytes: usize,
+    pub(super) hides_length: bool,
     pub(super) raw: Option<Vec<u8>>,
 }
 
@@ -59,6 +61,8 @@ impl Reply {
             drip: None,
             end: End::Whole,
             ranges: false,
+            range_bytes: usize::MAX,
+            hides_length: false,
             raw: None,
         }
     }
@@ -190,6 +194,18 @@ impl Reply {
     pub fn ranges(mut self) -> Self {
         self.ranges = true;
         self.header("Accept-Ranges", "bytes")
+    }
+
+    /// Answers a range with at most `bytes` of it, and says so.
+    pub fn capped(mut self, bytes: usize) -> Self {
+        self.range_bytes = bytes;
+        self
+    }
+
+    /// Says `*` in place of the length in `Content-Range`.
+    pub fn hide_length(mut self) -> Self {
+        self.hides_length = true;
+        self
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {

@@ -143,12 +143,13 @@ async fn answer(
         (status, body) = (304, &[]);
     } else if let Some(from) = range_start(reply, request) {
         if from < body.len() {
-            extra = format!(
-                "Content-Range: bytes {from}-{}/{}\r\n",
-                body.len() - 1,
-                body.len()
-            );
-            (status, body) = (206, &body[from..]);
+            let to = from.saturating_add(reply.range_bytes).min(body.len());
+            let length = match reply.hides_length {
+                true => "*".to_owned(),
+                false => body.len().to_string(),
+            };
+            extra = format!("Content-Range: bytes {from}-{}/{length}\r\n", to - 1);
+            (status, body) = (206, &body[from..to]);
         } else {
             extra = format!("Content-Range: bytes */{}\r\n", body.len());
             (status, body) = (416, &[]);
