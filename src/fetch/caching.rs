@@ -96,8 +96,9 @@ impl Resume {
             }
         };
         let refuses = headers
-            .get(http::header::ACCEPT_RANGES)
-            .is_some_and(|v| v == "none");
+            .get_all(http::header::ACCEPT_RANGES)
+            .iter()
+            .any(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"));
         (offset > 0 && !refuses).then(|| Self {
             offset,
             validator: validator.clone(),
