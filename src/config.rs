@@ -331,7 +331,7 @@ impl Config {
             );
         }
         if let Some(problem) = self.catalog.problem() {
-            return wrong("catalog", &["url"], problem);
+            return wrong("catalog", &["url"], &problem);
         }
         if let Some((key, problem)) = self.steps.problem() {
             let key: Vec<&str> = key.iter().map(String::as_str).collect();

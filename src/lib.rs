@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`fault`] | faults that tests ask for; in no release |
 //! | [`target`] | the words that every room speaks |
+//! | [`local_path`] | paths of the local file system, as settings and flags name them |
 //! | `metrics` | figures of the process, as they are counted |
 //! | [`naming`] | names for files, from headers and lists, made safe |
 //! | [`fetch`] | the one HTTP client, behind the egress guard |
@@ -44,6 +45,7 @@ pub mod fault;
 pub mod fetch;
 pub mod frontier;
 pub mod job;
+pub mod local_path;
 mod metrics;
 pub mod naming;
 pub mod notify;

@@ -21,6 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use crate::local_path::LocalPath;
 use stderr::Stderr;
 
 pub(crate) use stderr::error_prefix;
@@ -36,7 +37,7 @@ pub struct Settings {
     /// How a line looks.
     pub format: Format,
     /// Folder for daily files besides stderr; empty: none.
-    pub dir: PathBuf,
+    pub dir: LocalPath,
     /// How many daily files are kept; 0: all.
     pub keep: usize,
 }

@@ -131,6 +131,68 @@ fn a_flag_with_an_impossible_value_is_named() {
     }
 }
 
+/// `s3://bucket` is a relative path as well: a folder `s3:` would be made and filled.
+#[test]
+fn a_url_where_a_path_is_wanted_is_refused_and_nothing_is_made() {
+    let sandbox = Sandbox::new();
+    sandbox.write("list.txt", "");
+    for args in [
+        &["fetch", "list.txt", "-o", "s3://bucket/x"][..],
+        &["fetch", "list.txt", "--output=S3://bucket/x"],
+        &["fetch", "list.txt", "-o", "sftp:ann@example.org:/x"],
+        &["fetch", "list.txt", "-o", "file:///data/x"],
+        &["fetch", "list.txt", "--dry-run", "-o", "gs://bucket"],
+        &["fetch", "list.txt", "--report", "s3://bucket/report.json"],
+        &[
+            "fetch",
+            "list.txt",
+            "--ca-file",
+            "https://example.org/ca.pem",
+        ],
+        &[
+            "fetch",
+            "list.txt",
+            "--config",
+            "https://example.org/gannet.toml",
+        ],
+        &["retry", "last", "-o", "az://container"],
+        &["verify", "-o", "s3://bucket"],
+        &["jobs", "-o", "s3://bucket"],
+        &["albums", "-o", "s3://bucket"],
+        &["status", "-o", "s3://bucket"],
+        &["events", "-o", "s3://bucket"],
+        &["schedule", "list", "-o", "s3://bucket"],
+        &["catalog", "status", "-o", "s3://bucket"],
+        &["catalog", "migrate", "-o", "s3://bucket"],
+        &["catalog", "copy", "sqlite:s3://bucket/a.db", "sqlite:b.db"],
+        &["demo", "-o", "s3://bucket"],
+    ] {
+        sandbox.run(args).expect(2).says(&["is a URL"]);
+    }
+    for (set, command) in [
+        ("storage.root=s3://bucket/x", "fetch"),
+        ("storage.root=s3://bucket/x", "daemon"),
+        ("storage.root=s3://bucket/x", "check"),
+        ("log.dir=ftp://example.org/x", "fetch"),
+        ("fetch.ca_files=s3://bucket/ca.pem", "fetch"),
+        ("catalog.url=sqlite:s3://bucket/x.db", "fetch"),
+        ("api.list_folders=s3://bucket", "daemon"),
+    ] {
+        let (key, value) = set.split_once('=').unwrap();
+        let list: &[&str] = match command {
+            "fetch" => &["list.txt"],
+            _ => &[],
+        };
+        let args = [&[command, "--set", set], list].concat();
+        let value = value.trim_start_matches("sqlite:");
+        sandbox.run(args).expect(1).says(&[key, value, "is a URL"]);
+    }
+    sandbox
+        .run(["check", "--set", "storage.root=a:b"])
+        .expect(0);
+    assert_eq!(sandbox.everything(), [sandbox.path("list.txt")]);
+}
+
 #[test]
 fn a_run_with_too_many_failures_ends_with_3() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));

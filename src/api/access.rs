@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
@@ -20,6 +19,7 @@ use serde::Deserialize;
 use super::origin::{Origins, is_for_this_machine};
 use super::rate::Rates;
 use super::{Problem, Settings};
+use crate::local_path::LocalPath;
 use crate::target::Sha256;
 
 /// What a token is good for. Each stands for itself: none comes with another.
@@ -62,7 +62,7 @@ struct Token {
 enum Digest {
     Is(Sha256),
     /// That of the token in a file, which only the daemon needs to be able to read.
-    Of(PathBuf),
+    Of(LocalPath),
 }
 
 /// As it stands in the settings.
@@ -70,7 +70,7 @@ enum Digest {
 #[serde(deny_unknown_fields)]
 struct Written {
     token: Option<SecretString>,
-    token_file: Option<PathBuf>,
+    token_file: Option<LocalPath>,
     #[serde(default)]
     sha256: Option<Sha256>,
     scopes: BTreeSet<Scope>,

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use super::access::Tokens;
 use super::metrics::Metrics;
 use super::origin::Origins;
 use super::tls;
+use crate::local_path::LocalPath;
 
 /// `[api]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Networks that they may reach although those are not public.
     pub allow_networks: Vec<IpNet>,
     /// Folders whose files may be lists of posted jobs.
-    pub list_folders: Vec<PathBuf>,
+    pub list_folders: Vec<LocalPath>,
     /// Largest file that a client may send.
     pub max_upload: ByteSize,
     /// Whether `/openapi.json` and `/docs` are there.

@@ -1,6 +1,6 @@
 //! Connections that nobody else can read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
@@ -10,14 +10,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
 
+use crate::local_path::LocalPath;
+
 /// `[api.tls]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// PEM file with the certificate, and those between it and its authority; empty: no TLS.
-    pub cert: PathBuf,
+    pub cert: LocalPath,
     /// PEM file with its key.
-    pub key: PathBuf,
+    pub key: LocalPath,
 }
 
 impl Settings {

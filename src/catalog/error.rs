@@ -1,5 +1,6 @@
 //! Why the catalog could not do what it was asked to.
 
+use crate::local_path::NotALocalPath;
 use crate::target::Reason;
 
 /// Why the catalog could not do what it was asked to.
@@ -10,6 +11,9 @@ pub enum CatalogError {
         "`catalog.url` is `{0}`; leave it empty, or write `sqlite:PATH` or `postgres://HOST/DATABASE`"
     )]
     UnsupportedUrl(String),
+    /// The file that the setting names is on no local file system.
+    #[error("`catalog.url`: {0}")]
+    NotALocalPath(#[from] NotALocalPath),
     /// It cannot be opened.
     #[error("cannot open the catalog `{catalog}`")]
     Open {
@@ -115,6 +119,7 @@ impl CatalogError {
         match self {
             Self::Open { source, .. } | Self::Query { source, .. } => source.is_transient(),
             Self::UnsupportedUrl(_)
+            | Self::NotALocalPath(_)
             | Self::Missing(_)
             | Self::Outdated { .. }
             | Self::Migrate { .. }

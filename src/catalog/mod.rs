@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use url::Url;
 use uuid::Uuid;
 
+use crate::local_path::LocalPath;
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
 
@@ -64,13 +65,20 @@ pub struct Settings {
 
 impl Settings {
     /// What is wrong with `url`, if anything.
-    pub(crate) fn problem(&self) -> Option<&'static str> {
+    pub(crate) fn problem(&self) -> Option<String> {
         match Address::of(self, Path::new("")) {
             Ok(Address::Postgres(url)) if url.query_pairs().any(|(key, _)| key == "password") => {
-                Some("holds a password behind `?`; expected `USER:PASSWORD@HOST`, or PGPASSWORD")
+                Some(
+                    "holds a password behind `?`; expected `USER:PASSWORD@HOST`, or PGPASSWORD"
+                        .to_owned(),
+                )
             }
             Ok(_) => None,
-            Err(_) => Some("expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing"),
+            Err(CatalogError::NotALocalPath(error)) => Some(error.to_string()),
+            Err(_) => Some(format!(
+                "`{}` names no catalog; expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing",
+                masked(&self.url)
+            )),
         }
     }
 }
@@ -588,9 +596,10 @@ impl Address {
             return Ok(Self::Sqlite(root.join(".gannet").join("catalog.db")));
         }
         match (url.split_once(':'), Url::parse(url)) {
-            (Some(("sqlite", path)), _) if !path.trim_start_matches("//").is_empty() => Ok(
-                Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
-            ),
+            (Some(("sqlite", path)), _) if !path.trim_start_matches("//").is_empty() => {
+                let path = LocalPath::new(path.strip_prefix("//").unwrap_or(path))?;
+                Ok(Self::Sqlite(path.into()))
+            }
             (Some(("postgres" | "postgresql", _)), Ok(url)) => Ok(Self::Postgres(url)),
             _ => Err(CatalogError::UnsupportedUrl(masked(url))),
         }

@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    PathBufValueParser, PossibleValuesParser, TryMapValueParser, TypedValueParser,
+    ValueParserFactory,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::job::Shard;
 use crate::job::progress::When;
+use crate::local_path::{LocalPath, NotALocalPath};
 use crate::source::ListFormat;
 use crate::target::Reason;
 
@@ -46,7 +50,7 @@ pub struct Cli {
 pub struct Global {
     /// Settings file [default: ./gannet.toml, else /etc/gannet/gannet.toml, if there]
     #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = GLOBAL)]
-    pub config: Option<PathBuf>,
+    pub config: Option<LocalPath>,
     /// Change any setting, such as fetch.retries=5; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value, help_heading = GLOBAL)]
     pub set: Vec<(String, String)>,
@@ -152,7 +156,7 @@ pub struct Fetch {
     pub dry_run: bool,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Album, a folder below the output folder, of files whose list names none [job.album]
     #[arg(short, long, value_name = "NAME", help_heading = FILES)]
     pub album: Option<String>,
@@ -196,7 +200,7 @@ pub struct Asking {
     pub allow_net: Vec<String>,
     /// Trust the certificate authorities in this file too; may be repeated [fetch.ca_files]
     #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
-    pub ca_file: Vec<PathBuf>,
+    pub ca_file: Vec<LocalPath>,
     /// Send this header with every request; may be repeated [fetch.headers]
     #[arg(long, value_name = "NAME: VALUE", help_heading = NETWORK)]
     pub header: Vec<String>,
@@ -211,7 +215,7 @@ pub struct Asking {
 pub struct Told {
     /// Write a report: .json, .jsonl, .xml (JUnit) or .html (contact sheet); may be repeated
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = RESULT)]
-    pub report: Vec<PathBuf>,
+    pub report: Vec<LocalPath>,
     /// Print the summary as JSON
     #[arg(long, help_heading = RESULT)]
     pub json: bool,
@@ -242,7 +246,7 @@ pub struct Retry {
     pub reason: Vec<Reason>,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// How the origins are asked.
     #[command(flatten)]
     pub asking: Asking,
@@ -266,7 +270,7 @@ pub struct Verify {
     pub repair: bool,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Print JSON: a finding a line, the summary last
     #[arg(long)]
     pub json: bool,
@@ -289,7 +293,7 @@ pub struct Verify {
 pub struct Demo {
     /// Folder for the files and the reports [default: gannet-demo, or the next free name]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Show how far the job is: auto, always or never
     #[arg(
         long,
@@ -308,7 +312,7 @@ pub struct Jobs {
     pub id: Option<String>,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Print only the URLs that failed, one a line, as `gannet fetch -` takes them; with --json also the
     /// names, albums and digests that the list wants
     #[arg(long, requires = "id")]
@@ -336,7 +340,7 @@ pub enum CatalogCommand {
     Status {
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -345,7 +349,7 @@ pub enum CatalogCommand {
     Migrate {
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
     },
     /// Copy everything into a new catalog, such as from SQLite to PostgreSQL
     #[command(after_help = "Example:\n  \
@@ -416,7 +420,7 @@ pub enum ScheduleCommand {
     List {
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
         /// Print JSON: an array of schedules
         #[arg(long)]
         json: bool,
@@ -427,7 +431,7 @@ pub enum ScheduleCommand {
         name: String,
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
     },
     /// Let its times pass without a run, also after a restart
     Pause {
@@ -435,7 +439,7 @@ pub enum ScheduleCommand {
         name: String,
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
     },
     /// End the pause; what was due meanwhile is not made up for
     Resume {
@@ -443,7 +447,7 @@ pub enum ScheduleCommand {
         name: String,
         /// Folder that holds the files [storage.root]
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-        output: Option<PathBuf>,
+        output: Option<LocalPath>,
     },
 }
 
@@ -455,7 +459,7 @@ pub enum ScheduleCommand {
 pub struct StatusArgs {
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Print JSON, as the state file has it
     #[arg(long)]
     pub json: bool,
@@ -476,7 +480,7 @@ pub struct EventsArgs {
     pub album: Option<String>,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Print JSON: an event a line
     #[arg(long)]
     pub json: bool,
@@ -509,10 +513,20 @@ pub enum NotifyCommand {
 pub struct Albums {
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: Option<PathBuf>,
+    pub output: Option<LocalPath>,
     /// Print JSON: an array of albums
     #[arg(long)]
     pub json: bool,
+}
+
+/// So that no flag takes a URL for a path.
+impl ValueParserFactory for LocalPath {
+    type Parser =
+        TryMapValueParser<PathBufValueParser, fn(PathBuf) -> Result<LocalPath, NotALocalPath>>;
+
+    fn value_parser() -> Self::Parser {
+        PathBufValueParser::new().try_map(LocalPath::try_from)
+    }
 }
 
 /// Reads a list format, and names all of them in help and errors.

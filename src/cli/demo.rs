@@ -20,7 +20,7 @@ use crate::target::Outcome;
 
 pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
     let folder = match &args.output {
-        Some(folder) => folder.clone(),
+        Some(folder) => folder.to_path_buf(),
         None => free_folder()?,
     };
     let flags = vec![

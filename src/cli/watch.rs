@@ -40,15 +40,19 @@ impl Watch {
         &self,
         summary: &Summary,
         root: &Path,
-        reports: &[PathBuf],
+        reports: &[impl AsRef<Path>],
     ) -> std::io::Result<()> {
         let color = std::io::IsTerminal::is_terminal(&std::io::stdout())
             && std::env::var_os("NO_COLOR").is_none();
+        let reports: Vec<PathBuf> = reports
+            .iter()
+            .map(|path| path.as_ref().to_owned())
+            .collect();
         let text = Text {
             summary,
             failures: &self.failures,
             files: root,
-            reports,
+            reports: &reports,
             color,
         };
         write!(std::io::stdout().lock(), "{text}")

@@ -1,14 +1,15 @@
 //! `[[schedule]]`: what runs when, and by which settings.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::Config;
+use crate::local_path::LocalPath;
 use crate::schedule::{Cron, Overlap, Policy};
 use crate::source::ListFormat;
 
@@ -41,7 +42,7 @@ pub(super) struct Written {
     #[serde(default)]
     refresh: bool,
     #[serde(default, deserialize_with = "one_or_more")]
-    report: Vec<PathBuf>,
+    report: Vec<LocalPath>,
     // Short for keys of `[job]`.
     album: Option<Value>,
     kind: Option<Value>,
@@ -72,7 +73,7 @@ pub struct Schedule {
     /// Ask about every URL, however fresh.
     pub refresh: bool,
     /// Reports that each run writes anew.
-    pub reports: Vec<PathBuf>,
+    pub reports: Vec<LocalPath>,
     /// All settings, its own over the common ones.
     pub config: Config,
     /// Whether its pictures are checked by other settings.
@@ -178,15 +179,19 @@ where
 {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Either<T> {
-        One(T),
-        More(Vec<T>),
+    enum Either {
+        One(String),
+        More(Vec<String>),
     }
-    match Either::deserialize(deserializer) {
-        Ok(Either::One(one)) => Ok(vec![one]),
-        Ok(Either::More(more)) if !more.is_empty() => Ok(more),
-        _ => Err(serde::de::Error::custom(
-            "expected a text such as \"list.txt\", or a list of such",
-        )),
-    }
+    let texts = match Either::deserialize(deserializer) {
+        Ok(Either::One(one)) => vec![one],
+        Ok(Either::More(more)) if !more.is_empty() => more,
+        _ => {
+            return Err(serde::de::Error::custom(
+                "expected a text such as \"list.txt\", or a list of such",
+            ));
+        }
+    };
+    let texts = texts.into_iter().map(String::into_deserializer);
+    texts.map(T::deserialize).collect()
 }

@@ -102,7 +102,7 @@ fn single_values_are_toml_or_text() {
         ("hosts.\"example.org\".password", "12345"),
     ];
     let config = load("", &[], &sets).unwrap().config;
-    assert_eq!(config.storage.root, Path::new("2026"));
+    assert_eq!(config.storage.root.as_path(), Path::new("2026"));
     assert!(!config.storage.sync);
     assert_eq!(config.fetch.connect_timeout, Duration::from_secs(3));
     assert_eq!(config.fetch.max_bytes.as_u64(), 1 << 20);
@@ -235,7 +235,51 @@ fn errors_name_place_key_and_what_is_allowed() {
         ),
         (
             "[catalog]\nurl = \"mysql://h\"",
-            "`gannet.toml`, line 2: `catalog.url`: expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing",
+            "`gannet.toml`, line 2: `catalog.url`: `mysql://h` names no catalog; expected `sqlite:PATH`, `postgres://HOST/DATABASE`, or nothing",
+        ),
+        (
+            "[catalog]\nurl = \"sqlite:s3://bucket/catalog.db\"",
+            "`gannet.toml`, line 2: `catalog.url`: `s3://bucket/catalog.db` is a URL",
+        ),
+        (
+            "[storage]\nroot = \"file:///data\"",
+            "`gannet.toml`, line 2: `storage.root`: `file:///data` is a URL, and only paths of the local file system are taken; write the path itself, `/data`",
+        ),
+        (
+            "[log]\ndir = \"S3://bucket/logs\"",
+            "`gannet.toml`, line 2: `log.dir`: `s3://bucket/logs` is a URL",
+        ),
+        (
+            "[fetch]\nca_files = [\"ca.pem\", \"https://example.org/ca.pem\"]",
+            "`gannet.toml`, line 2: `fetch.ca_files.1`: `https://example.org/ca.pem` is a URL",
+        ),
+        (
+            "[proxies]\nfile = \"https://example.org/proxies.txt\"",
+            "`gannet.toml`, line 2: `proxies.file`: `https://example.org/proxies.txt` is a URL",
+        ),
+        (
+            "[api]\nlist_folders = [\"gs://bucket\"]",
+            "`gannet.toml`, line 2: `api.list_folders.0`: `gs://bucket` is a URL",
+        ),
+        (
+            "[api.tls]\nkey = \"https://example.org/key.pem\"",
+            "`gannet.toml`, line 2: `api.tls.key`: `https://example.org/key.pem` is a URL",
+        ),
+        (
+            "[api.tokens]\na = { token_file = \"vault://x/y\", scopes = [\"read\"] }",
+            "`api.tokens.a.token_file`: `vault://x/y` is a URL",
+        ),
+        (
+            "[hosts.\"example.org\"]\nuser = \"ann\"\npassword_file = \"sftp:ann@example.org:/x\"",
+            "`hosts.\"example.org\".password_file`: `sftp:ann@example.org:/x` is a URL",
+        ),
+        (
+            "[[notify]]\ntype = \"webhook\"\nurl = \"https://example.org\"\nca_file = \"az://x/ca.pem\"",
+            "`notify.0.ca_file`: `az://x/ca.pem` is a URL",
+        ),
+        (
+            "[[schedule]]\nname = \"a\"\ncron = \"@daily\"\nsource = \"a.txt\"\nreport = [\"a.html\", \"ftp://h/a.json\"]",
+            "`gannet.toml`, line 5: `schedule.0.report`: `ftp://h/a.json` is a URL",
         ),
         (
             "[hosts.\"example.org\"]\nper_hots = 3",

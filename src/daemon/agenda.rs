@@ -106,7 +106,7 @@ impl Agenda {
         for schedule in &loaded.schedules {
             let name = schedule.name.clone();
             for report in &schedule.reports {
-                let path = std::path::absolute(report).unwrap_or_else(|_| report.clone());
+                let path = std::path::absolute(report).unwrap_or_else(|_| report.to_path_buf());
                 if let Some(other) = reports.insert(path, &schedule.name) {
                     anyhow::bail!(
                         "schedules `{other}` and `{name}` would write the same report `{}`",

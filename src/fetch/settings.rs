@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -16,6 +15,7 @@ use serde::de::{self, Deserializer, Error as _, MapAccess, Visitor};
 use url::Url;
 
 use super::proxy::Proxy;
+use crate::local_path::LocalPath;
 use crate::target::SafeUrl;
 
 /// `[fetch]`. Defaults are in `config/default.toml` and nowhere else.
@@ -76,7 +76,7 @@ pub struct Settings {
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
     /// PEM files with certificate authorities that are trusted besides the system's.
-    pub ca_files: Vec<PathBuf>,
+    pub ca_files: Vec<LocalPath>,
     /// Which proxy requests go through.
     pub proxy: ProxySetting,
     /// Name servers; empty: the system's.
@@ -138,9 +138,9 @@ pub struct HostSettings {
     /// Bearer token (RFC 6750); goes before user and password.
     pub token: Option<SecretString>,
     /// File that holds the password.
-    pub password_file: Option<PathBuf>,
+    pub password_file: Option<LocalPath>,
     /// File that holds the token.
-    pub token_file: Option<PathBuf>,
+    pub token_file: Option<LocalPath>,
     /// Headers for requests to this host only.
     pub headers: Headers,
 }

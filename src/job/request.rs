@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::posted::Posted;
 use super::{Dedupe, MaxFailures, OnChange, OnRemove, Spec, Terms};
 use crate::catalog::{Catalog, Idempotency, JobRow, NewGroup, PART_TARGETS, Post};
+use crate::local_path::LocalPath;
 use crate::source::{ChainSource, ListFormat, Listed, Place, Source, parse_source};
 use crate::step;
 use crate::target::{AlbumName, OnError};
@@ -159,7 +160,7 @@ pub struct Rules {
     /// The steps that there are.
     pub steps: step::Registry,
     /// Folders whose files may be lists.
-    pub list_folders: Vec<PathBuf>,
+    pub list_folders: Vec<LocalPath>,
 }
 
 impl Request {
@@ -361,7 +362,7 @@ struct Parts {
 impl Rules {
     /// Whether a client may have a file read as a list.
     fn may_read(&self, path: &Path) -> Result<(), String> {
-        let is_in = |folder: &PathBuf| {
+        let is_in = |folder: &LocalPath| {
             let (path, folder) = (path.canonicalize().ok()?, folder.canonicalize().ok()?);
             Some(path.starts_with(folder))
         };

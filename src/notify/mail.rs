@@ -1,6 +1,5 @@
 //! Mail: a message for each event, meant for the ends of jobs: what came of it, what failed first, where to look.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::line::Dial;
 use super::settings::{Mail, MailTls};
 use super::told::Told;
 use crate::catalog::{Catalog, OutcomeFilter};
+use crate::local_path::LocalPath;
 
 /// Failures that a message names.
 const FAILURES: u32 = 10;
@@ -29,7 +29,7 @@ pub(super) struct Mailing {
     pub(super) dial: Dial,
     pub(super) timeout: Duration,
     /// PEM files with authorities that are trusted besides the system's.
-    pub(super) authorities: Vec<PathBuf>,
+    pub(super) authorities: Vec<LocalPath>,
     /// Where failures are looked up, if anywhere.
     pub(super) catalog: Option<Arc<dyn Catalog>>,
 }

@@ -22,7 +22,6 @@ mod settings;
 mod told;
 mod webhook;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::fetch::{self, Client, Hosts};
+use crate::local_path::LocalPath;
 use crate::target::describe;
 use delivery::{Deliver, Delivery};
 use line::Dial;
@@ -115,7 +115,7 @@ impl Plan {
             let tls = match &receiver.kind {
                 Kind::Mqtt(Mqtt { is_tls: true, .. }) | Kind::Mail(_) => {
                     let files = client.settings().ca_files.iter();
-                    Some(line::tls(files.map(PathBuf::as_path)).map_err(wrong)?)
+                    Some(line::tls(files.map(LocalPath::as_path)).map_err(wrong)?)
                 }
                 _ => None,
             };

@@ -1,7 +1,6 @@
 //! `[events]` and `[[notify]]`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use url::Url;
 
 use super::told::{Template, Told};
 use crate::catalog::{EVENTS, Wants};
+use crate::local_path::LocalPath;
 
 /// `[events]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,13 +42,13 @@ pub struct Written {
     #[serde(default)]
     albums: Vec<String>,
     url: Option<String>,
-    url_file: Option<PathBuf>,
+    url_file: Option<LocalPath>,
     #[serde(default, with = "humantime_serde")]
     timeout: Option<Duration>,
-    ca_file: Option<PathBuf>,
+    ca_file: Option<LocalPath>,
     user: Option<String>,
     password: Option<SecretString>,
-    password_file: Option<PathBuf>,
+    password_file: Option<LocalPath>,
     // MQTT
     version: Option<MqttVersion>,
     client_id: Option<String>,
@@ -57,7 +57,7 @@ pub struct Written {
     status_topic: Option<String>,
     // Webhooks
     secret: Option<SecretString>,
-    secret_file: Option<PathBuf>,
+    secret_file: Option<LocalPath>,
     format: Option<Format>,
     headers: Option<BTreeMap<String, SecretString>>,
     // Mail
@@ -137,7 +137,7 @@ pub struct Receiver {
     /// How long one attempt may take.
     pub timeout: Duration,
     /// A PEM file with authorities that it trusts besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<LocalPath>,
     /// How it gets them.
     pub kind: Kind,
 }
@@ -348,7 +348,7 @@ impl Written {
         key: &'static str,
         plain: Option<&SecretString>,
         file_key: &'static str,
-        file: Option<&PathBuf>,
+        file: Option<&LocalPath>,
     ) -> Result<Option<SecretString>, Wrong> {
         match (plain, file) {
             (Some(_), Some(_)) => Err((file_key, format!("cannot be combined with `{key}`"))),
@@ -527,7 +527,7 @@ fn check_topic(key: &'static str, text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn read(key: &'static str, file: &PathBuf) -> Result<String, Wrong> {
+fn read(key: &'static str, file: &LocalPath) -> Result<String, Wrong> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| (key, format!("cannot read `{}`: {error}", file.display())))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

@@ -47,7 +47,7 @@ impl Store {
     /// When the root cannot be made, read or written.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
         let (root, sync) = (settings.root.clone(), settings.sync);
-        blocking(move || Local::make(root, sync))
+        blocking(move || Local::make(root.into(), sync))
             .await
             .map(|local| Self(Arc::new(local)))
     }
@@ -59,7 +59,7 @@ impl Store {
     /// When there is none, or it cannot be read.
     pub async fn open_to_read(settings: &Settings) -> Result<Self, StoreError> {
         let (root, sync) = (settings.root.clone(), settings.sync);
-        blocking(move || Local::open(root, sync))
+        blocking(move || Local::open(root.into(), sync))
             .await
             .map(|local| Self(Arc::new(local)))
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::local_path::LocalPath;
 use crate::target::Reason;
 
 pub use local::{FileStat, Folder, Found, Opened, Original, Recorded, Store, Withdrawn};
@@ -33,7 +34,7 @@ pub use walk::{Seen, Walk};
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Folder that holds the albums and `.gannet/`.
-    pub root: PathBuf,
+    pub root: LocalPath,
     /// Whether a batch is made durable before it is recorded.
     pub sync: bool,
     /// How long a staged file may wait for others.

@@ -1,11 +1,12 @@
 use super::*;
+use crate::local_path::LocalPath;
 use crate::naming::StorePath;
 use crate::target::Sha256;
 
 async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
-        root: folder.path().to_owned(),
+        root: LocalPath::new(folder.path()).unwrap(),
         sync: true,
         commit_interval: Duration::from_millis(1),
         commit_files: NonZeroUsize::MIN,

@@ -34,7 +34,7 @@ fn settings(level: &str, format: Format) -> Settings {
     Settings {
         level: level.parse().unwrap(),
         format,
-        dir: PathBuf::new(),
+        dir: LocalPath::default(),
         keep: 0,
     }
 }
@@ -111,7 +111,7 @@ fn daily_files_keep_the_level_and_only_so_many_stay() {
         std::fs::write(dir.join(format!("gannet.2020-01-0{day}.log")), "old").unwrap();
     }
     let mut settings = settings("info", Format::Text);
-    settings.dir = dir.clone();
+    settings.dir = LocalPath::new(&dir).unwrap();
     settings.keep = 3;
     assert_eq!(words(&logged(&settings, -1)), ["one", "two"]);
 
@@ -130,7 +130,7 @@ fn daily_files_keep_the_level_and_only_so_many_stay() {
 fn a_folder_that_cannot_be_used_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut settings = settings("info", Format::Text);
-    settings.dir = file.path().join("log");
+    settings.dir = LocalPath::new(file.path().join("log")).unwrap();
     let error = build(&settings, 0, Memory::default(), PLAIN).err().unwrap();
     assert!(error.to_string().contains("log`; see `log.dir`"), "{error}");
 }

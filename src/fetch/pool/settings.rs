@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use serde::de::{Deserializer, Error as _};
 use url::Url;
 
 use super::super::settings::{duration, parse_proxy, positive};
+use crate::local_path::{self, LocalPath};
 use crate::target::SafeUrl;
 
 /// `[proxies]`. Defaults are in `config/default.toml` and nowhere else.
@@ -19,8 +19,8 @@ pub struct Settings {
     /// The proxies.
     pub urls: Vec<ProxyUrl>,
     /// A file that names more, a line each.
-    #[serde(deserialize_with = "path")]
-    pub file: Option<PathBuf>,
+    #[serde(deserialize_with = "local_path::optional")]
+    pub file: Option<LocalPath>,
     /// Remote lists that name more. They may hold credentials.
     #[serde(deserialize_with = "urls")]
     pub lists: Vec<Url>,
@@ -134,11 +134,6 @@ impl<'de> Deserialize<'de> for ProxyUrl {
             )
         })
     }
-}
-
-fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Ok((!text.is_empty()).then(|| text.into()))
 }
 
 fn http_url<E: serde::de::Error>(text: &str) -> Result<Url, E> {

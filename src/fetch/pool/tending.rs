@@ -83,7 +83,7 @@ impl Pool {
             return Ok(Vec::new());
         };
         let text = std::fs::read_to_string(path).map_err(|source| SetupError::ReadProxies {
-            path: path.clone(),
+            path: path.to_path_buf(),
             source,
         })?;
         let listed = list::parse(&text, most_of(&self.settings));

@@ -174,23 +174,36 @@ impl Reports {
     /// # Errors
     ///
     /// When an ending is unknown, a parent folder is missing outside `root`, a path comes twice, or is a source.
-    pub fn check(paths: &[PathBuf], root: &Path, sources: &[PathBuf]) -> Result<(), ReportError> {
-        for (n, path) in paths.iter().enumerate() {
+    pub fn check(
+        paths: &[impl AsRef<Path>],
+        root: &Path,
+        sources: &[PathBuf],
+    ) -> Result<(), ReportError> {
+        for (n, path) in paths.iter().map(AsRef::as_ref).enumerate() {
             if form(path).is_none() {
-                return Err(ReportError::UnknownEnding { path: path.clone() });
+                return Err(ReportError::UnknownEnding {
+                    path: path.to_owned(),
+                });
             }
             let folder = folder_of(path);
             if !folder.is_dir() && !is_within(folder, root) {
                 return Err(ReportError::NoFolder {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     folder: folder.to_owned(),
                 });
             }
-            if paths[..n].iter().any(|earlier| is_same(earlier, path)) {
-                return Err(ReportError::Twice { path: path.clone() });
+            if paths[..n]
+                .iter()
+                .any(|earlier| is_same(earlier.as_ref(), path))
+            {
+                return Err(ReportError::Twice {
+                    path: path.to_owned(),
+                });
             }
             if sources.iter().any(|source| is_same(source, path)) {
-                return Err(ReportError::IsSource { path: path.clone() });
+                return Err(ReportError::IsSource {
+                    path: path.to_owned(),
+                });
             }
         }
         Ok(())
@@ -202,10 +215,10 @@ impl Reports {
     /// # Errors
     ///
     /// As [`check`](Self::check), and then nothing is created or emptied; or when a file cannot be created.
-    pub fn create(paths: &[PathBuf], root: &Path) -> Result<Self, ReportError> {
+    pub fn create(paths: &[impl AsRef<Path>], root: &Path) -> Result<Self, ReportError> {
         Self::check(paths, root, &[])?;
         let mut reports = Vec::with_capacity(paths.len());
-        for path in paths {
+        for path in paths.iter().map(AsRef::as_ref) {
             let Some(form) = form(path) else { continue };
             let folder = folder_of(path);
             let made = if folder.is_dir() {
@@ -216,7 +229,7 @@ impl Reports {
             let file =
                 made.and_then(|()| File::create(path))
                     .map_err(|source| ReportError::Create {
-                        path: path.clone(),
+                        path: path.to_owned(),
                         source,
                     })?;
             let out = BufWriter::new(file);
@@ -226,7 +239,7 @@ impl Reports {
                 Form::Junit => Box::new(Junit::new(out)),
                 Form::Html => Box::new(Html::new(out, &way(folder, root))),
             };
-            reports.push((path.clone(), report));
+            reports.push((path.to_owned(), report));
         }
         Ok(Self(reports))
     }
