@@ -18,7 +18,7 @@ pub struct LocalPath(PathBuf);
 
 /// A URL where a path is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{shown}` is a URL, and only paths of the local file system are taken; write {instead}")]
+#[error("`{shown}` is a URL, not a path; write {instead}")]
 pub struct NotALocalPath {
     /// The URL without credentials.
     shown: String,
@@ -80,10 +80,12 @@ impl NotALocalPath {
         let path = url.as_ref().ok();
         let path = path.filter(|url| url.scheme() == "file");
         let instead = match path.and_then(|url| url.to_file_path().ok()) {
-            Some(path) => format!("the path itself, `{}`", path.display()),
-            None => "a path; a bucket or a share has to be mounted".to_owned(),
+            Some(path) => format!("`{}`", path.display()),
+            None => "a path of the local file system, where a bucket or a share can be mounted"
+                .to_owned(),
         };
         let shown = match &url {
+            Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
             Ok(url) => SafeUrl::new(url).to_string(),
             // What cannot be parsed may hold credentials anywhere.
             Err(_) => {
@@ -211,10 +213,10 @@ mod tests {
         let error = |text: &str| LocalPath::new(text).unwrap_err().to_string();
         assert_eq!(
             error("s3://bucket/x"),
-            "`s3://bucket/x` is a URL, and only paths of the local file system are taken; write a path; a bucket or a \
-             share has to be mounted"
+            "`s3://bucket/x` is a URL, not a path; write a path of the local file system, where a bucket or a share can be \
+             mounted"
         );
-        assert!(error("file:///data/a%20b").ends_with("write the path itself, `/data/a b`"));
+        assert!(error("file:///data/a%20b").ends_with("write `/data/a b`"));
         assert!(!error("sftp://ann:secret@example.org/x").contains("secret"));
         assert!(!error("sftp://ann:secret@example.org:port/x").contains("secret"));
     }

@@ -539,10 +539,26 @@ impl AlbumName {
     ///
     /// # Errors
     ///
-    /// When a segment is empty, `.`, `..`, begins with a dot, ends with a dot or space, or holds a
+    /// When a segment is empty, `.`, `..`, begins with a dot or dash, ends with a dot or space, or holds a
     /// control or format character or one of `\ : * ? " < > |`; when there are over eight segments or
     /// [`MAX_BYTES`](Self::MAX_BYTES) bytes.
     pub fn new(name: &str) -> Result<Self, InvalidAlbumName> {
+        let album = Self::recorded(name)?;
+        if album.0.split('/').any(|segment| segment.starts_with('-')) {
+            return Err(InvalidAlbumName {
+                name: name.to_owned(),
+                why: "a segment begins with a dash",
+            });
+        }
+        Ok(album)
+    }
+
+    /// Takes the name of an album that is there: earlier versions made segments that begin with a dash.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but for the dash.
+    pub fn recorded(name: &str) -> Result<Self, InvalidAlbumName> {
         let bad = |why| {
             Err(InvalidAlbumName {
                 name: name.to_owned(),
@@ -801,6 +817,11 @@ mod tests {
             "a/b/c/d/e/f/g/h/i",
         ] {
             assert!(AlbumName::new(bad).is_err(), "{bad:?}");
+            assert!(AlbumName::recorded(bad).is_err(), "{bad:?}");
+        }
+        for option in ["-", "-rf", "--all", "a/-b"] {
+            assert!(AlbumName::new(option).is_err(), "{option:?}");
+            assert_eq!(AlbumName::recorded(option).unwrap().as_str(), option);
         }
         for good in ["cats", "shops/2026-11", "Größe", "猫"] {
             assert_eq!(AlbumName::new(good).unwrap().as_str(), good);

@@ -233,6 +233,7 @@ mod albums {
             "/etc",
             "a//b",
             ".hidden",
+            "-rf",
             "a\u{7}",
             "a:b",
             ":root",

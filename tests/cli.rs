@@ -31,11 +31,12 @@ fn numbers(range: std::ops::Range<u32>) -> impl Iterator<Item = String> {
     range.map(|n| format!("/{n}"))
 }
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "fetch",
     "demo",
     "jobs",
     "albums",
+    "rename",
     "check",
     "completions",
     "man",

@@ -6,9 +6,11 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 
 use support::pictures::{every_format, jpeg, png};
-use support::{Answer, Asked, Sandbox, Site};
+use support::site::Gate;
+use support::{Answer, Asked, Run, Sandbox, Site, sha256};
 
 /// `Content-Disposition` as bytes, and the name that the file gets; `None`: a random one.
 const HEADERS: &[(&[u8], Option<&str>)] = &[
@@ -627,4 +629,451 @@ fn a_known_url_whose_format_changes_does_not_lie_about_it() {
     // and the record tells the format.
     assert_eq!(report.only()["format"], "jpeg");
     assert_eq!(sandbox.files().len(), 1);
+}
+
+/// `rm *` in a folder must not find an option there.
+#[test]
+fn a_leading_dash_is_not_kept() {
+    let named = |asked: &Asked| {
+        let name = asked.path.rsplit('/').next().unwrap_or_default();
+        let answer = Answer::ok(png(name.len() as u32));
+        match asked.path.starts_with("/header") {
+            true => answer.header(
+                "Content-Disposition",
+                format!("attachment; filename=\"{name}\""),
+            ),
+            false => answer,
+        }
+    };
+    let site = Site::start(named);
+    let hostile = ["-rf.png", "--output=x.png", "--a.png", "-.-b.png", "-"];
+    let sandbox = Sandbox::new();
+    let mut list = String::new();
+    for (n, name) in hostile.iter().enumerate() {
+        list += &format!(
+            "{}\n  out={name}\n  dir=-d{n}/--e\n",
+            site.url(&format!("/list{n}"))
+        );
+    }
+    sandbox.fetch_list(&list, 0, &[]);
+    for from in ["header", "url"] {
+        let list = site.list(hostile.map(|name| format!("/{from}/{name}")));
+        sandbox.fetch_list(&list, 0, &["--name-by", from, "--album", from]);
+    }
+    let csv = format!(
+        "url,folder\n{},-rf\n{},--x\n",
+        site.url("/1"),
+        site.url("/2")
+    );
+    sandbox.write("list.csv", csv);
+    let template = "naming.template={meta.folder}/{meta.folder}{name}";
+    sandbox.fetch(&["list.csv", "--set", template]).expect(0);
+    let names = sandbox.names();
+    assert_eq!(names.len(), 3 * hostile.len() + 2, "{names:?}");
+    for name in &names {
+        assert!(!name.split('/').any(|part| part.starts_with('-')), "{name}");
+    }
+    for name in [
+        "d0/e/rf.png",
+        "d1/e/output=x.png",
+        "header/rf.png",
+        "url/rf.png",
+        "url/b.png",
+    ] {
+        assert!(names.iter().any(|other| other == name), "{name}: {names:?}");
+    }
+    // An album is what it is called, or an error.
+    sandbox
+        .fetch(&["list.txt", "--album=-rf"])
+        .expect(2)
+        .says(&["--album", "dash"]);
+    sandbox.write(
+        "album.csv",
+        format!("url,album\n{},a/-rf\n", site.url("/3")),
+    );
+    let report = sandbox.fetch_report(3, &["album.csv"]);
+    assert!(report.only()["detail"].as_str().unwrap().contains("dash"));
+    // Nor does a template have one.
+    sandbox
+        .fetch(&["list.txt", "--set", "naming.template=-{name}"])
+        .expect(1)
+        .says(&["naming.template", "dash"]);
+}
+
+#[test]
+fn a_flag_says_where_names_come_from() {
+    let site = Site::start(named);
+    let list = format!("{}\n  out=listed.png\n", site.url("/in-url.png?x=1"));
+    for (flags, name) in [
+        (&["--name-by", "url"][..], "in-url.png"),
+        (&["--name-by", "header"], "header.png"),
+        (&["--name-by=list"], "listed.png"),
+        (&["--name-by", "header,list"], "header.png"),
+        (&["--name-by", "url", "--name-by", "list"], "in-url.png"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.fetch_list(&list, 0, flags);
+        assert_eq!(sandbox.names(), [name], "{flags:?}");
+    }
+    let sandbox = Sandbox::new();
+    let report = sandbox.fetch_list(&list, 0, &["--name-by", "random"]);
+    assert_eq!(report.only()["name_from"], "random");
+    sandbox
+        .fetch(&["list.txt", "--name-by", "chance"])
+        .expect(2)
+        .says(&["--name-by", "random"]);
+}
+
+#[test]
+fn a_template_takes_what_the_list_says() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let csv = format!(
+        "url,name,group,breed,path\n{},a.png,dogs,Beagle,../../up\n{},b.png,,,..\n",
+        site.url("/1"),
+        site.url("/2")
+    );
+    sandbox.write("list.csv", csv);
+    let template = "naming.template={group}/{meta.breed}/{meta.path}/{line:4}-{name}";
+    let report = sandbox.fetch_report(0, &["list.csv", "--set", template]);
+    let paths: Vec<_> = report
+        .by_line()
+        .iter()
+        .map(|item| item["path"].clone())
+        .collect();
+    assert_eq!(paths, ["dogs/Beagle/_.._up/0002-a.png", "0003-b.png"]);
+    let sandbox = Sandbox::new();
+    let list = format!("{}\n  out=a.png\n", site.url("/1"));
+    let set = "naming.template={sha256:2}/{sha256:4}/{name}";
+    let report = sandbox.fetch_list(&list, 0, &["--set", set]);
+    let digest = report.only()["sha256"].as_str().unwrap().to_owned();
+    let path = format!("{}/{}/a.png", &digest[..2], &digest[..4]);
+    assert_eq!(report.only()["path"], path);
+    assert_eq!(sha256(&sandbox.files()[&path]), digest);
+    for (template, why) in [
+        ("{sha256:65}/{name}", "1 to 64"),
+        ("{sha265}/{name}", "{sha256}"),
+        ("{meta.}/{name}", "{meta.COLUMN}"),
+    ] {
+        let set = format!("naming.template={template}");
+        sandbox
+            .fetch(&["list.txt", "--set", &set])
+            .expect(1)
+            .says(&["naming.template", why]);
+    }
+}
+
+#[test]
+fn who_gets_random_names_is_told_how_to_have_others() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(|_| Answer::ok(png(1))));
+    sandbox.write("list.txt", site.list(["/a.png", "/b.png", "/c.png"]));
+    let fetch = |folder: &str, more: &[&str]| {
+        let args = [
+            "fetch",
+            "list.txt",
+            "--allow-private",
+            "--proxy",
+            "direct",
+            "-o",
+            folder,
+        ];
+        sandbox
+            .run(args.iter().chain(more))
+            .expect(0)
+            .out()
+            .to_owned()
+    };
+    let said = fetch("1", &[]);
+    assert!(
+        said.contains("3 of 3 are random") && said.contains("--name-by url"),
+        "{said}"
+    );
+    // Neither where they are not, nor where they are as wanted, nor where nothing is new.
+    for said in [
+        fetch("2", &["--name-by", "url"]),
+        fetch("3", &["--name-by", "random"]),
+        fetch("1", &[]),
+    ] {
+        assert!(!said.contains("random"), "{said}");
+    }
+}
+
+const YEAR_2000: &str = "Sat, 01 Jan 2000 00:00:00 GMT";
+
+#[test]
+fn last_modified_is_reported_and_by_a_setting_the_time_of_the_file() {
+    let site = Site::start(|asked| {
+        let answer = Answer::ok(match asked.path.as_str() {
+            // Too large for memory, so that it is staged while it comes.
+            "/spooled" => [png(2), vec![0; 20 << 20]].concat(),
+            path => png(path.len() as u32),
+        });
+        let answer = match asked.path.as_str() {
+            "/none" => return answer,
+            "/future" => answer.header("Last-Modified", "Tue, 01 Jan 2222 00:00:00 GMT"),
+            "/broken" => answer.header("Last-Modified", "yesterday"),
+            // RFC 850's form, which is one of three.
+            "/old" => answer.header("Last-Modified", "Saturday, 01-Jan-00 00:00:00 GMT"),
+            // As some programs write it.
+            "/mail" => answer.header("Last-Modified", "Sat, 1 Jan 2000 01:00:00 +0100"),
+            _ => answer.header("Last-Modified", YEAR_2000),
+        };
+        answer.unless_known(asked)
+    });
+    let paths = [
+        "/dated.png",
+        "/old",
+        "/mail",
+        "/spooled",
+        "/none",
+        "/future",
+        "/broken",
+    ];
+    let list = site.list(paths);
+    let stamp = 946_684_800;
+    let sandbox = Sandbox::new();
+    let mtimes = |sandbox: &Sandbox| -> BTreeMap<String, i64> {
+        let mtime = |name: String| {
+            let path = sandbox.store().join(&name);
+            (name, std::fs::metadata(path).unwrap().mtime())
+        };
+        sandbox.names().into_iter().map(mtime).collect()
+    };
+    let before = std::time::SystemTime::now();
+    let before = before
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    let by_url = ["--name-by", "url", "--kind", "any"];
+    let report = sandbox.fetch_list(&list, 0, &by_url);
+    assert_eq!(
+        report.of(&site.url("/dated.png"))["last_modified"],
+        "2000-01-01T00:00:00Z"
+    );
+    assert_eq!(
+        report.of(&site.url("/future"))["last_modified"],
+        "2222-01-01T00:00:00Z"
+    );
+    assert!(
+        report
+            .of(&site.url("/broken"))
+            .get("last_modified")
+            .is_none()
+    );
+    assert!(report.of(&site.url("/none")).get("last_modified").is_none());
+    assert!(mtimes(&sandbox).values().all(|time| *time >= before - 1));
+    // A 304 tells it again.
+    let again = sandbox.fetch_list(&list, 0, &by_url);
+    assert_eq!(again.of(&site.url("/dated.png"))["outcome"], "unchanged");
+    assert_eq!(
+        again.of(&site.url("/dated.png"))["last_modified"],
+        "2000-01-01T00:00:00Z"
+    );
+
+    let sandbox = Sandbox::new();
+    let set = ["--set", "storage.mtime=last-modified"];
+    sandbox.fetch_list(&list, 0, &[&by_url[..], &set].concat());
+    let times = mtimes(&sandbox);
+    for (name, time) in &times {
+        let stem = name.split('.').next().unwrap();
+        let is_told = ["dated", "old", "mail", "spooled"].contains(&stem);
+        match is_told {
+            true => assert_eq!(*time, stamp, "{name}"),
+            false => assert!(*time >= before - 1, "{name}"),
+        }
+    }
+    // The record knows that time: nothing seems to be altered.
+    sandbox.run(["verify", "-o", "out"]).expect(0);
+    let again = sandbox.fetch_list(&list, 0, &[&by_url[..], &set].concat());
+    assert_eq!(again.count("unchanged"), paths.len() as u64);
+    assert_eq!(mtimes(&sandbox), times);
+}
+
+fn rename(sandbox: &Sandbox, args: &[&str]) -> Run {
+    sandbox.run([&["rename", "-o", "out"], args].concat())
+}
+
+#[test]
+fn rename_gives_the_names_that_the_settings_give_now() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let list = site.list(["/x/cat.png", "/y/cat.png", "/dog.png"]);
+    sandbox.fetch_list(&list, 0, &["--album", "pets", "--name-by", "random"]);
+    let before = sandbox.files();
+    let args = ["pets", "--name-by", "url"];
+    let said = rename(&sandbox, &[&args[..], &["--dry-run"]].concat()).expect(0);
+    assert!(said.out().contains(" → pets/dog.png\n"), "{said}");
+    assert!(
+        said.out().ends_with("would rename 3 of 3 files\n"),
+        "{said}"
+    );
+    assert_eq!(sandbox.files(), before);
+
+    let said = rename(&sandbox, &args).expect(0);
+    assert!(said.out().ends_with("renamed 3 of 3 files\n"), "{said}");
+    let names = sandbox.names();
+    assert!(
+        names.contains(&"pets/cat.png".to_owned()) && names.contains(&"pets/dog.png".to_owned()),
+        "{names:?}"
+    );
+    let other = names
+        .iter()
+        .find(|name| name.starts_with("pets/cat-"))
+        .unwrap();
+    assert_eq!(other.len(), "pets/cat-12345678.png".len());
+    // Once more has nothing to do, and what is known is known by the new names.
+    let said = rename(&sandbox, &[&args[..], &["--json"]].concat()).expect(0);
+    assert_eq!(
+        said.json(),
+        serde_json::json!({"files": 3, "renamed": 0, "left": 0})
+    );
+    sandbox.run(["verify", "-o", "out"]).expect(0);
+    site.forget();
+    let report = sandbox.fetch_list(&list, 0, &["--album", "pets"]);
+    assert_eq!(report.count("unchanged"), 3);
+    assert_eq!(report.of(&site.url("/dog.png"))["path"], "pets/dog.png");
+    assert_eq!(report.of(&site.url("/dog.png"))["name_from"], "url");
+    assert_eq!(sandbox.names(), names);
+
+    // Into other folders, and back.
+    let set = [
+        "pets",
+        "--name-by",
+        "url",
+        "--set",
+        "naming.template={album}/{format}/{sha256:2}/{name}",
+    ];
+    let said = rename(&sandbox, &set).expect(0);
+    assert!(said.out().ends_with("renamed 3 of 3 files\n"), "{said}");
+    assert!(
+        sandbox
+            .names()
+            .iter()
+            .all(|name| name.starts_with("pets/png/")),
+        "{said}"
+    );
+    rename(&sandbox, &args).expect(0);
+    assert_eq!(sandbox.names().len(), 3);
+    assert!(!sandbox.store().join("pets/png").exists());
+    sandbox.run(["verify", "-o", "out"]).expect(0);
+}
+
+#[test]
+fn rename_says_what_stands_in_its_way() {
+    let (sandbox, gate) = (Sandbox::new(), Gate::new());
+    let site = Site::start({
+        let gate = gate.clone();
+        move |asked| {
+            if asked.path == "/wait" {
+                gate.pass();
+            }
+            named(asked)
+        }
+    });
+    rename(&sandbox, &["pets"])
+        .expect(1)
+        .says(&["there is no catalog"]);
+    sandbox.fetch_list(
+        site.list(["/a.png", "/b.png", "/c.png"]),
+        0,
+        &["--name-by", "random"],
+    );
+    rename(&sandbox, &[]).expect(2);
+    rename(&sandbox, &["pets"])
+        .expect(1)
+        .says(&["there is no album `pets`", "gannet albums"]);
+    rename(&sandbox, &[".", "../up"]).expect(1).says(&["../up"]);
+
+    // What is not gannet's is not written over, and what was altered is not moved.
+    sandbox.write("out/a.png", "mine");
+    let report = sandbox.fetch_list(site.list(["/c.png"]), 0, &[]);
+    let c = report.only()["path"].as_str().unwrap().to_owned();
+    std::fs::write(sandbox.store().join(&c), "altered").unwrap();
+    let said = rename(&sandbox, &[".", "--name-by", "url"]).expect(3);
+    assert!(
+        said.out().contains(&format!("{c} stays: ")) && said.out().contains("altered"),
+        "{said}"
+    );
+    assert!(
+        said.out()
+            .ends_with("renamed 2 of 3 files; 1 could not be renamed\n"),
+        "{said}"
+    );
+    let files = sandbox.files();
+    assert_eq!(files["a.png"], b"mine");
+    assert_eq!(files[&c], b"altered");
+    assert!(files.contains_key("b.png") && files.keys().any(|name| name.starts_with("a-")));
+
+    // One at a time.
+    sandbox.write("list.txt", site.list(["/wait"]));
+    let running = sandbox.start(sandbox.fetch_args(&["list.txt"]));
+    site.wait_for(5);
+    rename(&sandbox, &["."])
+        .expect(4)
+        .says(&["another run holds"]);
+    gate.open();
+    running.end().expect(0);
+}
+
+/// Each has the name that the other one is to get.
+fn swapped() -> (Sandbox, Site, String) {
+    let site = Site::start(|asked| {
+        let name = match asked.path.as_str() {
+            "/a.png" => "b.png",
+            "/b.png" => "c.png",
+            _ => "a.png",
+        };
+        let body = png(u32::from(asked.path.as_bytes()[1]));
+        Answer::ok(body).header(
+            "Content-Disposition",
+            format!("attachment; filename={name}"),
+        )
+    });
+    let list = site.list(["/a.png", "/b.png", "/c.png"]);
+    let sandbox = Sandbox::new();
+    sandbox.fetch_list(&list, 0, &[]);
+    assert_eq!(sandbox.files()["b.png"], png(u32::from(b'a')));
+    (sandbox, site, list)
+}
+
+#[test]
+fn files_that_want_each_others_names_change_places() {
+    let (sandbox, _site, list) = swapped();
+    rename(&sandbox, &[".", "--name-by", "url"]).expect(0);
+    let right = |name: &str| png(u32::from(name.as_bytes()[0]));
+    for (name, bytes) in sandbox.files() {
+        assert!(bytes == right(&name), "{name}");
+    }
+    sandbox.run(["verify", "-o", "out"]).expect(0);
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 3);
+}
+
+#[test]
+fn a_crash_while_files_are_renamed_leaves_each_under_one_of_its_names() {
+    for point in [
+        "store.withdraw.one:1",
+        "store.withdraw.one:2",
+        "errand.move.withdrawn:1",
+        "catalog.before-commit:1",
+        "errand.move.recorded:1",
+        "store.publish.one:1",
+        "store.publish.one:3",
+    ] {
+        let (sandbox, _site, list) = swapped();
+        let fault = format!("{point}=kill");
+        let args = ["rename", "-o", "out", ".", "--name-by", "url"];
+        let run = sandbox.run_with(&[("GANNET_FAULT", &fault)], &args);
+        assert_ne!(run.code(), 0, "{point}: {run}");
+        // The next start puts everything in its place.
+        let report = sandbox.fetch_list(&list, 0, &[]);
+        assert_eq!(report.count("unchanged"), 3, "{point}");
+        assert!(sandbox.staged().is_empty(), "{point}");
+        sandbox.run(["verify", "-o", "out"]).expect(0);
+        rename(&sandbox, &[".", "--name-by", "url"]).expect(0);
+        for (name, bytes) in sandbox.files() {
+            assert!(
+                bytes == png(u32::from(name.as_bytes()[0])),
+                "{point}: {name}"
+            );
+        }
+        sandbox.run(["verify", "-o", "out"]).expect(0);
+    }
 }

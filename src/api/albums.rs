@@ -241,7 +241,7 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<AlbumRow, Problem> {
 pub(super) fn key(name: &str) -> Option<String> {
     match name {
         ROOT | "." => Some(String::new()),
-        name => Some(AlbumName::new(name).ok()?.as_str().to_owned()),
+        name => Some(AlbumName::recorded(name).ok()?.as_str().to_owned()),
     }
 }
 

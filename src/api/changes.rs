@@ -101,7 +101,7 @@ fn album_name(name: &str) -> Result<AlbumName, Problem> {
 /// The album of a path, which is not the root folder.
 fn own_album(name: &str, what: &str) -> Result<AlbumName, Problem> {
     let key = key(name).ok_or_else(|| Problem::not_found(format!("there is no album `{name}`")))?;
-    AlbumName::new(&key).map_err(|_| {
+    AlbumName::recorded(&key).map_err(|_| {
         let detail = format!("`{ROOT}` is the folder that holds the albums: it cannot be {what}");
         Problem::new(StatusCode::CONFLICT, detail)
     })

@@ -163,7 +163,7 @@ pub(super) async fn upload(
     Parameters(wanted): Parameters<Wanted>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let album = AlbumName::new(&known(&api, &album).await?).ok();
+    let album = AlbumName::recorded(&known(&api, &album).await?).ok();
     let rules = api.uploads.rules();
     let kind = wanted.kind.as_deref().unwrap_or("image");
     let kind = rules.kinds.get(kind).ok_or_else(|| {

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::job::Shard;
 use crate::job::progress::When;
 use crate::local_path::{LocalPath, NotALocalPath};
+use crate::naming::NameFrom;
 use crate::source::ListFormat;
 use crate::target::Reason;
 
@@ -98,6 +99,8 @@ pub enum Command {
     Catalog(Catalog),
     /// List albums: their files, bytes, and when the newest came
     Albums(Albums),
+    /// Give the files of albums the names that the settings would give them now
+    Rename(Rename),
     /// Run schedules, unattended
     Daemon(Daemon),
     /// List the schedules of a running daemon, run, pause or resume one
@@ -169,12 +172,25 @@ pub struct Fetch {
     /// Ask the origin about every known URL, also where its record is fresh
     #[arg(long, help_heading = FILES)]
     pub refresh: bool,
+    /// What names files.
+    #[command(flatten)]
+    pub naming: Naming,
     /// How the origins are asked.
     #[command(flatten)]
     pub asking: Asking,
     /// What comes out.
     #[command(flatten)]
     pub told: Told,
+}
+
+/// What names files, by every command that does.
+#[derive(Debug, Args)]
+pub struct Naming {
+    /// Name files by the list, the header Content-Disposition, the url, or at random: the first of these, in the order given,
+    /// that gives a usable name, else at random; may be repeated, or divided by commas [naming.order]
+    #[arg(long, value_name = "list|header|url|random", value_delimiter = ',', value_parser = name_from(),
+        hide_possible_values = true, help_heading = FILES)]
+    pub name_by: Vec<NameFrom>,
 }
 
 /// How origins are asked, by every command that does.
@@ -247,6 +263,9 @@ pub struct Retry {
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
     pub output: Option<LocalPath>,
+    /// What names files.
+    #[command(flatten)]
+    pub naming: Naming,
     /// How the origins are asked.
     #[command(flatten)]
     pub asking: Asking,
@@ -519,6 +538,35 @@ pub struct Albums {
     pub json: bool,
 }
 
+/// `gannet rename`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Names in [brackets] are the settings that an option overrides; `gannet check` prints their values.\n\n\
+A name comes from what is recorded: the list's name, Content-Disposition, the URL, further columns. Files that no URL stands \
+for, such as uploads and the older ones of a series, keep their names.\n\n\
+Examples:\n  gannet rename pictures --name-by url --dry-run\n  \
+gannet rename . -o downloads --set 'naming.template={album}/{sha256:2}/{name}'\n\n\
+Exit codes: 0 all files have the names that the settings give · 1 could not run · 2 wrong usage · 3 a file could not be \
+renamed · 4 another run holds the store."
+)]
+pub struct Rename {
+    /// Albums; `.` is the root folder
+    #[arg(value_name = "ALBUM", required = true)]
+    pub albums: Vec<String>,
+    /// Say what would be renamed; rename nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<LocalPath>,
+    /// Print JSON: a file a line, the summary last
+    #[arg(long)]
+    pub json: bool,
+    /// What names files.
+    #[command(flatten)]
+    pub naming: Naming,
+}
+
 /// So that no flag takes a URL for a path.
 impl ValueParserFactory for LocalPath {
     type Parser =
@@ -533,6 +581,12 @@ impl ValueParserFactory for LocalPath {
 fn list_format() -> impl TypedValueParser<Value = ListFormat> {
     PossibleValuesParser::new(ListFormat::ALL.map(ListFormat::as_str))
         .try_map(|word| word.parse::<ListFormat>())
+}
+
+/// Reads what gives a file its name, and names all of them in help and errors.
+fn name_from() -> impl TypedValueParser<Value = NameFrom> {
+    PossibleValuesParser::new(NameFrom::ALL.map(NameFrom::as_str))
+        .try_map(|word| word.parse::<NameFrom>())
 }
 
 /// Reads a reason, and names the one that was probably meant.
@@ -556,10 +610,11 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Settings that a flag overrides, and the flag as typed.
-const FLAGS: [(&str, &str); 15] = [
+const FLAGS: [(&str, &str); 16] = [
     ("storage.root", "--output"),
     ("job.album", "--album"),
     ("job.kind", "--kind"),
+    ("naming.order", "--name-by"),
     ("job.deadline", "--deadline"),
     ("job.max_failures", "--max-failures"),
     ("fetch.concurrency", "--concurrency"),
@@ -592,6 +647,7 @@ impl Fetch {
         if let Some(kind) = &self.kind {
             set.push(("job.kind".to_owned(), quoted(kind)));
         }
+        set.extend(self.naming.settings());
         set.extend(self.asking.settings()?);
         set.extend(self.told.settings());
         Ok(set)
@@ -602,6 +658,7 @@ impl Retry {
     /// The flags as settings.
     pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
         let mut set = root(self.output.as_deref())?;
+        set.extend(self.naming.settings());
         set.extend(self.asking.settings()?);
         set.extend(self.told.settings());
         Ok(set)
@@ -620,6 +677,22 @@ impl Verify {
         let mut set = root(self.output.as_deref())?;
         set.extend(self.asking.settings()?);
         Ok(set)
+    }
+}
+
+impl Rename {
+    /// The flags as settings.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
+        let mut set = root(self.output.as_deref())?;
+        set.extend(self.naming.settings());
+        Ok(set)
+    }
+}
+
+impl Naming {
+    fn settings(&self) -> Option<(String, String)> {
+        let order = self.name_by.iter().map(|from| quoted(from.as_str()));
+        (!self.name_by.is_empty()).then(|| ("naming.order".to_owned(), array(order)))
     }
 }
 

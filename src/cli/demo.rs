@@ -63,7 +63,7 @@ pub(super) async fn run(args: &Demo, global: &Global) -> anyhow::Result<u8> {
     if let Some(code) = signals.exit_code() {
         return Ok(code);
     }
-    observer.watch.print(&summary, &folder, &reports)?;
+    observer.watch.print(&summary, &config, &reports)?;
     let surprises = print_expectations(&origin, &observer.items)?;
     origin.stop().await;
     let mut out = std::io::stdout().lock();

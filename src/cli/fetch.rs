@@ -63,7 +63,7 @@ pub(super) async fn see_through(
         let json = serde_json::to_string(&summary)?;
         writeln!(std::io::stdout().lock(), "{json}")
     } else {
-        watch.print(&summary, &config.storage.root, &told.report)
+        watch.print(&summary, config, &told.report)
     };
     // Whoever read the summary may have seen enough, or hung up; the exit code tells the truth all the same.
     if let Err(error) = printed

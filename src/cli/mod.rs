@@ -12,6 +12,7 @@ mod jobs;
 mod man;
 mod notify;
 mod proxies;
+mod rename;
 mod retry;
 mod schedule;
 mod status;
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(args) => verify::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,
         Command::Albums(args) => albums::run(&args, &cli.global).await,
+        Command::Rename(args) => rename::run(&args, &cli.global).await,
         Command::Daemon(args) => daemon::run(&args, &cli.global).await,
         Command::Schedule(args) => schedule::run(&args.command, &cli.global).await,
         Command::Status(args) => status::run(&args, &cli.global).await,

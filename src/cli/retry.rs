@@ -65,7 +65,7 @@ fn nothing(args: &Retry, job: &JobRow) -> anyhow::Result<()> {
 fn spec(terms: &Arc<Terms>, job: JobRow, failed: Failed) -> anyhow::Result<Spec> {
     Ok(Spec {
         kind: job.kind,
-        album: job.album.as_deref().map(AlbumName::new).transpose()?,
+        album: job.album.as_deref().map(AlbumName::recorded).transpose()?,
         refresh: true,
         // A part of a list does not show what has gone.
         on_remove: OnRemove::Keep,

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
+use crate::config::Config;
 use crate::job::progress::{Progress, Snapshot};
 use crate::job::report::{Head, ReportError, Reports};
-use crate::job::summary::{Failures, Text};
+use crate::job::summary::{Failures, Names, Text};
 use crate::job::{Item, Observer, Summary};
 
 /// An observer that writes reports and shows progress.
@@ -19,6 +20,7 @@ pub(super) struct Watch {
     reports: Reports,
     progress: Progress,
     failures: Failures,
+    names: Names,
     last: Option<Snapshot>,
     /// What went wrong while nobody could be told.
     broken: Option<ReportError>,
@@ -30,6 +32,7 @@ impl Watch {
             reports,
             progress,
             failures: Failures::default(),
+            names: Names::default(),
             last: None,
             broken: None,
         }
@@ -39,7 +42,7 @@ impl Watch {
     pub(super) fn print(
         &self,
         summary: &Summary,
-        root: &Path,
+        config: &Config,
         reports: &[impl AsRef<Path>],
     ) -> std::io::Result<()> {
         let color = std::io::IsTerminal::is_terminal(&std::io::stdout())
@@ -51,7 +54,9 @@ impl Watch {
         let text = Text {
             summary,
             failures: &self.failures,
-            files: root,
+            names: self.names,
+            order: &config.naming.order,
+            files: &config.storage.root,
             reports: &reports,
             color,
         };
@@ -70,6 +75,7 @@ impl Observer for Watch {
         }
         for item in items {
             self.failures.note(item);
+            self.names.note(item);
             self.reports.item(item)?;
         }
         Ok(())

@@ -147,7 +147,7 @@ fn errors_name_place_key_and_what_is_allowed() {
         ),
         (
             "[storage]\ncolour = 1",
-            "`gannet.toml`, line 2: `storage.colour`: unknown key; expected one of `root`, `sync`, `commit_interval`, `commit_files`",
+            "`gannet.toml`, line 2: `storage.colour`: unknown key; expected one of `root`, `sync`, `mtime`, `commit_interval`, `commit_files`",
         ),
         (
             "fetch = 3",
@@ -243,11 +243,11 @@ fn errors_name_place_key_and_what_is_allowed() {
         ),
         (
             "[storage]\nroot = \"file:///data\"",
-            "`gannet.toml`, line 2: `storage.root`: `file:///data` is a URL, and only paths of the local file system are taken; write the path itself, `/data`",
+            "`gannet.toml`, line 2: `storage.root`: `file:///data` is a URL, not a path; write `/data`",
         ),
         (
             "[log]\ndir = \"S3://bucket/logs\"",
-            "`gannet.toml`, line 2: `log.dir`: `s3://bucket/logs` is a URL",
+            "`gannet.toml`, line 2: `log.dir`: `S3://bucket/logs` is a URL",
         ),
         (
             "[fetch]\nca_files = [\"ca.pem\", \"https://example.org/ca.pem\"]",
@@ -267,15 +267,15 @@ fn errors_name_place_key_and_what_is_allowed() {
         ),
         (
             "[api.tokens]\na = { token_file = \"vault://x/y\", scopes = [\"read\"] }",
-            "`api.tokens.a.token_file`: `vault://x/y` is a URL",
+            "`gannet.toml`, line 2: `api.tokens.a.token_file`: `vault://x/y` is a URL",
         ),
         (
             "[hosts.\"example.org\"]\nuser = \"ann\"\npassword_file = \"sftp:ann@example.org:/x\"",
-            "`hosts.\"example.org\".password_file`: `sftp:ann@example.org:/x` is a URL",
+            "`gannet.toml`, line 3: `hosts.\"example.org\".password_file`: `sftp:ann@example.org:/x` is a URL",
         ),
         (
             "[[notify]]\ntype = \"webhook\"\nurl = \"https://example.org\"\nca_file = \"az://x/ca.pem\"",
-            "`notify.0.ca_file`: `az://x/ca.pem` is a URL",
+            "`gannet.toml`, line 4: `notify.0.ca_file`: `az://x/ca.pem` is a URL",
         ),
         (
             "[[schedule]]\nname = \"a\"\ncron = \"@daily\"\nsource = \"a.txt\"\nreport = [\"a.html\", \"ftp://h/a.json\"]",

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
@@ -23,6 +24,16 @@ impl Validators {
         Self {
             etag: text(headers, &ETAG),
             last_modified: text(headers, &LAST_MODIFIED),
+        }
+    }
+
+    /// The time that `Last-Modified` tells, in any of the three forms of RFC 9110 (section 5.6.7), or as it stands in
+    /// mails (RFC 5322); `None` where it is no date.
+    pub fn modified(&self) -> Option<DateTime<Utc>> {
+        let text = self.last_modified.as_deref()?.trim();
+        match httpdate::parse_http_date(text) {
+            Ok(time) => Some(time.into()),
+            Err(_) => Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! An album is renamed in the catalog first, together with a note that its folder is still to follow. [`finish_renames`] goes
 //! by that note, after a crash too.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -36,10 +37,10 @@ pub(super) struct Alteration {
 }
 
 /// Where an image goes.
-struct Move {
-    path: StorePath,
-    album: Option<AlbumName>,
-    name_from: NameFrom,
+pub(super) struct Move {
+    pub(super) path: StorePath,
+    pub(super) album: Option<AlbumName>,
+    pub(super) name_from: NameFrom,
 }
 
 impl Keeper {
@@ -80,15 +81,15 @@ impl Keeper {
             false => below.and_then(|rest| rest.strip_prefix('/')),
         };
         let new_name = match name {
-            Some(name) => Some(new_name(&name, below.unwrap_or(old.as_str()), row)?),
+            Some(name) => new_name(&name, below.unwrap_or(old.as_str()), row)?,
             None => None,
         };
         let name_from = match &new_name {
-            Some(name) if name.as_str() != old.file_name() => NameFrom::List,
-            _ => file.name_from,
+            Some(_) => NameFrom::List,
+            None => file.name_from,
         };
         let name = new_name.as_ref().map_or(old.file_name(), FileName::as_str);
-        let own = AlbumName::new(&row.album).ok();
+        let own = AlbumName::recorded(&row.album).ok();
         let to = album.unwrap_or_else(|| own.clone());
         let path = if to == own {
             in_folder(old.folder(), name)
@@ -107,11 +108,22 @@ impl Keeper {
                 .first()
                 .and_then(|row| row.url.parse::<url::Url>().ok());
             let host = url.as_ref().and_then(|url| url.host_str());
-            let name = FileName::new(name).map_err(|error| invalid("name", error.to_string()))?;
-            let host = host.unwrap_or_default();
-            naming
-                .place(&name, to.as_ref(), host, &file.format, row.stored)
-                .to_string()
+            // An earlier version may have kept a dash at its start.
+            let name = sanitise(name, &format_of(row));
+            let name = name.ok_or_else(|| invalid("name", "`name` is empty"))?;
+            let metadata = row.metadata.as_deref();
+            let metadata = metadata.and_then(|text| serde_json::from_str(text).ok());
+            let facts = naming::Facts {
+                album: to.as_ref(),
+                host: host.unwrap_or_default(),
+                format: &file.format,
+                sha256: &file.sha256,
+                line: None,
+                group: None,
+                metadata: metadata.as_ref(),
+                when: row.stored,
+            };
+            naming.place(&name, &facts).to_string()
         };
         let path = StorePath::new(&path).map_err(|error| invalid("name", error.to_string()))?;
         if path == old && to == own {
@@ -128,79 +140,189 @@ impl Keeper {
         &self,
         row: &ImageRow,
         to: Move,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
     ) -> Result<(), Refusal> {
-        let (file, stage) = (&row.file, StageId(row.file.stage));
-        let old = StorePath::new(&file.path).map_err(|error| invalid("name", error.to_string()))?;
-        changes.push(Change::MoveFile {
-            id: file.id,
-            path: to.path.to_string(),
-            album: to.album.clone(),
-            name_from: to.name_from,
-        });
-        let event = moved(row, &to);
-        if to.path == old {
-            return Ok(self.change(changes, vec![event]).await?);
-        }
-        if !self.is_free(&to.path).await? {
-            self.store.remove_empty_folders(vec![to.path.clone()]).await;
-            return Err(Refusal::Taken(format!("`{}` is there already", to.path)));
-        }
-        if let Err(refusal) = self.withdraw(row, &old).await {
-            self.store.remove_empty_folders(vec![to.path]).await;
-            return Err(refusal);
-        }
-        fault::reach(Point::ImageWithdrawn);
-        let changed = self.change(changes, vec![event]).await;
-        fault::reach(Point::ImageMoved);
-        let place = match &changed {
-            Ok(()) => to.path.clone(),
-            // Whether it was recorded, only the catalog knows. While it does not say, the next start finds out.
-            Err(_) => match self.catalog.staged(vec![file.stage]).await {
-                Ok(recorded) => recorded
-                    .get(&file.stage)
-                    .and_then(|path| StorePath::new(path).ok())
-                    .unwrap_or_else(|| old.clone()),
-                Err(_) => return Ok(changed?),
-            },
-        };
-        if let Some(Err(error)) = self.store.publish(vec![(stage, place)]).await.pop() {
-            tracing::error!("{}; the next start tries again", describe(&error));
-        }
-        self.store.remove_empty_folders(vec![old, to.path]).await;
-        Ok(changed?)
+        let mut moved = self.move_images(vec![(row.clone(), to)], changes).await?;
+        moved.pop().unwrap_or(Ok(()))
     }
 
-    /// Takes an image into the stage, unless it is not as it was recorded.
-    async fn withdraw(&self, row: &ImageRow, path: &StorePath) -> Result<(), Refusal> {
-        let stage = StageId(row.file.stage);
-        let batch = vec![(stage, path.clone(), recorded(&row.file))];
-        let why = match self.store.withdraw(batch).await {
-            Ok(mut withdrawn) => match withdrawn.pop() {
-                Some(Ok(Withdrawn::Taken)) => return Ok(()),
-                // It may have waited there to be published.
-                Some(Ok(Withdrawn::Missing)) if self.store.is_staged(stage).await? => return Ok(()),
-                Some(Ok(Withdrawn::Missing)) | None => {
-                    "it is recorded, and is not there; `gannet verify --repair` fetches it again"
+    /// Moves images in one transaction, which makes `changes` too; they may change places with each other. Says of each
+    /// whether it was moved. Where none can be, nothing is changed.
+    pub(super) async fn move_images(
+        &self,
+        moves: Vec<(ImageRow, Move)>,
+        mut changes: Vec<Change>,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let mut olds = Vec::with_capacity(moves.len());
+        for (row, _) in &moves {
+            let old = StorePath::new(&row.file.path);
+            olds.push(old.map_err(|error| invalid("name", error.to_string()))?);
+        }
+        let results = self.withdraw_all(&moves, &olds).await?;
+        fault::reach(Point::ImageWithdrawn);
+        let is_moved = |index: &usize| results[*index].is_ok();
+        let moved: Vec<usize> = (0..moves.len()).filter(is_moved).collect();
+        let places: Vec<StorePath> = moves.iter().map(|(_, to)| to.path.clone()).collect();
+        if moved.is_empty() {
+            self.store.remove_empty_folders(places).await;
+            return Ok(results);
+        }
+        // Two files may not have one path, not even for a moment within a transaction. No file is ever there.
+        let left: HashSet<&StorePath> = moved.iter().map(|index| &olds[*index]).collect();
+        let detours = moved.iter().filter(|index| {
+            let to = &moves[**index].1.path;
+            *to != olds[**index] && left.contains(to)
+        });
+        let detour = |index: &usize| {
+            let (row, to) = &moves[*index];
+            to.change(row, format!(".gannet/{}", row.file.id))
+        };
+        changes.extend(detours.map(detour));
+        let last = |index: &usize| {
+            let (row, to) = &moves[*index];
+            to.change(row, to.path.to_string())
+        };
+        changes.extend(moved.iter().map(last));
+        let event = |index: &usize| event_of_move(&moves[*index].0, &moves[*index].1);
+        let events = moved.iter().map(event).collect();
+        let changed = self.change(changes, events).await;
+        fault::reach(Point::ImageMoved);
+        let stage = |index: &usize| StageId(moves[*index].0.file.stage);
+        let elsewhere = moved
+            .iter()
+            .filter(|index| places[**index] != olds[**index]);
+        let publish: Vec<(StageId, StorePath)> = match &changed {
+            Ok(()) => elsewhere
+                .map(|index| (stage(index), places[*index].clone()))
+                .collect(),
+            // Whether it was recorded, only the catalog knows. While it does not say, the next start finds out.
+            Err(_) => {
+                let stages = elsewhere.clone().map(|index| stage(index).0).collect();
+                let Ok(recorded) = self.catalog.staged(stages).await else {
+                    return Err(changed.err().map_or(Refusal::Stopping, Refusal::from));
+                };
+                let place = |index: &usize| {
+                    let path = recorded.get(&stage(index).0);
+                    let path = path.and_then(|path| StorePath::new(path).ok());
+                    path.unwrap_or_else(|| olds[*index].clone())
+                };
+                elsewhere
+                    .map(|index| (stage(index), place(index)))
+                    .collect()
+            }
+        };
+        for published in self.store.publish(publish).await {
+            if let Err(error) = published {
+                tracing::error!("{}; the next start tries again", describe(&error));
+            }
+        }
+        olds.extend(places);
+        self.store.remove_empty_folders(olds).await;
+        changed?;
+        Ok(results)
+    }
+
+    /// Takes images that are to be elsewhere into the stage, unless their new places are not free or they are not as they
+    /// were recorded. Says of each why it stays.
+    async fn withdraw_all(
+        &self,
+        moves: &[(ImageRow, Move)],
+        olds: &[StorePath],
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let taken = |path: &StorePath| Refusal::Taken(format!("`{path}` is there already"));
+        let pairs = || moves.iter().zip(olds);
+        let left: HashSet<&StorePath> = pairs()
+            .filter(|((_, to), old)| to.path != **old)
+            .map(|(_, old)| old)
+            .collect();
+        let mut results = Vec::with_capacity(moves.len());
+        for ((_, to), old) in pairs() {
+            results.push(match to.path == *old || left.contains(&to.path) {
+                true => Ok(()),
+                false => match self.is_free(&to.path).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(taken(&to.path)),
+                    Err(Refusal::Failed(error)) => return Err(error.into()),
+                    Err(refusal) => Err(refusal),
+                },
+            });
+        }
+        let leaves =
+            |index: &usize| results[*index].is_ok() && moves[*index].1.path != olds[*index];
+        let leaving: Vec<usize> = (0..moves.len()).filter(leaves).collect();
+        let batch = |indices: &[usize]| -> Vec<(StageId, StorePath)> {
+            let stage = |index: &usize| StageId(moves[*index].0.file.stage);
+            let pair = |index| (stage(index), olds[*index].clone());
+            indices.iter().map(pair).collect()
+        };
+        let files = leaving.iter().zip(batch(&leaving));
+        let files =
+            files.map(|(index, (stage, path))| (stage, path, recorded(&moves[*index].0.file)));
+        match self.store.withdraw(files.collect()).await {
+            Ok(withdrawn) => {
+                for (index, withdrawn) in leaving.iter().zip(withdrawn) {
+                    let stage = StageId(moves[*index].0.file.stage);
+                    results[*index] = self.withdrawn(stage, &olds[*index], withdrawn).await;
                 }
-                Some(Ok(Withdrawn::Altered)) => "somebody has altered it since it was stored",
-                Some(Ok(Withdrawn::NoFile)) => "what is there now is no file",
-                Some(Err(error)) => return Err(self.back(stage, path, error).await),
-            },
-            Err(error) => return Err(self.back(stage, path, error).await),
+            }
+            Err(error) => {
+                // What is recorded has to be visible.
+                self.store.publish(batch(&leaving)).await;
+                return Err(error.into());
+            }
+        }
+        // Who waits for the place of one that stays, stays too.
+        let waiting: HashMap<&StorePath, usize> = leaving
+            .iter()
+            .map(|index| (&moves[*index].1.path, *index))
+            .collect();
+        let mut stay: Vec<usize> = (0..moves.len())
+            .filter(|index| results[*index].is_err())
+            .collect();
+        let mut back = Vec::new();
+        while let Some(index) = stay.pop() {
+            if let Some(next) = waiting.get(&olds[index])
+                && results[*next].is_ok()
+            {
+                results[*next] = Err(taken(&moves[*next].1.path));
+                back.push(*next);
+                stay.push(*next);
+            }
+        }
+        if !back.is_empty() {
+            self.store.publish(batch(&back)).await;
+        }
+        Ok(results)
+    }
+
+    /// What became of an image that was to be taken into the stage.
+    async fn withdrawn(
+        &self,
+        stage: StageId,
+        path: &StorePath,
+        withdrawn: Result<Withdrawn, StoreError>,
+    ) -> Result<(), Refusal> {
+        let why = match withdrawn {
+            Ok(Withdrawn::Taken) => return Ok(()),
+            // It may have waited there to be published.
+            Ok(Withdrawn::Missing) if self.store.is_staged(stage).await? => return Ok(()),
+            Ok(Withdrawn::Missing) => {
+                "it is recorded, and is not there; `gannet verify --repair` fetches it again"
+            }
+            Ok(Withdrawn::Altered) => "somebody has altered it since it was stored",
+            Ok(Withdrawn::NoFile) => "what is there now is no file",
+            Err(error) => {
+                // It is recorded, so it has to be visible.
+                self.store.publish(vec![(stage, path.clone())]).await;
+                return Err(match error.is_of_one_path() {
+                    true => Refusal::Conflict(describe(&error)),
+                    false => error.into(),
+                });
+            }
         };
         Err(Refusal::Conflict(format!(
             "`{path}` cannot be moved: {why}"
         )))
-    }
-
-    /// It is recorded, so it has to be visible.
-    async fn back(&self, stage: StageId, path: &StorePath, error: StoreError) -> Refusal {
-        self.store.publish(vec![(stage, path.clone())]).await;
-        match error.is_of_one_path() {
-            true => Refusal::Conflict(describe(&error)),
-            false => error.into(),
-        }
     }
 
     pub(super) async fn delete_image(&self, id: Uuid) -> Result<(), Refusal> {
@@ -330,7 +452,7 @@ impl Keeper {
                 .take_while(|album| album.name.starts_with(&inner));
             let too_long = below.find(|album| {
                 let renamed = format!("{to}/{}", &album.name[inner.len()..]);
-                AlbumName::new(&renamed).is_err()
+                AlbumName::recorded(&renamed).is_err()
             });
             if let Some(album) = too_long {
                 let detail = format!(
@@ -446,24 +568,30 @@ async fn finish_rename(
 }
 
 /// The name that a client wants for an image, which goes by `shown` so far. It is refused rather than made safe, so that
-/// nobody looks for the image under another one; only its extension is set right.
-fn new_name(wanted: &str, shown: &str, row: &ImageRow) -> Result<FileName, Refusal> {
+/// nobody looks for the image under another one; only its extension is set right. `None`: it has that name.
+fn new_name(wanted: &str, shown: &str, row: &ImageRow) -> Result<Option<FileName>, Refusal> {
     let wanted: String = wanted.nfc().collect();
     // It may go by its path.
     let folder = shown.rsplit_once('/').map(|(folder, _)| folder);
     let own = folder.and_then(|folder| wanted.strip_prefix(folder)?.strip_prefix('/'));
-    let name = FileName::new(own.unwrap_or(&wanted));
-    let name = name.map_err(|error| invalid("name", error.to_string()))?;
+    let wanted = own.unwrap_or(&wanted);
     let old = shown.rsplit('/').next().unwrap_or_default();
-    if name.as_str() == old {
-        return Ok(name);
+    if wanted == old {
+        return Ok(None);
     }
-    let format = Format {
+    let name = FileName::new(wanted).map_err(|error| invalid("name", error.to_string()))?;
+    let name = sanitise(name.as_str(), &format_of(row));
+    let name = name.ok_or_else(|| invalid("name", "`name` is empty"))?;
+    Ok(Some(name).filter(|name| name.as_str() != old))
+}
+
+/// The format of a file, as far as names go.
+pub(super) fn format_of(row: &ImageRow) -> Format {
+    Format {
         name: "",
         media_type: "",
         extensions: extensions(&row.file.format),
-    };
-    sanitise(name.as_str(), &format).ok_or_else(|| invalid("name", "`name` is empty"))
+    }
 }
 
 fn in_folder(folder: Option<&str>, name: &str) -> String {
@@ -488,8 +616,20 @@ fn of_album(event: &str, album: &AlbumName, from: Option<&AlbumName>) -> Event {
     }
 }
 
+impl Move {
+    /// Has the catalog say that the image is at `path`.
+    fn change(&self, row: &ImageRow, path: String) -> Change {
+        Change::MoveFile {
+            id: row.file.id,
+            path,
+            album: self.album.clone(),
+            name_from: self.name_from,
+        }
+    }
+}
+
 /// The event that tells of an image which is elsewhere.
-fn moved(row: &ImageRow, to: &Move) -> Event {
+fn event_of_move(row: &ImageRow, to: &Move) -> Event {
     let file = &row.file;
     let payload = serde_json::json!({
         "file": file.id,

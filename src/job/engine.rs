@@ -119,6 +119,7 @@ impl Engine {
                 .commit_interval
                 .min(Duration::from_secs(3600)),
             commit_files: config.storage.commit_files.get(),
+            mtime: config.storage.mtime,
             writer: Uuid::new_v4(),
             renaming: files.renaming.clone(),
             has_changed: AtomicBool::new(false),

@@ -274,7 +274,7 @@ impl Files {
         })
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         errand: impl for<'a> FnOnce(&'a Keeper) -> BoxFuture<'a, Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -354,7 +354,7 @@ impl Keeper {
         Ok(files.into_iter().filter_map(now).collect())
     }
 
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         ids: impl Iterator<Item = Uuid>,
     ) -> Result<HashMap<Uuid, ImageRow>, CatalogError> {

@@ -106,7 +106,7 @@ fn entry(row: OutcomeRow) -> Option<Entry> {
     target.album = row
         .album
         .as_deref()
-        .and_then(|album| AlbumName::new(album).ok());
+        .and_then(|album| AlbumName::recorded(album).ok());
     target.sha256 = row.sha256;
     target.group = row.group.map(Into::into);
     Some(Entry::Target(target))

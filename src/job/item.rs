@@ -63,6 +63,9 @@ pub struct Item {
     /// Where redirects led, when elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
+    /// When the origin says that the bytes were last modified (`Last-Modified`, RFC 9110, section 8.8.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<DateTime<Utc>>,
     /// What gave the file its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_from: Option<NameFrom>,
@@ -125,6 +128,7 @@ impl Item {
             attempts: 0,
             elapsed_ms: None,
             final_url: None,
+            last_modified: None,
             name_from: None,
             line: None,
             active: false,

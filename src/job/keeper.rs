@@ -34,9 +34,9 @@ use crate::catalog::{
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
 use crate::metrics::METRICS;
-use crate::naming::{NameFrom, StorePath, Wants};
+use crate::naming::{self, NameFrom, StorePath, Wants, content_disposition};
 use crate::step;
-use crate::store::{Original, StageId, Store, StoreError};
+use crate::store::{Mtime, Original, StageId, Store, StoreError};
 use crate::target::{AlbumName, Outcome, Place as PostedPlace, Reason, Sha256, Target, describe};
 
 /// Bodies that wait for `gather`. It takes all that are there at once, so a few times the number of
@@ -85,7 +85,8 @@ pub(super) struct Staged {
     sha256: Sha256,
     bytes: u64,
     facts: Facts,
-    content_disposition: Option<Vec<u8>>,
+    /// The name that `Content-Disposition` gives.
+    header_name: Option<String>,
 }
 
 impl Staged {
@@ -123,6 +124,7 @@ pub(super) struct Keeper {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) commit_interval: Duration,
     pub(super) commit_files: usize,
+    pub(super) mtime: Mtime,
     /// Who it is to the catalog.
     pub(super) writer: Uuid,
     /// Held for writing while a folder gets another name.
@@ -186,6 +188,7 @@ impl Keeper {
 
     /// Puts bodies where no reader sees them.
     async fn stage(&self, arrived: &mut Vec<Finished>, batch: &mut Batch) {
+        let first = batch.entries.len();
         let mut bodies: Vec<(StageId, Bytes)> = Vec::new();
         let mut owners = Vec::new();
         let mut permits = Vec::new();
@@ -223,7 +226,10 @@ impl Keeper {
                             sha256: download.sha256,
                             bytes,
                             facts: download.facts,
-                            content_disposition: download.content_disposition,
+                            header_name: download
+                                .content_disposition
+                                .as_deref()
+                                .and_then(content_disposition),
                         })
                     }
                 }
@@ -234,11 +240,22 @@ impl Keeper {
             };
             batch.entries.push((finished, staged));
         }
-        if bodies.is_empty() {
-            return;
+        if !bodies.is_empty() {
+            self.stage_bodies(bodies, owners, batch).await;
+            drop(permits);
         }
+        if self.mtime == Mtime::LastModified {
+            self.set_mtimes(&mut batch.entries[first..]).await;
+        }
+    }
+
+    async fn stage_bodies(
+        &self,
+        bodies: Vec<(StageId, Bytes)>,
+        owners: Vec<usize>,
+        batch: &mut Batch,
+    ) {
         let results = self.store.stage(bodies).await;
-        drop(permits);
         for (index, result) in owners.into_iter().zip(results) {
             let (finished, staged) = &mut batch.entries[index];
             match result {
@@ -251,6 +268,32 @@ impl Keeper {
                     finished.refuse(error.reason(), describe(&error));
                     finished.job.stop(error.reason(), Some(error.into()));
                 }
+            }
+        }
+    }
+
+    /// Gives staged files the times that their origins tell. Where that cannot be, they keep their own.
+    async fn set_mtimes(&self, entries: &mut [(Finished, Option<Staged>)]) {
+        let now = Utc::now();
+        let (mut owners, mut times) = (Vec::new(), Vec::new());
+        for (finished, staged) in entries {
+            // The first second of 1970 stands for "not known".
+            let told = finished.item.last_modified;
+            let told = told.filter(|told| *told <= now && *told > DateTime::UNIX_EPOCH);
+            let told = told.and_then(|told| told.timestamp_nanos_opt());
+            if let (Some(staged), Some(told)) = (staged, told) {
+                times.push((staged.stage, told));
+                owners.push(staged);
+            }
+        }
+        if times.is_empty() {
+            return;
+        }
+        let set = self.store.set_mtimes(times).await;
+        for (staged, set) in owners.into_iter().zip(set) {
+            match set {
+                Ok(mtime_ns) => staged.mtime_ns = mtime_ns,
+                Err(error) => tracing::debug!("{}", describe(&error)),
             }
         }
     }
@@ -410,7 +453,8 @@ impl Keeper {
         self.store.sync(&stages).await?;
         repeated.extend(self.drop_duplicates(entries).await?);
         self.link_duplicates(entries).await?;
-        let places = self.name(entries).await?;
+        let now = Utc::now();
+        let places = self.name(entries, now).await?;
         // A first one may have found no place.
         refuse_repeats(entries, repeated);
         for (index, first) in repeated.iter() {
@@ -432,7 +476,7 @@ impl Keeper {
         let batch = Records {
             id: Uuid::now_v7(),
             writer: self.writer,
-            now: Utc::now(),
+            now,
             records,
         };
         let files: Vec<Option<Uuid>> = batch.records.iter().map(|record| record.file).collect();
@@ -589,8 +633,8 @@ impl Keeper {
     async fn name(
         &self,
         entries: &mut [(Finished, Option<Staged>)],
+        now: DateTime<Utc>,
     ) -> Result<Vec<Option<Place>>, JobError> {
-        let now = Utc::now();
         let mut places: Vec<Option<Place>> = Vec::with_capacity(entries.len());
         for (finished, staged) in entries.iter() {
             places.push(match (staged, &finished.target) {
@@ -751,13 +795,23 @@ impl Keeper {
         let wants = Wants {
             url: &target.url,
             listed: target.name.as_deref(),
-            header: staged.content_disposition.as_deref(),
+            header: staged.header_name.as_deref(),
             format: &staged.facts.format,
         };
         let naming = &finished.job.terms.naming;
         let (name, name_from) = naming.choose(&wants);
-        let host = target.url.host_str().unwrap_or_default();
-        let path = naming.place(&name, finished.album(), host, staged.facts.format.name, now);
+        let item = &finished.item;
+        let facts = naming::Facts {
+            album: finished.album(),
+            host: target.url.host_str().unwrap_or_default(),
+            format: staged.facts.format.name,
+            sha256: &staged.sha256,
+            line: item.line,
+            group: item.group.as_deref(),
+            metadata: item.metadata.as_deref(),
+            when: now,
+        };
+        let path = naming.place(&name, &facts);
         let earlier = finished
             .replaces
             .as_ref()

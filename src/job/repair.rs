@@ -172,7 +172,7 @@ fn repair_spec(terms: &Arc<Terms>, kind: String, targets: Vec<Target>, files: &[
 
 /// What to fetch for a file; `None` where the URL had credentials, which are not kept.
 fn target(row: &UrlRow) -> Option<Target> {
-    let album = AlbumName::new(&row.album).ok();
+    let album = AlbumName::recorded(&row.album).ok();
     let url = Url::parse(&row.url).ok()?;
     if TargetKey::of(&url, album.as_ref(), row.name.as_deref()) != row.key {
         return None;

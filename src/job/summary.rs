@@ -12,6 +12,7 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::item::{Item, State, Summary};
 use super::report::{advice, host_of};
+use crate::naming::NameFrom;
 use crate::target::{Outcome, Reason};
 
 /// Most groups that are told apart. Further hosts are counted together, one group a reason.
@@ -97,6 +98,46 @@ impl Failures {
     }
 }
 
+/// How many files a job gave names, and how many of those are made of chance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Files that got a name.
+    pub given: u64,
+    /// Files that got a random one.
+    pub random: u64,
+}
+
+impl Names {
+    /// Counts `item` if it has a name of its own since this job.
+    pub fn note(&mut self, item: &Item) {
+        if item.outcome == Outcome::Stored {
+            self.given += 1;
+            self.random += u64::from(item.name_from == Some(NameFrom::Random));
+        }
+    }
+
+    /// How to have other names, where most of them are random and nobody asked for that by the `order` in which names
+    /// are looked for.
+    fn advice(self, order: &[NameFrom]) -> Option<&'static str> {
+        if self.random * 2 <= self.given {
+            return None;
+        }
+        match order
+            .iter()
+            .find(|from| matches!(from, NameFrom::Url | NameFrom::Random))
+        {
+            Some(NameFrom::Url) => {
+                Some("the list can name files, in a column `name`; these URLs give no names")
+            }
+            _ if order.first() == Some(&NameFrom::Random) => None,
+            _ => Some(
+                "`--name-by url` takes names from the URLs, and a column `name` in the list gives them; \
+                 `gannet rename ALBUM --name-by url` for files that are there",
+            ),
+        }
+    }
+}
+
 /// The summary that `fetch` prints; its `Display` ends with a line break.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
@@ -104,6 +145,10 @@ pub struct Text<'a> {
     pub summary: &'a Summary,
     /// What was not fetched.
     pub failures: &'a Failures,
+    /// Where the names of the files are from.
+    pub names: Names,
+    /// Where names are looked for.
+    pub order: &'a [NameFrom],
     /// The folder that holds the files.
     pub files: &'a Path,
     /// The reports that were written.
@@ -149,6 +194,15 @@ impl fmt::Display for Text<'_> {
         for (n, report) in self.reports.iter().enumerate() {
             let title = if n == 0 { "reports" } else { "" };
             writeln!(f, "{title:<7}  {}", report.display())?;
+        }
+        if let Some(advice) = self.names.advice(self.order) {
+            let Names { given, random } = self.names;
+            writeln!(
+                f,
+                "names    {} of {} are random\n         try: {advice}",
+                HumanCount(random),
+                HumanCount(given)
+            )?;
         }
         self.groups(f)
     }
@@ -305,6 +359,8 @@ mod tests {
         Text {
             summary,
             failures: &failures,
+            names: Names::default(),
+            order: &[],
             files: Path::new("/data/cats"),
             reports,
             color,
@@ -330,6 +386,29 @@ mod tests {
              \n\
              files    /data/cats\n"
         );
+    }
+
+    #[test]
+    fn who_gets_random_names_is_told_how_to_have_others() {
+        use NameFrom::{Header, List, Random, Url};
+        let names = |random, given| Names { given, random };
+        let default = [List, Header, Random];
+        for (names, order, advice) in [
+            (names(0, 0), &default[..], None),
+            (names(1, 2), &default, None),
+            (names(2, 3), &default, Some("--name-by url")),
+            (names(1, 1), &[], Some("--name-by url")),
+            (names(3, 3), &[List, Url], Some("column `name`")),
+            // As it was asked for.
+            (names(3, 3), &[Random], None),
+        ] {
+            let said = names.advice(order);
+            let is_it = match (said, advice) {
+                (Some(said), Some(advice)) => said.contains(advice),
+                (said, advice) => said == advice,
+            };
+            assert!(is_it, "{names:?} {order:?}: {said:?}");
+        }
     }
 
     #[test]
@@ -419,6 +498,8 @@ mod tests {
         let text = Text {
             summary: &summary(&[]),
             failures: &failures,
+            names: Names::default(),
+            order: &[],
             files: Path::new("/data"),
             reports: &[],
             color: false,

@@ -84,8 +84,9 @@ impl Keeper {
         {
             return Err(Refusal::NoAlbum(album.to_string()));
         }
-        let metadata = match upload.metadata {
-            Some(metadata) => patched(None, metadata)?,
+        let said = upload.metadata;
+        let metadata = match &said {
+            Some(metadata) => patched(None, metadata.clone())?,
             None => None,
         };
         let Received {
@@ -110,9 +111,17 @@ impl Keeper {
         let wanted = wanted.and_then(|(name, from)| Some((sanitise(name, format)?, *from)));
         let (name, name_from) = wanted.unwrap_or_else(|| (random_name(format), NameFrom::Random));
         let album = upload.album;
-        let path = upload
-            .naming
-            .place(&name, album.as_ref(), "", format.name, Utc::now());
+        let layout = naming::Facts {
+            album: album.as_ref(),
+            host: "",
+            format: format.name,
+            sha256: &sha256,
+            line: None,
+            group: None,
+            metadata: said.as_ref(),
+            when: Utc::now(),
+        };
+        let path = upload.naming.place(&name, &layout);
         let row = FileRow {
             id: stage.0,
             stage: stage.0,

@@ -89,8 +89,17 @@ impl Ticket {
 
     /// Ends the ticket with what is known already.
     pub(super) fn confirm(mut self: Box<Self>, meta: Option<Meta>) -> Finished {
-        let item = self.item(Outcome::Unchanged);
-        let file = self.known.take().and_then(|known| known.file);
+        let mut item = self.item(Outcome::Unchanged);
+        let (file, last_modified) = match self.known.take() {
+            Some(known) => (known.file, known.last_modified),
+            None => (None, None),
+        };
+        let validators = Validators {
+            etag: None,
+            last_modified,
+        };
+        let validators = meta.as_ref().map_or(&validators, |meta| &meta.validators);
+        item.last_modified = validators.modified();
         self.finish(item, meta, file.map_or(Brought::Nothing, Brought::Known))
     }
 
@@ -377,8 +386,9 @@ impl Shared {
                 let moved_to = ticket.moved_to.as_ref();
                 let via = download.meta.via.as_ref();
                 ticket.doubts.resolve(via, moved_to);
-                let item = ticket.item(Outcome::Stored);
+                let mut item = ticket.item(Outcome::Stored);
                 let meta = download.meta.clone();
+                item.last_modified = meta.validators.modified();
                 let replaces = ticket.known.take().and_then(|known| known.file);
                 let mut finished = ticket.finish(item, Some(meta), Brought::New(download));
                 finished.replaces = replaces;

@@ -21,15 +21,14 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::target::Format;
-use crate::target::{AlbumName, UnknownWord};
+use crate::target::{Format, UnknownWord};
 
 pub use content_disposition::content_disposition;
 pub use path::{FileName, InvalidPath, StorePath};
 pub use random::random_name;
 pub use sanitise::sanitise;
 use template::Field;
-pub use template::{InvalidTemplate, Template};
+pub use template::{Facts, InvalidTemplate, Template};
 
 /// What gave a file its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -46,6 +45,9 @@ pub enum NameFrom {
 }
 
 impl NameFrom {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::List, Self::Header, Self::Url, Self::Random];
+
     /// The word for it in settings, reports and the catalog.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +63,7 @@ impl std::str::FromStr for NameFrom {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        [Self::List, Self::Header, Self::Url, Self::Random]
+        Self::ALL
             .into_iter()
             .find(|from| from.as_str() == word)
             .ok_or_else(|| UnknownWord(word.to_owned()))
@@ -85,8 +87,8 @@ pub struct Wants<'a> {
     pub url: &'a Url,
     /// The name that the list asks for, as written there.
     pub listed: Option<&'a str>,
-    /// The value of `Content-Disposition`, as it came over the wire.
-    pub header: Option<&'a [u8]>,
+    /// The name that `Content-Disposition` gives, as [`content_disposition`] reads it.
+    pub header: Option<&'a str>,
     /// What the bytes showed; the extension will agree with it.
     pub format: &'a Format,
 }
@@ -99,10 +101,7 @@ impl Settings {
                 NameFrom::List => wants
                     .listed
                     .and_then(|listed| sanitise(listed, wants.format)),
-                NameFrom::Header => wants
-                    .header
-                    .and_then(content_disposition)
-                    .and_then(|name| sanitise(&name, wants.format)),
+                NameFrom::Header => wants.header.and_then(|name| sanitise(name, wants.format)),
                 NameFrom::Url => {
                     last_segment(wants.url).and_then(|name| sanitise(&name, wants.format))
                 }
@@ -124,26 +123,64 @@ impl Settings {
         when: DateTime<Utc>,
     ) -> StorePath {
         let extension = path::split_extension(fresh.file_name()).1;
-        if self.template.has(Field::Time) {
+        if self.template.has(&Field::Time) {
             fresh
-        } else if self.template.has(Field::Date) {
+        } else if self.template.has(&Field::Date) {
             fresh.dated(when, extension)
         } else {
             latest.dated(when, extension)
         }
     }
 
-    /// Where in the store a file called `name` goes. `format` is gannet's word for it, such as `jpeg`;
-    /// `album` is `None` for the root folder.
-    pub fn place(
+    /// Where a file goes that is there already, at `path` under a name that `name_from` gave it; and what gives it its
+    /// name there.
+    ///
+    /// What gave it its name and is not known any more is read off that name: a client's wish, a header of which no
+    /// record was kept. A random name stays where these settings would give another random one, and a file of a
+    /// series keeps its time.
+    pub fn place_again(
         &self,
-        name: &FileName,
-        album: Option<&AlbumName>,
-        host: &str,
-        format: &str,
-        when: DateTime<Utc>,
-    ) -> StorePath {
-        self.template.render(name, album, host, format, when)
+        wants: &Wants<'_>,
+        facts: &Facts<'_>,
+        path: &StorePath,
+        name_from: NameFrom,
+    ) -> (StorePath, NameFrom) {
+        let (stem, extension) = path::split_extension(path.file_name());
+        let stem = self.template.inner_stem(path::undated(stem), facts);
+        let own = match extension {
+            Some(extension) => format!("{stem}.{extension}"),
+            None => stem.to_owned(),
+        };
+        let or_own = |known, from| match known {
+            None if name_from == from => Some(own.as_str()),
+            known => known,
+        };
+        let wants = Wants {
+            listed: or_own(wants.listed, NameFrom::List),
+            header: or_own(wants.header, NameFrom::Header),
+            ..*wants
+        };
+        let (name, from) = match self.choose(&wants) {
+            (random, NameFrom::Random) if name_from == NameFrom::Random => {
+                let own = sanitise(&own, wants.format);
+                (own.unwrap_or(random), NameFrom::Random)
+            }
+            chosen => chosen,
+        };
+        let to = self.place(&name, facts);
+        let to = match path::date_of(path.file_name()) {
+            Some(date) if !self.template.has(&Field::Time) => {
+                let extension = path::split_extension(to.file_name()).1;
+                to.with_date(date, extension)
+            }
+            _ => to,
+        };
+        (to, from)
+    }
+
+    /// Where in the store a file called `name` goes.
+    pub fn place(&self, name: &FileName, facts: &Facts<'_>) -> StorePath {
+        self.template.render(name, facts)
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const MAX_BYTES: usize = 255;
 
 /// A base name that every common file system takes.
 ///
-/// Never empty, hidden, a device name of Windows, longer than 255 bytes, or with a separator, a control,
+/// Never empty, hidden, an option of a command (`-rf`), a device name of Windows, longer than 255 bytes, or with a separator, a control,
 /// format or reserved character. It is in Unicode Normalization Form C and has no dot or space at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FileName(Arc<str>);
@@ -29,6 +29,9 @@ impl FileName {
         let bad = |why| Err(InvalidPath::new(name, why));
         if let Err(why) = check_component(name) {
             return bad(why);
+        }
+        if name.starts_with('-') {
+            return bad(BEGINS_WITH_DASH);
         }
         if name.contains(is_removed) {
             return bad("it holds an invisible character");
@@ -74,7 +77,8 @@ impl AsRef<str> for FileName {
 /// A path below the store's root: relative, with `/` between its components, never leading elsewhere.
 ///
 /// No component is empty, hidden (so none is `..` or `.gannet`), longer than 255 bytes, ends with a
-/// dot or space, or holds a separator, control or reserved character.
+/// dot or space, or holds a separator, control or reserved character. None that gannet makes begins with a dash; such
+/// paths of earlier versions stay valid.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct StorePath(Arc<str>);
 
@@ -134,14 +138,34 @@ impl StorePath {
     /// that the files of a series sort as they came; and with `extension`.
     #[must_use]
     pub(super) fn dated(&self, when: DateTime<Utc>, extension: Option<&str>) -> Self {
+        self.with_date(&when.format(DATE).to_string(), extension)
+    }
+
+    /// The same path with `date`, as [`date_of`] finds it, in place of an earlier one; and with `extension`.
+    #[must_use]
+    pub(super) fn with_date(&self, date: &str, extension: Option<&str>) -> Self {
         let (folder, name) = self.split();
         let stem = undated(split_extension(name).0);
-        let name = join(stem, extension);
-        let name = insert(name.as_str(), &when.format(DATE).to_string());
+        let name = match extension {
+            Some(extension) => format!("{stem}.{extension}"),
+            None => stem.to_owned(),
+        };
+        let name = insert(&name, date);
         match folder {
             Some(folder) => Self(format!("{folder}/{name}").into()),
             None => Self(name.into()),
         }
+    }
+
+    /// Whether this is `first` with the digits that [`with_suffix`](Self::with_suffix) gives it where that is taken.
+    pub fn is_suffixed(&self, first: &Self) -> bool {
+        let stem = split_extension(self.file_name()).0;
+        let digits = stem.rsplit_once('-').map(|(_, digits)| digits);
+        digits.is_some_and(|digits| {
+            matches!(digits.len(), 8 | 32)
+                && digits.bytes().all(|b| b.is_ascii_hexdigit())
+                && first.with_suffix(digits) == *self
+        })
     }
 
     /// For paths whose components are known to be safe.
@@ -193,6 +217,9 @@ impl InvalidPath {
         }
     }
 }
+
+/// Why a new name is refused that commands would take for an option.
+pub(super) const BEGINS_WITH_DASH: &str = "it begins with a dash";
 
 /// The rules for one component of a path, or why it breaks them.
 pub(super) fn check_component(component: &str) -> Result<(), &'static str> {
@@ -246,12 +273,19 @@ pub(super) fn join(stem: &str, extension: Option<&str>) -> FileName {
     }
 }
 
+/// The time that [`StorePath::dated`] put into a name, with the `_` before it.
+pub(super) fn date_of(name: &str) -> Option<&str> {
+    let stem = split_extension(name).0;
+    let date = &stem[undated(stem).len()..];
+    (!date.is_empty()).then_some(date)
+}
+
 /// How a dated name tells its time: such as `_20261121-093015-042`, in UTC. `_` sorts behind the `.` of the first name,
 /// which has no time.
 const DATE: &str = "_%Y%m%d-%H%M%S-%3f";
 
 /// The stem of a name without the time that dating put there.
-fn undated(stem: &str) -> &str {
+pub(super) fn undated(stem: &str) -> &str {
     let at = stem.len().checked_sub("_YYYYMMDD-HHMMSS-mmm".len());
     let Some((name, date)) = at.and_then(|at| stem.split_at_checked(at)) else {
         return stem;

@@ -12,7 +12,8 @@ use crate::target::Format;
 ///
 /// Only the part after the last `/` or `\` counts. Control and format characters (bidirectional
 /// overrides among them) are left out, characters that Windows reserves become `_`, the rest is
-/// normalised to NFC; dots and spaces go from both ends. The extension stays as written when
+/// normalised to NFC; dots and spaces go from both ends, and dashes from the start, where commands would take the name
+/// for an option. The extension stays as written when
 /// it is one of the format's; another file type's extension is replaced; anything else after a dot is
 /// part of the name, and the format's preferred extension follows it. A name that is too long loses the
 /// end of its stem.
@@ -36,7 +37,7 @@ pub fn sanitise(raw: &str, format: &Format) -> Option<FileName> {
         },
         _ => (&*name, preferred),
     };
-    // The stem of a clean name begins with neither dot nor space, so something remains.
+    // The stem of a clean name begins with neither dot nor space nor dash, so something remains.
     Some(join(stem.trim_end_matches(is_edge), Some(extension)))
 }
 
@@ -62,8 +63,8 @@ pub(super) fn clean(text: &str) -> String {
         .map(|c| if is_reserved(c) { '_' } else { c })
         .collect();
     name.truncate(name.trim_end_matches(is_edge).len());
-    let hidden = name.len() - name.trim_start_matches(is_edge).len();
-    name.drain(..hidden);
+    let start = name.trim_start_matches(|c| c == '-' || is_edge(c)).len();
+    name.drain(..name.len() - start);
     name
 }
 
@@ -82,7 +83,7 @@ pub(super) fn truncate(text: &str, max: usize) -> &str {
     if cut.is_empty() { &text[..fits] } else { cut }
 }
 
-/// Whether a name may neither begin nor end with `c`.
+/// Whether a name may neither begin nor end with `c`. Nor may it begin with a dash.
 fn is_edge(c: char) -> bool {
     c == '.' || c.is_whitespace()
 }

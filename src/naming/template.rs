@@ -5,16 +5,17 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
-use super::path::{FileName, StorePath, check_component, join, split_extension};
+use super::path::{BEGINS_WITH_DASH, FileName, StorePath, check_component, join, split_extension};
 use super::sanitise::clean;
-use crate::target::AlbumName;
+use crate::target::{AlbumName, Sha256};
 
 /// Describes paths in the store, such as `{album}/{date}/{name}`.
 ///
-/// A component that comes out empty is left out, as `{album}/` is for the root folder. What follows
-/// `{name}` in the last component stands before the extension: `{name}-{host}` makes
-/// `photo-example.org.jpg`.
+/// A field without a value is empty, and a component that comes out empty is left out, as `{album}/` is for the root
+/// folder. What follows `{name}` in the last component stands before the extension: `{name}-{host}` makes
+/// `photo-example.org.jpg`. Only `{album}` makes more than one folder; separators in other values become `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     folders: Vec<Vec<Part>>,
@@ -28,7 +29,7 @@ enum Part {
     Field(Field),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
     Album,
     Name,
@@ -36,17 +37,110 @@ pub(super) enum Field {
     Date,
     Time,
     Format,
+    Group,
+    /// Padded with zeros to so many digits.
+    Line(usize),
+    /// So many hexadecimal digits from the start.
+    Sha256(usize),
+    /// A member of the metadata.
+    Meta(String),
 }
 
+/// Most digits of a line number, and so the most that `{line:N}` pads to.
+const LINE_DIGITS: usize = 20;
+
+/// Hexadecimal digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
+
 impl Field {
-    const ALL: [(&'static str, Self); 6] = [
-        ("album", Self::Album),
-        ("name", Self::Name),
-        ("host", Self::Host),
-        ("date", Self::Date),
-        ("time", Self::Time),
-        ("format", Self::Format),
-    ];
+    /// Reads what stands between the braces.
+    fn parse(text: &str) -> Result<Self, InvalidTemplate> {
+        if let Some(name) = text.strip_prefix("meta.").filter(|name| !name.is_empty()) {
+            return Ok(Self::Meta(name.to_owned()));
+        }
+        let (word, digits) = match text.split_once(':') {
+            Some((word, digits)) => (word, Some(digits)),
+            None => (text, None),
+        };
+        let up_to = |most: usize| {
+            let plain = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+            let number = plain.and_then(|digits| digits.parse().ok());
+            let number = number.filter(|number| (1..=most).contains(number));
+            number.ok_or_else(|| InvalidTemplate::Digits {
+                field: text.to_owned(),
+                most,
+            })
+        };
+        Ok(match (word, digits) {
+            ("album", None) => Self::Album,
+            ("name", None) => Self::Name,
+            ("host", None) => Self::Host,
+            ("date", None) => Self::Date,
+            ("time", None) => Self::Time,
+            ("format", None) => Self::Format,
+            ("group", None) => Self::Group,
+            ("line", None) => Self::Line(1),
+            ("line", Some(_)) => Self::Line(up_to(LINE_DIGITS)?),
+            ("sha256", None) => Self::Sha256(SHA256_DIGITS),
+            ("sha256", Some(_)) => Self::Sha256(up_to(SHA256_DIGITS)?),
+            _ => return Err(InvalidTemplate::UnknownField(text.to_owned())),
+        })
+    }
+
+    /// Adds the value to `text`; nothing where there is none.
+    fn write(&self, text: &mut String, name: Option<&FileName>, facts: &Facts<'_>) {
+        // Writing to a string cannot fail.
+        match self {
+            Self::Album => text.push_str(facts.album.map_or("", AlbumName::as_str)),
+            Self::Name => text.push_str(name.map_or("", FileName::as_str)),
+            Self::Host => push_value(text, facts.host),
+            Self::Format => text.push_str(facts.format),
+            Self::Date => drop(write!(text, "{}", facts.when.format("%Y-%m-%d"))),
+            Self::Time => drop(write!(text, "{}", facts.when.format("%H%M%S"))),
+            Self::Group => push_value(text, facts.group.unwrap_or_default()),
+            Self::Line(width) => {
+                if let Some(line) = facts.line {
+                    let _ = write!(text, "{line:0width$}");
+                }
+            }
+            Self::Sha256(digits) => text.push_str(&facts.sha256.to_string()[..*digits]),
+            Self::Meta(name) => match facts.metadata.and_then(|metadata| metadata.get(name)) {
+                Some(Value::String(value)) => push_value(text, value),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => drop(write!(text, "{value}")),
+                // What has no plain text is as good as missing.
+                Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {}
+            },
+        }
+    }
+}
+
+/// Adds a value that may not make folders of its own.
+fn push_value(text: &mut String, value: &str) {
+    text.extend(value.chars().map(|c| match c {
+        '/' | '\\' => '_',
+        c => c,
+    }));
+}
+
+/// What the fields of a [`Template`] are filled with, besides the name.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The album; `None` for the root folder.
+    pub album: Option<&'a AlbumName>,
+    /// The host of the URL; empty where no URL brought the file.
+    pub host: &'a str,
+    /// gannet's word for the format, such as `jpeg`.
+    pub format: &'a str,
+    /// Digest of the bytes.
+    pub sha256: &'a Sha256,
+    /// Line in the list, counted from 1; `None` where there is no list.
+    pub line: Option<u64>,
+    /// The group that the list puts it in.
+    pub group: Option<&'a str>,
+    /// The list's other columns.
+    pub metadata: Option<&'a Map<String, Value>>,
+    /// When it came.
+    pub when: DateTime<Utc>,
 }
 
 /// Why a text is no [`Template`].
@@ -54,9 +148,18 @@ impl Field {
 pub enum InvalidTemplate {
     /// A field that does not exist.
     #[error(
-        "unknown field `{{{0}}}`; expected one of {{album}}, {{name}}, {{host}}, {{date}}, {{time}}, {{format}}"
+        "unknown field `{{{0}}}`; expected one of {{album}}, {{name}}, {{host}}, {{date}}, {{time}}, {{format}}, \
+         {{group}}, {{line}}, {{sha256}}, {{meta.COLUMN}}"
     )]
     UnknownField(String),
+    /// A number of digits that the field cannot have.
+    #[error("`{{{field}}}`: expected a number of digits from 1 to {most}")]
+    Digits {
+        /// The field as written.
+        field: String,
+        /// The most that it may be.
+        most: usize,
+    },
     /// A brace without its partner.
     #[error("a brace is not closed or not opened")]
     Brace,
@@ -126,18 +229,16 @@ fn parse_component(component: &str) -> Result<Vec<Part>, InvalidTemplate> {
             .strip_prefix('{')
             .and_then(|tail| tail.split_once('}'))
             .ok_or(InvalidTemplate::Brace)?;
-        let field = Field::ALL
-            .into_iter()
-            .find(|(word, _)| *word == name)
-            .ok_or_else(|| InvalidTemplate::UnknownField(name.to_owned()))?;
         sample.push('x');
-        parts.push(Part::Field(field.1));
+        parts.push(Part::Field(Field::parse(name)?));
         rest = tail;
     }
-    let is_safe = check_component(&sample).and(if clean(&sample) == sample {
-        Ok(())
-    } else {
-        Err("it holds an invisible character, or begins or ends with a space")
+    let is_safe = check_component(&sample).and(match sample.as_str() {
+        sample if sample.starts_with('-') => Err(BEGINS_WITH_DASH),
+        sample if clean(sample) != sample => {
+            Err("it holds an invisible character, or begins or ends with a space")
+        }
+        _ => Ok(()),
     });
     is_safe.map_err(|why| InvalidTemplate::Unsafe {
         component: component.to_owned(),
@@ -148,40 +249,17 @@ fn parse_component(component: &str) -> Result<Vec<Part>, InvalidTemplate> {
 
 impl Template {
     /// Whether paths depend on `field`.
-    pub(super) fn has(&self, field: Field) -> bool {
+    pub(super) fn has(&self, field: &Field) -> bool {
         let names = [&self.before, &self.after];
         let mut parts = self.folders.iter().chain(names).flatten();
-        parts.any(|part| *part == Part::Field(field))
+        parts.any(|part| matches!(part, Part::Field(one) if one == field))
     }
 
-    pub(super) fn render(
-        &self,
-        name: &FileName,
-        album: Option<&AlbumName>,
-        host: &str,
-        format: &str,
-        when: DateTime<Utc>,
-    ) -> StorePath {
-        let fill = |parts: &[Part]| {
-            let mut text = String::new();
-            for part in parts {
-                match part {
-                    Part::Literal(literal) => text.push_str(literal),
-                    Part::Field(Field::Album) => text.push_str(album.map_or("", AlbumName::as_str)),
-                    Part::Field(Field::Name) => text.push_str(name.as_str()),
-                    Part::Field(Field::Host) => text.push_str(host),
-                    Part::Field(Field::Format) => text.push_str(format),
-                    // Writing to a string cannot fail.
-                    Part::Field(Field::Date) => drop(write!(text, "{}", when.format("%Y-%m-%d"))),
-                    Part::Field(Field::Time) => drop(write!(text, "{}", when.format("%H%M%S"))),
-                }
-            }
-            text
-        };
-
+    pub(super) fn render(&self, name: &FileName, facts: &Facts<'_>) -> StorePath {
+        let fill = |parts: &[Part]| fill(parts, Some(name), facts);
         let mut path = String::new();
         for folder in &self.folders {
-            if let ([Part::Field(Field::Album)], Some(album)) = (&**folder, album) {
+            if let ([Part::Field(Field::Album)], Some(album)) = (&**folder, facts.album) {
                 // As it stands, so that no two albums share a folder.
                 path.push_str(album.as_str());
                 path.push('/');
@@ -194,16 +272,49 @@ impl Template {
                 }
             }
         }
-        let around = (fill(&self.before), fill(&self.after));
+        let around = self.around(facts);
         if around.0.is_empty() && around.1.is_empty() {
             path.push_str(name.as_str());
             return StorePath::trusted(&path);
         }
-        // An album here is part of a file name: its separators become reserved characters.
-        let around = (around.0.replace('/', "_"), around.1.replace('/', "_"));
         let (stem, extension) = split_extension(name.as_str());
         let last = clean(&format!("{}{stem}{}", around.0, around.1));
         path.push_str(join(&last, extension).as_str());
         StorePath::trusted(&path)
     }
+
+    /// The stem of the name that [`render`](Self::render) was given for a file whose own has the stem `stem`; all of
+    /// that, where another template made it.
+    pub(super) fn inner_stem<'a>(&self, stem: &'a str, facts: &Facts<'_>) -> &'a str {
+        let (before, after) = self.around(facts);
+        // As it stands beside something.
+        let before = clean(&format!("{before}x"));
+        let after = clean(&format!("x{after}"));
+        let inner = before
+            .strip_suffix('x')
+            .and_then(|before| stem.strip_prefix(before))
+            .and_then(|rest| rest.strip_suffix(after.strip_prefix('x')?));
+        inner.filter(|inner| !inner.is_empty()).unwrap_or(stem)
+    }
+
+    /// What stands before and behind the name in the last component.
+    fn around(&self, facts: &Facts<'_>) -> (String, String) {
+        // An album here is part of a file name: its separators become reserved characters.
+        let fill = |parts: &[Part]| match fill(parts, None, facts) {
+            text if text.contains('/') => text.replace('/', "_"),
+            text => text,
+        };
+        (fill(&self.before), fill(&self.after))
+    }
+}
+
+fn fill(parts: &[Part], name: Option<&FileName>, facts: &Facts<'_>) -> String {
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            Part::Literal(literal) => text.push_str(literal),
+            Part::Field(field) => field.write(&mut text, name, facts),
+        }
+    }
+    text
 }

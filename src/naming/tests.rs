@@ -2,6 +2,8 @@ use super::*;
 use chrono::TimeZone as _;
 use proptest::prelude::*;
 
+use crate::target::{AlbumName, Sha256};
+
 const JPEG: Format = Format {
     name: "jpeg",
     media_type: "image/jpeg",
@@ -100,6 +102,10 @@ fn what_is_no_name_is_refused() {
         "\u{200b}\u{feff}",
         "\u{a0}",
         "\\",
+        "-",
+        "--",
+        "-.-",
+        "a/ - ",
     ] {
         assert_eq!(jpeg(raw), None, "{raw:?}");
         assert_eq!(any(raw), None, "{raw:?}");
@@ -122,6 +128,15 @@ fn what_file_systems_do_not_take_is_replaced_or_left_out() {
         (" . .hidden.jpg", "hidden.jpg"),
         (".gannet", "gannet.jpg"),
         ("cat.jpg. . ", "cat.jpg"),
+        ("-rf.jpg", "rf.jpg"),
+        ("--output=x.jpg", "output=x.jpg"),
+        ("- cat.jpg", "cat.jpg"),
+        ("-.-cat.jpg", "cat.jpg"),
+        ("\u{200b}-\u{202e}-cat.jpg", "cat.jpg"),
+        ("x/-rf", "rf.jpg"),
+        ("-con.jpg", "_con.jpg"),
+        ("-.jpg", "jpg.jpg"),
+        ("a-b-.jpg", "a-b-.jpg"),
         ("con", "_con.jpg"),
         ("CON.jpg", "_CON.jpg"),
         ("nul.tar.jpg", "_nul.tar.jpg"),
@@ -185,10 +200,12 @@ fn the_first_usable_name_in_order_is_chosen() {
     use NameFrom::{Header, List, Random, Url as FromUrl};
     let url = Url::parse("https://example.org/pics/My%20cat.png?w=1").unwrap();
     let choose = |order: &[NameFrom], listed, header| {
+        let header: Option<&[u8]> = header;
+        let header = header.and_then(content_disposition);
         let wants = Wants {
             url: &url,
             listed,
-            header,
+            header: header.as_deref(),
             format: &JPEG,
         };
         let (name, from) = settings(order, "{name}").choose(&wants);
@@ -235,12 +252,26 @@ fn a_url_names_a_file_by_its_last_segment() {
     assert_eq!(segment("data:x"), None);
 }
 
+/// What is known of a file of nobody, from a host that no file system takes as it is.
+fn facts(album: Option<&AlbumName>) -> Facts<'_> {
+    const DIGEST: &Sha256 = &Sha256([0xab; 32]);
+    Facts {
+        album,
+        host: "[::1]",
+        format: "jpeg",
+        sha256: DIGEST,
+        line: None,
+        group: None,
+        metadata: None,
+        when: Utc.with_ymd_and_hms(2026, 11, 21, 7, 5, 9).unwrap(),
+    }
+}
+
 fn place(template: &str, album: Option<&str>) -> String {
     let album = album.map(|a| AlbumName::new(a).unwrap());
-    let when = Utc.with_ymd_and_hms(2026, 11, 21, 7, 5, 9).unwrap();
     let name = FileName::new("cat.jpg").unwrap();
     settings(&[], template)
-        .place(&name, album.as_ref(), "[::1]", "jpeg", when)
+        .place(&name, &facts(album.as_ref()))
         .to_string()
 }
 
@@ -270,6 +301,185 @@ fn a_template_lays_out_folders() {
 }
 
 #[test]
+fn a_template_has_what_the_list_and_the_bytes_say() {
+    let metadata = serde_json::json!({
+        "breed": "Beagle", "age": 3, "tame": true, "none": null, "list": [1], "up": "..", "path": "a/b\\c",
+        "option": "-rf", "odd key: 1": "x", "long": "x".repeat(1000), "nothing": "",
+    });
+    let facts = Facts {
+        line: Some(42),
+        group: Some("../pets/red"),
+        metadata: metadata.as_object(),
+        ..facts(None)
+    };
+    let name = FileName::new("cat.jpg").unwrap();
+    let place = |template: &str| {
+        let settings = settings(&[], template);
+        settings.place(&name, &facts).to_string()
+    };
+    let digest = "ab".repeat(32);
+    for (template, path) in [
+        ("{line}-{name}", "42-cat.jpg"),
+        ("{line:6}/{name}", "000042/cat.jpg"),
+        ("{sha256:2}/{sha256:7}/{name}", "ab/abababa/cat.jpg"),
+        ("{sha256}/{name}", &format!("{digest}/cat.jpg")),
+        ("{group}/{name}", "_pets_red/cat.jpg"),
+        (
+            "{meta.breed}/{meta.age}/{meta.tame}/{name}",
+            "Beagle/3/true/cat.jpg",
+        ),
+        ("{meta.path}/{name}", "a_b_c/cat.jpg"),
+        ("{meta.option}/{name}", "rf/cat.jpg"),
+        ("{meta.option}{name}", "rfcat.jpg"),
+        ("{meta.odd key: 1}/{name}", "x/cat.jpg"),
+        (
+            "{meta.long}/{name}",
+            &format!("{}/cat.jpg", "x".repeat(255)),
+        ),
+        // Without a value a component is left out.
+        (
+            "{meta.none}/{meta.list}/{meta.up}/{meta.nothing}/{meta.other}/{name}",
+            "cat.jpg",
+        ),
+        ("a{meta.other}/{name}", "a/cat.jpg"),
+        ("{meta.other}-{name}", "cat.jpg"),
+        ("{name}-{meta.other}", "cat-.jpg"),
+    ] {
+        assert_eq!(place(template), path, "{template}");
+    }
+}
+
+#[test]
+fn a_file_that_is_there_goes_where_it_would_go_now() {
+    use NameFrom::{Header, List, Random, Url as FromUrl};
+    let url = Url::parse("https://example.org/pics/dog.png").unwrap();
+    let when = Utc.with_ymd_and_hms(2026, 11, 21, 7, 5, 9).unwrap();
+    let again = |order: &[NameFrom], template: &str, listed, header, path: &str, from| {
+        let wants = Wants {
+            url: &url,
+            listed,
+            header,
+            format: &JPEG,
+        };
+        let facts = Facts {
+            when,
+            ..facts(None)
+        };
+        let settings = settings(order, template);
+        let path = StorePath::new(path).unwrap();
+        let (to, to_from) = settings.place_again(&wants, &facts, &path, from);
+        // Once more changes nothing, but for names of chance.
+        let once_more = settings.place_again(&wants, &facts, &to, to_from);
+        assert_eq!(
+            once_more,
+            (to.clone(), to_from),
+            "{order:?} {template} {path}"
+        );
+        (to.to_string(), to_from)
+    };
+    let order = [List, Header, FromUrl];
+    for (template, listed, header, path, from, to) in [
+        ("{name}", None, None, "x1.jpg", Random, ("dog.jpg", FromUrl)),
+        (
+            "{name}",
+            Some("cat"),
+            Some("h"),
+            "x1.jpg",
+            Random,
+            ("cat.jpg", List),
+        ),
+        (
+            "{name}",
+            None,
+            Some("head"),
+            "dog.jpg",
+            FromUrl,
+            ("head.jpg", Header),
+        ),
+        (
+            "{format}/{name}",
+            None,
+            None,
+            "dog.jpg",
+            FromUrl,
+            ("jpeg/dog.jpg", FromUrl),
+        ),
+        // A client's wish, and a header of which no record was kept.
+        ("{name}", None, None, "a/wish.jpg", List, ("wish.jpg", List)),
+        (
+            "{name}",
+            None,
+            None,
+            "head.jpg",
+            Header,
+            ("head.jpg", Header),
+        ),
+        (
+            "{date}-{name}-x",
+            None,
+            None,
+            "wish.jpg",
+            List,
+            ("2026-11-21-wish-x.jpg", List),
+        ),
+        (
+            "{date}-{name}-x",
+            None,
+            None,
+            "2026-11-21-wish-x.jpg",
+            List,
+            ("2026-11-21-wish-x.jpg", List),
+        ),
+        // What earlier versions kept.
+        ("{name}", None, None, "-rf.jpg", List, ("rf.jpg", List)),
+        // A series.
+        (
+            "{name}",
+            None,
+            None,
+            "x_20261121-091015-007.jpg",
+            Random,
+            ("dog_20261121-091015-007.jpg", FromUrl),
+        ),
+        (
+            "{name}",
+            None,
+            None,
+            "wish_20261121-091015-007.jpg",
+            List,
+            ("wish_20261121-091015-007.jpg", List),
+        ),
+    ] {
+        let (to, to_from) = to;
+        let moved = again(&order, template, listed, header, path, from);
+        assert_eq!(moved, (to.to_owned(), to_from), "{template} {path}");
+    }
+    let kept = again(&[Header], "{host}{name}", None, None, "[__1]x1.jpg", Random);
+    assert_eq!(kept, ("[__1]x1.jpg".to_owned(), Random));
+    let (random, from) = again(&[Random], "{name}", None, None, "dog.jpg", FromUrl);
+    assert_eq!((random.len(), from), ("x.jpg".len() + 19, Random));
+}
+
+#[test]
+fn a_path_is_told_from_one_that_had_to_give_way() {
+    let is = |path: &str, first: &str| {
+        let path = StorePath::new(path).unwrap();
+        path.is_suffixed(&StorePath::new(first).unwrap())
+    };
+    assert!(is("a/b-1f2e3d4c.jpg", "a/b.jpg"));
+    assert!(is(&format!("b-{}", "0".repeat(32)), "b"));
+    for (path, first) in [
+        ("b.jpg", "b.jpg"),
+        ("b-1f2e3d4.jpg", "b.jpg"),
+        ("b-1f2e3d4x.jpg", "b.jpg"),
+        ("b-1f2e3d4c.png", "b.jpg"),
+        ("c/b-1f2e3d4c.jpg", "b.jpg"),
+    ] {
+        assert!(!is(path, first), "{path}");
+    }
+}
+
+#[test]
 fn a_template_that_is_wrong_says_why() {
     for (template, why) in [
         ("", "a component is empty"),
@@ -293,6 +503,19 @@ fn a_template_that_is_wrong_says_why() {
         ("a\\{name}", "control character"),
         ("a\n/{name}", "control character"),
         ("\u{202e}/{name}", "invisible"),
+        ("-{name}", "begins with a dash"),
+        ("--x/{name}", "begins with a dash"),
+        (
+            "{sha256:0}/{name}",
+            "`{sha256:0}`: expected a number of digits from 1 to 64",
+        ),
+        ("{sha256:65}/{name}", "from 1 to 64"),
+        ("{sha256:+2}/{name}", "from 1 to 64"),
+        ("{sha256:}/{name}", "from 1 to 64"),
+        ("{line:21}/{name}", "from 1 to 20"),
+        ("{date:2}/{name}", "unknown field `{date:2}`"),
+        ("{meta.}/{name}", "unknown field `{meta.}`"),
+        ("{meta}/{name}", "{meta.COLUMN}"),
     ] {
         let error = template.parse::<Template>().unwrap_err().to_string();
         assert!(error.contains(why), "{template:?}: {error}");
@@ -374,6 +597,7 @@ fn nasty() -> impl Strategy<Value = String> {
         Just("\u{1161}".to_owned()),
         Just("\u{11a8}".to_owned()),
         Just("{name}".to_owned()),
+        Just("-".to_owned()),
         Just("x".repeat(120)),
         Just("猫".repeat(40)),
         any_char(),
@@ -436,6 +660,7 @@ proptest! {
         for format in [&JPEG, &SVG, &ANY] {
             if let Some(name) = sanitise(&raw, format) {
                 prop_assert_eq!(FileName::new(name.as_str()), Ok(name.clone()));
+                prop_assert!(!name.as_str().starts_with('-'));
                 let again = sanitise(name.as_str(), format);
                 prop_assert_eq!(again.as_ref(), Some(&name));
                 prop_assert!(format.extensions.is_empty() || name.extension().is_some_and(
@@ -446,14 +671,25 @@ proptest! {
 
     #[test]
     fn any_place_is_a_path_inside_the_store(
-        raw in nasty(), host in nasty(), album in nasty(), template in nasty(),
+        raw in nasty(), host in nasty(), album in nasty(), value in nasty(), template in nasty(),
     ) {
         let Some(name) = sanitise(&raw, &JPEG) else { return Ok(()) };
         let album = AlbumName::new(&album).ok();
-        let when = Utc.with_ymd_and_hms(2026, 11, 21, 7, 5, 9).unwrap();
-        let templates = ["{album}/{host}/{name}", "{host}{name}{album}", "{album}x/{name}-{format}", &template];
+        let metadata = serde_json::json!({ "x": value });
+        let facts = Facts {
+            host: &host,
+            group: Some(&value),
+            metadata: metadata.as_object(),
+            ..facts(album.as_ref())
+        };
+        let templates = [
+            "{album}/{host}/{name}", "{host}{name}{album}", "{album}x/{name}-{format}",
+            "{meta.x}/{group}{line}/{meta.x}{name}{meta.x}", "{group}-/{meta.x}-{name}", &template,
+        ];
         for template in templates.iter().filter_map(|t| t.parse::<Template>().ok()) {
-            let path = template.render(&name, album.as_ref(), &host, "jpeg", when);
+            let path = template.render(&name, &facts);
+            prop_assert!(!path.as_str().split('/').any(|component| component.starts_with('-')), "{}", path);
+            prop_assert!(path.as_str().split('/').count() < 20);
             prop_assert_eq!(StorePath::new(path.as_str()), Ok(path.clone()));
             let other = path.with_suffix("1f2e3d4c");
             prop_assert_eq!(StorePath::new(other.as_str()), Ok(other.clone()));

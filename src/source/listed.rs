@@ -73,7 +73,7 @@ impl Listed {
         if let Some((reason, detail)) = self.wrong {
             return invalid(reason, detail.into(), self.url);
         }
-        let album = self.album.as_deref().map(AlbumName::new).transpose();
+        let album = self.album.as_deref().map(AlbumName::recorded).transpose();
         match (Url::parse(&self.url), album) {
             (Ok(url), Ok(album)) => Entry::Target(Target {
                 name: self.name,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -81,6 +81,20 @@ impl Store {
                 .collect())
         });
         staged.await.unwrap_or_else(|_| all_failed(count))
+    }
+
+    /// Sets the times of modification of staged files, in nanoseconds since 1970. The answers, in the order of the
+    /// batch, are the times that the files have then: not every file system keeps nanoseconds.
+    pub async fn set_mtimes(&self, batch: Vec<(StageId, i64)>) -> Vec<Result<i64, StoreError>> {
+        let local = self.0.clone();
+        let count = batch.len();
+        let set = blocking(move || {
+            Ok(batch
+                .iter()
+                .map(|(id, time)| local.set_mtime(*id, *time))
+                .collect())
+        });
+        set.await.unwrap_or_else(|_| all_failed(count))
     }
 
     /// Begins a staged file for a body that is too large for memory.
@@ -548,6 +562,24 @@ impl Local {
             let _ = fs::remove_file(self.staged_path(id));
             self.error("write", self.staged_path(id), error)
         })
+    }
+
+    fn set_mtime(&self, id: StageId, mtime_ns: i64) -> Result<i64, StoreError> {
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: mtime_ns.div_euclid(1_000_000_000),
+                tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+            },
+        };
+        let (name, flags) = (id.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        rustix::fs::utimensat(&self.stage_dir, &name, &times, flags)
+            .and_then(|()| rustix::fs::statat(&self.stage_dir, &name, flags))
+            .map(|stat| FileStat::from(stat).mtime_ns)
+            .map_err(|error| self.error("set the time of", self.staged_path(id), error.into()))
     }
 
     fn sync(&self, batch: &[StageId]) -> Result<(), StoreError> {

@@ -37,11 +37,23 @@ pub struct Settings {
     pub root: LocalPath,
     /// Whether a batch is made durable before it is recorded.
     pub sync: bool,
+    /// What the time of modification of a file tells.
+    pub mtime: Mtime,
     /// How long a staged file may wait for others.
     #[serde(with = "humantime_serde")]
     pub commit_interval: Duration,
     /// Most files in one batch.
     pub commit_files: NonZeroUsize,
+}
+
+/// What the time of modification of a file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mtime {
+    /// When its bytes came.
+    Now,
+    /// What the origin says in `Last-Modified`; where it says nothing, or a time to come, when its bytes came.
+    LastModified,
 }
 
 impl Settings {
@@ -119,15 +131,17 @@ impl StoreError {
     }
 
     /// Whether what stands in the way stands at this one path: a folder where a file belongs, or the other way
-    /// round, or rights. Other files have nothing to fear.
+    /// round, or rights, or its length. Other files have nothing to fear.
     pub fn is_of_one_path(&self) -> bool {
-        use io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, PermissionDenied};
+        use io::ErrorKind::{
+            AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, PermissionDenied,
+        };
         let Self::Io { source, .. } = self else {
             return false;
         };
         matches!(
             source.kind(),
-            AlreadyExists | IsADirectory | NotADirectory | PermissionDenied
+            AlreadyExists | InvalidFilename | IsADirectory | NotADirectory | PermissionDenied
         )
     }
 }

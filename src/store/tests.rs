@@ -7,6 +7,7 @@ async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
         root: LocalPath::new(folder.path()).unwrap(),
+        mtime: Mtime::Now,
         sync: true,
         commit_interval: Duration::from_millis(1),
         commit_files: NonZeroUsize::MIN,

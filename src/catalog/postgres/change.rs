@@ -128,7 +128,7 @@ pub(super) async fn renames(db: &PgPool) -> Result<Vec<Rename>> {
     let found = query("SELECT id, old, new, folder FROM renames ORDER BY id");
     let name = |row: &PgRow, column| {
         let text: String = row.try_get(column)?;
-        AlbumName::new(&text).map_err(|error| sqlx_core::Error::Decode(error.into()))
+        AlbumName::recorded(&text).map_err(|error| sqlx_core::Error::Decode(error.into()))
     };
     let rename = |row: &PgRow| {
         Ok(Rename {

@@ -102,7 +102,7 @@ fn rename_all(db: &Connection, from: &AlbumName, to: &AlbumName) -> rusqlite::Re
 
 pub(super) fn renames(db: &Connection) -> rusqlite::Result<Vec<Rename>> {
     let name = |text: String| {
-        AlbumName::new(&text).map_err(|error| {
+        AlbumName::recorded(&text).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
         })
     };

@@ -115,7 +115,8 @@ fn album(dir: &str) -> Option<AlbumName> {
     let mut name = String::new();
     let segments = dir
         .split(['/', '\\'])
-        .map(|segment| segment.trim().trim_end_matches(['.', ' ']))
+        .map(|segment| segment.trim_start_matches(['-', ' ', '\t']).trim())
+        .map(|segment| segment.trim_end_matches(['.', ' ']))
         .filter(|segment| !segment.is_empty() && !segment.starts_with('.'));
     for segment in segments.take(MAX_SEGMENTS) {
         if name.len() + 1 + segment.len() > AlbumName::MAX_BYTES {

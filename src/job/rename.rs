@@ -1,0 +1,417 @@
+//! Gives the files of albums the names that the settings would give them now.
+//!
+//! [`RenamePlan::new`] looks at an album and says which file goes where; it changes nothing. [`Files::rename`] has the
+//! keeper move them, a batch at a time, in the same way in which it moves one image for a client.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use url::Url;
+use uuid::Uuid;
+
+use super::JobError;
+use super::alter::{Move, format_of};
+use super::errand::{Files, Refusal};
+use super::keeper::Keeper;
+use crate::catalog::{Catalog, ImageFilter, ImageRow, UrlRow};
+use crate::naming::{self, Facts, NameFrom, StorePath, Wants};
+use crate::store::Store;
+use crate::target::{AlbumName, Sha256};
+
+/// Files that are looked up, and paths that are looked at, at a time.
+const CHUNK: usize = 500;
+
+/// Files that are moved in one transaction, unless more of them swap places.
+const BATCH: usize = 200;
+
+/// A file that gets another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Renaming {
+    /// The file.
+    pub file: Uuid,
+    /// Where it is, relative to the store's root.
+    pub from: StorePath,
+    /// Where it goes.
+    pub to: StorePath,
+    /// What gives it its new name.
+    pub name_from: NameFrom,
+}
+
+/// What renaming the files of an album comes to.
+#[derive(Debug, Default)]
+pub struct RenamePlan {
+    /// Files that the album has.
+    pub files: u64,
+    /// Those that get other names. No batch needs a place that a later one frees.
+    pub batches: Vec<Vec<Renaming>>,
+}
+
+/// A file of the album.
+#[derive(Debug)]
+struct Present {
+    id: Uuid,
+    path: StorePath,
+    /// Where the settings want it; `None` where it keeps its place.
+    wanted: Option<Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    path: StorePath,
+    name_from: NameFrom,
+    /// 64 hexadecimal digits that depend on the URL alone.
+    digits: String,
+}
+
+impl RenamePlan {
+    /// Says which files of `album` (empty: the root folder) go where by the settings in `naming`. Takes memory for each
+    /// file of the album, since two may want each other's names.
+    ///
+    /// A file that no URL stands for keeps its name. Of several that want one name, that which has it keeps it, and else
+    /// the oldest gets it.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog fails.
+    pub async fn new(
+        catalog: &dyn Catalog,
+        store: &Store,
+        naming: &naming::Settings,
+        album: &str,
+    ) -> Result<Self, JobError> {
+        let files = read(catalog, naming, album).await?;
+        let taken = Taken { catalog, store };
+        let places = assign(&files, &taken).await?;
+        let count = files.len() as u64;
+        let moves = files.into_iter().zip(places);
+        let moves = moves.filter_map(|(file, to)| {
+            Some(Renaming {
+                file: file.id,
+                from: file.path,
+                to: to?,
+                name_from: file.wanted?.name_from,
+            })
+        });
+        Ok(Self {
+            files: count,
+            batches: in_order(moves.collect()),
+        })
+    }
+}
+
+/// The files of an album, oldest first.
+async fn read(
+    catalog: &dyn Catalog,
+    naming: &naming::Settings,
+    album: &str,
+) -> Result<Vec<Present>, JobError> {
+    let mut files = Vec::new();
+    let mut after = None;
+    loop {
+        let all = ImageFilter::default();
+        let page = catalog.images(album, all, after, CHUNK as u32).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.file.path.clone());
+        let ids = page.iter().map(|row| row.file.id).collect();
+        let mut urls: HashMap<Uuid, Vec<UrlRow>> = HashMap::new();
+        for row in catalog.urls_of(ids).await? {
+            urls.entry(row.file).or_default().push(row);
+        }
+        for row in &page {
+            let Ok(path) = StorePath::new(&row.file.path) else {
+                continue;
+            };
+            let urls = urls.remove(&row.file.id).unwrap_or_default();
+            files.push(Present {
+                id: row.file.id,
+                wanted: wanted(row, &path, &urls, naming),
+                path,
+            });
+        }
+    }
+    files.sort_by_key(|file| file.id);
+    Ok(files)
+}
+
+/// Where a file goes by the first of its URLs, or by the one that leaves it where it is.
+fn wanted(
+    row: &ImageRow,
+    path: &StorePath,
+    urls: &[UrlRow],
+    naming: &naming::Settings,
+) -> Option<Wanted> {
+    let album = AlbumName::recorded(&row.album).ok();
+    let metadata = row.metadata.as_deref();
+    let metadata = metadata.and_then(|text| serde_json::from_str(text).ok());
+    let format = format_of(row);
+    let mut first = None;
+    for by in urls {
+        let Ok(url) = Url::parse(&by.url) else {
+            continue;
+        };
+        let wants = Wants {
+            url: &url,
+            listed: by.name.as_deref(),
+            header: None,
+            format: &format,
+        };
+        let facts = Facts {
+            album: album.as_ref(),
+            host: url.host_str().unwrap_or_default(),
+            format: &row.file.format,
+            sha256: &row.file.sha256,
+            line: None,
+            group: None,
+            metadata: metadata.as_ref(),
+            when: row.stored,
+        };
+        let (to, name_from) = naming.place_again(&wants, &facts, path, row.file.name_from);
+        if to == *path {
+            return None;
+        }
+        first.get_or_insert_with(|| Wanted {
+            path: to,
+            name_from,
+            digits: Sha256::of(url.as_str().as_bytes()).to_string(),
+        });
+    }
+    first
+}
+
+/// Finds out which paths are not free, besides those of the album's own files.
+struct Taken<'a> {
+    catalog: &'a dyn Catalog,
+    store: &'a Store,
+}
+
+impl Taken<'_> {
+    async fn of(&self, paths: Vec<StorePath>) -> Result<HashSet<StorePath>, JobError> {
+        let mut taken = HashSet::new();
+        for paths in paths.chunks(CHUNK) {
+            let texts = paths.iter().map(ToString::to_string).collect();
+            let recorded = self.catalog.taken(texts).await?;
+            let exist = self.store.exist(paths.to_vec()).await;
+            let found = paths.iter().zip(exist).filter(|(path, exists)| {
+                // What cannot be looked at is nothing to write over.
+                recorded.contains(path.as_str()) || !matches!(exists, Ok(false))
+            });
+            taken.extend(found.map(|(path, _)| path.clone()));
+        }
+        Ok(taken)
+    }
+}
+
+/// Where each file goes; `None`: it stays.
+async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<StorePath>>, JobError> {
+    let own: HashSet<&StorePath> = files.iter().map(|file| &file.path).collect();
+    let stays = |file: &&Present| file.wanted.is_none();
+    let mut claimed: HashSet<StorePath> = files
+        .iter()
+        .filter(stays)
+        .map(|file| file.path.clone())
+        .collect();
+    let mut places: Vec<Option<StorePath>> = files.iter().map(|_| None).collect();
+    let mut open: Vec<(usize, &Wanted)> = files
+        .iter()
+        .enumerate()
+        .filter_map(|(index, file)| Some((index, file.wanted.as_ref()?)))
+        .collect();
+    for attempt in 0.. {
+        if open.is_empty() {
+            break;
+        }
+        if attempt > 0 {
+            // It has a name of its own beside that which another one has.
+            open.retain(|(index, wanted)| {
+                let path = &files[*index].path;
+                let stays = path.is_suffixed(&wanted.path) && claimed.insert(path.clone());
+                !stays
+            });
+        }
+        let choices: Vec<StorePath> = open
+            .iter()
+            .map(|(_, wanted)| candidate(wanted, attempt))
+            .collect();
+        let others = choices.iter().filter(|path| !own.contains(path));
+        let taken = taken.of(others.cloned().collect()).await?;
+        let mut conflicts = Vec::new();
+        for ((index, wanted), path) in open.into_iter().zip(choices) {
+            if taken.contains(&path) || !claimed.insert(path.clone()) {
+                conflicts.push((index, wanted));
+            } else if path != files[index].path {
+                places[index] = Some(path);
+            }
+        }
+        open = conflicts;
+    }
+    Ok(places)
+}
+
+/// The paths that are tried in turn, as where a file is named for the first time.
+fn candidate(wanted: &Wanted, attempt: u32) -> StorePath {
+    match attempt {
+        0 => wanted.path.clone(),
+        1 => wanted.path.with_suffix(&wanted.digits[..8]),
+        2 => wanted.path.with_suffix(&wanted.digits[..32]),
+        _ => wanted
+            .path
+            .with_suffix(&Uuid::new_v4().simple().to_string()),
+    }
+}
+
+/// Batches in which every place that is needed is free, or freed by the same batch. Files that change places in a circle
+/// are in one batch, however many they are.
+fn in_order(moves: Vec<Renaming>) -> Vec<Vec<Renaming>> {
+    // No two files have one place, and no two get one, so these are chains and circles.
+    let holders: HashMap<StorePath, usize> = moves
+        .iter()
+        .enumerate()
+        .map(|(index, renaming)| (renaming.from.clone(), index))
+        .collect();
+    let next: Vec<Option<usize>> = moves
+        .iter()
+        .map(|renaming| holders.get(&renaming.to).copied())
+        .collect();
+    let mut moves: Vec<Option<Renaming>> = moves.into_iter().map(Some).collect();
+    let mut batches: Vec<Vec<Renaming>> = Vec::new();
+    let mut seen = vec![false; moves.len()];
+    for start in 0..moves.len() {
+        let mut chain = Vec::new();
+        let mut at = Some(start);
+        while let Some(index) = at.filter(|index| !seen[*index]) {
+            seen[index] = true;
+            chain.push(index);
+            at = next[index];
+        }
+        let is_circle = at == Some(start) && !chain.is_empty();
+        let together = if is_circle { chain.len() } else { 1 };
+        // The last of a chain goes first.
+        chain.reverse();
+        for part in chain.chunks(together.max(1)) {
+            let has_room = |batch: &Vec<Renaming>| batch.len() + part.len() <= BATCH;
+            if !batches.last().is_some_and(has_room) {
+                batches.push(Vec::new());
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.extend(part.iter().filter_map(|index| moves[*index].take()));
+            }
+        }
+    }
+    batches
+}
+
+impl Files {
+    /// Moves files to where a [`RenamePlan`] wants them, all in one transaction. Returns why a file stays, for each of
+    /// the batch; `None`: it was moved.
+    ///
+    /// # Errors
+    ///
+    /// When the store or the catalog fails, and nothing is moved.
+    pub async fn rename(&self, batch: Vec<Renaming>) -> Result<Vec<Option<String>>, Refusal> {
+        self.ask(move |keeper| Box::pin(keeper.rename(batch))).await
+    }
+}
+
+impl Keeper {
+    async fn rename(&self, batch: Vec<Renaming>) -> Result<Vec<Option<String>>, Refusal> {
+        let rows = self
+            .rows(batch.iter().map(|renaming| renaming.file))
+            .await?;
+        let mut stay: Vec<Option<String>> = Vec::with_capacity(batch.len());
+        let (mut owners, mut moves) = (Vec::new(), Vec::new());
+        for (index, renaming) in batch.into_iter().enumerate() {
+            let row = rows.get(&renaming.file);
+            let row = row.filter(|row| row.file.path == renaming.from.as_str());
+            stay.push(
+                row.is_none()
+                    .then(|| "it was moved or deleted meanwhile".to_owned()),
+            );
+            let Some(row) = row else { continue };
+            owners.push(index);
+            moves.push((
+                row.clone(),
+                Move {
+                    path: renaming.to,
+                    album: AlbumName::recorded(&row.album).ok(),
+                    name_from: renaming.name_from,
+                },
+            ));
+        }
+        let moved = self.move_images(moves, Vec::new()).await?;
+        for (index, result) in owners.into_iter().zip(moved) {
+            stay[index] = result.err().map(|refusal| refusal.to_string());
+        }
+        Ok(stay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> StorePath {
+        StorePath::new(text).unwrap()
+    }
+
+    fn moves(pairs: &[(&str, &str)]) -> Vec<Renaming> {
+        let renaming = |(from, to): &(&str, &str)| Renaming {
+            file: Uuid::from_u128(1),
+            from: path(from),
+            to: path(to),
+            name_from: NameFrom::Url,
+        };
+        pairs.iter().map(renaming).collect()
+    }
+
+    /// Moves batch by batch, and fails where a place is not free.
+    fn play(pairs: &[(&str, &str)], batches: &[Vec<Renaming>]) {
+        let mut there: HashMap<StorePath, StorePath> = pairs
+            .iter()
+            .map(|(from, _)| (path(from), path(from)))
+            .collect();
+        for batch in batches {
+            let taken: Vec<_> = batch
+                .iter()
+                .map(|renaming| (renaming.to.clone(), there.remove(&renaming.from).unwrap()))
+                .collect();
+            for (to, file) in taken {
+                assert!(there.insert(to.clone(), file).is_none(), "`{to}` is taken");
+            }
+        }
+        for (from, to) in pairs {
+            assert_eq!(there.get(&path(to)), Some(&path(from)), "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_moved_to_a_place_that_is_freed_later() {
+        for pairs in [
+            &[("a", "b")][..],
+            &[("a", "b"), ("b", "c"), ("c", "d")],
+            &[("c", "d"), ("b", "c"), ("a", "b")],
+            &[("b", "c"), ("a", "b"), ("c", "d")],
+            &[("a", "b"), ("b", "a")],
+            &[("a", "b"), ("b", "c"), ("c", "a"), ("d", "e"), ("x", "d")],
+        ] {
+            play(pairs, &in_order(moves(pairs)));
+        }
+        assert!(in_order(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn long_chains_are_divided_and_circles_are_not() {
+        let names: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
+        let chain: Vec<(&str, &str)> = names
+            .windows(2)
+            .map(|pair| (pair[0].as_str(), pair[1].as_str()))
+            .collect();
+        let batches = in_order(moves(&chain));
+        assert_eq!(batches.len(), 5);
+        play(&chain, &batches);
+        let mut circle = chain.clone();
+        circle.push(("n999", "n0"));
+        let batches = in_order(moves(&circle));
+        assert_eq!(batches.len(), 1);
+        play(&circle, &batches);
+    }
+}
