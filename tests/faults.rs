@@ -1161,7 +1161,20 @@ fn a_body_cut_off_is_continued_where_it_was() {
     );
     table.sequence("bare", [bare.clone().cut_after(50_000), bare], Stored(2));
     table.sequence("weak", [weak.clone().cut_after(50_000), weak], Stored(2));
-    table.sequence("encoded", [zip.clone().cut_after(50_000), zip], Stored(2));
+    table.sequence(
+        "encoded",
+        [zip.clone().cut_after(50_000), zip.clone()],
+        Stored(2),
+    );
+    table.sequence(
+        "encoded-first",
+        [
+            zip.cut_after(50_000),
+            whole.clone().cut_after(50_000),
+            whole.clone(),
+        ],
+        Stored(3),
+    );
     table.sequence(
         "changed",
         [
@@ -1255,6 +1268,11 @@ fn a_body_cut_off_is_continued_where_it_was() {
     for path in ["/bare", "/weak", "/encoded"] {
         assert_eq!(second(path).header("range"), None, "{path}");
     }
+    // An encoded body cannot be continued, so it is asked for without.
+    let asked = origin.asked("/encoded-first");
+    let without = Some("identity");
+    assert_eq!(asked[1].header("accept-encoding"), without);
+    assert_eq!(asked[2].header("range"), Some("bytes=50000-"));
     let third = origin.asked("/wrong-416").swap_remove(2);
     assert_eq!(third.header("range"), None);
     // Each byte was asked for once.
@@ -1498,6 +1516,41 @@ fn what_the_first_answer_says_holds_for_a_continued_body() {
     );
 }
 
+#[test]
+fn parts_with_another_digest_than_the_list_promises_are_asked_for_as_a_whole() {
+    let body = noise(100_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let (cut, other) = (
+        whole.clone().cut_after(50_000),
+        Reply::ok(noise(100_001)[1..].to_vec())
+            .etag("\"v1\"")
+            .ranges(),
+    );
+    let origin = Origin::builder()
+        .sequence("/good", [cut.clone(), other.clone(), whole])
+        .sequence("/bad", [cut, other.clone()])
+        .route("/once", other)
+        .start();
+    let gannet = faulty();
+    let digest = common::sha256(&body);
+    let lines = ["/good", "/bad", "/once"].map(|path| format!("{},{digest}\n", origin.url(path)));
+    std::fs::write(
+        gannet.path("list.csv"),
+        format!("url,sha256\n{}", lines.concat()),
+    )
+    .unwrap();
+    let run = gannet.fetch_source("list.csv").settled();
+    for (path, verdict, attempts) in [
+        ("/good", "stored", 3),
+        ("/bad", "rejected/checksum", 3),
+        ("/once", "rejected/checksum", 1),
+    ] {
+        let url = origin.url(path);
+        assert_eq!(run.verdict(&url), verdict);
+        assert_eq!(run.item(&url)["attempts"], attempts, "{path}");
+    }
+}
+
 /// A PNG with a comment of `bytes` before its pixels.
 fn long_png(bytes: usize, fill: u8) -> Vec<u8> {
     let mut png = pictures::png();
@@ -1590,6 +1643,8 @@ fn a_broken_picture_is_hung_up_on_where_it_breaks() {
         let cut = Reply::ok(bytes.clone()).etag("\"v1\"").ranges();
         let at = bytes.len() - 1_000;
         table.case(&format!("{name}-cut"), cut.clone().cut_after(at), expected);
+        let bare = Reply::ok(bytes.clone()).cut_after(at);
+        table.case(&format!("{name}-cut-without-validator"), bare, expected);
         table.case(
             &format!("{name}-cut-chunked"),
             cut.chunked().cut_after(at),

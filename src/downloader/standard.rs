@@ -207,7 +207,7 @@ pub enum DownloadError {
     Robots,
 }
 
-/// The beginning of a body that was cut off.
+/// The beginning of a body that was cut off. It is empty where the next attempt has to begin again in another way.
 #[derive(Debug)]
 pub struct Partial {
     gathered: Gathered,
@@ -221,7 +221,7 @@ impl Partial {
         self.gathered.len()
     }
 
-    /// Whether there are no bytes: there always are some.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.gathered.is_empty()
     }
@@ -448,7 +448,9 @@ pub async fn download<D: Downloader + ?Sized>(
     }
     let (mut gathered, said) = match ask.partial {
         Some(partial) if is_rest_empty => (partial.gathered, partial.said),
-        Some(partial) if response.resumed_at() == partial.gathered.len() => {
+        Some(partial)
+            if response.resumed_at() > 0 && response.resumed_at() == partial.gathered.len() =>
+        {
             (partial.gathered, Said::by(&response).or(partial.said))
         }
         _ => (Gathered::new(), Said::by(&response)),
@@ -471,27 +473,31 @@ pub async fn download<D: Downloader + ?Sized>(
             .await
     };
     if let Err(mut error) = taken {
+        let (is_part, is_stitched) = (response.is_part(), gathered.answers > 1);
         let mut partial = None;
         if let DownloadError::Fetch(cut) = &error
             && cut.is_retriable()
             && cut.keeps_part()
-            && let Some(resume) = response.resume(gathered.len())
         {
             // Nobody waits for the rest of what is damaged already.
             let length = response.whole_length();
             match gathered.rest(&downloader, length).await {
-                Ok(()) => partial = Some((resume, said)),
+                Ok(()) => {
+                    let rest = response.resume(gathered.len());
+                    let rest = rest.map(|resume| (resume, gathered));
+                    let again = || Some((response.restart_unencoded()?, Gathered::new()));
+                    partial = rest.or_else(again).map(|(resume, gathered)| Partial {
+                        gathered,
+                        resume,
+                        said,
+                    });
+                }
                 Err(damaged) => error = damaged,
             }
         }
-        let (is_part, is_stitched) = (response.is_part(), gathered.answers > 1);
         return Err(Failure {
             is_part: is_part && partial.is_some(),
-            partial: partial.map(|(resume, said)| Partial {
-                gathered,
-                resume,
-                said,
-            }),
+            partial,
             is_stitched,
             ..fail(error)
         });

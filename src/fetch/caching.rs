@@ -65,7 +65,8 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
     offset: u64,
-    validator: HeaderValue,
+    /// `None`: the body begins again.
+    validator: Option<HeaderValue>,
     /// Length of the whole body, if the origin said it.
     length: Option<u64>,
     /// Whether `offset` is where an answered range ended, of a body whose length the origin did not say. It may
@@ -82,6 +83,17 @@ impl Resume {
     /// Length of the whole body, if the origin said it.
     pub fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Begins again, without a content encoding: a body that is cut off behind a decoder cannot be continued, but
+    /// the next one can.
+    pub(super) fn unencoded() -> Self {
+        Self {
+            offset: 0,
+            validator: None,
+            length: None,
+            ends_range: false,
+        }
     }
 
     /// A way to continue after `offset` bytes of the body that came with `headers`, and that has `length`
@@ -112,7 +124,7 @@ impl Resume {
             .any(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"));
         (offset > 0 && !refuses).then(|| Self {
             offset,
-            validator: validator.clone(),
+            validator: Some(validator.clone()),
             length,
             ends_range: false,
         })
@@ -146,20 +158,26 @@ impl Resume {
 
     /// Whether `headers` are of the same version of the body, as far as they tell.
     fn is_same(&self, headers: &HeaderMap) -> bool {
-        let name = if self.validator.as_bytes().starts_with(b"\"") {
+        let Some(validator) = &self.validator else {
+            return false;
+        };
+        let name = if validator.as_bytes().starts_with(b"\"") {
             ETAG
         } else {
             LAST_MODIFIED
         };
-        headers.get(name).is_none_or(|it| *it == self.validator)
+        headers.get(name).is_none_or(|it| it == validator)
     }
 
     /// Adds `Range` and `If-Range`, RFC 9110 sections 14.2 and 13.1.5.
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        let Some(validator) = &self.validator else {
+            return;
+        };
         let range = HeaderValue::try_from(format!("bytes={}-", self.offset))
             .expect("digits can stand in a header");
         headers.insert(RANGE, range);
-        headers.insert(IF_RANGE, self.validator.clone());
+        headers.insert(IF_RANGE, validator.clone());
     }
 }
 

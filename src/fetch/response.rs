@@ -236,6 +236,12 @@ impl Response {
         Some(resume.at_end_of_range(ends_range))
     }
 
+    /// How to ask for this body once more, should it be cut off: without the encoding that keeps it from being
+    /// continued. `None`: it has none.
+    pub fn restart_unencoded(&self) -> Option<Resume> {
+        self.is_encoded.then(Resume::unencoded)
+    }
+
     /// How long from `now` on the origin lets this answer pass as fresh (RFC 9111); zero when it wants to be
     /// asked each time, `None` when it does not say.
     pub fn freshness(&self, now: SystemTime) -> Option<Duration> {
