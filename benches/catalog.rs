@@ -149,6 +149,7 @@ fn record(job: Uuid, n: u64) -> Record {
         etag: Some(format!("\"{n:x}\"")),
         last_modified: Some("Tue, 01 Oct 2024 10:00:00 GMT".to_owned()),
         fresh_until: None,
+        failed_under: None,
         bytes: 20_000,
         new_file: Some(FileRow {
             id,
@@ -164,7 +165,9 @@ fn record(job: Uuid, n: u64) -> Record {
             name_from: NameFrom::Url,
             metadata: None,
             mtime_ns: None,
+            criteria: Some("image/header/268435456/65535/0".to_owned()),
         }),
+        recheck: None,
     }
 }
 

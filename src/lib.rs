@@ -14,6 +14,7 @@
 //! | [`fault`] | faults that tests ask for; in no release |
 //! | [`target`] | the words that every room speaks |
 //! | [`local_path`] | paths of the local file system, as settings and flags name them |
+//! | [`clock`] | whether a recorded time can be believed |
 //! | `metrics` | figures of the process, as they are counted |
 //! | [`naming`] | names for files, from headers and lists, made safe |
 //! | [`fetch`] | the one HTTP client, behind the egress guard |
@@ -37,6 +38,7 @@
 pub mod api;
 pub mod catalog;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod demo;

@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use gannet::fault;
@@ -319,6 +319,389 @@ fn a_store_may_be_moved() {
         ])
         .expect(0);
     assert_eq!(run.count("unchanged"), 1);
+}
+
+// ---- Redirects
+
+/// `/latest` leads to `/v1.png`, and to `/v2.png` once the flag is set. All answers have headers of their own, and the
+/// pictures answer 304 to who knows them.
+fn moving(
+    status: u16,
+    redirect: &'static [(&str, &str)],
+    picture: &'static [(&str, &str)],
+) -> (Site, Arc<AtomicBool>) {
+    let moved = Arc::new(AtomicBool::new(false));
+    let with = |answer: Answer, headers: &[(&str, &str)]| {
+        let headers = headers.iter();
+        headers.fold(answer, |answer, (name, value)| answer.header(name, value))
+    };
+    let site = Site::start({
+        let moved = moved.clone();
+        move |asked| match asked.path.as_str() {
+            "/latest" => {
+                let version = 1 + u32::from(moved.load(Ordering::SeqCst));
+                let answer = Answer::status(status).header("Location", format!("/v{version}.png"));
+                with(answer, redirect)
+            }
+            path => {
+                let version = if path == "/v1.png" { 1 } else { 2 };
+                with(Answer::ok(png(version)), picture).unless_known(asked)
+            }
+        }
+    });
+    (site, moved)
+}
+
+fn conditions(site: &Site) -> Vec<String> {
+    let asked = site.asked().into_iter();
+    let conditional = asked.filter(|asked| {
+        asked.header("if-none-match").is_some() || asked.header("if-modified-since").is_some()
+    });
+    conditional.map(|asked| asked.path).collect()
+}
+
+#[test]
+fn a_record_is_as_fresh_as_the_least_fresh_hop_of_its_chain() {
+    const YEAR: (&str, &str) = ("Cache-Control", "max-age=31536000");
+    let stale: [(u16, &[(&str, &str)]); 10] = [
+        (302, &[]),
+        (303, &[]),
+        (307, &[]),
+        (302, &[("Cache-Control", "no-store")]),
+        (307, &[("Cache-Control", "no-cache, max-age=60")]),
+        (302, &[("Cache-Control", "max-age=60"), ("Age", "61")]),
+        (301, &[("Cache-Control", "no-store")]),
+        (308, &[("Cache-Control", "max-age=0")]),
+        (301, &[("Expires", "0")]),
+        (308, &[("Cache-Control", "no-cache")]),
+    ];
+    let fresh: [(u16, &[(&str, &str)]); 5] = [
+        (301, &[]),
+        (308, &[("Cache-Control", "max-age=60")]),
+        (302, &[YEAR]),
+        (303, &[("Expires", "Tue, 01 Oct 2097 12:00:00 GMT")]),
+        (307, &[("Cache-Control", "max-age=60")]),
+    ];
+    for (cases, requests) in [(&stale[..], 2), (&fresh[..], 0)] {
+        for &(status, redirect) in cases {
+            let (site, moved) = moving(status, redirect, &[YEAR]);
+            let (sandbox, list) = (Sandbox::new(), site.list(["/latest"]));
+            assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("stored"), 1);
+            moved.store(true, Ordering::SeqCst);
+            site.forget();
+            let report = sandbox.fetch_list(&list, 0, &[]);
+            let expected = if requests > 0 { "changed" } else { "unchanged" };
+            assert_eq!(report.count(expected), 1, "{status} {redirect:?}");
+            assert_eq!(site.total(), requests, "{status} {redirect:?}");
+        }
+    }
+}
+
+#[test]
+fn validators_go_to_the_url_that_gave_them_and_to_no_other() {
+    let validators: [&[(&str, &str)]; 3] = [
+        &[("ETag", "\"same\"")],
+        &[("Last-Modified", DATE)],
+        &[("ETag", "W/\"same\""), ("Last-Modified", DATE)],
+    ];
+    for headers in validators {
+        let (site, moved) = moving(302, &[], headers);
+        let (sandbox, list) = (Sandbox::new(), site.list(["/latest#part"]));
+        sandbox.fetch_list(&list, 0, &[]);
+        site.forget();
+        let report = sandbox.fetch_list(&list, 0, &[]);
+        assert_eq!(report.count("unchanged"), 1, "{headers:?}");
+        assert_eq!(conditions(&site), ["/v1.png"]);
+        assert_eq!(site.body_bytes(), 0, "{headers:?}");
+
+        // The same validators mean something else there.
+        moved.store(true, Ordering::SeqCst);
+        site.forget();
+        let report = sandbox.fetch_list(&list, 0, &[]);
+        assert_eq!(report.count("changed"), 1, "{headers:?}");
+        assert_eq!(conditions(&site), [""; 0]);
+        site.forget();
+        assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
+        assert_eq!(conditions(&site), ["/v2.png"]);
+        assert_in_order(&sandbox, true);
+    }
+}
+
+#[test]
+fn a_listed_url_that_begins_or_ends_to_redirect_is_asked_plainly() {
+    let moved = Arc::new(AtomicBool::new(false));
+    let site = Site::start({
+        let moved = moved.clone();
+        move |asked| match (asked.path.as_str(), moved.load(Ordering::SeqCst)) {
+            ("/latest", true) => Answer::status(302).header("Location", "/v2.png"),
+            (path, _) => Answer::ok(png(if path == "/latest" { 1 } else { 2 }))
+                .header("ETag", "\"same\"")
+                .unless_known(asked),
+        }
+    });
+    let (sandbox, list) = (Sandbox::new(), site.list(["/latest"]));
+    sandbox.fetch_list(&list, 0, &[]);
+    for is_moved in [true, false] {
+        moved.store(is_moved, Ordering::SeqCst);
+        assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("changed"), 1);
+    }
+    site.forget();
+    assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
+    assert_eq!(conditions(&site), ["/latest"]);
+}
+
+#[test]
+fn a_confirmed_record_is_fresh_by_its_whole_chain_again() {
+    let (site, _) = moving(
+        302,
+        &[("Cache-Control", "no-store")],
+        &[("Cache-Control", "max-age=31536000"), ("ETag", "\"1\"")],
+    );
+    let (sandbox, list) = (Sandbox::new(), site.list(["/latest"]));
+    sandbox.fetch_list(&list, 0, &[]);
+    for _ in 0..2 {
+        site.forget();
+        assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
+        assert_eq!((site.total(), site.body_bytes()), (2, 0));
+    }
+    // The operator's word goes before what origins say.
+    site.forget();
+    let args = ["--set", "fetch.refresh_after=1h"];
+    assert_eq!(sandbox.fetch_list(&list, 0, &args).count("unchanged"), 1);
+    assert_eq!(site.total(), 0);
+}
+
+#[test]
+fn credentials_of_a_redirect_do_not_get_into_the_catalog() {
+    let site = Site::start(|asked| match asked.path.as_str() {
+        "/latest" => {
+            let host = asked.header("host").unwrap();
+            let to = format!("http://ann:open-sesame@{host}/v1.png");
+            Answer::status(302).header("Location", to)
+        }
+        _ => Answer::ok(png(1))
+            .header("ETag", "\"1\"")
+            .unless_known(asked),
+    });
+    let (sandbox, list) = (Sandbox::new(), site.list(["/latest"]));
+    for outcome in ["stored", "unchanged"] {
+        site.forget();
+        assert_eq!(sandbox.fetch_list(&list, 0, &[]).count(outcome), 1);
+    }
+    assert_eq!(conditions(&site), ["/v1.png"]);
+    for name in ["catalog.db", "catalog.db-wal"] {
+        let bytes = std::fs::read(sandbox.store().join(".gannet").join(name)).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&bytes).contains("open-sesame"));
+    }
+}
+
+// ---- Another job's files
+
+const ANY: [&str; 2] = ["--kind", "any"];
+
+/// One URL that is fresh for an hour.
+fn one(body: impl Into<Vec<u8>>) -> Site {
+    let body = body.into();
+    Site::start(move |_| Answer::ok(body.clone()).header("Cache-Control", "max-age=3600"))
+}
+
+#[test]
+fn a_record_serves_only_jobs_that_accept_its_file() {
+    let page = "<!DOCTYPE html><title>Not found</title>";
+    let cut = &png(1)[..png(1).len() - 20];
+    let sniffed = ["--set", "image.check=sniff"];
+    /// What is there, the first job's arguments and the second one's, and why that does not accept it.
+    type Case<'a> = (&'a [u8], &'a [&'a str], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 9] = [
+        (page.as_bytes(), &ANY, &[], "wrong-kind"),
+        (page.as_bytes(), &ANY, &["--kind", "document"], "wrong-kind"),
+        (cut, &ANY, &[], "corrupt"),
+        (cut, &sniffed, &[], "corrupt"),
+        (
+            &png(1),
+            &[],
+            &["--set", "image.formats=[\"jpeg\"]"],
+            "wrong-kind",
+        ),
+        (
+            &png(1),
+            &[],
+            &["--set", "image.max_pixels=1"],
+            "too-many-pixels",
+        ),
+        (&png(1), &[], &["--set", "image.min_bytes=1MiB"], "corrupt"),
+        (&png(1), &[], &["--set", "image.max_bytes=9"], "too-large"),
+        (&png(1), &ANY, &["--set", "fetch.max_bytes=9"], "too-large"),
+    ];
+    for (body, first, second, reason) in cases {
+        let (sandbox, site) = (Sandbox::new(), one(body));
+        let list = site.list(["/a"]);
+        assert_eq!(sandbox.fetch_list(&list, 0, first).count("stored"), 1);
+        let files = sandbox.files();
+        let mut dry = second.to_vec();
+        dry.push("--dry-run");
+        let would = sandbox.fetch_list(&list, 0, &dry);
+        assert_eq!(would.only()["would"], "fetch", "{second:?}");
+        let report = sandbox.fetch_list(&list, 3, second);
+        assert_eq!(report.only()["reason"], reason, "{second:?}");
+        // What it is to the first job has not changed.
+        site.forget();
+        let mut patient = first.to_vec();
+        patient.extend(["--set", "fetch.failure_backoff=1h"]);
+        let report = sandbox.fetch_list(&list, 0, &patient);
+        assert_eq!(report.count("unchanged"), 1, "{first:?} {second:?}");
+        assert_eq!(site.total(), 0);
+        assert_eq!(sandbox.files(), files);
+    }
+}
+
+#[test]
+fn a_file_that_another_job_accepts_too_is_looked_at_once_and_not_asked_for() {
+    let (sandbox, site) = (Sandbox::new(), one(png(1)));
+    let list = site.list(["/a"]);
+    assert!(sandbox.fetch_list(&list, 0, &ANY).only()["width"].is_null());
+    site.forget();
+    for args in [
+        &["--dry-run"][..],
+        &[],
+        &["--set", "image.check=decode"],
+        &["--set", "image.check=header"],
+        &ANY,
+    ] {
+        let report = sandbox.fetch_list(&list, 0, args);
+        assert_eq!(report.count("unchanged"), 1, "{args:?}");
+        if !args.contains(&"--dry-run") {
+            assert!(report.only()["width"].is_u64(), "{args:?}");
+        }
+    }
+    assert_eq!(site.total(), 0);
+    let (_copy, db) = catalog::open(&sandbox.store());
+    let row = db.query_row("SELECT width IS NOT NULL, criteria FROM files", (), |row| {
+        Ok((row.get::<_, bool>(0)?, row.get::<_, String>(1)?))
+    });
+    let (is_measured, criteria) = row.unwrap();
+    assert!(
+        is_measured && criteria.starts_with("image/decode/"),
+        "{criteria}"
+    );
+}
+
+#[test]
+fn a_rejection_does_not_rest_a_job_that_accepts_something_else() {
+    let page = "<!DOCTYPE html><title>Not found</title>";
+    let (sandbox, site) = (Sandbox::new(), one(page));
+    let list = site.list(["/a"]);
+    let patient = ["--set", "fetch.failure_backoff=1h"];
+    sandbox.fetch_list(&list, 3, &patient);
+    site.forget();
+    let report = sandbox.fetch_list(&list, 3, &patient);
+    assert_eq!((report.count("skipped"), site.total()), (1, 0));
+    let mut any = patient.to_vec();
+    any.extend(ANY);
+    assert_eq!(sandbox.fetch_list(&list, 0, &any).count("stored"), 1);
+
+    // The list promised other bytes, and is put right.
+    let promising = |body: &[u8]| format!("url,sha256\n{},{}\n", site.url("/b"), sha256(body));
+    let report = sandbox.fetch_list(promising(b"other"), 3, &any);
+    assert_eq!(report.only()["reason"], "checksum");
+    let report = sandbox.fetch_list(promising(b"other"), 3, &any);
+    assert_eq!(report.only()["outcome"], "skipped");
+    let report = sandbox.fetch_list(promising(page.as_bytes()), 0, &any);
+    assert_eq!(report.count("stored"), 1);
+}
+
+// ---- Clocks
+
+/// Has the catalog of a store say that all times in it are of a clock that was ten years ahead.
+fn set_ahead(sandbox: &Sandbox) {
+    const YEARS: i64 = 10 * 365 * 24 * 3600 * 1000;
+    for (table, columns) in [
+        ("urls", &["fresh_until", "checked", "tried", "seen"][..]),
+        ("files", &["stored"][..]),
+        ("listed", &["gone_since"][..]),
+        ("jobs", &["started", "finished", "recorded"][..]),
+        ("events", &["created"][..]),
+    ] {
+        for column in columns {
+            let set = format!("UPDATE {table} SET {column} = {column} + {YEARS}");
+            catalog::change(&sandbox.store(), &set);
+        }
+    }
+}
+
+#[test]
+fn a_record_of_a_clock_that_was_ahead_is_asked_about() {
+    for args in [&[][..], &["--set", "fetch.refresh_after=1h"]] {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|asked| {
+            Answer::ok(png(1))
+                .header("Cache-Control", "max-age=3600")
+                .header("ETag", "\"1\"")
+                .unless_known(asked)
+        });
+        let list = site.list(["/a"]);
+        sandbox.fetch_list(&list, 0, args);
+        set_ahead(&sandbox);
+        for requests in [1, 0] {
+            site.forget();
+            let report = sandbox.fetch_list(&list, 0, args);
+            assert_eq!(report.count("unchanged"), 1);
+            assert_eq!((site.total(), site.body_bytes()), (requests, 0), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_a_clock_that_was_ahead_rests_nothing() {
+    for status in [404, 410] {
+        let (sandbox, site) = (Sandbox::new(), Site::start(move |_| Answer::status(status)));
+        let list = site.list(["/a"]);
+        let patient = ["--set", "fetch.failure_backoff=1h"];
+        sandbox.fetch_list(&list, 3, &patient);
+        set_ahead(&sandbox);
+        site.forget();
+        assert_eq!(sandbox.fetch_list(&list, 3, &patient).count("failed"), 1);
+        assert_eq!(sandbox.fetch_list(&list, 3, &patient).count("skipped"), 1);
+        assert_eq!(site.total(), 1, "{status}");
+    }
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_kept_goes_in_its_time() {
+    let sandbox = Sandbox::new();
+    let site = Site::start(|asked| Answer::ok(png(number(asked))));
+    let prune = [
+        "--set",
+        "job.on_remove=prune",
+        "--set",
+        "job.prune_limit=100",
+    ];
+    let mut at_once = prune.to_vec();
+    at_once.extend(["--set", "job.prune_after=0s"]);
+    // One went while the clock was ahead, another one goes now.
+    sandbox.fetch_list(site.list(paths(3)), 0, &prune);
+    sandbox.fetch_list(site.list(paths(2)), 0, &prune);
+    set_ahead(&sandbox);
+    sandbox.fetch_list(site.list(paths(1)), 0, &prune);
+    assert_eq!(sandbox.files().len(), 3, "the grace counts from now on");
+    sandbox.fetch_list(site.list(paths(1)), 0, &at_once);
+    assert_eq!(sandbox.files().len(), 1);
+
+    // An album keeps its newest files, and what came in the future is not the newest for ever.
+    set_ahead(&sandbox);
+    let trim = ["--set", "retention.max_files=1"];
+    sandbox.fetch_list(site.list(["/0"]), 0, &trim);
+    sandbox.fetch_list(site.list(["/7"]), 0, &trim);
+    let left: Vec<_> = sandbox.files().into_values().collect();
+    assert_eq!(left, [png(7)]);
+    set_ahead(&sandbox);
+    sandbox.fetch_list(site.list(["/7"]), 0, &["--set", "retention.max_age=1h"]);
+    assert_eq!(sandbox.files().len(), 1);
+    let (_copy, db) = catalog::open(&sandbox.store());
+    let ahead = "SELECT (SELECT count(*) FROM files WHERE stored > unixepoch('now', '+1 day') * 1000) \
+                 + (SELECT count(*) FROM jobs WHERE finished > unixepoch('now', '+1 day') * 1000)";
+    let ahead: i64 = db.query_row(ahead, (), |row| row.get(0)).unwrap();
+    assert_eq!(ahead, 0);
 }
 
 // ---- Stopped

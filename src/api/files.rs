@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use chrono::Utc;
 use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
@@ -315,7 +316,9 @@ fn decode(text: &str) -> Result<String, Problem> {
 }
 
 fn validators(row: &ImageRow, wanted: Option<&Wanted>) -> Validators {
-    let stored = u64::try_from(row.stored.timestamp()).unwrap_or_default();
+    // No date in the future is sent (RFC 9110, section 8.8.2.1).
+    let stored = row.stored.min(Utc::now()).timestamp();
+    let stored = u64::try_from(stored).unwrap_or_default();
     let tag = wanted.map_or_else(|| row.file.sha256.to_string(), Wanted::key);
     Validators {
         etag: format!("\"{tag}\""),

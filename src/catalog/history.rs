@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{KnownFile, SourceId};
+use super::{KnownFile, SourceId, millis};
+use crate::clock;
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
 /// A job that begins.
@@ -121,8 +122,8 @@ pub struct JobRow {
 impl JobRow {
     /// Whether its last outcome is no longer ago than `limit`; never, where that is zero.
     pub fn is_within(&self, limit: Duration) -> bool {
-        let idle = Utc::now() - self.recorded.unwrap_or(self.started);
-        !limit.is_zero() && idle <= TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX)
+        let idle = clock::age(self.recorded.unwrap_or(self.started), Utc::now());
+        !limit.is_zero() && idle.is_some_and(|idle| idle <= limit)
     }
 }
 
@@ -260,12 +261,18 @@ pub(super) fn select_jobs() -> String {
     )
 }
 
-/// The newest job of source `$1` that did anything.
+/// The newest job of source `$1` that did anything, with an id up to `$2`.
 pub(super) fn select_newest() -> String {
     format!(
-        "{} WHERE source_id = $1 AND (interrupted OR targets > 0) ORDER BY id DESC LIMIT 1",
+        "{} WHERE source_id = $1 AND id <= $2 AND (interrupted OR targets > 0) ORDER BY id DESC LIMIT 1",
         select_jobs()
     )
+}
+
+/// The last id of a job that can have begun by `now`: ids of version 7 begin with the time in milliseconds.
+pub(super) fn last_id(now: DateTime<Utc>) -> Uuid {
+    let millis = u128::try_from(millis(clock::latest_believable(now))).unwrap_or_default();
+    Uuid::from_u128(millis << 80 | ((1 << 80) - 1))
 }
 
 /// Why a job failed whose process ended before it did.

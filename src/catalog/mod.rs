@@ -34,6 +34,8 @@ use tokio::sync::watch;
 use url::Url;
 use uuid::Uuid;
 
+use crate::clock;
+use crate::fetch::{LONGEST, Validators, recorded_url};
 use crate::local_path::LocalPath;
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Outcome, Reason, Sha256, Sha256Hasher, State};
@@ -48,7 +50,7 @@ pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow
 pub use posted::{
     GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
 };
-pub use record::{Batch, FileRow, Record, Wanted};
+pub use record::{Batch, FileRow, Recheck, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
 pub use upkeep::{AlbumRow, ImageRow, Limits, UrlRow};
 
@@ -122,8 +124,20 @@ impl SourceId {
     }
 }
 
+/// Names what a job accepts of a URL: the kind with all that settings make of it, what its list promises, what is done
+/// with the file. A rejection says nothing about another job's chances unless both accept the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceptance([u8; 16]);
+
+impl Acceptance {
+    /// The name of what `parts` say, none of which holds a zero byte.
+    pub fn of(parts: &[&str]) -> Self {
+        Self(half_digest(parts))
+    }
+}
+
 /// The first half of a SHA-256 of `parts`, none of which holds a zero byte.
-fn half_digest(parts: &[&str; 3]) -> [u8; 16] {
+fn half_digest(parts: &[&str]) -> [u8; 16] {
     let mut hasher = Sha256Hasher::default();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
@@ -147,7 +161,10 @@ pub struct Known {
     pub etag: Option<String>,
     /// Its `Last-Modified`.
     pub last_modified: Option<String>,
-    /// Until when that answer is fresh (RFC 9111, section 4.2).
+    /// The URL that gave that answer, as [`recorded_url`] writes it, where redirects led away from the target's. No
+    /// other is asked with its validators.
+    pub answered: Option<String>,
+    /// Until when that answer is fresh (RFC 9111, section 4.2), as are the redirects that led to it.
     pub fresh_until: Option<DateTime<Utc>>,
     /// When the origin gave that answer.
     pub checked: Option<DateTime<Utc>>,
@@ -157,6 +174,8 @@ pub struct Known {
     pub status: Option<u16>,
     /// How many times in a row it was rejected or failed.
     pub failures: u32,
+    /// What the job accepts that rejected it last; `None` where it would have failed in any job.
+    pub failed_under: Option<Acceptance>,
     /// What became of it last.
     pub outcome: Outcome,
     /// Why.
@@ -170,14 +189,34 @@ impl Known {
         let Some(checked) = self.checked.filter(|_| self.file.is_some()) else {
             return false;
         };
-        let age = (now - checked).to_std().unwrap_or_default();
-        self.fresh_until.is_some_and(|until| now < until) || age < refresh_after
+        let Some(age) = clock::age(checked, now) else {
+            return false;
+        };
+        // No answer is recorded as fresh for longer than `LONGEST`, so what claims to be has another time than its own.
+        let lifetime = |until: DateTime<Utc>| (until - clock::TOLERANCE - checked).to_std();
+        let is_fresh = |until| now < until && lifetime(until).unwrap_or_default() <= LONGEST;
+        self.fresh_until.is_some_and(is_fresh) || age < refresh_after
+    }
+
+    /// The validators for a request to `hop`, on the way from the target's URL, `listed`; `None` where another URL gave
+    /// them (RFC 9110, section 8.8), or none did.
+    pub fn validators(&self, listed: &Url, hop: &Url) -> Option<Validators> {
+        let gave_them = match &self.answered {
+            None => hop == listed || recorded_url(hop) == recorded_url(listed),
+            Some(answered) => recorded_url(hop) == *answered,
+        };
+        let validators = Validators {
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+        };
+        Some(validators).filter(|validators| gave_them && !validators.is_empty())
     }
 
     /// Has the origin asked for the bytes, whatever it said about those that were there.
     pub fn forget_validators(&mut self) {
         self.etag = None;
         self.last_modified = None;
+        self.answered = None;
         self.fresh_until = None;
         self.checked = None;
     }
@@ -210,8 +249,37 @@ pub struct KnownFile {
     pub mtime_ns: Option<i64>,
     /// Whether more than one URL may stand for it.
     pub shared: bool,
+    /// The checks that its bytes passed, in the words of their kind; `None`: not known.
+    pub criteria: Option<String>,
     /// Whether it is where it should be. The catalog says yes; who looked says what he saw.
     pub is_present: bool,
+    /// Whether its bytes were looked at again, so that what is said of them is newer than the catalog.
+    pub is_rechecked: bool,
+}
+
+impl KnownFile {
+    /// Takes over what another look at the same bytes showed.
+    pub fn take_facts(&mut self, looked: &Self) {
+        self.format.clone_from(&looked.format);
+        self.media_type.clone_from(&looked.media_type);
+        self.dimensions = looked.dimensions;
+        self.active = looked.active;
+        self.criteria.clone_from(&looked.criteria);
+        self.is_rechecked = true;
+    }
+
+    /// What to record of another look at its bytes, if there was one.
+    pub fn recheck(&self) -> Option<Recheck> {
+        self.is_rechecked.then(|| Recheck {
+            file: self.id,
+            sha256: self.sha256,
+            format: self.format.clone(),
+            media_type: self.media_type.clone(),
+            dimensions: self.dimensions,
+            active: self.active,
+            criteria: self.criteria.clone(),
+        })
+    }
 }
 
 /// Among which files the same bytes are looked for.
@@ -316,8 +384,13 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// ask for it. Returns how many are over.
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError>;
 
-    /// The interrupted job of this source, kind and album, unless they had another job since that did anything.
-    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError>;
+    /// The interrupted job of this source, kind and album, unless they had another job since that did anything. Jobs that
+    /// began in the future, as `now` tells, are left out.
+    async fn interrupted_job(
+        &self,
+        source: SourceId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRow>, CatalogError>;
 
     /// Up to `limit` jobs, newest first, older than `before`; only those in `state`, where one is given.
     async fn jobs(
@@ -340,8 +413,12 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     ) -> Result<Vec<OutcomeRow>, CatalogError>;
 
     /// Deletes the jobs that ended before `time`, with their outcomes, a bounded number of rows at a time. Returns
-    /// how many jobs that were.
-    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError>;
+    /// how many jobs that were. A job that ended in the future counts as one that ended `now`, and is recorded so.
+    async fn delete_jobs_before(
+        &self,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError>;
 
     /// What is remembered of all schedules, by name.
     async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError>;
@@ -355,7 +432,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// How many of those `job`, which read the whole list, did not have.
     async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError>;
 
-    /// Marks them as gone since `now`. A URL that a job has from the source again is no longer gone. Returns how many
+    /// Marks them as gone since `now`, and those too that were marked as gone since a time in the future. A URL that a job has from the source again is no longer gone. Returns how many
     /// were marked.
     async fn mark_gone(
         &self,
@@ -386,7 +463,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError>;
 
-    /// Up to `limit` files of `album` that are beyond `limits`, oldest first.
+    /// Up to `limit` files of `album` that are beyond `limits`, oldest first. A file that came in the future counts as one
+    /// that came `now`, and is recorded so.
     async fn excess(
         &self,
         album: &str,
@@ -473,11 +551,12 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError>;
 
     /// Drops events that are older than `before`, and the oldest where there are more than `keep`. Returns how many
-    /// were dropped, and the last of them.
+    /// were dropped, and the last of them. Events of the future count as written `now`, and are recorded so.
     async fn trim_events(
         &self,
         keep: u64,
         before: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Option<(u64, i64)>, CatalogError>;
 
     /// Up to `limit` rows of a table in the order of its key, behind that of the row `after`. Texts are in the order of

@@ -257,9 +257,13 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.tell(done.await)
     }
 
-    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
+    async fn interrupted_job(
+        &self,
+        source: SourceId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRow>, CatalogError> {
         self.patience
-            .see_through(|| self.inner.interrupted_job(source))
+            .see_through(|| self.inner.interrupted_job(source, now))
             .await
     }
 
@@ -290,9 +294,13 @@ impl<C: Catalog> Catalog for Patient<C> {
             .await
     }
 
-    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+    async fn delete_jobs_before(
+        &self,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
         self.patience
-            .see_through(|| self.inner.delete_jobs_before(time))
+            .see_through(|| self.inner.delete_jobs_before(time, now))
             .await
     }
 
@@ -485,9 +493,10 @@ impl<C: Catalog> Catalog for Patient<C> {
         &self,
         keep: u64,
         before: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Option<(u64, i64)>, CatalogError> {
         self.patience
-            .see_through(|| self.inner.trim_events(keep, before))
+            .see_through(|| self.inner.trim_events(keep, before, now))
             .await
     }
 

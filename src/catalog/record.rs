@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{SourceId, TargetKey};
+use super::{Acceptance, SourceId, TargetKey};
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Counts, Outcome, Reason, Sha256};
 
@@ -71,10 +71,14 @@ pub struct Record {
     pub last_modified: Option<String>,
     /// See [`etag`](Self::etag).
     pub fresh_until: Option<DateTime<Utc>>,
+    /// What the job accepts that rejected the target; `None` also where it would have failed in any job.
+    pub failed_under: Option<Acceptance>,
     /// Bytes that are kept because of it.
     pub bytes: u64,
     /// The file's record, when its bytes are new.
     pub new_file: Option<FileRow>,
+    /// What another look at the file showed, when it was there before.
+    pub recheck: Option<Recheck>,
 }
 
 impl Record {
@@ -86,6 +90,12 @@ impl Record {
             Outcome::Unchanged => self.checked.is_some(),
             _ => true,
         }
+    }
+
+    /// The URL whose answer it is, where redirects led away from the target's.
+    pub(super) fn answered(&self) -> Option<&str> {
+        let answered = without_fragment(self.final_url.as_deref()?);
+        (answered != without_fragment(&self.url)).then_some(answered)
     }
 
     /// Whether it counts as one more failure in a row.
@@ -121,6 +131,10 @@ impl Record {
     pub(super) fn name(&self) -> Option<&str> {
         self.wanted.as_ref()?.name.as_deref()
     }
+}
+
+fn without_fragment(url: &str) -> &str {
+    url.split_once('#').map_or(url, |(url, _)| url)
 }
 
 /// What a list wants of a target besides its URL.
@@ -163,6 +177,27 @@ pub struct FileRow {
     pub metadata: Option<String>,
     /// See [`KnownFile::mtime_ns`](super::KnownFile::mtime_ns).
     pub mtime_ns: Option<i64>,
+    /// See [`KnownFile::criteria`](super::KnownFile::criteria).
+    pub criteria: Option<String>,
+}
+
+/// What the bytes of a recorded file show by other checks than those that it was recorded with.
+#[derive(Debug, Clone)]
+pub struct Recheck {
+    /// The file.
+    pub file: Uuid,
+    /// Digest of the bytes that were looked at.
+    pub sha256: Sha256,
+    /// gannet's word for the format.
+    pub format: String,
+    /// Media type of the bytes.
+    pub media_type: String,
+    /// Width and height in pixels.
+    pub dimensions: Option<(u32, u32)>,
+    /// Whether it may run code in a browser.
+    pub active: bool,
+    /// The checks.
+    pub criteria: Option<String>,
 }
 
 impl FileRow {

@@ -47,6 +47,10 @@ suite! {
     failures_are_counted_and_listed_as_they_are_defined,
     jobs_are_listed_newest_first_and_an_interrupted_one_is_closed,
     what_a_url_went_through_is_known,
+    validators_are_known_with_the_url_that_gave_them,
+    failures_are_counted_by_what_a_job_accepts,
+    another_look_at_a_file_is_recorded,
+    times_of_a_clock_that_was_ahead_are_put_right,
     a_second_url_makes_a_file_shared,
     what_is_recorded_twice_counts_once,
     two_jobs_may_bring_one_url_in_one_batch,
@@ -147,8 +151,10 @@ fn record(job: Uuid, seq: u64, url: &str, outcome: Outcome) -> Record {
         etag: None,
         last_modified: None,
         fresh_until: None,
+        failed_under: None,
         bytes: 0,
         new_file: None,
+        recheck: None,
     }
 }
 
@@ -173,6 +179,7 @@ fn stored(job: Uuid, seq: u64, url: &str, path: &str, body: &[u8]) -> Record {
             name_from: NameFrom::Header,
             metadata: None,
             mtime_ns: Some(1_700_000_000_123_456_789),
+            criteria: Some("image".to_owned()),
         }),
         ..record(job, seq, url, Outcome::Stored)
     }
@@ -522,7 +529,7 @@ async fn a_job_may_ask_for_every_outcome(catalog: &dyn Catalog) {
 async fn the_newest_job_of_a_source_may_have_been_interrupted(catalog: &dyn Catalog) {
     let source = SourceId::of("list.txt", "image", None);
     let find = async |source| {
-        let found = catalog.interrupted_job(source).await.unwrap();
+        let found = catalog.interrupted_job(source, Utc::now()).await.unwrap();
         found.map(|job| job.id)
     };
     let first = begin(catalog).await;
@@ -798,6 +805,174 @@ async fn schedules_are_remembered(catalog: &dyn Catalog) {
     assert_eq!(catalog.schedules().await.unwrap(), rows);
     let row = catalog.job(job).await.unwrap().unwrap();
     assert_eq!(row.schedule.as_deref(), Some("cams"));
+}
+
+async fn validators_are_known_with_the_url_that_gave_them(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/latest#part";
+    let redirected = |to: &str, record: Record| Record {
+        final_url: Some(to.to_owned()),
+        ..record
+    };
+    let to = "http://b.example/v1?x#part";
+    let brought = redirected(to, stored(job, 0, url, "a.png", b"a"));
+    write(catalog, [brought]).await.unwrap();
+    let answered = Some("http://b.example/v1?x".to_owned());
+    assert_eq!(known(catalog, url).await.answered, answered);
+    // Without an answer they stay as they were.
+    let failed = redirected("http://c.example/", record(job, 1, url, Outcome::Failed));
+    write(catalog, [failed]).await.unwrap();
+    let fresh = record(job, 2, url, Outcome::Unchanged);
+    write(catalog, [fresh]).await.unwrap();
+    assert_eq!(known(catalog, url).await.answered, answered);
+    // Only the fragment differs.
+    let confirmed = Record {
+        checked: Some(Utc::now()),
+        ..redirected(
+            "http://a.example/latest",
+            record(job, 3, url, Outcome::Unchanged),
+        )
+    };
+    write(catalog, [confirmed]).await.unwrap();
+    assert_eq!(known(catalog, url).await.answered, None);
+}
+
+async fn failures_are_counted_by_what_a_job_accepts(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let [pictures, pages] = ["image", "document"].map(|kind| Acceptance::of(&[kind]));
+    let cases = [
+        (Outcome::Failed, None, 1),
+        (Outcome::Rejected, Some(pictures), 2),
+        (Outcome::Rejected, Some(pictures), 3),
+        (Outcome::Skipped, None, 3),
+        (Outcome::Rejected, Some(pages), 1),
+        (Outcome::Rejected, Some(pages), 2),
+        (Outcome::Failed, None, 1),
+        (Outcome::Failed, None, 2),
+        (Outcome::Unchanged, None, 0),
+    ];
+    let mut last = None;
+    for (seq, (outcome, failed_under, failures)) in (0..).zip(cases) {
+        let failed = Record {
+            failed_under,
+            ..record(job, seq, url, outcome)
+        };
+        write(catalog, [failed]).await.unwrap();
+        if outcome != Outcome::Skipped {
+            last = failed_under;
+        }
+        let known = known(catalog, url).await;
+        assert_eq!(
+            (known.failures, known.failed_under),
+            (failures, last),
+            "{seq}"
+        );
+    }
+}
+
+async fn another_look_at_a_file_is_recorded(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = "http://a.example/";
+    let file = stored(job, 0, url, "a.png", b"a");
+    let id = file.file.unwrap();
+    write(catalog, [file]).await.unwrap();
+    let looked = |seq, body: &[u8], criteria: &str| Record {
+        recheck: Some(Recheck {
+            file: id,
+            sha256: Sha256::of(body),
+            format: "gif".to_owned(),
+            media_type: "image/gif".to_owned(),
+            dimensions: Some((7, 8)),
+            active: true,
+            criteria: Some(criteria.to_owned()),
+        }),
+        ..record(job, seq, url, Outcome::Unchanged)
+    };
+    // The bytes of another version say nothing about these.
+    let other = looked(1, b"b", "other");
+    write(catalog, [other, looked(2, b"a", "image/decode")])
+        .await
+        .unwrap();
+    let file = known(catalog, url).await.file.unwrap();
+    assert_eq!(
+        (file.criteria.as_deref(), &*file.format, file.dimensions),
+        (Some("image/decode"), "gif", Some((7, 8)))
+    );
+    assert!(file.active && file.is_present && !file.is_rechecked);
+}
+
+async fn times_of_a_clock_that_was_ahead_are_put_right(catalog: &dyn Catalog) {
+    let (now, years) = (Utc::now(), chrono::TimeDelta::days(3650));
+    let source = SourceId::of("list.txt", "image", None);
+    let ids = |records: &[&str]| records.iter().map(|url| key(url)).collect::<Vec<_>>();
+    // An interrupted job of the future is none to go on with, nor does it hide a later one.
+    let ahead = Uuid::from_u128(0x0200_0000_0000 << 80 | 7 << 76);
+    begin_job(catalog, ahead).await.unwrap();
+    let listed = |record: Record| Record {
+        listed: Some(source),
+        ..record
+    };
+    let (a, b) = ("http://a.example/", "http://b.example/");
+    let batch = Batch {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: now + years,
+        records: vec![
+            listed(stored(ahead, 0, a, "a.png", b"a")),
+            listed(stored(ahead, 1, b, "b.png", b"b")),
+        ],
+    };
+    catalog.record(Arc::new(batch)).await.unwrap();
+    let job = begin(catalog).await;
+    write(
+        catalog,
+        [record(job, 0, "http://c.example/", Outcome::Failed)],
+    )
+    .await
+    .unwrap();
+    catalog.abandon_jobs(now + years).await.unwrap();
+    let found = catalog.interrupted_job(source, now).await.unwrap();
+    assert_eq!(found.map(|found| found.id), Some(job));
+
+    // Its history, its files and the marks of what went count as of now.
+    let hour = chrono::TimeDelta::hours(1);
+    let deleted = catalog.delete_jobs_before(now - hour, now).await.unwrap();
+    assert_eq!(deleted, 0);
+    let finished = catalog.job(ahead).await.unwrap().unwrap().finished.unwrap();
+    assert!((finished - now).abs() < hour, "{finished}");
+    let day = Limits {
+        max_age: Some(Duration::from_secs(86_400)),
+        ..Limits::default()
+    };
+    assert!(catalog.excess("", day, now, 9).await.unwrap().is_empty());
+    let stored = catalog.image("a.png").await.unwrap().unwrap().stored;
+    assert!((stored - now).abs() < hour, "{stored}");
+    let gone = begin(catalog).await;
+    for (at, marked) in [(now + years, 2), (now, 2), (now, 0)] {
+        let count = catalog.mark_gone(source, gone, at).await.unwrap();
+        assert_eq!(count, marked, "{at}");
+    }
+    let before = now + chrono::TimeDelta::milliseconds(1);
+    let prunable = catalog.prunable(source, before, None, 9).await.unwrap();
+    let mut prunable: Vec<_> = prunable.into_iter().map(|(key, _)| key).collect();
+    let mut expected = ids(&[a, b]);
+    prunable.sort();
+    expected.sort();
+    assert_eq!(prunable, expected);
+
+    // So do events that wait.
+    want(catalog, "all", "*").await;
+    let end = JobEnd {
+        finished: now + years,
+        ..end_of(gone, State::Completed)
+    };
+    catalog.end_job(&end).await.unwrap();
+    let trimmed = catalog.trim_events(99, now - hour, now).await.unwrap();
+    assert_eq!(trimmed, None);
+    let events = catalog.events_after(0, 9).await.unwrap();
+    assert!(events.iter().all(|event| event.created <= now + hour));
+    assert!(!events.is_empty());
 }
 
 async fn what_a_list_no_longer_has_can_be_pruned(catalog: &dyn Catalog) {
@@ -1083,17 +1258,29 @@ async fn the_outbox_has_its_limits(catalog: &dyn Catalog) {
         .map(|row| row.id)
         .collect();
     let count = ids.len() as u64;
-    assert_eq!(catalog.trim_events(count, long_ago).await.unwrap(), None);
-    let trimmed = catalog.trim_events(count - 2, long_ago).await.unwrap();
+    assert_eq!(
+        catalog
+            .trim_events(count, long_ago, Utc::now())
+            .await
+            .unwrap(),
+        None
+    );
+    let trimmed = catalog
+        .trim_events(count - 2, long_ago, Utc::now())
+        .await
+        .unwrap();
     assert_eq!(trimmed, Some((2, ids[1])));
     assert_eq!(told(catalog).await.len(), ids.len() - 2);
     catalog.acknowledge("one", ids[3]).await.unwrap();
     // Nobody but a listener, who is not in the settings, waits for most of these.
     let later = Utc::now() + chrono::TimeDelta::days(1);
-    let trimmed = catalog.trim_events(99, later).await.unwrap();
+    let trimmed = catalog.trim_events(99, later, Utc::now()).await.unwrap();
     assert_eq!(trimmed, Some((count - 4, ids[ids.len() - 1])));
     assert!(told(catalog).await.is_empty());
-    assert_eq!(catalog.trim_events(99, later).await.unwrap(), None);
+    assert_eq!(
+        catalog.trim_events(99, later, Utc::now()).await.unwrap(),
+        None
+    );
 }
 
 async fn who_waits_for_events_is_told_that_there_are_some(catalog: &dyn Catalog) {
@@ -1555,7 +1742,7 @@ async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {
         catalog.end_job(&ended).await.unwrap();
     }
     let before = now + Duration::from_secs(60);
-    assert_eq!(catalog.delete_jobs_before(before).await.unwrap(), 1);
+    assert_eq!(catalog.delete_jobs_before(before, now).await.unwrap(), 1);
     let left = catalog.jobs(None, None, 9).await.unwrap();
     assert_eq!(
         left.iter().map(|job| job.id).collect::<Vec<_>>(),

@@ -125,12 +125,12 @@ pub static TABLES: [Table; 13] = [
     table!("files", 1:
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,
         width Number, height Number, active Flag, name_from Text, metadata Text, stored Number, mtime_ns Number,
-        shared Flag,
+        shared Flag, criteria Text,
     ),
     table!("urls", 1:
         key Bytes, url Text, album Text, name Text, file Id, etag Text, last_modified Text, fresh_until Number,
         checked Number, tried Number, seen Number, status Number, failures Number, outcome Text, reason Text,
-        job Id,
+        job Id, answered Text, failed_under Bytes,
     ),
     table!("listed", 2: source Bytes, key Bytes, job Id, gone_since Number),
     table!("outcomes", 2:

@@ -2,16 +2,18 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::args::{Global, StatusArgs};
 use super::{exit, load, output, schedule};
 use crate::api::Status;
+use crate::clock;
 use crate::daemon::{Client, ControlError, state_file};
 
 /// The state file is written every few seconds; one that is older, in seconds, is a dead daemon's.
-const STALE: i64 = 30;
+const STALE: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(args: &StatusArgs, global: &Global) -> anyhow::Result<u8> {
     let config = load(global, output(args.output.as_deref())?)?.config;
@@ -56,11 +58,11 @@ fn left(root: &Path) -> anyhow::Result<Option<Status>> {
     let mut status: Status = serde_json::from_slice(&text)
         .with_context(|| format!("`{}` is no state of a daemon", path.display()))?;
     // Killed, it could not say so.
-    let age = chrono::Utc::now() - status.updated;
+    let age = clock::age(status.updated, chrono::Utc::now());
     let is_alive = |pid: &u32| Path::new("/proc").join(pid.to_string()).exists();
     status.pid = status
         .pid
-        .filter(|pid| age < chrono::TimeDelta::seconds(STALE) && is_alive(pid));
+        .filter(|pid| age.is_some_and(|age| age < STALE) && is_alive(pid));
     if status.pid.is_none() {
         status.api = None;
     }

@@ -192,7 +192,7 @@ impl Agenda {
             let Some(source) = spec.and_then(|spec| spec.source_id()) else {
                 continue;
             };
-            if let Some(job) = catalog.interrupted_job(source).await?
+            if let Some(job) = catalog.interrupted_job(source, Utc::now()).await?
                 && job.schedule.as_ref() == Some(name)
                 && job.is_within(entry.schedule.config.job.resume_within)
                 && entry.timetable.request().is_ok()

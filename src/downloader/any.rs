@@ -1,7 +1,7 @@
 //! Every file: the kind `any`.
 
 use super::sniff::{self, Known, Look};
-use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
+use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Kept, Rejection, Verdict};
 use crate::target::Reason;
 
 /// Downloads whatever arrives, and says what it looks like.
@@ -25,6 +25,10 @@ impl Downloader for Any {
             Look::Undecided => Verdict::More,
             look => Verdict::Accept(format(look)),
         }
+    }
+
+    fn accepts_kept(&self, _: &Kept<'_>) -> Option<bool> {
+        Some(true)
     }
 
     fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection> {

@@ -86,6 +86,19 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Names the checks that a file has passed which is accepted here, in a short text that begins with the kind. It is
+    /// kept with each file, and two downloaders of the same criteria accept the same files: a setting that changes what
+    /// [`inspect`](Self::inspect) accepts belongs in it.
+    fn criteria(&self) -> &str {
+        self.kind()
+    }
+
+    /// Returns whether a file that is kept already is acceptable here, as far as its record shows; `None`: its bytes have
+    /// to be looked at, with [`sniff`](Self::sniff) and [`inspect`](Self::inspect).
+    fn accepts_kept(&self, kept: &Kept<'_>) -> Option<bool> {
+        (kept.criteria == Some(self.criteria())).then_some(true)
+    }
+
     /// Largest acceptable body of this kind in bytes; `None`: only `fetch.max_bytes` counts.
     fn max_bytes(&self) -> Option<u64> {
         None
@@ -133,6 +146,19 @@ pub struct Facts {
     pub dimensions: Option<(u32, u32)>,
     /// Whether the file may run code in a browser: an SVG with script, event handlers or foreign content.
     pub active: bool,
+}
+
+/// What the record of a kept file says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// The [`Downloader::criteria`] by which it was accepted; `None`: not known.
+    pub criteria: Option<&'a str>,
+    /// gannet's word for the format.
+    pub format: &'a str,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Width and height in pixels, where somebody looked.
+    pub dimensions: Option<(u32, u32)>,
 }
 
 /// Why bytes are not an acceptable file.

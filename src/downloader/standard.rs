@@ -66,7 +66,7 @@ pub struct Ask<'a> {
     pub url: &'a Url,
     /// The target's own URL, whose host its credentials belong to.
     pub origin: &'a Url,
-    /// What an earlier answer said of itself.
+    /// What an earlier answer of this very URL said of itself.
     pub validators: Option<&'a Validators>,
     /// What an earlier attempt brought.
     pub partial: Option<Partial>,
@@ -83,7 +83,7 @@ pub struct Ask<'a> {
 pub enum Answer {
     /// An acceptable file.
     File(Box<Download>),
-    /// 304: what is known is still so.
+    /// 304: what is known is still so. Only an answer to validators.
     NotModified(Meta),
     /// Ask there instead.
     Redirect {
@@ -91,6 +91,8 @@ pub enum Answer {
         to: Url,
         /// The status that says so.
         status: u16,
+        /// How long the redirect itself stays fresh; `None`: it does not say.
+        fresh_for: Option<Duration>,
         /// The proxy of the pool that it came through.
         via: Option<Via>,
     },
@@ -120,7 +122,7 @@ pub struct Meta {
     pub status: u16,
     /// `ETag` and `Last-Modified`.
     pub validators: Validators,
-    /// How long it stays fresh.
+    /// How long this answer stays fresh, apart from redirects that led to it; `None`: it does not say.
     pub fresh_for: Option<Duration>,
     /// The proxy of the pool that it came through.
     pub via: Option<Via>,
@@ -426,6 +428,7 @@ pub async fn download<D: Downloader + ?Sized>(
             .map(|to| Answer::Redirect {
                 to,
                 status,
+                fresh_for: response.freshness(SystemTime::now()),
                 via: via.clone(),
             })
             .map_err(|error| fail(error.into()));
@@ -771,6 +774,44 @@ async fn run<T: Send + 'static>(
         return work();
     }
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Rejection::new(
+            Reason::Corrupt,
+            "the check of this file panicked",
+        ))
+    })
+}
+
+/// Judges a file that is kept as if it had just arrived. `name` is what the list calls it, `media_type` what its bytes
+/// were found to be.
+///
+/// # Errors
+///
+/// Why it is no acceptable file of this kind, or cannot be read.
+pub(crate) async fn inspect_kept(
+    downloader: Arc<dyn Downloader>,
+    body: Body,
+    name: Option<String>,
+    media_type: String,
+) -> Result<Facts, Rejection> {
+    let inspected = tokio::task::spawn_blocking(move || {
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(body.len()).unwrap_or(HEAD_BYTES))];
+        let length = body
+            .read_at(&mut head, 0)
+            .map_err(|error| Rejection::new(Reason::StoreError, error.to_string()))?;
+        let hints = Hints {
+            media_type: Some(&media_type),
+            name: name.as_deref(),
+            complete: true,
+        };
+        match sniff(&*downloader, &head[..length], hints)? {
+            Some(format) => downloader.inspect(&body, format),
+            None => Err(Rejection::new(
+                Reason::WrongKind,
+                "the first bytes show no known format",
+            )),
+        }
+    });
+    inspected.await.unwrap_or_else(|_| {
         Err(Rejection::new(
             Reason::Corrupt,
             "the check of this file panicked",

@@ -7,6 +7,9 @@ use http::header::{
     AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
 };
+use url::Url;
+
+use crate::target::SafeUrl;
 
 /// What an origin gave to tell later whether a body is still the same. Kept exactly as it was sent, since
 /// some origins compare dates as text.
@@ -55,6 +58,40 @@ impl Validators {
             }
         }
     }
+}
+
+/// Validators, with the URL whose answer gave them: to any other URL they mean nothing (RFC 9110, section 8.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredValidators {
+    /// The URL that answered, as [`recorded_url`] writes it.
+    pub url: String,
+    /// What its answer gave.
+    pub validators: Validators,
+}
+
+impl StoredValidators {
+    /// The validators for a request to `url`; `None` where another URL gave them.
+    pub fn for_request(&self, url: &Url) -> Option<&Validators> {
+        (recorded_url(url) == self.url).then_some(&self.validators)
+    }
+}
+
+/// Writes a URL as records name the one that answered: without its fragment, which no origin sees, and with credentials
+/// masked.
+pub fn recorded_url(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    SafeUrl::new(&url).to_string()
+}
+
+/// How long an answer with the redirect `status` lets the chain that goes through it pass as fresh, where it says
+/// `explicit` (RFC 9111, section 4.2); `None` sets no limit.
+///
+/// Without explicit freshness a permanent redirect holds until further notice, a temporary one only for the request at
+/// hand (RFC 9110, section 15.4).
+pub(super) fn redirect_freshness(status: u16, explicit: Option<Duration>) -> Option<Duration> {
+    let is_permanent = matches!(status, 301 | 308);
+    explicit.or((!is_permanent).then_some(Duration::ZERO))
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -227,8 +264,8 @@ fn digits(text: &str) -> Option<u64> {
     Some(text.parse().unwrap_or(u64::MAX))
 }
 
-/// A year is enough to wait or to stay fresh; larger numbers only overflow clocks and dates.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Longest time that anything waits or stays fresh: a year. Larger numbers only overflow clocks and dates.
+pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
@@ -361,6 +398,53 @@ mod tests {
                 expected.map(Duration::from_secs),
                 "{lines:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_redirect_limits_freshness_by_what_it_says_or_by_its_status() {
+        for (status, explicit, limit) in [
+            (301, None, None),
+            (308, None, None),
+            (302, None, Some(0)),
+            (303, None, Some(0)),
+            (307, None, Some(0)),
+            (301, Some(0), Some(0)),
+            (308, Some(60), Some(60)),
+            (302, Some(60), Some(60)),
+            (307, Some(0), Some(0)),
+        ] {
+            assert_eq!(
+                redirect_freshness(status, explicit.map(Duration::from_secs)),
+                limit.map(Duration::from_secs),
+                "{status} {explicit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn validators_are_for_the_url_that_gave_them() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let stored = StoredValidators {
+            url: recorded_url(&url("https://ann:secret@a.example/v1?b#top")),
+            validators: Validators::default(),
+        };
+        assert!(!stored.url.contains("secret"));
+        for same in [
+            "https://ann:secret@a.example/v1?b",
+            "https://ann:secret@a.example:443/v1?b#other",
+        ] {
+            assert!(stored.for_request(&url(same)).is_some(), "{same}");
+        }
+        for other in [
+            "https://ann:secret@a.example/v2?b",
+            "https://ann:secret@a.example/v1",
+            "https://ann:secret@a.example/v1?c",
+            "http://ann:secret@a.example/v1?b",
+            "https://ann:secret@a.example:8443/v1?b",
+            "https://a.example/v1?b",
+        ] {
+            assert!(stored.for_request(&url(other)).is_none(), "{other}");
         }
     }
 

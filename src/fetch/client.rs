@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::body::{self, Body, Limits};
-use super::caching::{self, Resume, Validators};
+use super::caching::{self, Resume, StoredValidators, Validators};
 use super::error::{FetchError, SetupError};
 use super::headers::Headers;
 use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
@@ -456,7 +456,8 @@ impl Client {
     }
 
     /// The same with further attempts, as targets get them: a list that is out of reach for a moment
-    /// must not cost a whole job. Where `known` has validators, the answer may be a 304 without a body.
+    /// must not cost a whole job. The URL that gave the validators in `known` is asked with them, be it where redirects
+    /// lead, so that the answer may be a 304 without a body.
     ///
     /// # Errors
     ///
@@ -466,7 +467,7 @@ impl Client {
         url: &Url,
         accept: &str,
         max_bytes: u64,
-        known: Option<&Validators>,
+        known: Option<&StoredValidators>,
     ) -> Result<Response, FetchError> {
         let redirects = self.settings_of(url).redirects();
         let mut failures = 0;
@@ -496,7 +497,7 @@ impl Client {
         accept: &str,
         max_bytes: u64,
         redirects: u32,
-        known: Option<&Validators>,
+        known: Option<&StoredValidators>,
     ) -> Result<Response, FetchError> {
         let mut trail = Trail::new(redirects);
         let mut url = origin.clone();
@@ -505,7 +506,7 @@ impl Client {
                 url: &url,
                 origin,
                 accept,
-                validators: known,
+                validators: known.and_then(|known| known.for_request(&url)),
                 resume: None,
                 avoid: &[],
                 max_bytes,

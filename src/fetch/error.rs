@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::target::{Reason, SafeUrl};
 
 use super::guard::Denied;
@@ -198,6 +200,15 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The error of a 304 from `url` to a request that had no validators.
+    pub fn unasked_not_modified(url: &Url) -> Self {
+        Self::BadResponse {
+            url: url.into(),
+            status: Some(304),
+            source: Cause("304 to a request without a condition".to_owned()),
+        }
+    }
+
     /// The stable code that reports and the API carry.
     pub fn reason(&self) -> Reason {
         match self {

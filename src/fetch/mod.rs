@@ -6,9 +6,10 @@
 //!   moment of connecting, a proxy as well, and each redirect anew, since [`Client::send`] goes one hop.
 //! - [`FetchError`] says why there is no body: its reason, and whether another attempt may help;
 //!   [`backoff`] how long to wait for it.
-//! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it.
+//! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it. Validators are kept as
+//!   [`StoredValidators`], with the URL that gave them.
 //! - [`Via`] is the proxy of a pool that an answer came through, and takes a verdict on it.
-//! - [`Trail`] counts redirects, [`Robots`] knows robots.txt.
+//! - [`Trail`] counts redirects and bounds how long what they lead to is fresh, [`Robots`] knows robots.txt.
 //!
 //! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
 //! There are no cookies, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
@@ -34,7 +35,7 @@ mod settings;
 mod wire;
 
 pub use backoff::{backoff, failure_backoff};
-pub use caching::{Resume, Validators, retry_after};
+pub use caching::{LONGEST, Resume, StoredValidators, Validators, recorded_url, retry_after};
 pub use client::{Asked, Client, Posted, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};

@@ -1,9 +1,13 @@
 //! Redirects (RFC 9110, section 15.4), one hop at a time.
 
+use std::time::Duration;
+
 use http::header::{HeaderMap, LOCATION};
 use percent_encoding::{AsciiSet, percent_encode};
+use tokio::time::Instant;
 use url::Url;
 
+use super::caching::redirect_freshness;
 use super::error::{FetchError, RedirectProblem};
 
 /// Leaves all ASCII as it is; bytes beyond are always encoded.
@@ -48,6 +52,8 @@ pub struct Trail {
     limit: u32,
     /// Without the first URL as long as there was no redirect: most targets never need it.
     seen: Vec<Url>,
+    /// When the first of them is stale; `None`: none of them sets a limit.
+    fresh_until: Option<Instant>,
 }
 
 impl Trail {
@@ -56,7 +62,25 @@ impl Trail {
         Self {
             limit,
             seen: Vec::new(),
+            fresh_until: None,
         }
+    }
+
+    /// Notes how long a redirect that is followed stays fresh by its own word, `None` where it does not say
+    /// ([`Response::freshness`](super::Response::freshness)).
+    pub fn note_freshness(&mut self, status: u16, explicit: Option<Duration>) {
+        if let Some(limit) = redirect_freshness(status, explicit) {
+            let until = Instant::now() + limit;
+            self.fresh_until = Some(self.fresh_until.map_or(until, |other| other.min(until)));
+        }
+    }
+
+    /// How long the answer at the end of the trail is fresh for whoever asks for its beginning: as long as the least
+    /// fresh hop (RFC 9111, section 4.2). `own` is what that answer says of itself.
+    pub fn freshness(&self, own: Option<Duration>) -> Option<Duration> {
+        let own = own?;
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        Some(self.fresh_until.map_or(own, |until| own.min(left(until))))
     }
 
     /// Goes from `from` to `to`, as an answer with `status` asks.
@@ -144,6 +168,39 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trail_is_as_fresh_as_its_least_fresh_hop() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        const MINUTE: Duration = Duration::from_secs(60);
+        type Hop = (u16, Option<Duration>);
+        let cases: [(&[Hop], Option<Duration>, Option<Duration>); 8] = [
+            (&[], Some(HOUR), Some(HOUR)),
+            (&[(301, None)], Some(HOUR), Some(HOUR)),
+            (&[(301, None), (308, None)], Some(HOUR), Some(HOUR)),
+            (&[(302, None)], Some(HOUR), Some(Duration::ZERO)),
+            (&[(302, Some(MINUTE))], Some(HOUR), Some(MINUTE)),
+            (&[(302, Some(HOUR))], Some(MINUTE), Some(MINUTE)),
+            (
+                &[(307, Some(HOUR)), (301, Some(MINUTE))],
+                Some(HOUR),
+                Some(MINUTE),
+            ),
+            (&[(302, Some(HOUR))], None, None),
+        ];
+        for (hops, own, expected) in cases {
+            let mut trail = Trail::new(9);
+            for (status, explicit) in hops {
+                trail.note_freshness(*status, *explicit);
+            }
+            assert_eq!(trail.freshness(own), expected, "{hops:?}");
+        }
+        // The last hop may have waited for its turn.
+        let mut trail = Trail::new(9);
+        trail.note_freshness(302, Some(HOUR));
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(trail.freshness(Some(HOUR)), Some(HOUR - MINUTE));
     }
 
     #[test]

@@ -361,7 +361,7 @@ fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Plac
         (304, resume)
             if resume.is_some() || request.validators.is_none_or(Validators::is_empty) =>
         {
-            Err(bad(url, status, "304 to a request without a condition"))
+            Err(FetchError::unasked_not_modified(url))
         }
         _ => Ok(Place::Start),
     }

@@ -382,10 +382,14 @@ impl Keeper {
         let rows = self.rows(ids).await?;
         let again = |file: &KnownFile| {
             let row = rows.get(&file.id)?;
-            Some(KnownFile {
+            let mut now = KnownFile {
                 is_present: file.is_present,
                 ..row.file.clone()
-            })
+            };
+            if file.is_rechecked && now.sha256 == file.sha256 {
+                now.take_facts(file);
+            }
+            Some(now)
         };
         let paths = rows.values().map(|row| row.file.path.clone()).collect();
         let stats = self.store.stats(paths).await.unwrap_or_default();

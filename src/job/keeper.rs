@@ -23,13 +23,14 @@ use uuid::Uuid;
 use super::alter::finish_renames;
 use super::coming::Coming;
 use super::errand::Errand;
+use super::freshness::{acceptance, is_accepted, is_judgement, note_facts};
 use super::item::Item;
 use super::order::Done;
 use super::posted::Tracked;
 use super::removal::{Removed, remove};
 use super::{Job, JobError, LAST_TRY, OnChange, until};
 use crate::catalog::{
-    Among, Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted,
+    Acceptance, Among, Batch as Records, Catalog, FileRow, KnownFile, Record, TargetKey, Wanted,
 };
 use crate::downloader::{Arrived, Download, Facts, Meta};
 use crate::fault::{self, Point};
@@ -91,7 +92,7 @@ pub(super) struct Staged {
 
 impl Staged {
     /// The file as the catalog will have it.
-    fn as_known(&self, place: &Place) -> KnownFile {
+    fn as_known(&self, place: &Place, criteria: &str) -> KnownFile {
         KnownFile {
             id: place.id,
             stage: self.stage.0,
@@ -105,7 +106,9 @@ impl Staged {
             name_from: place.name_from,
             mtime_ns: Some(self.mtime_ns),
             shared: false,
+            criteria: Some(criteria.to_owned()),
             is_present: true,
+            is_rechecked: false,
         }
     }
 }
@@ -202,7 +205,12 @@ impl Keeper {
                         .filter(|file| file.is_present && file.sha256 == download.sha256)
                     {
                         finished.item.outcome = Outcome::Unchanged;
-                        finished.brought = Brought::Known(same.clone());
+                        let mut same = same.clone();
+                        let downloader = &*finished.job.downloader;
+                        if is_accepted(downloader, &same, None, u64::MAX) != Some(true) {
+                            note_facts(&mut same, &download.facts, downloader.criteria());
+                        }
+                        finished.brought = Brought::Known(same);
                         None
                     } else {
                         let bytes = download.arrived.len();
@@ -461,7 +469,7 @@ impl Keeper {
             if let (_, Some(staged)) = &entries[*first]
                 && let Some(place) = &places[*first]
             {
-                let file = staged.as_known(place);
+                let file = staged.as_known(place, entries[*first].0.job.downloader.criteria());
                 entries[*index].0.brought = Brought::Known(file);
             }
         }
@@ -671,7 +679,9 @@ impl Keeper {
                 {
                     finished.item.outcome = Outcome::Changed;
                 }
-                finished.item.describe(&staged.as_known(place));
+                let criteria = finished.job.downloader.criteria();
+                let file = staged.as_known(place, criteria);
+                finished.item.describe(&file);
             }
         }
         Ok(places)
@@ -929,6 +939,16 @@ impl Finished {
         self.item.steps = Some(steps).filter(|steps| !steps.is_empty()).map(Box::new);
     }
 
+    /// What the job accepts, where it was that which the target failed by.
+    fn failed_under(&self) -> Option<Acceptance> {
+        let target = self.target.as_ref()?;
+        self.item.reason.filter(|reason| is_judgement(*reason))?;
+        let job = &self.job;
+        let max_bytes = job.terms.client.settings_of(&target.url).max_bytes();
+        let (downloader, steps) = (&*job.downloader, &job.steps);
+        Some(acceptance(downloader, steps, target, max_bytes.as_u64()))
+    }
+
     /// What it takes to fetch the target again.
     fn wanted(&self) -> Option<Wanted> {
         let target = self.target.as_ref()?;
@@ -962,7 +982,12 @@ impl Finished {
                 .as_ref()
                 .and_then(|metadata| serde_json::to_string(metadata).ok()),
             mtime_ns: Some(staged.mtime_ns),
+            criteria: Some(self.job.downloader.criteria().to_owned()),
         });
+        let recheck = match &self.brought {
+            Brought::Known(file) => file.recheck(),
+            _ => None,
+        };
         let item = &self.item;
         let meta = self.meta.as_ref();
         Record {
@@ -985,11 +1010,13 @@ impl Finished {
             etag: meta.and_then(|meta| meta.validators.etag.clone()),
             last_modified: meta.and_then(|meta| meta.validators.last_modified.clone()),
             fresh_until: meta.and_then(fresh_until),
+            failed_under: self.failed_under(),
             bytes: new_file
                 .as_ref()
                 .filter(|_| item.outcome != Outcome::Duplicate)
                 .map_or(0, |file| file.bytes),
             new_file,
+            recheck,
             listed: self.job.listed,
             group_number: self.place.and_then(|place| place.group),
             nth: self.job.posted.as_ref().map(Tracked::next),

@@ -3,7 +3,8 @@
 //! [`Engine`] is the process's machinery: workers that take from the frontier, the keeper that stages,
 //! records and publishes, and what they share. [`Engine::run`] sends one [`Spec`] down the way:
 //!
-//! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier;
+//! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier; `freshness` decides which
+//!   of them are to be asked for;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
 //! - `steps` does what the job wants done with each file, and `order` holds back what has to wait in a posted job;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
@@ -23,6 +24,7 @@ mod doubt;
 mod engine;
 mod errand;
 mod failed;
+mod freshness;
 pub mod item;
 mod keeper;
 mod order;

@@ -1,27 +1,25 @@
 //! Reads a job's list and decides what is to be asked for.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::PoisonError;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::Utc;
 use tokio::sync::Semaphore;
 use url::Url;
-use uuid::Uuid;
 
 use super::attempts::Attempts;
 use super::coming::OneComing;
 use super::doubt::Doubts;
+use super::freshness::{Lookup, decide, resting};
 use super::item::Would;
 use super::keeper::{Brought, Finished};
 use super::order::{Order, Released, Turn};
 use super::posted::Posted;
-use super::removal::recorded;
 use super::worker::{Shared, Ticket, lane_of, stop_detail};
 use super::{Job, JobError};
-use crate::catalog::{Catalog, Known, KnownFile, TargetKey};
-use crate::fetch::Effective;
+use crate::catalog::{Catalog, Known, TargetKey};
 use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List, Told};
 use crate::store::Store;
 use crate::target::{Outcome, Place, Reason, Sha256, Target};
@@ -321,9 +319,20 @@ impl Planner {
         if targets.is_empty() {
             return Ok(());
         }
+        let job = self.job.clone();
+        let client = &job.terms.client;
+        let lookup = Lookup {
+            catalog: &*self.catalog,
+            store: &self.store,
+            distrusted: &job.distrusted,
+            downloader: &job.downloader,
+            steps: &job.steps,
+            settings: &|url| client.settings_of(url),
+            halt: &job.halt,
+        };
         let wanted = targets.iter().map(|(key, target)| (*key, target));
-        let distrusted = &self.job.distrusted;
-        let mut known = look_up(&*self.catalog, &self.store, distrusted, wanted).await?;
+        let mut known = lookup.known(wanted).await?;
+        let now = Utc::now();
         for (key, target) in targets {
             let known = known.remove(&key);
             if target.place.is_none()
@@ -339,9 +348,10 @@ impl Planner {
                 self.job.refresh,
                 self.job.fresh_since,
                 &fetch,
+                now,
             );
             let rest = known.as_ref().filter(|_| would == Would::Wait);
-            let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch)));
+            let rest = rest.map(|known| (known.reason, known.status, resting(known, &fetch, now)));
             let seq = self.seq(target.place, planned);
             let ticket = self.ticket(target, key, known, seq);
             if would == Would::Fresh {
@@ -498,124 +508,4 @@ async fn wait_for_place(job: &Job) -> bool {
         Some(())
     };
     places.await.is_some()
-}
-
-/// What is known of `targets`, without the validators of what has to be brought anew.
-pub(super) async fn look_up(
-    catalog: &dyn Catalog,
-    store: &Store,
-    distrusted: &HashSet<Uuid>,
-    targets: impl Iterator<Item = (TargetKey, &Target)>,
-) -> Result<HashMap<TargetKey, Known>, JobError> {
-    let targets: Vec<_> = targets.collect();
-    let keys = targets.iter().map(|(key, _)| *key).collect();
-    let mut known = catalog.known(keys).await?;
-    forget_missing_files(store, distrusted, known.values_mut()).await?;
-    for (key, target) in targets {
-        if let (Some(known), Some(promised)) = (known.get_mut(&key), target.sha256)
-            && known
-                .file
-                .as_ref()
-                .is_some_and(|file| file.sha256 != promised)
-        {
-            // The list promises other bytes than those at hand: neither a fresh record nor a 304 will do.
-            known.forget_validators();
-        }
-    }
-    Ok(known)
-}
-
-/// A file that somebody removed or wrote to has to be brought again, whatever the origin says
-/// about what was there.
-async fn forget_missing_files(
-    store: &Store,
-    distrusted: &HashSet<Uuid>,
-    known: impl Iterator<Item = &mut Known>,
-) -> Result<(), JobError> {
-    let mut known: Vec<&mut Known> = known.filter(|known| known.file.is_some()).collect();
-    let paths = known
-        .iter()
-        .filter_map(|known| Some(known.file.as_ref()?.path.clone()))
-        .collect();
-    let stats = store.stats(paths).await?;
-    for (known, stat) in known.iter_mut().zip(stats) {
-        let is_as_kept = |file: &KnownFile| {
-            !distrusted.contains(&file.id)
-                && stat.is_some_and(|stat| recorded(file).agrees_with(stat))
-        };
-        if !known.file.as_ref().is_none_or(is_as_kept) {
-            known.forget_validators();
-            if let Some(file) = &mut known.file {
-                file.is_present = false;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What to do about a target of which `known` is [looked up](look_up). What came or was confirmed at `fresh_since` or
-/// later, and did not fail since, need not be asked for.
-pub(super) fn decide(
-    known: Option<&Known>,
-    refresh: bool,
-    fresh_since: Option<DateTime<Utc>>,
-    fetch: &Effective<'_>,
-) -> Would {
-    let Some(known) = known else {
-        return Would::Fetch;
-    };
-    let now = Utc::now();
-    if !refresh && rests_until(known, fetch).is_some_and(|until| now < until) {
-        return Would::Wait;
-    }
-    match (&known.file, known.checked) {
-        (Some(_), Some(checked)) => {
-            let is_recent =
-                fresh_since.is_some_and(|since| checked >= since) && known.failures == 0;
-            if !refresh && (is_recent || known.is_fresh(now, fetch.refresh_after())) {
-                Would::Fresh
-            } else {
-                Would::Ask
-            }
-        }
-        _ => Would::Fetch,
-    }
-}
-
-/// Until when a URL that keeps failing is left alone: for ever where it answered 410 (RFC 9110, section 15.5.11).
-fn rests_until(known: &Known, fetch: &Effective<'_>) -> Option<DateTime<Utc>> {
-    let tried = known.tried.filter(|_| known.failures > 0)?;
-    if known.status == Some(410) {
-        return Some(DateTime::<Utc>::MAX_UTC);
-    }
-    let rest = TimeDelta::from_std(fetch.failure_backoff(known.failures)).ok()?;
-    Some(
-        tried
-            .checked_add_signed(rest)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC),
-    )
-}
-
-/// Why a URL is left alone, in words.
-pub(super) fn resting(known: &Known, fetch: &Effective<'_>) -> String {
-    let tried = known
-        .tried
-        .unwrap_or_default()
-        .to_rfc3339_opts(SecondsFormat::Secs, true);
-    match rests_until(known, fetch) {
-        Some(until) if until < DateTime::<Utc>::MAX_UTC => {
-            let times = match known.failures {
-                1 => "once".to_owned(),
-                times => format!("{times} times in a row"),
-            };
-            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
-            format!(
-                "not asked: it failed {times}, last at {tried}; `fetch.failure_backoff` leaves it alone until {until}, \
-                 `--refresh` asks at once"
-            )
-        }
-        _ => format!(
-            "not asked: at {tried} it answered 410, gone for good; `--refresh` asks all the same"
-        ),
-    }
 }

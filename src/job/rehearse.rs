@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::freshness::{Lookup, decide, resting};
 use super::item::{Counts, Item, State, Summary, Would};
-use super::plan::{decide, look_up, resting};
 use super::report::{self, Head};
 use super::{Ending, JobError, Observer, Reasons, Setup, Spec};
 use crate::catalog::{self, Catalog, TargetKey};
@@ -159,9 +160,22 @@ impl Rehearsal<'_> {
             Entry::Invalid(_) => None,
         });
         let known = match there {
-            Some((catalog, store)) => look_up(&**catalog, store, &spec.distrusted, targets).await?,
+            Some((catalog, store)) => {
+                let (fetch, hosts) = (self.setup.fetch, self.setup.hosts);
+                let lookup = Lookup {
+                    catalog: &**catalog,
+                    store,
+                    distrusted: &spec.distrusted,
+                    downloader: &spec.terms.registry.find(&spec.kind)?,
+                    steps: &spec.steps,
+                    settings: &|url| fetch.of(hosts, url),
+                    halt: &CancellationToken::new(),
+                };
+                lookup.known(targets).await?
+            }
             None => HashMap::new(),
         };
+        let now = Utc::now();
         let mut items = Vec::with_capacity(chunk.len());
         for entry in chunk {
             if self.has_enough() {
@@ -171,11 +185,11 @@ impl Rehearsal<'_> {
                 Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
                     let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
                     let known = known.get(&key(&target));
-                    let would = decide(known, spec.refresh, None, &settings);
+                    let would = decide(known, spec.refresh, None, &settings, now);
                     let mut item = self.item(&target, would);
                     if let Some(known) = known.filter(|_| would == Would::Wait) {
                         item.reason = known.reason;
-                        item.detail = Some(resting(known, &settings));
+                        item.detail = Some(resting(known, &settings, now));
                     }
                     items.push(item);
                 }

@@ -32,7 +32,7 @@ impl Engine {
         let Some(source) = source.filter(|_| spec.shard.is_none() && !spec.refresh) else {
             return Ok(None);
         };
-        let Some(newest) = self.catalog.interrupted_job(source).await? else {
+        let Some(newest) = self.catalog.interrupted_job(source, Utc::now()).await? else {
             return Ok(None);
         };
         if !newest.is_within(within) {

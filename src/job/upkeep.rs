@@ -124,8 +124,9 @@ impl Upkeep<'_> {
             self.warnings.push(refused);
             return Ok(());
         }
+        // Also where none went: those that went in the future are to be marked anew.
+        self.catalog.mark_gone(source, job, self.now).await?;
         if gone > 0 {
-            self.catalog.mark_gone(source, job, self.now).await?;
             tracing::info!(
                 job.id = %job,
                 "{gone} URLs left the list; what they brought goes after {}",
@@ -200,7 +201,7 @@ impl Upkeep<'_> {
             return Ok(());
         }
         let before = self.before(age);
-        let jobs = self.catalog.delete_jobs_before(before).await?;
+        let jobs = self.catalog.delete_jobs_before(before, self.now).await?;
         if jobs > 0 {
             tracing::info!("deleted {jobs} jobs from the history");
         }

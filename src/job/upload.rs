@@ -136,6 +136,8 @@ impl Keeper {
             name_from,
             metadata,
             mtime_ns: Some(mtime_ns),
+            // No URL stands for it whose job would want to know.
+            criteria: None,
         };
         Ok((path, row))
     }

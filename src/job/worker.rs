@@ -201,7 +201,8 @@ pub(super) async fn work(shared: Arc<Shared>, number: usize) {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Attempt {
-    Answer(Answer),
+    File(Box<Download>),
+    NotModified(Meta),
     /// A redirect leads on. It is one more request, so the lane it leads to has to be asked, be it the same.
     Moved,
     Disallowed,
@@ -290,10 +291,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     let url = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
     let partial = ticket.partial.take_if(|(from, _)| from == url);
     let known = ticket.known.as_ref().filter(|known| known.file.is_some());
-    let validators = known.map(|known| Validators {
-        etag: known.etag.clone(),
-        last_modified: known.last_modified.clone(),
-    });
+    let validators = known.and_then(|known| known.validators(&ticket.target.url, url));
     let ask = Ask {
         url: ticket.url(),
         origin: &ticket.target.url,
@@ -303,13 +301,31 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         robots,
         avoid: ticket.doubts.vias(),
     };
-    let (location, status) = match job.downloader.clone().download(&job.cx, ask).await {
-        Ok(Answer::Redirect { to, status, via }) => {
+    let is_conditional = validators.is_some();
+    // A record is as fresh as the least fresh hop that led to it.
+    let freshness = |trail: &Option<Trail>, own| match trail {
+        Some(trail) => trail.freshness(own),
+        None => own,
+    };
+    let (location, status, fresh_for) = match job.downloader.clone().download(&job.cx, ask).await {
+        Ok(Answer::Redirect {
+            to,
+            status,
+            fresh_for,
+            via,
+        }) => {
             ticket.doubts.redirected(via);
-            (to, status)
+            (to, status, fresh_for)
         }
-        Ok(Answer::File(download)) => return checked(&ticket.target, download),
-        Ok(answer) => return Attempt::Answer(answer),
+        Ok(Answer::File(mut download)) => {
+            download.meta.fresh_for = freshness(&ticket.trail, download.meta.fresh_for);
+            return checked(&ticket.target, download);
+        }
+        Ok(Answer::NotModified(mut meta)) if is_conditional => {
+            meta.fresh_for = freshness(&ticket.trail, meta.fresh_for);
+            return Attempt::NotModified(meta);
+        }
+        Ok(Answer::NotModified(meta)) => return Attempt::Failed(unasked(ticket.url(), meta)),
         Err(failure) => return Attempt::Failed(failure),
     };
     let redirects = client.settings_of(&ticket.target.url).redirects();
@@ -318,6 +334,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     if let Err(error) = trail.follow(from, status, &location) {
         return Attempt::Failed(no_answer(error));
     }
+    trail.note_freshness(status, fresh_for);
     ticket.moved_to = Some(location);
     Attempt::Moved
 }
@@ -337,6 +354,12 @@ fn left(failure: &Failure) -> Left {
     }
 }
 
+/// A 304 that a downloader hands on although nothing was asked about.
+fn unasked(url: &Url, meta: Meta) -> Failure {
+    let error = FetchError::unasked_not_modified(url);
+    Failure::new(error, Some(meta.status), meta.via)
+}
+
 /// Holds a file against what its list promises.
 fn checked(target: &Target, download: Box<Download>) -> Attempt {
     match target.sha256 {
@@ -352,7 +375,7 @@ fn checked(target: &Target, download: Box<Download>) -> Attempt {
                 ..Failure::new(rejection, Some(status), via)
             })
         }
-        _ => Attempt::Answer(Answer::File(download)),
+        _ => Attempt::File(download),
     }
 }
 
@@ -381,7 +404,7 @@ impl Shared {
 
     async fn conclude(&self, mut ticket: Box<Ticket>, attempt: Attempt, health: Health) {
         let failure = match attempt {
-            Attempt::Answer(Answer::File(download)) => {
+            Attempt::File(download) => {
                 ticket.status = Some(download.meta.status);
                 let moved_to = ticket.moved_to.as_ref();
                 let via = download.meta.via.as_ref();
@@ -394,9 +417,7 @@ impl Shared {
                 finished.replaces = replaces;
                 return self.settle(finished).await;
             }
-            Attempt::Answer(Answer::NotModified(mut meta))
-                if ticket.known.as_ref().is_some_and(|k| k.file.is_some()) =>
-            {
+            Attempt::NotModified(mut meta) => {
                 // What a 304 leaves out stays as it was (RFC 9111, section 4.3.4).
                 if let Some(known) = &ticket.known {
                     let validators = &mut meta.validators;
@@ -412,13 +433,6 @@ impl Shared {
                     ticket.doubts.resolve(meta.via.as_ref(), moved_to);
                 }
                 return self.settle(ticket.confirm(Some(meta))).await;
-            }
-            Attempt::Answer(_) => {
-                ticket.status = Some(304);
-                let detail = "the origin answered 304 although nothing of it is known here";
-                return self
-                    .settle(ticket.fail(Outcome::Failed, Reason::BadResponse, detail))
-                    .await;
             }
             Attempt::Moved => return self.requeue(ticket, Duration::ZERO, None).await,
             Attempt::Disallowed => {

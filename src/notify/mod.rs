@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Catalog, CatalogError};
+use crate::clock;
 use crate::fetch::{self, Client, Hosts};
 use crate::local_path::LocalPath;
 use crate::target::describe;
@@ -198,7 +199,14 @@ impl Plan {
         catalog: &dyn Catalog,
         lost: DateTime<Utc>,
     ) -> Result<Vec<i64>, CatalogError> {
-        let known = catalog.receivers().await?;
+        let (known, now) = (catalog.receivers().await?, Utc::now());
+        // How long nobody has had those is not known: it counts from now on.
+        for row in known
+            .iter()
+            .filter(|row| !clock::is_believable(row.seen, now))
+        {
+            catalog.save_receiver(&row.name, &row.events, now).await?;
+        }
         let stray = known.iter().filter(|row| {
             let is_wanted = self
                 .receivers
@@ -348,9 +356,8 @@ impl Office {
 
     /// Drops what is beyond the limits of the outbox.
     async fn trim(&self) {
-        let trimmed = self
-            .catalog
-            .trim_events(self.plan.settings.keep, self.plan.oldest());
+        let (keep, oldest) = (self.plan.settings.keep, self.plan.oldest());
+        let trimmed = self.catalog.trim_events(keep, oldest, Utc::now());
         match trimmed.await {
             Ok(None) => {}
             Ok(Some((missed, last))) => {

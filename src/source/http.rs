@@ -5,7 +5,7 @@ use url::Url;
 
 use super::search::{self, Ask, AskFailure, PageRequest};
 use super::{Answer, Fetch, FetchFailure, RemoteBody};
-use crate::fetch::{Client, FetchError, Validators};
+use crate::fetch::{Client, FetchError, StoredValidators};
 use crate::target::describe;
 
 /// What a list may come as; anything else is taken as well, and judged by its bytes.
@@ -15,7 +15,11 @@ const ACCEPT: &str = "text/plain, text/csv, text/tab-separated-values, applicati
 
 #[async_trait]
 impl Fetch for Client {
-    async fn open(&self, url: &Url, known: Option<&Validators>) -> Result<Answer, FetchFailure> {
+    async fn open(
+        &self,
+        url: &Url,
+        known: Option<&StoredValidators>,
+    ) -> Result<Answer, FetchFailure> {
         // A list streams, so its length costs no memory; whoever reads it sets a limit.
         let response = self.get_patiently(url, ACCEPT, u64::MAX, known).await?;
         if !response.has_body() {

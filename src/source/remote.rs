@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::fetch::Validators;
+use crate::fetch::{StoredValidators, Validators};
 use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::file::{FileInput, PAUSE};
@@ -41,13 +41,19 @@ const MAX_DEPTH: u8 = 2;
 ///
 /// # Contract
 ///
-/// - An answer that is no success is an error; that nothing changed is said only to who asked with validators.
+/// - An answer that is no success is an error.
+/// - Validators are sent to the URL that gave them and to no other, be it `url` or where redirects lead. Only an answer
+///   to them is [`Answer::Unchanged`].
 /// - The stream ends with an error when the body is shorter than promised, or comes too slowly.
 /// - Every connection goes through the egress guard, redirects included.
 #[async_trait]
 pub trait Fetch: fmt::Debug + Send + Sync + 'static {
     /// Asks for `url`, unless it is what `known` stands for, and returns when the answer's headers are there.
-    async fn open(&self, url: &Url, known: Option<&Validators>) -> Result<Answer, FetchFailure>;
+    async fn open(
+        &self,
+        url: &Url,
+        known: Option<&StoredValidators>,
+    ) -> Result<Answer, FetchFailure>;
 }
 
 /// Why a body does not come. Its text holds no credentials.
@@ -218,7 +224,7 @@ async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<
         url: SafeUrl::new(url),
         source,
     };
-    let known = copy.as_ref().map(LastCopy::validators);
+    let known = copy.as_ref().and_then(LastCopy::validators);
     let final_url = match reader
         .fetch
         .open(url, known.as_ref())
@@ -230,7 +236,7 @@ async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<
     };
     if let Some(copy) = copy.take() {
         let (since, media_type) = (copy.since(), copy.media_type().map(str::to_owned));
-        match copy.body(&final_url).await {
+        match copy.body().await {
             Ok(body) => {
                 tracing::debug!(
                     "the list `{}` has not changed since {since}",

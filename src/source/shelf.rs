@@ -20,8 +20,9 @@ use tokio::task::spawn_blocking;
 use url::Url;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::fault::{self, Point};
-use crate::fetch::Validators;
+use crate::fetch::{StoredValidators, Validators, recorded_url};
 use crate::source::remote::RemoteBody;
 use crate::target::{SafeUrl, Sha256, Sha256Hasher};
 
@@ -149,7 +150,7 @@ impl Shelf {
             let name = entry.file_name();
             let is_over = match name.to_str().and_then(ending) {
                 Some(Ending::Temporary(of)) => of != run,
-                Some(Ending::Copy) => is_older(&entry, KEPT),
+                Some(Ending::Copy) => is_unused(&entry),
                 None => false,
             };
             if is_over {
@@ -177,17 +178,19 @@ enum Ending<'a> {
     Temporary(&'a str),
 }
 
-fn is_older(entry: &fs::DirEntry, age: Duration) -> bool {
+/// Whether a copy was of no use for too long. One that was of use in the future counts as one that was just now.
+fn is_unused(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
-}
-
-/// Where a URL leads, without credentials and the query, which may be a signature of the hour.
-fn place(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    SafeUrl::new(&url).to_string()
+    let Ok(modified) = modified else { return false };
+    match clock::age(modified.into(), Utc::now()) {
+        Some(age) => age > KEPT,
+        None => {
+            let touched = File::options().write(true).open(entry.path());
+            // It is tried again with the next sweep.
+            let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
+            false
+        }
+    }
 }
 
 /// Says why a copy is left where it is, to be replaced.
@@ -206,8 +209,9 @@ fn not_kept(head: &Head, error: &io::Error) {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Head {
     url: String,
-    /// Where redirects led, as [`place`] says it.
-    final_url: String,
+    /// The URL that answered, as [`recorded_url`] writes it. Copies of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answered: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,7 +231,7 @@ impl Head {
     pub(super) fn of(url: &Url, body: &RemoteBody) -> Self {
         Self {
             url: SafeUrl::new(url).to_string(),
-            final_url: place(&body.final_url),
+            answered: Some(recorded_url(&body.final_url)),
             etag: body.validators.etag.clone(),
             last_modified: body.validators.last_modified.clone(),
             media_type: body.media_type.clone(),
@@ -263,12 +267,15 @@ impl LastCopy {
         })
     }
 
-    /// What to ask with whether it is still the list.
-    pub(super) fn validators(&self) -> Validators {
-        Validators {
-            etag: self.head.etag.clone(),
-            last_modified: self.head.last_modified.clone(),
-        }
+    /// The validators that came with it, for the URL that gave them; `None` where that is not known.
+    pub(super) fn validators(&self) -> Option<StoredValidators> {
+        Some(StoredValidators {
+            url: self.head.answered.clone()?,
+            validators: Validators {
+                etag: self.head.etag.clone(),
+                last_modified: self.head.last_modified.clone(),
+            },
+        })
     }
 
     pub(super) fn media_type(&self) -> Option<&str> {
@@ -280,20 +287,12 @@ impl LastCopy {
         self.head.fetched.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// The body, once the origin said at `final_url` that it is still the list.
+    /// The body, once the origin said that it is still the list.
     ///
     /// # Errors
     ///
-    /// Where that is another place than the copy came from, so that the validators may mean something else there; or
-    /// the bytes are not those that came.
-    pub(super) async fn body(mut self, final_url: &Url) -> io::Result<io::Take<File>> {
-        if place(final_url) != self.head.final_url {
-            return Err(io::Error::other(format!(
-                "it came from `{}`, and the origin spoke of `{}`",
-                self.head.final_url,
-                place(final_url)
-            )));
-        }
+    /// When the bytes are not those that came.
+    pub(super) async fn body(mut self) -> io::Result<io::Take<File>> {
         let checked = spawn_blocking(move || {
             let mut hasher = Sha256Hasher::default();
             self.file.rewind()?;

@@ -20,7 +20,7 @@ use super::list::parse_on_thread;
 use super::sink::CHUNKS_WAITING;
 use super::testing::{self, drain, read, short, targets, with_causes};
 use super::*;
-use crate::fetch::Validators;
+use crate::fetch::{StoredValidators, Validators};
 
 fn shorts(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(short).collect()
@@ -295,7 +295,7 @@ impl AsyncRead for Body {
 
 #[async_trait]
 impl Fetch for Origin {
-    async fn open(&self, url: &Url, _: Option<&Validators>) -> Result<Answer, FetchFailure> {
+    async fn open(&self, url: &Url, _: Option<&StoredValidators>) -> Result<Answer, FetchFailure> {
         let (media_type, body) = *self.0.get(url.path()).ok_or("it answered 404")?;
         Ok(Answer::Body(RemoteBody {
             media_type: Some(media_type.to_owned()),
@@ -503,7 +503,7 @@ struct Once(std::sync::Mutex<Option<tokio::io::DuplexStream>>);
 
 #[async_trait]
 impl Fetch for Once {
-    async fn open(&self, url: &Url, _: Option<&Validators>) -> Result<Answer, FetchFailure> {
+    async fn open(&self, url: &Url, _: Option<&StoredValidators>) -> Result<Answer, FetchFailure> {
         let stream = self.0.lock().unwrap().take().ok_or("it was asked twice")?;
         Ok(Answer::Body(RemoteBody {
             media_type: None,

@@ -9,12 +9,13 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, select_jobs, select_newest};
+use super::super::history::{INTERRUPTED, last_id, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
 };
 use super::rows::{self, one, text};
 use super::{Result, outbox};
+use crate::clock::latest_believable;
 use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
@@ -109,9 +110,14 @@ pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result
     Ok(abandoned.len() as u64)
 }
 
-pub(super) async fn interrupted(db: &PgPool, source: SourceId) -> Result<Option<JobRow>> {
+pub(super) async fn interrupted(
+    db: &PgPool,
+    source: SourceId,
+    now: DateTime<Utc>,
+) -> Result<Option<JobRow>> {
     let newest = query(AssertSqlSafe(select_newest()))
         .bind(&source.0[..])
+        .bind(last_id(now))
         .fetch_optional(db);
     let newest = newest.await?.as_ref().map(rows::job).transpose()?;
     Ok(newest.filter(|job| job.interrupted))
@@ -198,6 +204,16 @@ pub(super) async fn reasons(db: &PgPool, job: Uuid) -> Result<BTreeMap<Reason, u
         .iter()
         .map(|row| Ok((rows::word(row, "reason")?, rows::count(row, "times")?)))
         .collect()
+}
+
+/// Dates jobs that ended in the future back to `now`.
+pub(super) async fn redate(db: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
+    query("UPDATE jobs SET started = LEAST(started, $1), finished = $1 WHERE finished > $2")
+        .bind(millis(now))
+        .bind(millis(latest_believable(now)))
+        .execute(db)
+        .await
+        .map(drop)
 }
 
 /// Deletes some of what belongs to the oldest job that ended before `time`. Returns how many jobs are deleted for

@@ -101,7 +101,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 6] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -121,6 +121,10 @@ const STEPS: [(&str, &str); 5] = [
     (
         "albums",
         include_str!("../../../migrations/postgres/0005_albums.sql"),
+    ),
+    (
+        "records",
+        include_str!("../../../migrations/postgres/0006_records.sql"),
     ),
 ];
 
@@ -450,8 +454,12 @@ impl Catalog for Postgres {
         tx.end(done).await
     }
 
-    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
-        let done = in_time(history::interrupted(&self.readers, source)).await;
+    async fn interrupted_job(
+        &self,
+        source: SourceId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRow>, CatalogError> {
+        let done = in_time(history::interrupted(&self.readers, source, now)).await;
         done.map_err(failed("look up an interrupted job"))
     }
 
@@ -481,7 +489,14 @@ impl Catalog for Postgres {
         done.map_err(failed("list outcomes"))
     }
 
-    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+    async fn delete_jobs_before(
+        &self,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        let mut tx = self.begin("correct times").await?;
+        let done = in_time(history::redate(&mut tx.db, now)).await;
+        tx.end(done).await?;
         let mut deleted = 0;
         loop {
             // Between two transactions others come to write.
@@ -557,6 +572,9 @@ impl Catalog for Postgres {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<KnownFile>, CatalogError> {
+        let mut tx = self.begin("correct times").await?;
+        let done = in_time(upkeep::redate_files(&mut tx.db, album, now)).await;
+        tx.end(done).await?;
         let done = in_time(upkeep::excess(&self.readers, album, limits, now, limit)).await;
         done.map_err(failed("list files beyond the limits"))
     }
@@ -674,7 +692,11 @@ impl Catalog for Postgres {
         &self,
         keep: u64,
         before: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Option<(u64, i64)>, CatalogError> {
+        let mut tx = self.begin("correct times").await?;
+        let done = in_time(outbox::redate(&mut tx.db, now)).await;
+        tx.end(done).await?;
         let excess = in_time(outbox::excess(&self.readers, keep, before)).await;
         let Some(last) = excess.map_err(failed("measure the outbox"))? else {
             return Ok(None);

@@ -15,6 +15,7 @@ use super::super::history::select_jobs;
 use super::super::{Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned};
 use super::Result;
 use super::rows::{self, text};
+use crate::clock::latest_believable;
 
 /// Which events somebody wants.
 async fn wants(db: &mut PgConnection) -> Result<Wants> {
@@ -184,6 +185,16 @@ pub(super) async fn acknowledge(
         .execute(&mut *db)
         .await?;
     delete_delivered(db).await
+}
+
+/// Dates events of the future back to `now`.
+pub(super) async fn redate(db: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
+    query("UPDATE events SET created = $1 WHERE created > $2")
+        .bind(millis(now))
+        .bind(millis(latest_believable(now)))
+        .execute(db)
+        .await
+        .map(drop)
 }
 
 /// The last event that is too many, or older than `before`.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::posted::GroupSums;
 use super::super::record::Sums;
-use super::super::{Batch, FileRow, Record, integer, millis, unsigned};
+use super::super::{Batch, FileRow, Recheck, Record, integer, millis, unsigned};
 use super::Result;
 use super::outbox;
 use super::rows::text;
@@ -37,6 +37,8 @@ pub(super) async fn write(db: &mut PgConnection, batch: &Batch) -> Result<()> {
         write_files(db, &files, now).await?;
     }
     share_files(db, records).await?;
+    let rechecks = records.iter().filter_map(|record| record.recheck.as_ref());
+    write_rechecks(db, &rechecks.collect::<Vec<_>>()).await?;
     let with_key = records.iter().filter(|record| record.key.is_some());
     for records in rounds(with_key, |record| record.key) {
         write_urls(db, &records, now).await?;
@@ -108,14 +110,15 @@ async fn write_albums(
 pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
     query(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, mtime_ns, stored) \
-         SELECT *, $15 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         active, name_from, metadata, mtime_ns, criteria, stored) \
+         SELECT *, $16 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
          $7::bigint[], $8::bytea[], $9::bigint[], $10::bigint[], $11::boolean[], $12::text[], $13::text[], \
-         $14::bigint[]) \
+         $14::bigint[], $15::text[]) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = COALESCE(excluded.metadata, files.metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+         metadata = COALESCE(excluded.metadata, files.metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
+         criteria = excluded.criteria",
     )
     .bind(column(files, |row| row.id))
     .bind(column(files, |row| row.stage))
@@ -133,7 +136,33 @@ pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: 
     .bind(column(files, |row| row.name_from.as_str()))
     .bind(column(files, |row| row.metadata.as_deref().map(text)))
     .bind(column(files, |row| row.mtime_ns))
+    .bind(column(files, |row| row.criteria.as_deref()))
     .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Writes what another look at files that were there showed, unless they have other bytes by now.
+async fn write_rechecks(db: &mut PgConnection, rechecks: &[&Recheck]) -> Result<()> {
+    if rechecks.is_empty() {
+        return Ok(());
+    }
+    query(
+        "UPDATE files SET format = new.format, media_type = new.media_type, width = new.width, \
+         height = new.height, active = new.active, criteria = new.criteria \
+         FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], \
+         $8::text[]) AS new (id, sha256, format, media_type, width, height, active, criteria) \
+         WHERE files.id = new.id AND files.sha256 = new.sha256",
+    )
+    .bind(column(rechecks, |r| r.file))
+    .bind(column(rechecks, |r| &r.sha256.0[..]))
+    .bind(column(rechecks, |r| text(&r.format)))
+    .bind(column(rechecks, |r| text(&r.media_type)))
+    .bind(column(rechecks, |r| r.dimensions.map(|(w, _)| i64::from(w))))
+    .bind(column(rechecks, |r| r.dimensions.map(|(_, h)| i64::from(h))))
+    .bind(column(rechecks, |r| r.active))
+    .bind(column(rechecks, |r| r.criteria.as_deref().map(text)))
     .execute(db)
     .await
     .map(drop)
@@ -157,25 +186,31 @@ async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Res
     // looked up is none.
     query(
         "INSERT INTO urls AS u (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, \
-         status, failures, outcome, reason, job, seen) \
+         status, failures, outcome, reason, job, answered, failed_under, seen) \
          SELECT new.key, new.url, new.album, new.name, f.id, new.etag, new.last_modified, new.fresh_until, \
-         new.checked, new.tried, new.status, new.failures, new.outcome, new.reason, new.job, $16 \
+         new.checked, new.tried, new.status, new.failures, new.outcome, new.reason, new.job, new.answered, new.failed_under, \
+         $18 \
          FROM UNNEST($1::bytea[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], \
          $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], \
-         $14::text[], $15::uuid[]) \
+         $14::text[], $15::uuid[], $16::text[], $17::bytea[]) \
          AS new (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, status, failures, \
-         outcome, reason, job) LEFT JOIN files f ON f.id = new.file \
+         outcome, reason, job, answered, failed_under) LEFT JOIN files f ON f.id = new.file \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, u.file), \
          etag = CASE WHEN excluded.checked IS NULL THEN u.etag ELSE excluded.etag END, \
          last_modified = CASE WHEN excluded.checked IS NULL THEN u.last_modified ELSE excluded.last_modified END, \
          fresh_until = CASE WHEN excluded.checked IS NULL THEN u.fresh_until ELSE excluded.fresh_until END, \
+         answered = CASE WHEN excluded.checked IS NULL THEN u.answered ELSE excluded.answered END, \
          checked = COALESCE(excluded.checked, u.checked), \
          tried = COALESCE(excluded.tried, u.tried), \
          seen = excluded.seen, \
          status = COALESCE(excluded.status, u.status), \
          failures = CASE WHEN excluded.outcome = 'skipped' THEN u.failures \
-                         WHEN excluded.failures > 0 THEN u.failures + 1 ELSE 0 END, \
+                         WHEN excluded.failures = 0 THEN 0 \
+                         WHEN u.failed_under <> excluded.failed_under \
+                         OR u.failed_under IS NOT NULL AND excluded.failed_under IS NULL THEN 1 \
+                         ELSE u.failures + 1 END, \
+         failed_under = CASE WHEN excluded.outcome = 'skipped' THEN u.failed_under ELSE excluded.failed_under END, \
          outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
     )
     .bind(column(records, |r| r.key.as_ref().map(|key| &key.0[..])))
@@ -193,6 +228,10 @@ async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Res
     .bind(column(records, |r| r.outcome.as_str()))
     .bind(column(records, |r| r.reason.map(Reason::as_str)))
     .bind(column(records, |r| r.job))
+    .bind(column(records, |r| r.answered().map(text)))
+    .bind(column(records, |r| {
+        r.failed_under.as_ref().map(|acceptance| &acceptance.0[..])
+    }))
     .bind(now)
     .execute(db)
     .await

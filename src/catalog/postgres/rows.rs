@@ -10,8 +10,8 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
-    ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
+    Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
+    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -27,7 +27,7 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
 
 /// Columns of a [`KnownFile`], named as [`file`] reads them.
 pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, \
-                               f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
+                               f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
 
 /// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
 pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata";
@@ -60,7 +60,9 @@ pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
             .unwrap_or(NameFrom::Random),
         mtime_ns: row.try_get("mtime_ns")?,
         shared: row.try_get("shared")?,
+        criteria: row.try_get("criteria")?,
         is_present: true,
+        is_rechecked: false,
     })
 }
 
@@ -94,6 +96,11 @@ pub(super) fn known(row: &PgRow) -> Result<(TargetKey, Known)> {
         outcome: word(row, "outcome")?,
         reason: optional_word(row, "reason")?,
         job: row.try_get("job")?,
+        answered: row.try_get("answered")?,
+        failed_under: row
+            .try_get::<Option<&[u8]>, _>("failed_under")?
+            .map(|_| digest(row, "failed_under").map(Acceptance))
+            .transpose()?,
     };
     Ok((TargetKey(digest(row, "key")?), known))
 }

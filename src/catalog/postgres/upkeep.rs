@@ -17,12 +17,13 @@ use super::super::{
 use super::Result;
 use super::outbox::write_events;
 use super::rows::{self, text};
+use crate::clock::latest_believable;
 use crate::target::Sha256;
 
 pub(super) async fn known(db: &PgPool, keys: &[TargetKey]) -> Result<HashMap<TargetKey, Known>> {
     let found = query(AssertSqlSafe(format!(
         "SELECT u.key, {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
-         u.outcome, u.reason, u.job FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
+         u.outcome, u.reason, u.job, u.answered, u.failed_under FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
         rows::FILE
     )))
     .bind(bytes(keys))
@@ -98,16 +99,20 @@ pub(super) async fn mark_gone(
     now: DateTime<Utc>,
 ) -> Result<u64> {
     let marked = query(
-        "UPDATE listed SET gone_since = $1 WHERE source = $2 AND gone_since IS NULL AND job <> $3",
+        "UPDATE listed SET gone_since = $1 WHERE source = $2 AND job <> $3 \
+         AND (gone_since IS NULL OR gone_since > $4)",
     )
     .bind(millis(now))
     .bind(&source.0[..])
     .bind(job)
+    .bind(millis(latest_believable(now)))
     .execute(db)
     .await?;
     Ok(marked.rows_affected())
 }
 
+/// When a URL was seen last matters only if it was another job than the last one that had it from this source: by the
+/// job that had it from there it was seen before it went.
 pub(super) async fn prunable(
     db: &PgPool,
     source: SourceId,
@@ -117,9 +122,11 @@ pub(super) async fn prunable(
 ) -> Result<Vec<(TargetKey, KnownFile)>> {
     let found = query(AssertSqlSafe(format!(
         "SELECT l.key, {} FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
-         WHERE l.source = $1 AND l.key > $3 AND l.gone_since < $2 AND u.seen <= l.gone_since \
+         WHERE l.source = $1 AND l.key > $3 AND l.gone_since < $2 \
+         AND (u.seen <= l.gone_since OR u.job = l.job) \
          AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = $1 AND m.key = o.key \
-         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= $2 OR o.seen > m.gone_since \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= $2 \
+         OR o.seen > m.gone_since AND o.job <> m.job \
          OR EXISTS (SELECT 1 FROM listed e WHERE e.key = o.key AND e.source <> $1 AND e.gone_since IS NULL))) \
          ORDER BY l.key LIMIT $4",
         rows::FILE
@@ -164,7 +171,8 @@ pub(super) async fn delete_files(
     .fetch_all(&mut *db)
     .await?;
     query(
-        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL \
+        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL, \
+         answered = NULL \
          WHERE file = ANY($1)",
     )
     .bind(ids)
@@ -176,6 +184,21 @@ pub(super) async fn delete_files(
         .collect::<Result<_>>()?;
     write_events(db, &events.iter().collect::<Vec<_>>(), millis(now)).await?;
     Ok(events.len() as u64)
+}
+
+/// Dates files that came in the future back to `now`.
+pub(super) async fn redate_files(
+    db: &mut PgConnection,
+    album: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    query("UPDATE files SET stored = $1 WHERE album = $2 AND stored > $3")
+        .bind(millis(now))
+        .bind(album)
+        .bind(millis(latest_believable(now)))
+        .execute(db)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn excess(

@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use super::super::history::{INTERRUPTED, select_jobs, select_newest};
+use super::super::history::{INTERRUPTED, last_id, select_jobs, select_newest};
 use super::super::{
     JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, SourceId, integer, millis,
     unsigned,
 };
 use super::{outbox, rows};
+use crate::clock::latest_believable;
 use crate::target::{Reason, State};
 
 /// Outcomes that are deleted in one transaction.
@@ -112,10 +113,14 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
     Ok(abandoned.len() as u64)
 }
 
-pub(super) fn interrupted(db: &Connection, source: SourceId) -> rusqlite::Result<Option<JobRow>> {
+pub(super) fn interrupted(
+    db: &Connection,
+    source: SourceId,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<Option<JobRow>> {
     let newest = db
         .prepare_cached(&select_newest())?
-        .query_row([source.0], rows::job)
+        .query_row((source.0, last_id(now)), rows::job)
         .optional()?;
     Ok(newest.filter(|job| job.interrupted))
 }
@@ -187,6 +192,15 @@ pub(super) fn reasons(db: &Connection, job: Uuid) -> rusqlite::Result<BTreeMap<R
         Ok((rows::word(row, "reason")?, row.get(1).map(unsigned)?))
     })?
     .collect()
+}
+
+/// Dates jobs that ended in the future back to `now`.
+pub(super) fn redate(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE jobs SET started = min(started, ?1), finished = ?1 WHERE finished > ?2",
+    )?
+    .execute((millis(now), millis(latest_believable(now))))
+    .map(drop)
 }
 
 /// Deletes some of what belongs to the oldest job that ended before `time`. Returns how many jobs are deleted for

@@ -30,12 +30,13 @@ use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
     include_str!("../../../migrations/sqlite/0004_outbox.sql"),
     include_str!("../../../migrations/sqlite/0005_albums.sql"),
+    include_str!("../../../migrations/sqlite/0006_records.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -202,7 +203,7 @@ impl Catalog for Sqlite {
         self.read("look up URLs", move |db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
-                 u.outcome, u.reason, u.job \
+                 u.outcome, u.reason, u.job, u.answered, u.failed_under \
                  FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?",
                 rows::FILE
             ))?;
@@ -392,9 +393,13 @@ impl Catalog for Sqlite {
         .await
     }
 
-    async fn interrupted_job(&self, source: SourceId) -> Result<Option<JobRow>, CatalogError> {
+    async fn interrupted_job(
+        &self,
+        source: SourceId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRow>, CatalogError> {
         self.read("look up an interrupted job", move |db| {
-            history::interrupted(db, source)
+            history::interrupted(db, source, now)
         })
         .await
     }
@@ -429,7 +434,13 @@ impl Catalog for Sqlite {
         .await
     }
 
-    async fn delete_jobs_before(&self, time: DateTime<Utc>) -> Result<u64, CatalogError> {
+    async fn delete_jobs_before(
+        &self,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, CatalogError> {
+        self.write("correct times", move |db| history::redate(db, now))
+            .await?;
         let mut deleted = 0;
         loop {
             // Between two transactions others come to write.
@@ -510,6 +521,11 @@ impl Catalog for Sqlite {
         limit: u32,
     ) -> Result<Vec<KnownFile>, CatalogError> {
         let album = album.to_owned();
+        let redated = album.clone();
+        self.write("correct times", move |db| {
+            upkeep::redate_files(db, &redated, now)
+        })
+        .await?;
         self.read("list files beyond the limits", move |db| {
             upkeep::excess(db, &album, limits, now, limit)
         })
@@ -650,7 +666,10 @@ impl Catalog for Sqlite {
         &self,
         keep: u64,
         before: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Option<(u64, i64)>, CatalogError> {
+        self.write("correct times", move |db| outbox::redate(db, now))
+            .await?;
         let excess = self.read("measure the outbox", move |db| {
             outbox::excess(db, keep, before)
         });

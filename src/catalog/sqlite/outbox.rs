@@ -11,6 +11,7 @@ use super::super::events::OfJob;
 use super::super::history::select_jobs;
 use super::super::{Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned};
 use super::rows;
+use crate::clock::latest_believable;
 
 /// Which events somebody wants.
 pub(super) fn wants(db: &Connection) -> rusqlite::Result<Wants> {
@@ -147,6 +148,13 @@ pub(super) fn acknowledge(db: &Connection, receiver: &str, position: i64) -> rus
     db.prepare_cached("UPDATE receivers SET position = max(position, ?) WHERE name = ?")?
         .execute((position, receiver))?;
     delete_delivered(db)
+}
+
+/// Dates events of the future back to `now`.
+pub(super) fn redate(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE events SET created = ? WHERE created > ?")?
+        .execute((millis(now), millis(latest_believable(now))))
+        .map(drop)
 }
 
 /// The last event that is too many, or older than `before`.

@@ -22,6 +22,7 @@ pub(super) fn write(db: &Connection, batch: &Batch) -> rusqlite::Result<()> {
     }
     let (records, now) = (batch.records.as_slice(), millis(batch.now));
     let albums = write_files(db, records, now)?;
+    write_rechecks(db, records)?;
     write_urls(db, records, now)?;
     write_listed(db, records)?;
     let new = write_outcomes(db, records)?;
@@ -65,11 +66,13 @@ fn write_files(
 pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         active, name_from, metadata, stored, mtime_ns, criteria) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
-         metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns",
+         metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
+         criteria = excluded.criteria",
     )?
     .execute(params![
         row.id,
@@ -87,8 +90,30 @@ pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::
         row.metadata,
         now,
         row.mtime_ns,
+        row.criteria,
     ])
     .map(drop)
+}
+
+/// Writes what another look at files that were there showed, unless they have other bytes by now.
+fn write_rechecks(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
+    let mut file = db.prepare_cached(
+        "UPDATE files SET format = ?, media_type = ?, width = ?, height = ?, active = ?, criteria = ? \
+         WHERE id = ? AND sha256 = ?",
+    )?;
+    for recheck in records.iter().filter_map(|record| record.recheck.as_ref()) {
+        file.execute(params![
+            recheck.format,
+            recheck.media_type,
+            recheck.dimensions.map(|(width, _)| width),
+            recheck.dimensions.map(|(_, height)| height),
+            recheck.active,
+            recheck.criteria,
+            recheck.file,
+            recheck.sha256.0,
+        ])?;
+    }
+    Ok(())
 }
 
 fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result<()> {
@@ -96,20 +121,25 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
     // looked up is none.
     let mut url = db.prepare_cached(
         "INSERT INTO urls (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, seen, \
-         status, failures, outcome, reason, job) VALUES (?1, ?2, ?3, ?4, \
+         status, failures, outcome, reason, job, answered, failed_under) VALUES (?1, ?2, ?3, ?4, \
          CASE WHEN ?17 THEN ?5 ELSE (SELECT id FROM files WHERE id = ?5) END, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19) \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, file), \
          etag = CASE WHEN excluded.checked IS NULL THEN etag ELSE excluded.etag END, \
          last_modified = CASE WHEN excluded.checked IS NULL THEN last_modified ELSE excluded.last_modified END, \
          fresh_until = CASE WHEN excluded.checked IS NULL THEN fresh_until ELSE excluded.fresh_until END, \
+         answered = CASE WHEN excluded.checked IS NULL THEN answered ELSE excluded.answered END, \
          checked = COALESCE(excluded.checked, checked), \
          tried = COALESCE(excluded.tried, tried), \
          seen = excluded.seen, \
          status = COALESCE(excluded.status, status), \
          failures = CASE WHEN excluded.outcome = 'skipped' THEN failures \
-                         WHEN excluded.failures > 0 THEN failures + 1 ELSE 0 END, \
+                         WHEN excluded.failures = 0 THEN 0 \
+                         WHEN failed_under <> excluded.failed_under \
+                         OR failed_under IS NOT NULL AND excluded.failed_under IS NULL THEN 1 \
+                         ELSE failures + 1 END, \
+         failed_under = CASE WHEN excluded.outcome = 'skipped' THEN failed_under ELSE excluded.failed_under END, \
          outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
     )?;
     for record in records {
@@ -132,6 +162,8 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
             record.reason.map(Reason::as_str),
             record.job,
             record.new_file.is_some(),
+            record.answered(),
+            record.failed_under.map(|acceptance| acceptance.0),
         ])?;
     }
     Ok(())

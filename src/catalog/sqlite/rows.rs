@@ -7,15 +7,15 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile, OutcomeRow,
-    ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
+    Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
+    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
 
 /// Columns of a [`KnownFile`], in the order in which [`file`] reads them.
 pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
-                               f.active, f.name_from, f.mtime_ns, f.shared, f.stage";
+                               f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
 
 /// Columns that make an [`ImageRow`] of it, behind those.
 pub(super) const IMAGE: &str = "f.album, f.stored, f.metadata";
@@ -25,7 +25,7 @@ pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o
                                   o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps";
 
 /// How many those of [`FILE`] are.
-pub(super) const FILE_COLUMNS: usize = 13;
+pub(super) const FILE_COLUMNS: usize = 14;
 
 /// Reads the columns of [`FILE`].
 pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
@@ -44,7 +44,9 @@ pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         name_from: name_from.parse().unwrap_or(NameFrom::Random),
         mtime_ns: row.get(10)?,
         shared: row.get(11)?,
+        criteria: row.get(13)?,
         is_present: true,
+        is_rechecked: false,
     })
 }
 
@@ -83,6 +85,10 @@ pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         outcome: word(row, FILE_COLUMNS + 7)?,
         reason: optional_word(row, FILE_COLUMNS + 8)?,
         job: row.get(FILE_COLUMNS + 9)?,
+        answered: row.get(FILE_COLUMNS + 10)?,
+        failed_under: row
+            .get::<_, Option<[u8; 16]>>(FILE_COLUMNS + 11)?
+            .map(Acceptance),
     })
 }
 

@@ -12,6 +12,7 @@ use super::super::{
 };
 use super::outbox::write_event;
 use super::rows;
+use crate::clock::latest_believable;
 
 pub(super) fn listed_count(db: &Connection, source: SourceId) -> rusqlite::Result<u64> {
     db.prepare_cached("SELECT count(*) FROM listed WHERE source = ? AND gone_since IS NULL")?
@@ -32,9 +33,10 @@ pub(super) fn mark_gone(
     now: DateTime<Utc>,
 ) -> rusqlite::Result<u64> {
     db.prepare_cached(
-        "UPDATE listed SET gone_since = ? WHERE source = ? AND gone_since IS NULL AND job <> ?",
+        "UPDATE listed SET gone_since = ?1 WHERE source = ?2 AND job <> ?3 \
+         AND (gone_since IS NULL OR gone_since > ?4)",
     )?
-    .execute((millis(now), source.0, job))
+    .execute((millis(now), source.0, job, millis(latest_believable(now))))
     .map(|count| count as u64)
 }
 
@@ -47,6 +49,8 @@ pub(super) fn index_urls(db: &Connection) -> rusqlite::Result<()> {
     )
 }
 
+/// When a URL was seen last matters only if it was another job than the last one that had it from this source: by the
+/// job that had it from there it was seen before it went.
 pub(super) fn prunable(
     db: &Connection,
     source: SourceId,
@@ -56,9 +60,11 @@ pub(super) fn prunable(
 ) -> rusqlite::Result<Vec<(TargetKey, KnownFile)>> {
     db.prepare_cached(&format!(
         "SELECT {}, l.key FROM listed l JOIN urls u ON u.key = l.key JOIN files f ON f.id = u.file \
-         WHERE l.source = ?1 AND l.key > ?3 AND l.gone_since < ?2 AND u.seen <= l.gone_since \
+         WHERE l.source = ?1 AND l.key > ?3 AND l.gone_since < ?2 \
+         AND (u.seen <= l.gone_since OR u.job = l.job) \
          AND NOT EXISTS (SELECT 1 FROM urls o LEFT JOIN listed m ON m.source = ?1 AND m.key = o.key \
-         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= ?2 OR o.seen > m.gone_since \
+         WHERE o.file = f.id AND (m.gone_since IS NULL OR m.gone_since >= ?2 \
+         OR o.seen > m.gone_since AND o.job <> m.job \
          OR EXISTS (SELECT 1 FROM listed e WHERE e.key = o.key AND e.source <> ?1 AND e.gone_since IS NULL))) \
          ORDER BY l.key LIMIT ?4",
         rows::FILE
@@ -101,7 +107,8 @@ pub(super) fn delete_files(
     ))?;
     let mut delete = db.prepare_cached("DELETE FROM files WHERE id = ?")?;
     let mut forget = db.prepare_cached(
-        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL \
+        "UPDATE urls SET file = NULL, etag = NULL, last_modified = NULL, fresh_until = NULL, checked = NULL, \
+         answered = NULL \
          WHERE file = ?",
     )?;
     let mut count = 0;
@@ -115,6 +122,17 @@ pub(super) fn delete_files(
         count += 1;
     }
     Ok(count)
+}
+
+/// Dates files that came in the future back to `now`.
+pub(super) fn redate_files(
+    db: &Connection,
+    album: &str,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE files SET stored = ? WHERE album = ? AND stored > ?")?
+        .execute((millis(now), album, millis(latest_believable(now))))
+        .map(drop)
 }
 
 pub(super) fn excess(

@@ -5,6 +5,7 @@
 //! every pixel where there is a decoder.
 
 mod bmp;
+mod criteria;
 mod decode;
 mod format;
 mod gif;
@@ -28,9 +29,10 @@ mod webp;
 
 use super::sniff::{self, Look};
 use super::window::{Window, corrupt};
-use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
+use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Kept, Rejection, Verdict};
 use crate::target::Reason;
 
+use criteria::Criteria;
 pub use format::ImageFormat;
 pub(crate) use limits::Limits;
 use memory::Memory;
@@ -86,6 +88,7 @@ pub struct Image {
     /// For `decode`.
     memory: Memory,
     accept: String,
+    criteria: String,
 }
 
 impl Image {
@@ -103,6 +106,7 @@ impl Image {
             memory: Memory::new(settings.decode_memory.as_u64()),
             settings: settings.clone(),
             accept,
+            criteria: Criteria::of(settings).to_string(),
         }
     }
 
@@ -245,6 +249,26 @@ impl Downloader for Image {
             dimensions: picture.dimensions,
             active: picture.active,
         })
+    }
+
+    fn criteria(&self) -> &str {
+        &self.criteria
+    }
+
+    fn accepts_kept(&self, kept: &Kept<'_>) -> Option<bool> {
+        let format = ImageFormat::named(kept.format)?;
+        let lengths = self.settings.min_bytes.as_u64()..=self.settings.max_bytes.as_u64();
+        if !self.settings.formats.contains(&format) || !lengths.contains(&kept.bytes) {
+            return Some(false);
+        }
+        let passed = match kept.criteria {
+            Some(criteria) => Criteria::parse(criteria)?,
+            // Recorded by an earlier version, which measured what it had checked.
+            None => Criteria::measured(kept.dimensions?),
+        };
+        passed
+            .suffices(self.settings.check, &self.limits)
+            .then_some(true)
     }
 
     fn is_heavy(&self) -> bool {

@@ -29,7 +29,7 @@ pub struct Settings {
 }
 
 /// How closely a picture is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
     /// Its first bytes only.
@@ -38,6 +38,20 @@ pub enum Check {
     Header,
     /// Every pixel.
     Decode,
+}
+
+impl Check {
+    /// All of them, the closest last.
+    pub const ALL: [Self; 3] = [Self::Sniff, Self::Header, Self::Decode];
+
+    /// As settings write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sniff => "sniff",
+            Self::Header => "header",
+            Self::Decode => "decode",
+        }
+    }
 }
 
 /// A list of formats that is not empty: no picture would ever be accepted.
