@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::downloader::image;
+use crate::local_path::LocalPath;
 use crate::{
     api, catalog, fault, fetch, job, naming, notify, rendition, source, step, store, telemetry,
 };
@@ -400,10 +401,12 @@ fn value_in_file(name: String, value: String) -> Result<(String, String), Config
     else {
         return Ok((name, value));
     };
-    let path = Path::new(&value);
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::ReadValue {
+    let path =
+        LocalPath::new(&value).map_err(|error| std::io::Error::new(ErrorKind::InvalidInput, error));
+    let text = path.and_then(std::fs::read_to_string);
+    let text = text.map_err(|source| ConfigError::ReadValue {
         name: name.clone(),
-        path: path.to_owned(),
+        path: value.into(),
         source,
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);

@@ -188,6 +188,11 @@ fn a_url_where_a_path_is_wanted_is_refused_and_nothing_is_made() {
         let value = value.trim_start_matches("sqlite:");
         sandbox.run(args).expect(1).says(&[key, value, "is a URL"]);
     }
+    let variable = ("GANNET_FETCH__PROXY_FILE", "s3://bucket/proxy");
+    sandbox
+        .run_with(&[variable], &["check"])
+        .expect(1)
+        .says(&[variable.0, variable.1, "is a URL"]);
     sandbox
         .run(["check", "--set", "storage.root=a:b"])
         .expect(0);

@@ -1,6 +1,6 @@
 //! `gannet rename`: the files of albums under the names that the settings would give them now.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,21 +121,23 @@ impl Run<'_> {
             Some(_) => self.totals.left += 1,
         }
         let (from, to) = (&renaming.from, &renaming.to);
-        let mut out = std::io::stdout().lock();
-        if self.args.json {
-            let line = Line {
+        let line = if self.args.json {
+            serde_json::to_string(&Line {
                 album,
                 renaming,
                 renamed: detail.is_none() && !self.args.dry_run,
                 detail,
-            };
-            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            })?
         } else if let Some(why) = detail {
-            writeln!(out, "{from} stays: {why}")?;
+            format!("{from} stays: {why}")
         } else {
-            writeln!(out, "{from} → {to}")?;
+            format!("{from} → {to}")
+        };
+        match writeln!(std::io::stdout().lock(), "{line}") {
+            // Whoever read it has seen enough; the other files get their names all the same.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            printed => Ok(printed?),
         }
-        Ok(())
     }
 
     /// Says what it came to.

@@ -127,12 +127,12 @@ impl Names {
             .find(|from| matches!(from, NameFrom::Url | NameFrom::Random))
         {
             Some(NameFrom::Url) => {
-                Some("the list can name files, in a column `name`; these URLs give no names")
+                Some("these URLs give no names; a column `name` in the list does")
             }
             _ if order.first() == Some(&NameFrom::Random) => None,
             _ => Some(
-                "`--name-by url` takes names from the URLs, and a column `name` in the list gives them; \
-                 `gannet rename ALBUM --name-by url` for files that are there",
+                "`--name-by url` names files after their URLs, and a column `name` in the list names them itself; \
+                 `gannet rename ALBUM --name-by url` renames what is there",
             ),
         }
     }

@@ -136,8 +136,8 @@ impl Settings {
     /// name there.
     ///
     /// What gave it its name and is not known any more is read off that name: a client's wish, a header of which no
-    /// record was kept. A random name stays where these settings would give another random one, and a file of a
-    /// series keeps its time.
+    /// record was kept. No name gives way to a random one, unless `order` begins with that and the name is not random
+    /// already. A file of a series keeps its time.
     pub fn place_again(
         &self,
         wants: &Wants<'_>,
@@ -160,10 +160,13 @@ impl Settings {
             header: or_own(wants.header, NameFrom::Header),
             ..*wants
         };
+        let wants_random = self.order.first() == Some(&NameFrom::Random);
         let (name, from) = match self.choose(&wants) {
-            (random, NameFrom::Random) if name_from == NameFrom::Random => {
-                let own = sanitise(&own, wants.format);
-                (own.unwrap_or(random), NameFrom::Random)
+            (random, NameFrom::Random) if name_from == NameFrom::Random || !wants_random => {
+                match sanitise(&own, wants.format) {
+                    Some(own) => (own, name_from),
+                    None => (random, NameFrom::Random),
+                }
             }
             chosen => chosen,
         };

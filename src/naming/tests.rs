@@ -456,6 +456,11 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
     }
     let kept = again(&[Header], "{host}{name}", None, None, "[__1]x1.jpg", Random);
     assert_eq!(kept, ("[__1]x1.jpg".to_owned(), Random));
+    // No name gives way to one of chance that nobody asked for.
+    for order in [&[Header][..], &[List, Header, Random], &[]] {
+        let kept = again(order, "{format}/{name}", None, None, "dog.jpg", FromUrl);
+        assert_eq!(kept, ("jpeg/dog.jpg".to_owned(), FromUrl));
+    }
     let (random, from) = again(&[Random], "{name}", None, None, "dog.jpg", FromUrl);
     assert_eq!((random.len(), from), ("x.jpg".len() + 19, Random));
 }
