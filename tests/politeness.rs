@@ -252,6 +252,43 @@ fn a_retry_after_that_makes_no_sense_is_none() {
 }
 
 #[test]
+fn a_retry_after_of_nothing_leaves_the_back_off_as_it_is() {
+    let past = "Thu, 01 Jan 1970 00:00:00 GMT";
+    for (status, value) in [(429, "0"), (429, past), (503, "0"), (503, past)] {
+        let origin = Origin::builder()
+            .otherwise(Reply::status(status).header("Retry-After", value))
+            .start();
+        let impatient = || {
+            Gannet::any()
+                .set("fetch.retries=1000")
+                .set("fetch.backoff=10s")
+                .set("fetch.backoff_max=10s")
+                .set("job.deadline=1s")
+        };
+        // Without a back-off these are asked for hundreds of times.
+        let run = impatient().fetch(files(&origin, "127.0.0.1", 100));
+        assert_eq!(
+            run.count("failed") + run.count("skipped"),
+            100,
+            "{status} {value}"
+        );
+        assert!(origin.total() <= 40, "{status} {value}: {}", origin.total());
+        // Lists and robots.txt too.
+        let before = origin.total();
+        impatient().fetch_source(origin.url("/list.txt").as_str());
+        let run = impatient()
+            .set("fetch.robots=true")
+            .fetch(files(&origin, "127.0.0.1", 1));
+        assert_eq!(run.count("stored"), 0);
+        assert!(
+            origin.total() - before <= 20,
+            "{status} {value}: {}",
+            origin.total()
+        );
+    }
+}
+
+#[test]
 fn a_host_that_wants_a_longer_rest_than_anybody_waits_is_given_up() {
     for value in [
         "86400",

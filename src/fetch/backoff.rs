@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use super::settings::{FailureBackoff, Settings};
 
-/// A random wait before another attempt, `attempt` being the number of those that failed, from 1 on.
+/// A random wait before another attempt, `attempt` being the number of those that failed, from 1 on; or the wait that
+/// the origin asked for by `Retry-After`, where that is longer.
 ///
-/// Up to `fetch.backoff` the first time, twice that the next time and so on, never more than
+/// The random wait is up to `fetch.backoff` the first time, twice that the next time and so on, never more than
 /// `fetch.backoff_max`. The whole span is drawn from, so that requests which failed together do not come
-/// back together.
-pub fn backoff(settings: &Settings, attempt: u32) -> Duration {
-    rand::random_range(Duration::ZERO..=ceiling(settings.backoff, settings.backoff_max, attempt))
+/// back together. `Retry-After: 0`, or a date in the past, leaves it as it is.
+pub fn backoff(settings: &Settings, attempt: u32, retry_after: Option<Duration>) -> Duration {
+    let most = ceiling(settings.backoff, settings.backoff_max, attempt);
+    wait(most, retry_after)
+}
+
+fn wait(most: Duration, retry_after: Option<Duration>) -> Duration {
+    rand::random_range(Duration::ZERO..=most).max(retry_after.unwrap_or_default())
 }
 
 /// How long a URL is left alone that failed in `failures` jobs in a row.
@@ -41,5 +47,16 @@ mod tests {
         );
         assert_eq!(ceiling(Duration::MAX, Duration::MAX, 9), Duration::MAX);
         assert_eq!(ceiling(Duration::ZERO, Duration::MAX, 9), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_origin_makes_a_wait_longer_and_never_shorter() {
+        let secs = Duration::from_secs;
+        assert_eq!(wait(secs(0), None), secs(0));
+        assert_eq!(wait(secs(0), Some(secs(7))), secs(7));
+        assert_eq!(wait(secs(5), Some(secs(7))), secs(7));
+        // Drawn from a thousand seconds, hardly any wait is below one.
+        let waits = (0..20).map(|_| wait(secs(1000), Some(secs(0))));
+        assert!(waits.max() > Some(secs(1)));
     }
 }

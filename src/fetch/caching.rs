@@ -318,19 +318,21 @@ pub(super) fn freshness(headers: &HeaderMap, now: SystemTime) -> Option<Duration
 
 /// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3), in seconds or as a date.
 ///
-/// A date is held against the origin's own `Date`, so that a clock that is off does not matter.
+/// A date is held against the origin's own `Date`, so that a clock that is off does not matter. Of several lines, which a
+/// proxy may have added, the longest wait counts.
+///
+/// Zero, for which a date in the past stands as well, does not mean at once: see [`backoff`](super::backoff).
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Some(seconds) = digits(value) {
-        return Some(Duration::from_secs(seconds).min(LONGEST));
-    }
-    let until = httpdate::parse_http_date(value).ok()?;
-    Some(
-        until
-            .duration_since(date(headers, &DATE).unwrap_or(now))
-            .unwrap_or_default()
-            .min(LONGEST),
-    )
+    let wait = |value: &HeaderValue| {
+        let value = value.to_str().ok()?.trim();
+        if let Some(seconds) = digits(value) {
+            return Some(Duration::from_secs(seconds).min(LONGEST));
+        }
+        let until = httpdate::parse_http_date(value).ok()?;
+        let wait = until.duration_since(date(headers, &DATE).unwrap_or(now));
+        Some(wait.unwrap_or_default().min(LONGEST))
+    };
+    headers.get_all(RETRY_AFTER).iter().filter_map(wait).max()
 }
 
 #[cfg(test)]
@@ -463,6 +465,8 @@ mod tests {
             (&[("retry-after", LATER)], Some(90)),
             (&[("retry-after", LATER), ("date", LATER)], Some(0)),
             (&[("retry-after", NOON), ("date", LATER)], Some(0)),
+            (&[("retry-after", "0"), ("retry-after", "7")], Some(7)),
+            (&[("retry-after", "soon"), ("retry-after", "7")], Some(7)),
         ];
         for (lines, expected) in cases {
             assert_eq!(

@@ -477,16 +477,15 @@ impl Client {
                 Err(error) => error,
             };
             failures += 1;
-            let wait = error
-                .retry_after()
-                .unwrap_or_else(|| super::backoff(&self.settings, failures));
+            let retry_after = error.retry_after();
             if !error.is_retriable()
                 || failures > self.settings_of(url).retries()
-                || wait > self.settings.retry_after_max
+                || retry_after.is_some_and(|wait| wait > self.settings.retry_after_max)
             {
                 return Err(error);
             }
             tracing::debug!(url = %SafeUrl::new(url), attempts = failures, "another attempt follows: {error}");
+            let wait = super::backoff(&self.settings, failures, retry_after);
             tokio::time::sleep(wait).await;
         }
     }

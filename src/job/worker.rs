@@ -475,7 +475,7 @@ impl Shared {
                 Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
                 // The origin said that there is more.
                 _ if failed == 0 => Duration::ZERO,
-                _ => fetch::backoff(client.settings(), failed).max(back_in),
+                _ => fetch::backoff(client.settings(), failed, None).max(back_in),
             };
             return self
                 .requeue(ticket, delay, Some((outcome, reason, detail)))
@@ -562,12 +562,12 @@ fn health(job: &Job, failure: &Failure, attempts: u32) -> Health {
         return Health::Good;
     };
     let fetch = job.terms.client.settings();
-    let backoff = || fetch::backoff(fetch, attempts);
+    let backoff = |retry_after| fetch::backoff(fetch, attempts, retry_after);
     match (failure.status, error.retry_after()) {
         (Some(429 | 503), Some(wait)) if wait > fetch.retry_after_max => Health::Closed(wait),
-        (Some(429 | 503), Some(wait)) => Health::Throttled(wait),
-        (Some(429), None) => Health::Throttled(backoff()),
-        _ if error.is_connect() => Health::Unreachable(backoff()),
+        (Some(429 | 503), Some(wait)) => Health::Throttled(backoff(Some(wait))),
+        (Some(429), None) => Health::Throttled(backoff(None)),
+        _ if error.is_connect() => Health::Unreachable(backoff(None)),
         (Some(_), _) => Health::Good,
         (None, _) => Health::Unknown,
     }

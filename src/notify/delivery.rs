@@ -249,10 +249,7 @@ impl Trouble {
             true => self.refusals + 1,
             false => 0,
         };
-        let wait = wait(self.failures);
-        failure
-            .retry_after
-            .map_or(wait, |asked| wait.max(asked.min(MOST_ASKED)))
+        wait(self.failures, failure.retry_after)
     }
 
     fn is_over(&mut self, receiver: &Receiver) {
@@ -264,11 +261,13 @@ impl Trouble {
     }
 }
 
-/// A wait after so many failures, between half of it and all of it.
-fn wait(failures: u32) -> Duration {
+/// The wait after so many failures in a row: a random one that doubles with each, or the one that the receiver asked for,
+/// where that is longer.
+fn wait(failures: u32, retry_after: Option<Duration>) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let most = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
-    rand::random_range(most / 2..=most)
+    let asked = retry_after.unwrap_or_default().min(MOST_ASKED);
+    rand::random_range(most / 2..=most).max(asked)
 }
 
 #[cfg(test)]
@@ -285,8 +284,15 @@ mod tests {
             (u32::MAX, 60_000),
         ] {
             let most = Duration::from_millis(most);
-            let wait = wait(failures);
-            assert!(wait >= most / 2 && wait <= most, "{failures}: {wait:?}");
+            // What a receiver asks for makes it no shorter.
+            for asked in [None, Some(Duration::ZERO), Some(most / 2)] {
+                let wait = wait(failures, asked);
+                assert!(wait >= most / 2 && wait <= most, "{failures}: {wait:?}");
+            }
+        }
+        for (asked, expected) in [(90, 90), (600, 600), (86_400, 600)] {
+            let asked = Some(Duration::from_secs(asked));
+            assert_eq!(wait(1, asked), Duration::from_secs(expected));
         }
     }
 }

@@ -423,8 +423,27 @@ async fn a_short_retry_after_is_waited_for_and_a_long_one_told() {
 
     // One that always names a moment is not asked for ever.
     let fake = Fake::new(|_, _, _| Some(status(429, Some("1"))));
-    source_of(&fake).open().await.unwrap_err();
+    let all = search(&fake, &[("fetch.backoff", "0s")]);
+    let openverse = |all: &Arc<Search>| self::source(all, "search:openverse?q=a");
+    openverse(&all).open().await.unwrap_err();
     assert_eq!(fake.seconds(), [0, 1, 2, 3]);
+    // Nor at once, when it names one that has passed.
+    for passed in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+        for code in [429, 503] {
+            let fake = Fake::new(move |_, _, _| Some(status(code, Some(passed))));
+            let all = search(
+                &fake,
+                &[("fetch.backoff", "50s"), ("fetch.backoff_max", "50s")],
+            );
+            let begun = Instant::now();
+            openverse(&all).open().await.unwrap_err();
+            assert_eq!(fake.count(), 4);
+            assert!(
+                begun.elapsed() > Duration::from_millis(100),
+                "{code} {passed}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

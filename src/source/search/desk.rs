@@ -59,8 +59,8 @@ impl Desk {
                     retry_after: Some(wait),
                     ..
                 } => {
-                    lane.leave(*wait);
                     waits += 1;
+                    lane.leave(fetch::backoff(settings, waits, Some(*wait)));
                     // One that names a moment and then still does not want to is not asked for ever.
                     if *wait > settings.retry_after_max || waits > settings.retries.max(1) {
                         return Err(error);
@@ -81,7 +81,7 @@ impl Desk {
                         return Err(error);
                     }
                     // Others may ask meanwhile, for something else.
-                    tokio::time::sleep(fetch::backoff(settings, failures)).await;
+                    tokio::time::sleep(fetch::backoff(settings, failures, None)).await;
                 }
                 _ => return Err(error),
             }
