@@ -7,26 +7,21 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
-use async_compression::zstd::DParameter;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
-use http::header::{CONTENT_ENCODING, HeaderMap};
-use tokio::io::{AsyncRead, BufReader};
+use http::header::HeaderMap;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::{StreamReader, poll_read_buf};
 use url::Url;
 
 use super::classify;
+use super::coding::{self, Reader};
 use super::error::{Cause, FetchError, Phase};
 use super::settings::Effective;
 use super::wire::{Deadline, Head};
 
 /// Room for decoded bytes; what one chunk of an encoded body holds at most.
 const DECODED_CHUNK: usize = 32 * 1024;
-
-/// More codings than this over each other are not a way to save bytes.
-const MAX_CODINGS: usize = 3;
 
 /// Limits that hold while a body comes in.
 #[derive(Debug, Clone, Copy)]
@@ -56,11 +51,6 @@ impl Limits {
     }
 }
 
-/// Largest window of zstd in HTTP as a power of two, RFC 9659: bounds a decoder's memory to 8 MiB.
-pub(super) const ZSTD_WINDOW_LOG: u32 = 23;
-
-type Reader = Pin<Box<dyn AsyncRead + Send + Sync>>;
-
 /// The bytes as they come.
 pub(super) enum Bytestream {
     /// As the origin sends them.
@@ -76,80 +66,19 @@ impl Bytestream {
     ///
     /// # Errors
     ///
-    /// The name of a coding that is not known (RFC 9110, section 8.4.1), or too many of them.
+    /// When there are too many codings.
     pub(super) fn new(response: reqwest::Response, headers: &HeaderMap) -> Result<Self, Cause> {
-        let codings = codings(headers)?;
+        let codings = coding::codings(headers)?;
         // An empty body with a coding is what some origins send; there is nothing to decode.
         if codings.is_empty() || response.content_length() == Some(0) {
             return Ok(Self::Plain(response));
         }
-        let mut reader: Reader = Box::pin(StreamReader::new(
-            response.bytes_stream().map_err(io::Error::other),
-        ));
-        // Applied in the order listed, so the last one comes off first.
-        for coding in codings.into_iter().rev() {
-            let encoded = BufReader::new(reader);
-            reader = match coding {
-                Coding::Gzip => {
-                    let mut decoder = GzipDecoder::new(encoded);
-                    decoder.multiple_members(true);
-                    Box::pin(decoder)
-                }
-                Coding::Zlib => Box::pin(ZlibDecoder::new(encoded)),
-                Coding::Brotli => Box::pin(BrotliDecoder::new(encoded)),
-                Coding::Zstd => {
-                    let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
-                    let mut decoder = ZstdDecoder::with_params(encoded, &[window]);
-                    decoder.multiple_members(true);
-                    Box::pin(decoder)
-                }
-            };
-        }
+        let encoded = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
         Ok(Self::Decoded {
-            reader,
+            reader: coding::decode(encoded, &codings),
             buffer: BytesMut::new(),
         })
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    Gzip,
-    Zlib,
-    Brotli,
-    Zstd,
-}
-
-/// Whether `headers` say that the body is encoded.
-pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_ENCODING) && !codings(headers).is_ok_and(|list| list.is_empty())
-}
-
-fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Cause> {
-    let mut list = Vec::new();
-    for value in headers.get_all(CONTENT_ENCODING) {
-        let unknown = |name: &str| {
-            Cause(format!(
-                "content encoding `{}` is not known",
-                name.escape_debug()
-            ))
-        };
-        let value = value.to_str().map_err(|_| unknown("?"))?;
-        for name in value.split(',').map(str::trim) {
-            list.push(match name.to_ascii_lowercase().as_str() {
-                "" | "identity" => continue,
-                "gzip" | "x-gzip" => Coding::Gzip,
-                "deflate" => Coding::Zlib,
-                "br" => Coding::Brotli,
-                "zstd" => Coding::Zstd,
-                _ => return Err(unknown(name)),
-            });
-        }
-    }
-    if list.len() > MAX_CODINGS {
-        return Err(Cause(format!("more than {MAX_CODINGS} content encodings")));
-    }
-    Ok(list)
 }
 
 /// A body and its limits.

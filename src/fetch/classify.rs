@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::body::ZSTD_WINDOW_LOG;
+use super::coding::ZSTD_WINDOW_LOG;
 use super::error::{Cause, FetchError, Phase};
 use super::guard::Denied;
 use super::proxy::Proxy;

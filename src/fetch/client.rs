@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::Url;
 
-use super::body::{self, Body, Limits};
+use super::body::{Body, Limits};
 use super::caching::{self, Resume, StoredValidators, Validators};
+use super::coding;
 use super::error::{FetchError, SetupError};
 use super::headers::Headers;
 use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
@@ -359,7 +360,7 @@ impl Client {
         let status = head.response.status().as_u16();
         let headers = std::mem::take(head.response.headers_mut());
         let length = head.response.content_length();
-        let length = length.filter(|_| !body::is_encoded(&headers));
+        let length = length.filter(|_| !coding::is_encoded(&headers));
         let mut body = Body::new(head, &headers, limits, 0, length).map_err(|source| {
             FetchError::BadResponse {
                 url: url.into(),

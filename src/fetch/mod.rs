@@ -20,6 +20,7 @@ mod body;
 mod caching;
 mod classify;
 mod client;
+mod coding;
 mod error;
 mod guard;
 mod headers;

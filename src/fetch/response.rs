@@ -11,9 +11,10 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::body::{self, Body, Limits};
+use super::body::{Body, Limits};
 use super::caching::{self, ContentRange, Resume, Validators};
 use super::client::Request;
+use super::coding;
 use super::error::{Cause, FetchError};
 use super::pool::{Ride, Via};
 use super::redirect;
@@ -74,7 +75,7 @@ impl Response {
             ));
         }
         let has_body = matches!(status, 200 | 203 | 206);
-        let is_encoded = has_body && body::is_encoded(&headers);
+        let is_encoded = has_body && coding::is_encoded(&headers);
         let content_length = head
             .response
             .content_length()
@@ -348,7 +349,9 @@ fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Plac
         (206, Some(resume)) => range()
             // What came before was asked for, and came, without encoding; and it was no list of parts.
             .filter(|range| {
-                resume.fits(headers, range) && !body::is_encoded(headers) && !is_multipart(headers)
+                resume.fits(headers, range)
+                    && !coding::is_encoded(headers)
+                    && !is_multipart(headers)
             })
             .map(Place::Part)
             .ok_or_else(|| not_resumed(url, resume.offset(), status)),

@@ -331,11 +331,14 @@ pub fn noise(length: usize) -> Vec<u8> {
 
 /// `bytes` in a content coding.
 pub fn encoded(coding: &str, bytes: &[u8]) -> Vec<u8> {
-    use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use async_compression::tokio::bufread::{
+        BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder,
+    };
     use tokio::io::{AsyncRead, AsyncReadExt as _};
     let mut encoder: Box<dyn AsyncRead + Unpin> = match coding {
         "gzip" => Box::new(GzipEncoder::new(bytes)),
         "deflate" => Box::new(ZlibEncoder::new(bytes)),
+        "raw deflate" => Box::new(DeflateEncoder::new(bytes)),
         "br" => Box::new(BrotliEncoder::with_quality(
             bytes,
             async_compression::Level::Fastest,
