@@ -1,8 +1,12 @@
 //! What becomes of a request when the origin, or the way to it, is faulty.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod origin;
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +14,8 @@ use gannet::fetch::{
     Client, FetchError, Hosts, Phase, RedirectProblem, Request, Response, Resume, Validators,
 };
 use gannet::target::Reason;
-use origin::{Origin, Reply, client, settings};
+use origin::tls::Identity;
+use origin::{Origin, Parting, Reply, client, settings};
 use url::Url;
 
 const NO_LIMIT: u64 = u64::MAX;
@@ -887,4 +892,236 @@ async fn a_connection_that_the_origin_closed_while_idle_is_not_a_fault() {
         );
     }
     assert_eq!(origin.connections(), 5);
+}
+
+const PARTINGS: [Parting; 4] = [
+    Parting::Close,
+    Parting::Reset,
+    Parting::Words("HTTP/1.1 200 OK\r\nContent-Le"),
+    Parting::Words(
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    ),
+];
+
+#[tokio::test]
+async fn a_reused_connection_that_ends_is_no_fault() {
+    for parting in PARTINGS {
+        for tls in [false, true] {
+            let origin = Origin::builder()
+                .route("/file", Reply::ok("a"))
+                .parts_after(3, parting);
+            let origin = if tls { origin.tls() } else { origin }.start();
+            let (_folder, client) = client_of(&origin);
+            for _ in 0..40 {
+                let got = fetch(&client, &origin.url("/file")).await;
+                assert_eq!(got.unwrap(), Bytes::from_static(b"a"), "{parting:?}");
+            }
+            // Every fourth request on a connection goes unanswered, and is sent once more on a connection of its own.
+            assert_eq!(
+                (origin.total(), origin.connections()),
+                (50, 20),
+                "{parting:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_idle_connections_may_end_at_once() {
+    let origin = Origin::builder()
+        .route("/file", Reply::ok("a").after(Duration::from_millis(50)))
+        .parts_after(1, Parting::Reset)
+        .start();
+    let (client, url) = (client(""), origin.url("/file"));
+    for _ in 0..3 {
+        let all = (0..8).map(|_| fetch(&client, &url));
+        for got in futures_util::future::join_all(all).await {
+            assert_eq!(got.unwrap(), Bytes::from_static(b"a"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_never_answers_on_a_new_connection_is_at_fault() {
+    for (parting, reason) in [
+        (Parting::Close, Reason::Reset),
+        (Parting::Reset, Reason::Reset),
+        (
+            Parting::Words("HTTP/1.1 200 OK\r\nContent-Le"),
+            Reason::Reset,
+        ),
+    ] {
+        let origin = Origin::builder().parts_after(0, parting).start();
+        let error = fetch(&client(""), &origin.url("/")).await.unwrap_err();
+        assert_eq!(error.reason(), reason, "{parting:?}");
+        assert!(error.is_retriable() && !error.is_connect());
+        assert!(origin.total() <= 2, "{}", origin.total());
+    }
+    // Only from some request on, and then always.
+    let origin = Origin::builder()
+        .route("/good", Reply::ok("a"))
+        .route("/bad", Reply::close())
+        .start();
+    let client = client("");
+    fetch(&client, &origin.url("/good")).await.unwrap();
+    let error = fetch(&client, &origin.url("/bad")).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Reset);
+    assert_eq!((origin.hits("/bad"), origin.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_post_that_may_have_been_processed_is_not_sent_again() {
+    for parting in PARTINGS {
+        let origin = Origin::builder()
+            .route("/hook", Reply::ok("thanks"))
+            .parts_after(1, parting)
+            .start();
+        let (client, url) = (client(""), origin.url("/hook"));
+        let post = || {
+            let body = Bytes::from_static(b"{}");
+            client.post(&url, Default::default(), body, Duration::from_secs(20))
+        };
+        assert_eq!(post().await.unwrap().status, 200);
+        match post().await {
+            Ok(posted) => assert_eq!(posted.status, 408),
+            Err(error) => assert_eq!(error.reason(), Reason::Reset),
+        }
+        assert_eq!(origin.total(), 2, "{parting:?}");
+    }
+}
+
+/// A client that trusts `origin`, with the folder of its authority.
+fn client_of(origin: &Origin) -> (tempfile::TempDir, Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = match &origin.ca_pem {
+        Some(pem) => {
+            let path = folder.path().join("ca.pem");
+            std::fs::write(&path, pem).unwrap();
+            format!("ca_files = [{path:?}]")
+        }
+        None => String::new(),
+    };
+    (folder, client(&changes))
+}
+
+/// How an origin treats the requests of an HTTP/2 connection beyond those that it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// RST_STREAM with REFUSED_STREAM.
+    Refused,
+    /// RST_STREAM with INTERNAL_ERROR.
+    Failed,
+    /// The TCP connection ends.
+    Cut,
+}
+
+/// An origin over HTTP/2 that answers `answered` requests on each connection.
+struct Http2 {
+    url: Url,
+    client: Client,
+    asked: Arc<AtomicUsize>,
+    _folder: tempfile::TempDir,
+    _accepts: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Http2 {
+    async fn start(answered: usize, beyond: Beyond) -> Self {
+        let identity = Identity::new();
+        let mut tls = Arc::unwrap_or_clone(identity.server());
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let accepts = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, count) = (acceptor.clone(), count.clone());
+                connections.spawn(async move {
+                    let stream = acceptor.accept(stream).await.ok()?;
+                    let mut connection = h2::server::handshake(stream).await.ok()?;
+                    let mut here = 0;
+                    while let Some(request) = connection.accept().await {
+                        let (_, mut respond) = request.ok()?;
+                        count.fetch_add(1, Ordering::SeqCst);
+                        here += 1;
+                        match beyond {
+                            _ if here <= answered => {
+                                let response = http::Response::new(());
+                                let mut body = respond.send_response(response, false).ok()?;
+                                body.send_data(Bytes::from_static(b"a"), true).ok()?;
+                            }
+                            Beyond::Refused => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                            Beyond::Failed => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                            Beyond::Cut => return None,
+                        }
+                    }
+                    Some(())
+                });
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, identity.ca_pem).unwrap();
+        Self {
+            url: format!("https://127.0.0.1:{port}/file").parse().unwrap(),
+            client: client(&format!("ca_files = [{path:?}]")),
+            asked,
+            _folder: folder,
+            _accepts: tokio_util::task::AbortOnDropHandle::new(accepts),
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_requests_that_were_not_processed_are_sent_again() {
+    for beyond in [Beyond::Refused, Beyond::Cut] {
+        let origin = Http2::start(20, beyond).await;
+        for round in 0..5 {
+            let all = (0..16).map(|_| fetch(&origin.client, &origin.url));
+            for got in futures_util::future::join_all(all).await {
+                let got =
+                    got.unwrap_or_else(|error| panic!("{beyond:?}, round {round}: {error:?}"));
+                assert_eq!(got, Bytes::from_static(b"a"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_refuses_every_http2_request_is_at_fault() {
+    for (beyond, most) in [(Beyond::Refused, 6), (Beyond::Cut, 2), (Beyond::Failed, 1)] {
+        let origin = Http2::start(0, beyond).await;
+        let error = fetch(&origin.client, &origin.url).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Reset, "{beyond:?}");
+        assert_eq!(origin.asked.load(Ordering::SeqCst), most, "{beyond:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_was_refused_is_sent_again() {
+    let origin = Http2::start(1, Beyond::Refused).await;
+    let post = || {
+        let body = Bytes::from_static(b"{}");
+        let limit = Duration::from_secs(20);
+        origin
+            .client
+            .post(&origin.url, Default::default(), body, limit)
+    };
+    for _ in 0..3 {
+        assert_eq!(post().await.unwrap().status, 200);
+    }
+    // One whose connection was cut off may have been processed.
+    let origin = Http2::start(1, Beyond::Cut).await;
+    let post = || {
+        let body = Bytes::from_static(b"{}");
+        let limit = Duration::from_secs(20);
+        origin
+            .client
+            .post(&origin.url, Default::default(), body, limit)
+    };
+    assert_eq!(post().await.unwrap().status, 200);
+    assert_eq!(post().await.unwrap_err().reason(), Reason::Reset);
+    assert_eq!(origin.asked.load(Ordering::SeqCst), 2);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod common;
 mod origin;
 
 use std::fs;
@@ -26,6 +27,11 @@ struct Nginx {
 impl Nginx {
     /// `None` where there is no nginx.
     fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// With these directives for its server.
+    fn start_with(directives: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let identity = Identity::new();
@@ -39,7 +45,11 @@ impl Nginx {
             .local_addr()
             .unwrap()
             .port();
-        fs::write(at("nginx.conf"), configuration(folder.path(), port)).unwrap();
+        fs::write(
+            at("nginx.conf"),
+            configuration(folder.path(), port, directives),
+        )
+        .unwrap();
         let process = Command::new("nginx")
             .arg("-c")
             .arg(at("nginx.conf"))
@@ -116,11 +126,11 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &Path, port: u16) -> String {
+fn configuration(folder: &Path, port: u16, directives: &str) -> String {
     let folder = folder.display();
     format!(
         "master_process off; pid {folder}/pid; error_log {folder}/error.log;
-         events {{ worker_connections 256; }}
+         events {{ worker_connections 1024; }}
          http {{
              log_format short '$server_protocol $connection $status';
              access_log {folder}/access.log short;
@@ -132,6 +142,7 @@ fn configuration(folder: &Path, port: u16) -> String {
                  listen 127.0.0.1:{port} ssl http2;
                  ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
                  root {folder}/www;
+                 {directives}
              }}
          }}"
     )
@@ -217,4 +228,33 @@ async fn conditions_ranges_and_encodings_work_with_nginx() {
         .await
         .unwrap_err();
     assert_eq!(error.status(), Some(404));
+}
+
+#[test]
+fn requests_beyond_the_last_one_of_a_connection_cost_no_attempt() {
+    for (requests, per_host) in [(100, 8), (20, 64)] {
+        let directives =
+            format!("keepalive_requests {requests}; location /n/ {{ try_files /a.png =404; }}");
+        let Some(nginx) = Nginx::start_with(&directives) else {
+            return;
+        };
+        let url = nginx.put("a.png", b"a picture");
+        let urls: Vec<_> = (0..2000)
+            .map(|n| url.join(&format!("/n/{n}")).unwrap())
+            .collect();
+        let ca = nginx.folder.path().join("ca.pem");
+        let run = common::Gannet::any()
+            .set(format!("fetch.ca_files=[{ca:?}]"))
+            .set(format!("fetch.per_host={per_host}"))
+            .set("fetch.retries=0")
+            .fetch(&urls)
+            .settled();
+        assert_eq!(run.count("stored"), 2000);
+        assert!(run.items().iter().all(|item| item["attempts"] == 1));
+        let log = nginx.log();
+        assert_eq!(log.len(), 2000, "none was processed twice");
+        assert!(log.iter().all(|line| line.starts_with("HTTP/2.0")));
+        let connections: std::collections::HashSet<_> = log.iter().collect();
+        assert!(connections.len() >= 2000 / requests);
+    }
 }

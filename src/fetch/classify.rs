@@ -11,7 +11,7 @@ use super::error::{Cause, FetchError, Phase};
 use super::guard::Denied;
 use super::proxy::Proxy;
 use super::resolver::Unresolved;
-use super::wire::MAX_HEADERS;
+use super::wire::{Lost, MAX_HEADERS};
 
 /// The errors below `error`, itself included, from the outside in.
 ///
@@ -58,6 +58,45 @@ fn is_lost(kind: io::ErrorKind) -> bool {
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected
     )
+}
+
+/// Whether the system gave a connection up because nothing comes back from the peer.
+fn is_out_of_reach(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
+/// How the connection of a request ended, if that is why there is no answer.
+pub(super) fn lost(error: &reqwest::Error) -> Option<Lost> {
+    // Of the client's pool, whose errors have no types that can be named.
+    const NEVER_SENT: [&str; 3] = [
+        "checked out connection was closed",
+        "request was canceled",
+        "ALPN upgraded to HTTP/2",
+    ];
+    if chain(error).any(|error| NEVER_SENT.contains(&error.to_string().as_str())) {
+        return Some(Lost::Unprocessed);
+    }
+    if error.is_connect() {
+        return None;
+    }
+    if let Some(http2) = find::<h2::Error>(error) {
+        // The library ends only those requests by GOAWAY that are beyond its last stream.
+        let is_refused = http2.is_go_away()
+            || http2.is_reset() && http2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return (http2.is_remote() && is_refused).then_some(Lost::Unprocessed);
+    }
+    let is_ended = find::<hyper::Error>(error).is_some_and(|hyper| {
+        hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed()
+    });
+    let is_broken = find::<rustls::Error>(error).is_some()
+        || io_kind(error).is_some_and(|kind| is_lost(kind) || is_out_of_reach(kind));
+    (is_ended || is_broken).then_some(Lost::Unknown)
 }
 
 /// Why there is no answer to a request.

@@ -318,7 +318,7 @@ impl Client {
             _ => None,
         };
         let admitted = self.wire.admit(url, ride).await?.asking(query);
-        let head = self.wire.execute(admitted, url, headers, None, limits);
+        let head = self.wire.execute(admitted, url, &headers, None, limits);
         match head.await {
             Ok(head) => Ok(Arrived {
                 head,
@@ -416,7 +416,7 @@ impl Client {
             .or_insert(settings.user_agent().clone());
         let head = self
             .wire
-            .execute(admitted, url, headers, Some(body), limits);
+            .execute(admitted, url, &headers, Some(&body), limits);
         let head = head.await.map_err(|unanswered| unanswered.error)?;
         let mut response = head.response;
         let status = response.status().as_u16();
@@ -485,8 +485,8 @@ impl Client {
             {
                 return Err(error);
             }
-            tracing::debug!(url = %SafeUrl::new(url), attempts = failures, "another attempt follows: {error}");
             let wait = super::backoff(&self.settings, failures, retry_after);
+            tracing::debug!(url = %SafeUrl::new(url), attempts = failures, "another attempt follows: {error}");
             tokio::time::sleep(wait).await;
         }
     }

@@ -98,7 +98,7 @@ impl Client {
             let admitted = admitted.await?.asking(query);
             let answer = self
                 .wire
-                .execute(admitted, url, headers.clone(), None, head_limits);
+                .execute(admitted, url, &headers, None, head_limits);
             let error = match (answer.await, via) {
                 (Ok(head), Some(via)) => {
                     let status = head.response.status().as_u16();

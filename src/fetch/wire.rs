@@ -15,7 +15,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::{HeaderMap, Method, StatusCode};
+use hyper_util::client::legacy::connect::Connection;
 use reqwest::dns::Resolve;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -64,9 +66,10 @@ impl Admitted {
 
 /// The connections of this process.
 pub(super) struct Wire {
-    http: reqwest::Client,
-    /// For requests through the proxies of `fetch.proxy` or the environment, whose names may resolve to any address.
-    proxied: Option<reqwest::Client>,
+    /// For requests that go through no pool of proxies.
+    clients: Clients,
+    /// The same without idle connections, for [`Route::Own`]. Built when first needed; `None` inside: that failed.
+    unpooled: OnceLock<Option<Clients>>,
     guard: Arc<Guard>,
     resolver: Resolver,
     proxies: Proxies,
@@ -129,27 +132,12 @@ impl Wire {
             Resolver::new(settings, guard.clone()).map_err(|e| SetupError::Resolver {
                 source: Cause(e.to_string()),
             })?;
-        // Beside a pool, what does not go through it goes out directly.
-        let setting = match &pool {
-            Some(_) => &ProxySetting::Direct,
-            None => &settings.proxy,
-        };
+        let setting = proxy_setting(settings, pool.is_some());
         let proxies = Proxies::new(setting);
-        let named = proxies.all();
-        let proxied = if named.is_empty() {
-            None
-        } else {
-            let resolver = ProxyResolver::new(&resolver, named, true);
-            Some(build(settings, setting, Arc::new(resolver))?)
-        };
-        let http = match (&proxied, setting) {
-            // Nothing goes out directly.
-            (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
-            _ => build(settings, &ProxySetting::Direct, Arc::new(resolver.clone()))?,
-        };
+        let clients = Clients::new(settings, setting, &resolver, &proxies, Route::Pooled)?;
         Ok(Self {
-            http,
-            proxied,
+            clients,
+            unpooled: OnceLock::new(),
             guard,
             resolver,
             proxies,
@@ -322,13 +310,15 @@ impl Wire {
 
     /// Sends a GET, or a POST of `body`, and waits for the answer's head, as long as `limits` allow.
     ///
+    /// If the connection is lost before the answer, the request is sent again at once as [`resend`] allows.
+    ///
     /// `url` is the request's URL as messages name it.
     pub(super) async fn execute(
         &self,
         admitted: Admitted,
         url: &Url,
-        headers: HeaderMap,
-        body: Option<Bytes>,
+        headers: &HeaderMap,
+        body: Option<&Bytes>,
         limits: Limits,
     ) -> Result<Head, Unanswered> {
         let Admitted {
@@ -336,13 +326,9 @@ impl Wire {
             proxy,
             ride,
         } = admitted;
-        let Limits { idle, deadline, .. } = limits;
-        let (http, connect_timeout) = match &ride {
-            Some(ride) => match ride.client(|| {
-                let base = self.base.as_deref().unwrap_or(self);
-                base.client_through(ride)
-            }) {
-                Ok(client) => (client, self.timeout_through().min(idle)),
+        let (mut http, connect_timeout) = match &ride {
+            Some(ride) => match ride.client(|| self.client_through(ride, Route::Pooled)) {
+                Ok(client) => (client, self.timeout_through().min(limits.idle)),
                 Err(error) => {
                     let host = url.host_str().unwrap_or_default().to_owned();
                     return Err(Unanswered {
@@ -356,8 +342,7 @@ impl Wire {
                 }
             },
             None => {
-                let proxied = self.proxied.as_ref().filter(|_| proxy.is_some());
-                let http = proxied.unwrap_or(&self.http);
+                let http = self.clients.of(proxy.as_ref());
                 (http.clone(), self.connect_timeout)
             }
         };
@@ -365,42 +350,41 @@ impl Wire {
             Some(_) => Method::POST,
             None => Method::GET,
         };
-        // What is told to others is none of the figures of downloads.
+        // Events that are posted to receivers do not count as downloads.
         let is_download = method == Method::GET;
-        let mut request = reqwest::Request::new(method, bare);
-        *request.headers_mut() = headers;
-        *request.body_mut() = body.map(Into::into);
         let start = Instant::now();
-        let mut sleep = Box::pin(sleep_until((start + idle).min(deadline.at)));
-        let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
-            let mut pending = pin!(http.execute(request));
-            poll_fn(|cx| {
-                if let Poll::Ready(answer) = pending.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(answer));
-                }
-                loop {
-                    ready!(sleep.as_mut().poll(cx));
-                    let silent_since = match CONNECT.with(Cell::get) {
-                        Connect::Pooled => start,
-                        // The connector has its own limit. Should another connection of the pool have
-                        // become free meanwhile, the request is on that one; this bounds it as well.
-                        Connect::Running => start + connect_timeout,
-                        Connect::Done(at) => at,
-                    };
-                    let silent_until = silent_since + idle;
-                    let now = Instant::now();
-                    if now >= deadline.at {
-                        return Poll::Ready(Err((Phase::Total, deadline.limit)));
-                    }
-                    if now >= silent_until {
-                        return Poll::Ready(Err((Phase::Head, idle)));
-                    }
-                    sleep.as_mut().reset(silent_until.min(deadline.at));
-                }
-            })
-            .await
-        });
-        let (error, is_proxys_own) = match answer.await {
+        let mut sleep = Box::pin(sleep_until((start + limits.idle).min(limits.deadline.at)));
+        let mut route = Route::Pooled;
+        let mut sends = 0;
+        let answer = loop {
+            let mut request = reqwest::Request::new(method.clone(), bare.clone());
+            *request.headers_mut() = headers.clone();
+            *request.body_mut() = body.cloned().map(Into::into);
+            let (answer, connect) = send(&http, request, connect_timeout, limits, &mut sleep).await;
+            sends += 1;
+            let lost = match &answer {
+                Ok(Ok(response)) => is_idle_timeout(response).then_some(Lost::Unknown),
+                Ok(Err(error)) => classify::lost(error),
+                Err(_) => None,
+            };
+            let next =
+                lost.and_then(|lost| resend(lost, route, connect, method.is_idempotent(), sends));
+            let client = match next {
+                Some(Route::Own) => self.own_connection(ride.as_ref(), proxy.as_ref()),
+                Some(Route::Pooled) => Some(http.clone()),
+                None => None,
+            };
+            let (Some(next), Some(client)) = (next, client) else {
+                break answer;
+            };
+            tracing::debug!(
+                url.host = url.host_str(),
+                sends,
+                "the connection was closed before an answer came; the request is sent again"
+            );
+            (route, http) = (next, client);
+        };
+        let (error, is_proxys_own) = match answer {
             Ok(Ok(response)) => match proxy {
                 // Over plain HTTP the proxy's own refusal comes as an answer; in a tunnel it is an error.
                 Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -441,6 +425,24 @@ impl Wire {
         })
     }
 
+    /// A client whose connections serve one request each, to go through `ride`, or else through `proxy` or directly. `None`
+    /// if it cannot be set up.
+    fn own_connection(
+        &self,
+        ride: Option<&Ride>,
+        proxy: Option<&Proxy>,
+    ) -> Option<reqwest::Client> {
+        if let Some(ride) = ride {
+            return self.client_through(ride, Route::Own).ok();
+        }
+        let clients = self.unpooled.get_or_init(|| {
+            let setting = proxy_setting(&self.settings, self.pool.is_some());
+            let (resolver, proxies) = (&self.resolver, &self.proxies);
+            Clients::new(&self.settings, setting, resolver, proxies, Route::Own).ok()
+        });
+        Some(clients.as_ref()?.of(proxy).clone())
+    }
+
     /// How long connecting through a proxy of the pool may take: another one may be quicker.
     fn timeout_through(&self) -> Duration {
         let patience = self.pool.as_ref().map(|pool| pool.settings().patience);
@@ -453,24 +455,67 @@ impl Wire {
         clippy::disallowed_methods,
         reason = "this is where the guard is built in"
     )]
-    fn client_through(&self, ride: &Ride) -> Result<reqwest::Client, reqwest::Error> {
-        let tls = self.tls.get_or_init(|| tls(&self.settings));
+    fn client_through(&self, ride: &Ride, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+        let base = self.base.as_deref().unwrap_or(self);
+        let tls = base.tls.get_or_init(|| tls(&base.settings));
         // In a large pool hardly any connection is wanted again in time.
-        let proxies = self.pool.as_ref().map_or(0, |pool| pool.len());
-        let idle = match proxies <= self.settings.concurrency.get() {
-            true => self.settings.concurrency.get(),
-            false => 0,
+        let proxies = base.pool.as_ref().map_or(0, |pool| pool.len());
+        let idle = match route {
+            Route::Pooled if proxies <= base.settings.concurrency.get() => {
+                base.settings.concurrency.get()
+            }
+            _ => 0,
         };
         let proxy = vec![ride.proxy().clone()];
-        let resolver = ProxyResolver::new(&self.resolver, proxy, ride.is_trusted());
-        builder(&self.settings, Arc::new(resolver))
-            .connect_timeout(self.timeout_through())
+        let resolver = ProxyResolver::new(&base.resolver, proxy, ride.is_trusted());
+        builder(&base.settings, Arc::new(resolver))
+            .connect_timeout(base.timeout_through())
             .pool_max_idle_per_host(idle)
             .pool_idle_timeout(PROXIED_IDLE)
             .tls_backend_preconfigured(tls.clone())
             .no_proxy()
             .proxy(reqwest::Proxy::all(ride.url().as_url().clone())?)
             .build()
+    }
+}
+
+/// The clients for requests that go out directly, or through the proxies of `fetch.proxy` or the environment.
+struct Clients {
+    direct: reqwest::Client,
+    /// For requests through a proxy, whose name may resolve to any address; `None`: there is no proxy.
+    proxied: Option<reqwest::Client>,
+}
+
+impl Clients {
+    fn new(
+        settings: &Settings,
+        setting: &ProxySetting,
+        resolver: &Resolver,
+        proxies: &Proxies,
+        route: Route,
+    ) -> Result<Self, SetupError> {
+        let named = proxies.all();
+        let proxied = if named.is_empty() {
+            None
+        } else {
+            let resolver = ProxyResolver::new(resolver, named, true);
+            Some(build(settings, setting, Arc::new(resolver), route)?)
+        };
+        let direct = match (&proxied, setting) {
+            // Nothing goes out directly.
+            (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
+            _ => {
+                let resolver = Arc::new(resolver.clone());
+                build(settings, &ProxySetting::Direct, resolver, route)?
+            }
+        };
+        Ok(Self { direct, proxied })
+    }
+
+    /// The client for a request that goes through `proxy`, or directly.
+    fn of(&self, proxy: Option<&Proxy>) -> &reqwest::Client {
+        let proxied = self.proxied.as_ref().filter(|_| proxy.is_some());
+        proxied.unwrap_or(&self.direct)
     }
 }
 
@@ -489,6 +534,114 @@ pub(super) struct Deadline {
     pub(super) limit: Duration,
 }
 
+/// Sends `request` once. Returns the answer, or the limit that ran out first, and how far its own connection was.
+async fn send(
+    http: &reqwest::Client,
+    request: reqwest::Request,
+    connect_timeout: Duration,
+    Limits { idle, deadline, .. }: Limits,
+    sleep: &mut Pin<Box<Sleep>>,
+) -> (
+    Result<Result<reqwest::Response, reqwest::Error>, (Phase, Duration)>,
+    Connect,
+) {
+    let start = Instant::now();
+    let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
+        let mut pending = pin!(http.execute(request));
+        let answer = poll_fn(|cx| {
+            if let Poll::Ready(answer) = pending.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            loop {
+                ready!(sleep.as_mut().poll(cx));
+                let silent_since = match CONNECT.with(Cell::get) {
+                    Connect::Pooled => start,
+                    // The connector has its own limit. Should another connection of the pool have
+                    // become free meanwhile, the request is on that one; this bounds it as well.
+                    Connect::Running => start + connect_timeout,
+                    Connect::Done { at, .. } => at,
+                };
+                let silent_until = silent_since + idle;
+                let now = Instant::now();
+                if now >= deadline.at {
+                    return Poll::Ready(Err((Phase::Total, deadline.limit)));
+                }
+                if now >= silent_until {
+                    return Poll::Ready(Err((Phase::Head, idle)));
+                }
+                sleep.as_mut().reset(silent_until.min(deadline.at));
+            }
+        });
+        (answer.await, CONNECT.with(Cell::get))
+    });
+    answer.await
+}
+
+/// Which connection a request goes out on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// An idle or shared one of the pool, or a new one that the pool keeps.
+    Pooled,
+    /// A new one for this request alone.
+    Own,
+}
+
+/// How a connection ended before the head of the answer was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The origin has not processed the request: it was never sent, or HTTP/2 says so (RFC 9113, sections 6.8 and 8.7).
+    Unprocessed,
+    /// The origin may have processed the request.
+    Unknown,
+}
+
+/// Most times that a request is sent on connections it shares with others. With many requests in flight and few allowed
+/// on a connection, the same request may be refused on several connections in a row.
+const SHARED_SENDS: u32 = 5;
+
+/// The connection to send a request on again after its connection was [`Lost`]. `None` if the loss is the origin's fault.
+///
+/// An origin may close a connection that has served other requests at any time (RFC 9112, section 9.3.1). Only the loss
+/// of a connection that was made for the request is a fault, so a request is sent [`SHARED_SENDS`] + 1 times at most. A
+/// request that may have been processed is sent again only if its method is idempotent.
+///
+/// A connection that ends within the head of an answer is treated like one that ends before it: hyper's errors do not
+/// tell them apart.
+fn resend(
+    lost: Lost,
+    route: Route,
+    connect: Connect,
+    is_idempotent: bool,
+    sends: u32,
+) -> Option<Route> {
+    if route == Route::Own {
+        return None;
+    }
+    // Over HTTP/2 others may have used it first.
+    let is_made_for_it = matches!(connect, Connect::Done { is_http2, .. } if !is_http2);
+    match lost {
+        Lost::Unprocessed if sends < SHARED_SENDS => Some(Route::Pooled),
+        Lost::Unprocessed => Some(Route::Own),
+        Lost::Unknown => (is_idempotent && !is_made_for_it).then_some(Route::Own),
+    }
+}
+
+/// Whether an answer is what some origins send on an idle connection before they close it: 408 (RFC 9110, section 15.5.9).
+fn is_idle_timeout(response: &reqwest::Response) -> bool {
+    let closes = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+    response.status() == StatusCode::REQUEST_TIMEOUT
+        && response.version() <= http::Version::HTTP_11
+        && response.headers().get(CONNECTION).is_some_and(closes)
+}
+
+/// The proxy of requests that do not go through a pool. Beside a pool, these go out directly.
+fn proxy_setting(settings: &Settings, has_pool: bool) -> &ProxySetting {
+    match has_pool {
+        true => &ProxySetting::Direct,
+        false => &settings.proxy,
+    }
+}
+
 /// What all clients have in common.
 #[expect(
     clippy::disallowed_methods,
@@ -499,7 +652,7 @@ fn builder<R: Resolve + 'static>(settings: &Settings, resolver: Arc<R>) -> reqwe
         .user_agent(settings.user_agent.clone())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // Attempts are the worker's business; kept out of here they also cost no copy of each request.
+        // `Wire::execute` decides what is sent again, and the worker what is attempted again.
         .retry(reqwest::retry::never().max_retries_per_request(0))
         .dns_resolver(resolver)
         .connect_timeout(settings.connect_timeout)
@@ -529,10 +682,14 @@ fn build<R: Resolve + 'static>(
     settings: &Settings,
     proxy: &ProxySetting,
     resolver: Arc<R>,
+    route: Route,
 ) -> Result<reqwest::Client, SetupError> {
     let authorities = read_authorities(settings)?;
     let client = |system_roots: bool| {
         let mut builder = builder(settings, resolver.clone());
+        if route == Route::Own {
+            builder = builder.pool_max_idle_per_host(0);
+        }
         builder = if system_roots {
             builder.tls_certs_merge(authorities.clone())
         } else {
@@ -619,7 +776,7 @@ enum Connect {
     /// Resolving, connecting or shaking hands.
     Running,
     /// Established then, or failed.
-    Done(Instant),
+    Done { at: Instant, is_http2: bool },
 }
 
 tokio::task_local! {
@@ -651,6 +808,7 @@ struct Noted<S>(S);
 impl<S, R> Service<R> for Noted<S>
 where
     S: Service<R>,
+    S::Response: Connection,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -666,8 +824,73 @@ where
         Box::pin(async move {
             note(Connect::Running);
             let connected = connecting.await;
-            note(Connect::Done(Instant::now()));
+            let is_http2 = |connection: &S::Response| connection.connected().is_negotiated_h2();
+            note(Connect::Done {
+                at: Instant::now(),
+                is_http2: connected.as_ref().is_ok_and(is_http2),
+            });
             connected
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_end_of_a_connection_made_for_the_request_is_a_fault() {
+        let made = |is_http2| Connect::Done {
+            at: Instant::now(),
+            is_http2,
+        };
+        let (http1, http2) = (made(false), made(true));
+        let (pooled, own) = (Some(Route::Pooled), Some(Route::Own));
+        for (lost, route, connect, is_idempotent, sends, expected) in [
+            (Lost::Unknown, Route::Pooled, Connect::Pooled, true, 1, own),
+            (Lost::Unknown, Route::Pooled, Connect::Running, true, 1, own),
+            (Lost::Unknown, Route::Pooled, http1, true, 1, None),
+            (Lost::Unknown, Route::Pooled, http2, true, 1, own),
+            (
+                Lost::Unknown,
+                Route::Pooled,
+                Connect::Pooled,
+                false,
+                1,
+                None,
+            ),
+            (Lost::Unknown, Route::Pooled, http2, false, 1, None),
+            (Lost::Unknown, Route::Own, http1, true, 2, None),
+            (Lost::Unknown, Route::Own, http2, true, 2, None),
+            (Lost::Unprocessed, Route::Pooled, http2, true, 1, pooled),
+            (
+                Lost::Unprocessed,
+                Route::Pooled,
+                Connect::Pooled,
+                false,
+                4,
+                pooled,
+            ),
+            (
+                Lost::Unprocessed,
+                Route::Pooled,
+                Connect::Pooled,
+                true,
+                SHARED_SENDS,
+                own,
+            ),
+            (
+                Lost::Unprocessed,
+                Route::Own,
+                http2,
+                true,
+                SHARED_SENDS + 1,
+                None,
+            ),
+        ] {
+            let next = resend(lost, route, connect, is_idempotent, sends);
+            let case = (lost, route, connect, is_idempotent, sends);
+            assert_eq!(next, expected, "{case:?}");
+        }
     }
 }

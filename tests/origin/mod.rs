@@ -23,13 +23,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gannet::fetch::{Client, Hosts, Settings};
 use tokio::sync::Notify;
 use url::Url;
 
-pub use reply::Reply;
+pub use reply::{Parting, Reply};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -91,6 +91,10 @@ struct Shared {
     sent: AtomicU64,
     /// Whether requests are counted only, and not kept.
     forgetful: bool,
+    /// How many requests a connection answers, and how it ends upon the next one.
+    parting: Option<(usize, Parting)>,
+    /// How long a connection stays open between two requests.
+    idle: Option<Duration>,
     stop: Notify,
 }
 
@@ -131,6 +135,18 @@ impl Builder {
     /// Listens on every address of loopback, so that one origin can play many hosts: 127.0.0.2 and so on.
     pub fn on_any_address(mut self) -> Self {
         self.any_address = true;
+        self
+    }
+
+    /// Answers `requests` requests on each connection, all with keep-alive, and ends it by `parting` upon the next one.
+    pub fn parts_after(mut self, requests: usize, parting: Parting) -> Self {
+        self.shared.parting = Some((requests, parting));
+        self
+    }
+
+    /// Closes a connection so long after an answer if no request follows, without having said so.
+    pub fn closes_idle_after(mut self, idle: Duration) -> Self {
+        self.shared.idle = Some(idle);
         self
     }
 

@@ -50,6 +50,15 @@ pub(super) enum End {
     Silent,
 }
 
+/// How an origin ends a connection upon a request that it does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    Close,
+    Reset,
+    /// Sends these bytes and closes.
+    Words(&'static str),
+}
+
 impl Reply {
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::reply::{End, Framing, Reply};
+use super::reply::{End, Framing, Parting, Reply};
 use super::{Recorded, Shared};
 
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -52,12 +52,32 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shar
 
 async fn connection(mut stream: impl Wire, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
+    let mut answered = 0;
+    loop {
+        let request = read_request(&mut stream, &mut buffer);
+        let request = match shared.idle {
+            Some(idle) if answered > 0 => tokio::time::timeout(idle, request).await,
+            _ => Ok(request.await),
+        };
+        let Ok(Some(request)) = request.unwrap_or(Ok(None)) else {
+            break;
+        };
         let _in_flight = shared.requests.enter();
-        let reply = choose(shared, &request);
         if !shared.forgetful {
             shared.asked.lock().unwrap().push(request.clone());
         }
+        if let Some((requests, parting)) = shared.parting
+            && answered == requests
+        {
+            match parting {
+                Parting::Close => break,
+                Parting::Reset => return reset(&mut stream).map(drop),
+                Parting::Words(words) => stream.write_all(words.as_bytes()).await?,
+            }
+            break;
+        }
+        answered += 1;
+        let reply = choose(shared, &request);
         if !answer(&mut stream, &reply, &request, &shared.sent).await? {
             break;
         }
