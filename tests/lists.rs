@@ -32,6 +32,27 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
 }
 
+/// A list of `tests/fixtures`, of pictures of `site`.
+fn fixture(name: &str, site: &Site) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(path).unwrap();
+    let port = site.address.port().to_string();
+    let at: Vec<_> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, part)| part == b"PORT")
+        .collect();
+    let mut list = Vec::new();
+    let mut done = 0;
+    for (at, _) in at {
+        list.extend_from_slice(&bytes[done..at]);
+        list.extend_from_slice(port.as_bytes());
+        done = at + 4;
+    }
+    list.extend_from_slice(&bytes[done..]);
+    list
+}
+
 fn utf16(text: &str, big: bool) -> Vec<u8> {
     let mut bytes = if big {
         vec![0xfe, 0xff]
@@ -328,11 +349,12 @@ fn urls_are_asked_as_the_url_standard_writes_them() {
         ("/a%2Fb/9", "/a%2Fb/9"),
         ("/\\back\\10", "//back/10"),
     ];
+    // In a text a URL ends at white space.
     let list: String = lines
         .iter()
-        .map(|(raw, _)| format!("{base}{raw}\n"))
+        .map(|(raw, _)| serde_json::to_string(&format!("{base}{raw}")).unwrap() + "\n")
         .collect();
-    sandbox.fetch_list(list, 0, &[]);
+    sandbox.fetch_list(list, 0, &["--list-format", "jsonl"]);
     let mut asked: Vec<String> = site.asked().into_iter().map(|asked| asked.path).collect();
     asked.sort();
     let mut wanted: Vec<String> = lines.iter().map(|(_, sent)| (*sent).to_owned()).collect();
@@ -673,6 +695,39 @@ fn a_list_that_breaks_off_ends_with_1_and_keeps_what_it_named() {
         .says(&["list.txt.gz"]);
     assert_eq!(run.json()["state"], "failed");
     assert_eq!(stored(&sandbox).first(), Some(&1));
+}
+
+#[test]
+fn text_lists_may_have_captions_quotes_and_commas() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let report = sandbox.fetch_list(fixture("list-captions.txt", &site), 0, &[]);
+    let metadata = |path: &str| report.of(&site.url(path))["metadata"].clone();
+    assert_eq!(metadata("/a.png")["caption"], "a harbour at dawn");
+    assert!(metadata("/b.png").is_null());
+
+    let [a, b, c] = [1, 2, 3].map(|n| site.url(&format!("/{n}")));
+    for list in [
+        format!("[\n  \"{a}\",\n  \"{b}\",\n  \"{c}\"\n]\n"),
+        format!("[\n  {{\"url\": \"{a}\"}},\n  {{\n    \"url\": \"{b}\"\n  }},\n  \"{c}\",\n]\n"),
+        format!("\"{a}\",\n\"{b}\",\n\"{c}\"\n"),
+        format!("{{\"url\":\"{a}\"}},\n{{\"url\":\"{b}\"}},\n\"{c}\",\n"),
+        format!("<{a}>\n'{b}' two\n{c}, three\n"),
+        format!("{a}\t{b}\n{b}\tzwei\n{c}\u{a0}drei\n"),
+    ] {
+        let sandbox = Sandbox::new();
+        let report = sandbox.fetch_list(&list, 0, &[]);
+        assert_eq!(report.items().len(), 3, "{list}");
+        assert_eq!(stored(&sandbox), [1, 2, 3], "{list}");
+    }
+}
+
+#[test]
+fn a_blank_may_stand_before_a_quoted_cell() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    sandbox.write("list.csv", fixture("list-blank-before-quote.csv", &site));
+    let report = sandbox.fetch_report(0, &["list.csv"]);
+    assert_eq!(report.only()["url"], site.url("/a.png"));
+    assert_eq!(report.only()["metadata"]["ID"], "1");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! JSON Lines, and a JSON array as one document.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufRead as _};
 
@@ -36,6 +37,8 @@ fn lines(input: Input, sink: &SharedSink) -> Result<(), Stop> {
             continue;
         }
         let text = line.bytes.trim_ascii();
+        // Lines out of an array end with its commas.
+        let text = text.strip_suffix(b",").unwrap_or(text);
         if text.is_empty() {
             continue;
         }
@@ -155,13 +158,16 @@ fn array(input: Input, sink: &SharedSink) -> Result<(), Stop> {
         position: position.clone(),
         sink,
         reader: RowReader::default(),
+        ends_in_comma: false,
         stop: None,
     };
     let parsed = serde_json::Deserializer::from_reader(&mut input).deserialize_seq(&mut elements);
     if let Some(stop) = elements.stop {
         return Err(stop);
     }
-    if let Err(error) = parsed {
+    if let Err(error) = parsed
+        && !elements.ends_in_comma
+    {
         return Err(if error.is_io() {
             Stop::Read(io::Error::from(error))
         } else {
@@ -187,6 +193,8 @@ struct Elements<'a> {
     position: Position,
     sink: &'a SharedSink,
     reader: RowReader,
+    /// Whether a comma follows the last element, as many write it who write arrays by hand.
+    ends_in_comma: bool,
     stop: Option<Stop>,
 }
 
@@ -198,7 +206,19 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some((value, line)) = elements.next_element_seed(Element(&self.position))? {
+        loop {
+            let is_begun = Cell::new(false);
+            let element = Element(&self.position, &is_begun);
+            let (value, line) = match elements.next_element_seed(element) {
+                Ok(Some(element)) => element,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    // An element has a message of its own, if it can be one.
+                    let is_comma = error.to_string().starts_with("trailing comma");
+                    self.ends_in_comma = is_comma && !is_begun.get();
+                    return Err(error);
+                }
+            };
             let entry = entry(value, line, &mut self.reader);
             if let Err(stop) = self.sink.borrow_mut().push(entry) {
                 self.stop = Some(stop);
@@ -206,18 +226,18 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
             }
             self.position.element_done();
         }
-        Ok(())
     }
 }
 
 /// An element, and the line on which it begins: it is read when its first byte has been seen.
-struct Element<'a>(&'a Position);
+struct Element<'a>(&'a Position, &'a Cell<bool>);
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = (Value, u64);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let line = self.0.line();
+        self.1.set(true);
         serde::Deserialize::deserialize(deserializer).map(|value| (value, line))
     }
 }
@@ -276,11 +296,19 @@ mod tests {
             ]
         );
         assert!(said(Jsonl, "[]").is_empty());
+        let commas = "[\n \"https://a.example/1\",\n {\"url\": \"https://a.example/2\"},\n]\n";
+        assert_eq!(
+            said(Jsonl, commas),
+            ["2 https://a.example/1", "3 https://a.example/2"]
+        );
         for (list, line) in [
             ("[\"https://a.example/\",\n", 2),
             ("[\n{\"a\"}]", 2),
             ("[1] x", 1),
-            ("[1,]", 1),
+            ("[1,] x", 1),
+            ("[1,,]", 1),
+            ("[{\"a\":1,}]", 1),
+            ("[1,", 1),
         ] {
             let failure = failure(Jsonl, list);
             assert!(

@@ -154,7 +154,7 @@ impl Table {
             return row::overlong(rows.line, &rows.text);
         }
         // In a table of one column there is nothing to divide, and URLs may hold commas.
-        if self.columns.len() == 1 && rows.text[0] != b'"' {
+        if self.columns.len() == 1 && opening(&rows.text, 0).is_none() {
             let row = Row {
                 url: &rows.text,
                 ..Row::default()
@@ -214,6 +214,12 @@ enum Quoted {
     Stray,
 }
 
+/// The quote that may open the cell at `begin`. Some writers put blanks before it.
+fn opening(text: &[u8], begin: usize) -> Option<usize> {
+    let at = text.get(begin..)?.iter().position(|byte| *byte != b' ')?;
+    (text[begin + at] == b'"').then_some(begin + at)
+}
+
 /// Looks for the closing quote from `at` on, which is behind the opening one.
 fn quoted(text: &[u8], mut at: usize, is_delimiter: impl Fn(u8) -> bool) -> Quoted {
     while let Some(quote) = memchr::memchr(b'"', &text[at..]) {
@@ -237,12 +243,13 @@ fn split(row: &[u8], delimiter: u8) -> Vec<Cow<'_, [u8]>> {
     let mut cells = Vec::new();
     let mut begin = 0;
     loop {
-        let quoted = match row.get(begin) {
-            Some(b'"') => quoted(row, begin + 1, |byte| byte == delimiter),
-            _ => Quoted::Stray,
+        let open = opening(row, begin).map_or(begin, |quote| quote + 1);
+        let quoted = match open == begin {
+            true => Quoted::Stray,
+            false => quoted(row, open, |byte| byte == delimiter),
         };
         let (cell, behind) = match quoted {
-            Quoted::To(end) => (unquoted(&row[begin + 1..end]), end),
+            Quoted::To(end) => (unquoted(&row[open..end]), end),
             Quoted::Open(_) | Quoted::Stray => {
                 let length = memchr::memchr(delimiter, &row[begin..]);
                 let end = length.map_or(row.len(), |length| begin + length);
@@ -331,8 +338,8 @@ impl<R: Read> Rows<R> {
     fn close_quotes(&mut self) -> io::Result<()> {
         let mut begin = 0;
         loop {
-            if self.text.get(begin) == Some(&b'"') {
-                begin = self.close_cell(begin)?;
+            if let Some(quote) = opening(&self.text, begin) {
+                begin = self.close_cell(quote)?;
             }
             let rest = &self.text[begin..];
             match rest.iter().position(|byte| self.is_delimiter(*byte)) {
@@ -385,7 +392,8 @@ impl<R: Read> Rows<R> {
             return false;
         };
         // The end of the cell that begins a row looks like the beginning of another row.
-        let last = lines.len() - usize::from(begin == 0 && !lines.is_empty());
+        let begins_row = self.text[..begin].iter().all(|byte| *byte == b' ');
+        let last = lines.len() - usize::from(begins_row && !lines.is_empty());
         columns > 1
             && lines[..last].iter().any(|(_, _, start)| {
                 let line = &self.text[*start..];
@@ -491,6 +499,28 @@ mod tests {
                 Tsv,
                 "caption\turl\rx\thttps://a.example/1\r",
                 vec!["2 https://a.example/1"],
+            ),
+            (
+                Csv,
+                "ID, \"URL\"\n1, \"https://a.example/1\"\n2,  \"https://a.example/2,3\" \n \"3\",https://a.example/4",
+                vec![
+                    "2 https://a.example/1",
+                    "3 https://a.example/2,3",
+                    "4 https://a.example/4",
+                ],
+            ),
+            (
+                Csv,
+                "note, \"URL\"\nx, \"https://a.example/\n1\"\n \"two\nlines\", https://a.example/2",
+                vec![
+                    "2 !invalid-url https://a.example/\u{fffd}1",
+                    "4 https://a.example/2",
+                ],
+            ),
+            (
+                Csv,
+                " \"url\"\n \"https://a.example/1,2\"",
+                vec!["2 https://a.example/1,2"],
             ),
             (
                 Csv,

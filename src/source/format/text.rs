@@ -1,6 +1,8 @@
-//! Text: one URL a line, comments, and the option lines of aria2's input files.
+//! Text: one URL a line, captions, comments, and the option lines of aria2's input files.
 
-use crate::source::address::{self, Refusal};
+use serde_json::{Map, Value};
+
+use crate::source::address::{self, Refusal, looks_like_url};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
 use crate::source::lines::Lines;
@@ -20,10 +22,9 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
             sink.borrow_mut().push(entry)?;
             continue;
         }
-        let text = line.bytes.trim_ascii();
-        // Files that were joined carry their byte order marks with them.
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        if text.is_empty() || text[0] == b'#' {
+        let text = String::from_utf8_lossy(line.bytes);
+        let text = text.trim_matches(is_blank);
+        if text.is_empty() || text.starts_with('#') {
             continue;
         }
         if matches!(line.bytes[0], b' ' | b'\t')
@@ -32,50 +33,76 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
             apply(&mut sink.borrow_mut(), name, value);
             continue;
         }
-        let entry = match address::parse(bare(text)) {
+        let (url, caption) = parts(text);
+        let entry = match address::parse(url.as_bytes()) {
             Ok(url) => {
                 let mut target = Target::new(url);
                 target.line = Some(line.number);
+                target.metadata = caption.map(|caption| {
+                    let caption = Value::String(caption.to_owned());
+                    Box::new(Map::from_iter([("caption".to_owned(), caption)]))
+                });
                 Entry::Target(target)
             }
-            Err(refusal) => {
-                let shown = String::from_utf8_lossy(text);
-                Entry::Invalid(refusal.at(Some(line.number), &shown))
-            }
+            Err(refusal) => Entry::Invalid(refusal.at(Some(line.number), text)),
         };
         sink.borrow_mut().push(entry)?;
     }
     Ok(())
 }
 
-/// The URL of a line: the first of several that tabs divide, out of its brackets or quotes.
-fn bare(text: &[u8]) -> &[u8] {
-    // aria2 takes several addresses of one file, divided by tabs.
-    let text = match memchr::memchr(b'\t', text) {
-        Some(at) => text[..at].trim_ascii_end(),
-        None => text,
+/// White space of any alphabet, and what nobody sees. Files that were joined carry their byte order marks with them.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
+}
+
+/// The URL of a line, and the caption behind it.
+///
+/// A URL ends at white space, or is all that stands between quotes or in brackets; a comma behind it is that of an
+/// array. aria2 takes several addresses of one file, divided by tabs: the first of them counts.
+fn parts(text: &str) -> (&str, Option<&str>) {
+    let (url, mut rest) = match quoted(text) {
+        Some(parts) => parts,
+        None => text.split_at(text.find(is_blank).unwrap_or(text.len())),
     };
-    let close = match text[0] {
-        b'<' => b'>',
-        quote @ (b'"' | b'\'') => quote,
-        _ => return text,
-    };
-    match memchr::memchr(close, &text[1..]) {
-        Some(at) => {
-            let after = text[at + 2..].trim_ascii_start();
-            if after.is_empty() || after[0] == b'#' {
-                &text[1..=at]
-            } else {
-                text
-            }
+    let url = url.strip_suffix(',').unwrap_or(url);
+    let caption = loop {
+        let caption = rest.trim_start_matches(is_blank);
+        let caption = caption.strip_prefix(',').unwrap_or(caption);
+        let caption = caption.trim_start_matches(is_blank);
+        if caption.is_empty() || caption.starts_with('#') {
+            return (url, None);
         }
-        None => text,
+        if !looks_like_url(caption.trim_start_matches(['"', '\'', '<'])) {
+            break caption;
+        }
+        if !rest[..rest.len() - caption.len()].contains('\t') {
+            // Two URLs, which are refused as such.
+            return (text, None);
+        }
+        rest = &caption[caption.find(is_blank).unwrap_or(caption.len())..];
+    };
+    // A blank in a host is one too many, rather than the end of a URL.
+    let is_cut = |host: &str| !host.contains(['/', '?', '.', ':']);
+    match url.split_once("://") {
+        Some((_, host)) if is_cut(host) => (text, None),
+        _ => (url, Some(caption)),
     }
 }
 
+/// What stands in the quotes or brackets that `text` begins with, and what follows them.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let close = match text.as_bytes()[0] {
+        b'<' => '>',
+        quote @ (b'"' | b'\'') => quote.into(),
+        _ => return None,
+    };
+    text[1..].split_once(close)
+}
+
 /// `name=value`, where the name is written as aria2 writes its options. No URL is.
-fn option(text: &[u8]) -> Option<(&str, &str)> {
-    let (name, value) = std::str::from_utf8(text).ok()?.split_once('=')?;
+fn option(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.split_once('=')?;
     let is_name = !name.is_empty()
         && name
             .bytes()
@@ -152,7 +179,7 @@ mod tests {
             [
                 "3 https://a.example/1",
                 "4 https://a.example/2",
-                "5 https://a.example/x%20y",
+                "5 https://a.example/x",
                 "6 https://a.example/4",
                 "7 https://a.example/5",
                 "8 https://a.example/6",
@@ -160,6 +187,64 @@ mod tests {
                 "10 https://a.example/8",
             ]
         );
+    }
+
+    #[test]
+    fn a_url_ends_at_white_space_and_a_caption_follows() {
+        for (line, url, caption) in [
+            (
+                "http://a/1 a harbour at dawn",
+                "http://a/1",
+                Some("a harbour at dawn"),
+            ),
+            ("http://a/1\ta  harbour", "http://a/1", Some("a  harbour")),
+            ("http://a/1\u{a0}ein Hafen", "http://a/1", Some("ein Hafen")),
+            ("http://a/1\u{3000}\u{6e2f}", "http://a/1", Some("\u{6e2f}")),
+            ("http://a/1 photo #3", "http://a/1", Some("photo #3")),
+            (
+                "http://a/1 from http://b/",
+                "http://a/1",
+                Some("from http://b/"),
+            ),
+            ("http://a/1 # comment", "http://a/1", None),
+            ("\"http://a/1\" a harbour", "http://a/1", Some("a harbour")),
+            ("'http://a/1', a harbour", "http://a/1", Some("a harbour")),
+            ("<http://a/1> a harbour", "http://a/1", Some("a harbour")),
+            ("http://a/1, a harbour", "http://a/1", Some("a harbour")),
+            ("http://a/1?x=1,2 a", "http://a/1?x=1,2", Some("a")),
+            ("\"http://a/1\",", "http://a/1", None),
+            ("'http://a/1' ,", "http://a/1", None),
+            ("\"http://a/1\", # one", "http://a/1", None),
+            ("<http://a/1>,", "http://a/1", None),
+            ("http://a/1,", "http://a/1", None),
+            ("\"http://a/x y\"", "http://a/x y", None),
+            ("http://a/1\thttp://b/1", "http://a/1", None),
+            ("http://a/1\thttp://b/1\thttp://c/1", "http://a/1", None),
+            (
+                "http://a/1\thttp://b/1\ta harbour",
+                "http://a/1",
+                Some("a harbour"),
+            ),
+            // Refused as a whole.
+            ("http://a/1 http://b/1", "http://a/1 http://b/1", None),
+            (
+                "\"http://a/1\", \"http://b/1\"",
+                "\"http://a/1\", \"http://b/1\"",
+                None,
+            ),
+            ("http://exa mple.org/", "http://exa mple.org/", None),
+            ("\"http://a/1", "\"http://a/1", None),
+            ("hello world", "hello", Some("world")),
+        ] {
+            assert_eq!(parts(line), (url, caption), "{line}");
+        }
+        let list = "https://a.example/1 a harbour\n  out=harbour.jpg\nhttps://a.example/2\n";
+        let all = entries(Text, list.as_bytes()).unwrap();
+        let found = targets(&all);
+        let metadata = found[0].metadata.as_ref().unwrap();
+        assert_eq!(metadata["caption"], "a harbour");
+        assert_eq!(found[0].name.as_deref(), Some("harbour.jpg"));
+        assert_eq!(found[1].metadata, None);
     }
 
     #[test]
