@@ -7,7 +7,7 @@ mod support;
 use std::io::Write as _;
 
 use support::pictures::png;
-use support::{Answer, Asked, Report, Sandbox, Site, sha256};
+use support::{Answer, Asked, Report, Run, Sandbox, Site, sha256};
 
 /// A picture that depends on the last number of the path; 404 where there is none.
 fn pictures(asked: &Asked) -> Answer {
@@ -32,6 +32,19 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
 }
 
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(bytes).unwrap();
+    bzip2.finish().unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    xz.write_all(bytes).unwrap();
+    xz.finish().unwrap()
+}
+
 /// A list of `tests/fixtures`, of pictures of `site`.
 fn fixture(name: &str, site: &Site) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -51,6 +64,21 @@ fn fixture(name: &str, site: &Site) -> Vec<u8> {
     }
     list.extend_from_slice(&bytes[done..]);
     list
+}
+
+/// The warnings of a run's summary, each of which stands in the log once.
+#[track_caller]
+fn warnings(run: &Run) -> Vec<String> {
+    let summary = run.json();
+    let warnings = summary["warnings"].as_array().into_iter().flatten();
+    let warnings: Vec<String> = warnings
+        .map(|warning| warning.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(run.stderr.matches("WARN").count(), warnings.len(), "{run}");
+    for warning in &warnings {
+        assert!(run.stderr.contains(warning.as_str()), "{run}");
+    }
+    warnings
 }
 
 fn utf16(text: &str, big: bool) -> Vec<u8> {
@@ -164,6 +192,9 @@ fn every_form_is_read_compressed() {
         for (ending, bytes) in [
             ("gz", gzip(text.as_bytes())),
             ("zst", zstd(text.as_bytes())),
+            ("xz", xz(text.as_bytes())),
+            ("bz2", bzip2(text.as_bytes())),
+            ("xz.gz", gzip(&xz(text.as_bytes()))),
         ] {
             let sandbox = Sandbox::new();
             let name = format!("{name}.{ending}");
@@ -331,6 +362,123 @@ fn encodings_and_line_ends_make_no_difference() {
         sandbox.fetch_list(bytes, 0, &[]);
         assert_eq!(stored(&sandbox), [1], "{what}");
     }
+}
+
+#[test]
+fn a_table_in_windows_1252_keeps_its_names_and_says_so_once() {
+    let site = site();
+    let list = fixture("list-windows-1252.csv", &site);
+    let sandbox = Sandbox::new();
+    sandbox.write("list.csv", &list);
+    let report = sandbox.fetch_report(0, &["list.csv"]);
+    assert_eq!(sandbox.names(), ["K\u{e4}se.png", "Z\u{fc}rich.png"]);
+    let warnings = warnings(&report.run);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for says in ["`list.csv`", "line 2", "windows-1252", "`--list-encoding`"] {
+        assert!(warnings[0].contains(says), "{warnings:?}");
+    }
+    assert_eq!(report.whole["warnings"][0], warnings[0].as_str());
+
+    let run = sandbox.fetch(&["list.csv", "--dry-run"]).expect(0);
+    assert_eq!(self::warnings(&run).len(), 1);
+
+    // Where the encoding is named, there is nothing to say.
+    for args in [
+        ["--list-encoding", "latin1"],
+        ["--set", "source.encoding=windows-1252"],
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write("list.csv", &list);
+        let run = sandbox
+            .fetch(&[&["list.csv"], &args[..]].concat())
+            .expect(0);
+        assert!(self::warnings(&run).is_empty());
+        assert_eq!(sandbox.names(), ["K\u{e4}se.png", "Z\u{fc}rich.png"]);
+    }
+    let run = sandbox
+        .fetch(&["list.csv", "--list-encoding", "cp1251"])
+        .expect(0);
+    assert!(self::warnings(&run).is_empty());
+}
+
+#[test]
+fn lists_of_every_form_are_read_in_the_encoding_that_is_named() {
+    let site = site();
+    let url = site.url("/1");
+    let name = "\u{41a}\u{43e}\u{442}";
+    let (koi8, ..) = encoding_rs::KOI8_R.encode(name);
+    let with = |before: &str, after: &str| [before.as_bytes(), &koi8, after.as_bytes()].concat();
+    for (file, list) in [
+        ("list.csv", with(&format!("url;name\n{url};"), "\n")),
+        ("list.tsv", with("name\turl\n", &format!("\t{url}\n"))),
+        (
+            "list.jsonl",
+            with(&format!("{{\"url\":\"{url}\",\"name\":\""), "\"}\n"),
+        ),
+        (
+            "list.json",
+            with(&format!("[\n{{\"url\":\"{url}\",\"name\":\""), "\"}]"),
+        ),
+        ("list.txt", with(&format!("{url}\n  out="), "\n")),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write(file, &list);
+        sandbox
+            .fetch(&[file, "--list-encoding", "koi8-r"])
+            .expect(0);
+        assert_eq!(sandbox.names(), [format!("{name}.png")], "{file}");
+
+        // The answer may name it as well, and its copy knows that too.
+        let lists = Site::start(move |asked| {
+            Answer::ok(list.clone())
+                .header("Content-Type", "text/plain; charset=\"KOI8-R\"")
+                .header("ETag", "\"1\"")
+                .unless_known(asked)
+        });
+        let sandbox = Sandbox::new();
+        for outcome in ["stored", "unchanged"] {
+            let run = sandbox.fetch(&[&lists.url(&format!("/{file}"))]).expect(0);
+            assert!(warnings(&run).is_empty());
+            assert_eq!(run.count("stored") + run.count("unchanged"), 1, "{outcome}");
+        }
+        assert_eq!(sandbox.names(), [format!("{name}.png")], "{file}");
+    }
+}
+
+#[test]
+fn an_encoding_that_is_wrong_is_made_known() {
+    let site = site();
+    let url = site.url("/1");
+    let table = [format!("url,name\n{url},Z").as_bytes(), b"\xfcrich\n"].concat();
+    let lists = Site::start(move |asked| {
+        let charset = asked.path.trim_start_matches('/').to_owned();
+        let media_type = format!("text/csv; charset={charset}");
+        Answer::ok(table.clone()).header("Content-Type", media_type)
+    });
+    for (charset, name, count) in [
+        ("iso-8859-1", "Z\u{fc}rich.png", 0),
+        ("utf-8", "Z\u{fc}rich.png", 1),
+        ("unheard-of", "Z\u{fc}rich.png", 1),
+        ("utf-16", "Z\u{fc}rich.png", 1),
+        ("iso-8859-7", "Z\u{3cc}rich.png", 0),
+        ("shift_jis", "Z\u{fffd}rich.png", 1),
+    ] {
+        let sandbox = Sandbox::new();
+        let run = sandbox
+            .fetch(&[&lists.url(&format!("/{charset}"))])
+            .expect(0);
+        assert_eq!(warnings(&run).len(), count, "{charset}");
+        assert_eq!(sandbox.names(), [name], "{charset}");
+    }
+    let sandbox = Sandbox::new();
+    sandbox
+        .fetch(&["list.csv", "--list-encoding", "excel"])
+        .expect(2)
+        .says(&["--list-encoding", "`excel` is no encoding", "windows-1252"]);
+    sandbox
+        .fetch(&["list.csv", "--set", "source.encoding=excel"])
+        .expect(1)
+        .says(&["source.encoding", "`excel` is no encoding"]);
 }
 
 #[test]
@@ -610,6 +758,14 @@ fn lists_that_are_something_else_end_with_1() {
     let sandbox = Sandbox::new();
     let mut pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n".to_vec();
     pdf.extend(std::iter::repeat_n(0x80, 500));
+    // Archives that hold their lists as they are.
+    let urls = b"http://127.0.0.1:9/1\nhttp://127.0.0.1:9/2\n";
+    let zip = [b"PK\x03\x04\x14\0\0\0\0\0list.txt", &urls[..]].concat();
+    let urls = &urls[..];
+    let mut tar = vec![0; 1024];
+    tar[..8].copy_from_slice(b"list.txt");
+    tar[257..262].copy_from_slice(b"ustar");
+    tar[512..512 + urls.len()].copy_from_slice(urls);
     for (name, bytes) in [
         ("picture.txt", png(1)),
         ("paper.txt", pdf),
@@ -624,10 +780,19 @@ fn lists_that_are_something_else_end_with_1() {
             b"<?xml version=\"1.0\"?><catalog><book/></catalog>".to_vec(),
         ),
         ("cut.txt.gz", gzip(b"http://a.example/1\n")[..12].to_vec()),
+        ("cut.txt.xz", xz(b"http://a.example/1\n")[..40].to_vec()),
+        ("cut.txt.bz2", bzip2(b"http://a.example/1\n")[..40].to_vec()),
+        ("list.zip", zip.clone()),
+        ("list.txt", zip),
+        ("list.tar", tar.clone()),
+        ("list.tar.xz", xz(&tar)),
+        ("list.7z", [b"7z\xbc\xaf\x27\x1c\0\x04", urls].concat()),
+        ("utf-32.txt", b"\xff\xfe\0\0h\0\0\0t\0\0\0".to_vec()),
         ("no-columns.csv", b"a,b,c\n1,2,3\n".to_vec()),
     ] {
         sandbox.write(name, bytes);
-        sandbox.fetch(&[name]).expect(1).says(&[name]);
+        let run = sandbox.fetch(&[name]).expect(1).says(&[name]);
+        assert!(!run.stderr.contains("attempt"), "{run}");
     }
 }
 
@@ -695,6 +860,47 @@ fn a_list_that_breaks_off_ends_with_1_and_keeps_what_it_named() {
         .says(&["list.txt.gz"]);
     assert_eq!(run.json()["state"], "failed");
     assert_eq!(stored(&sandbox).first(), Some(&1));
+}
+
+#[test]
+fn a_feed_with_faults_names_its_files_and_says_so_once() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    sandbox.write("feed.xml", fixture("feed-bare-ampersand.xml", &site));
+    let run = sandbox.fetch(&["feed.xml"]).expect(0);
+    assert_eq!(run.count("stored"), 2);
+    let asked: Vec<String> = site.asked().into_iter().map(|asked| asked.path).collect();
+    assert!(asked.contains(&"/a.png?x=1&y=2".to_owned()), "{asked:?}");
+    let warnings = warnings(&run);
+    assert_eq!(warnings.len(), 1);
+    for says in ["`feed.xml`", "line 2", "`&`"] {
+        assert!(warnings[0].contains(says), "{warnings:?}");
+    }
+}
+
+#[test]
+fn what_a_sitemap_says_relatively_goes_by_its_url() {
+    let site = Site::start(|asked| match asked.path.as_str() {
+        "/maps/sitemap.xml" => Answer::ok(
+            std::fs::read(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/fixtures/sitemap-relative.xml"
+            ))
+            .unwrap(),
+        ),
+        _ => pictures(asked),
+    });
+    let sandbox = Sandbox::new();
+    let report = sandbox.fetch_report(0, &[&site.url("/maps/sitemap.xml")]);
+    for path in ["/c.png", "/maps/d.png?x=1&y=2"] {
+        assert_eq!(report.of(&site.url(path))["outcome"], "stored");
+    }
+    sandbox.write("sitemap.xml", fixture("sitemap-relative.xml", &site));
+    let report = sandbox.fetch_report(3, &["sitemap.xml"]);
+    assert_eq!(report.whole["reasons"]["invalid-url"], 2);
+    for item in report.items() {
+        let detail = item["detail"].as_str().unwrap();
+        assert!(detail.contains("relative"), "{detail}");
+    }
 }
 
 #[test]
@@ -790,6 +996,46 @@ fn a_sitemap_index_leads_to_its_sitemaps() {
         0 => assert_eq!(stored(&sandbox), [1, 2]),
         _ => drop(run.expect(1).says(&["index"])),
     }
+}
+
+#[test]
+fn an_index_that_names_itself_or_a_sitemap_often_is_read_once() {
+    let lists = Site::start(|asked| {
+        let map = |loc: &str| format!("<sitemap><loc>{loc}</loc></sitemap>");
+        let index = |maps: String| Answer::ok(format!("<sitemapindex>{maps}</sitemapindex>"));
+        match asked.path.as_str() {
+            "/index.xml" => {
+                let again = [
+                    "index.xml",
+                    "/./index.xml#top",
+                    "%69ndex.xml?",
+                    "other.xml",
+                    "moved.xml",
+                ];
+                let maps = again.iter().map(|loc| map(loc)).collect::<String>();
+                index(maps + &map("/map.xml").repeat(50))
+            }
+            "/other.xml" => index(map("index.xml") + &map("map.xml")),
+            "/moved.xml" => Answer::status(302).header("Location", "/index.xml"),
+            "/map.xml" => Answer::ok("<urlset><url><loc>1</loc></url></urlset>"),
+            _ => pictures(asked),
+        }
+    });
+    let sandbox = Sandbox::new();
+    let run = sandbox.fetch(&[&lists.url("/index.xml")]).expect(0);
+    assert_eq!(run.count("stored"), 1);
+    let mut asked: Vec<String> = lists.asked().into_iter().map(|asked| asked.path).collect();
+    asked.sort();
+    // Where a redirect leads is seen when it has been followed.
+    let wanted = [
+        "/1",
+        "/index.xml",
+        "/index.xml",
+        "/map.xml",
+        "/moved.xml",
+        "/other.xml",
+    ];
+    assert_eq!(asked, wanted);
 }
 
 #[test]

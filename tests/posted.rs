@@ -513,6 +513,13 @@ mod posting {
         });
         sandbox.write("lists/a.txt", site.list(["/1.png", "/50.png"]));
         sandbox.write("secret.txt", "not for clients");
+        let in_koi8 = [
+            b"url,name\n",
+            site.url("/60.png").as_bytes(),
+            b",\xeb\xcf\xd4",
+        ]
+        .concat();
+        sandbox.write("lists/koi8.csv", in_koi8);
         let daemon = Daemon::start(&sandbox);
         let job = run(
             &daemon,
@@ -531,6 +538,19 @@ mod posting {
             (&job["state"], &job["counts"]["targets"]),
             (&json!("completed"), &json!(2))
         );
+        let source = path("lists/koi8.csv");
+        let job = run(
+            &daemon,
+            &json!({"source": source, "list_encoding": "koi8-r", "album": "few"}),
+        );
+        assert_eq!(job["counts"]["stored"], json!(1));
+        assert!(sandbox.path("out/few/\u{41a}\u{43e}\u{442}.png").exists());
+        let detail = post(
+            &daemon,
+            &json!({"source": source, "list_encoding": "excel"}),
+        )
+        .problem(422);
+        assert!(detail.contains("`excel` is no encoding"), "{detail}");
         for outside in ["secret.txt", "lists/../secret.txt"] {
             let detail = post(&daemon, &json!({"source": path(outside)})).problem(422);
             assert!(detail.contains("api.list_folders"), "{detail}");

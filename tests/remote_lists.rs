@@ -377,6 +377,19 @@ fn a_list_that_is_too_long_names_the_setting() {
         ]);
         assert!(shelf(&sandbox).is_empty());
     }
+    // What a list is decompressed to counts, not how it comes.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(list.repeat(100).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let most = format!("source.max_bytes={}", packed.len() + list.len());
+    let packed = Origin::with("/list.txt.gz", Reply::ok(packed).etag("\"1\""));
+    let url = packed.url("/list.txt.gz").to_string();
+    sandbox.fetch(&[&url, "--set", &most]).expect(1).says(&[
+        "longer than",
+        "source.max_bytes",
+        &url,
+    ]);
+    assert!(shelf(&sandbox).is_empty());
     let limit = format!("source.max_bytes={}", list.len());
     let url = lists.url("/not").to_string();
     sandbox.fetch(&[&url, "--set", &limit]).expect(0);

@@ -19,7 +19,7 @@ use super::extract::{Names, Nothing, Parameters, is_json, parse};
 use super::{Api, Problem, jobs, json};
 use crate::catalog::Idempotency;
 use crate::job::{self, Dedupe, GivenGroup, OnChange, PostError};
-use crate::source::{ListFormat, Listed};
+use crate::source::{ListEncoding, ListFormat, Listed};
 use crate::target::{OnError, Sha256, Sha256Hasher, State as JobState};
 
 /// How long a client may take for the next bytes of its body.
@@ -60,6 +60,9 @@ struct NewJob {
     /// How the lists are written: else that is found out.
     #[schema(value_type = Option<String>, example = "csv")]
     list_format: Option<ListFormat>,
+    /// The encoding of the lists, where it is not to be found out: a name that browsers know.
+    #[schema(value_type = Option<String>, example = "windows-1252")]
+    list_encoding: Option<ListEncoding>,
     /// Targets, in no group.
     #[serde(default)]
     #[schema(value_type = Vec<NewTarget>)]
@@ -252,6 +255,7 @@ impl NewJob {
         let request = job::Request {
             source: self.source.0,
             list_format: self.list_format,
+            list_encoding: self.list_encoding,
             kind: self.kind,
             album: self.album,
             steps,

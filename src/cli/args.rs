@@ -13,7 +13,7 @@ use crate::job::Shard;
 use crate::job::progress::When;
 use crate::local_path::{LocalPath, NotALocalPath};
 use crate::naming::NameFrom;
-use crate::source::ListFormat;
+use crate::source::{ListEncoding, ListFormat, UnknownEncoding};
 use crate::target::Reason;
 
 const GLOBAL: &str = "Global options";
@@ -151,6 +151,9 @@ pub struct Fetch {
     /// Format of the lists, where it is not to be detected
     #[arg(long, value_name = "FORMAT", value_parser = list_format(), help_heading = LISTS)]
     pub list_format: Option<ListFormat>,
+    /// Encoding of the lists, such as windows-1252, where it is not to be detected [source.encoding]
+    #[arg(long, value_name = "NAME", value_parser = list_encoding, help_heading = LISTS)]
+    pub list_encoding: Option<ListEncoding>,
     /// Take only the I-th of N shares of the list, divided by host
     #[arg(long, value_name = "I/N", help_heading = LISTS)]
     pub shard: Option<Shard>,
@@ -589,6 +592,11 @@ fn name_from() -> impl TypedValueParser<Value = NameFrom> {
         .try_map(|word| word.parse::<NameFrom>())
 }
 
+/// Reads the name of an encoding.
+fn list_encoding(name: &str) -> Result<ListEncoding, UnknownEncoding> {
+    name.parse()
+}
+
 /// Reads a reason, and names the one that was probably meant.
 fn reason() -> impl TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
@@ -610,13 +618,14 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Settings that a flag overrides, and the flag as typed.
-const FLAGS: [(&str, &str); 16] = [
+const FLAGS: [(&str, &str); 17] = [
     ("storage.root", "--output"),
     ("job.album", "--album"),
     ("job.kind", "--kind"),
     ("naming.order", "--name-by"),
     ("job.deadline", "--deadline"),
     ("job.max_failures", "--max-failures"),
+    ("source.encoding", "--list-encoding"),
     ("fetch.concurrency", "--concurrency"),
     ("fetch.per_host", "--per-host"),
     ("fetch.rate", "--rate"),
@@ -648,6 +657,9 @@ impl Fetch {
             set.push(("job.kind".to_owned(), quoted(kind)));
         }
         set.extend(self.naming.settings());
+        if let Some(encoding) = self.list_encoding {
+            set.push(("source.encoding".to_owned(), quoted(&encoding.to_string())));
+        }
         set.extend(self.asking.settings()?);
         set.extend(self.told.settings());
         Ok(set)

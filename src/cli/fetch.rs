@@ -27,8 +27,11 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
     let sources = args
         .sources
         .iter()
-        .map(|text| parse_source(text, args.list_format))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|text| {
+            let spec = parse_source(text, args.list_format)?;
+            Ok(spec.in_encoding(config.source.encoding))
+        })
+        .collect::<Result<Vec<_>, SourceError>>()?;
     check(args, &loaded, &registry, &sources)?;
     let progress = Progress::new(args.told.progress);
     let _log = start_log(global, config, progress.multi())?;

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::Config;
 use crate::local_path::LocalPath;
 use crate::schedule::{Cron, Overlap, Policy};
-use crate::source::ListFormat;
+use crate::source::{ListEncoding, ListFormat};
 
 /// Sections of which a schedule may have its own values.
 const SECTIONS: [&str; 6] = ["job", "fetch", "hosts", "image", "naming", "retention"];
@@ -31,6 +31,7 @@ pub(super) struct Written {
     #[serde(deserialize_with = "one_or_more")]
     source: Vec<String>,
     list_format: Option<ListFormat>,
+    list_encoding: Option<ListEncoding>,
     #[serde(default, with = "humantime_serde")]
     jitter: Duration,
     overlap: Option<Overlap>,
@@ -68,6 +69,8 @@ pub struct Schedule {
     pub sources: Vec<String>,
     /// The format of its lists; `None`: find out.
     pub list_format: Option<ListFormat>,
+    /// The encoding of its lists; `None`: that of the settings.
+    pub list_encoding: Option<ListEncoding>,
     /// Store exactly so many files each time.
     pub count: Option<u64>,
     /// Ask about every URL, however fresh.
@@ -139,6 +142,7 @@ impl Written {
             },
             sources: self.source.clone(),
             list_format: self.list_format,
+            list_encoding: self.list_encoding,
             count: self.count,
             refresh: self.refresh,
             reports: self.report.clone(),

@@ -575,7 +575,8 @@ fn terms(schedule: &Schedule, common: &Arc<Terms>) -> anyhow::Result<Arc<Terms>>
 fn source(schedule: &Schedule, terms: &Terms) -> anyhow::Result<Arc<dyn Source>> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::with_capacity(schedule.sources.len());
     for text in &schedule.sources {
-        let spec = parse_source(text, schedule.list_format)?;
+        let encoding = schedule.list_encoding.or(terms.list_encoding());
+        let spec = parse_source(text, schedule.list_format)?.in_encoding(encoding);
         anyhow::ensure!(
             !matches!(spec.place, Place::Stdin),
             "`source = \"-\"`: a schedule has no standard input; write a path or a URL"

@@ -214,9 +214,14 @@ impl Response {
         self.resumed_at
     }
 
+    /// `Content-Type` as it was sent, with its parameters.
+    pub fn content_type(&self) -> Option<&str> {
+        self.text(&CONTENT_TYPE)
+    }
+
     /// The media type of `Content-Type` without parameters, as the origin writes it; compare without case.
     pub fn media_type(&self) -> Option<&str> {
-        let value = self.text(&CONTENT_TYPE)?;
+        let value = self.content_type()?;
         let media_type = value.split(';').next().unwrap_or(value).trim();
         (!media_type.is_empty()).then_some(media_type)
     }

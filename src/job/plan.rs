@@ -20,7 +20,7 @@ use super::posted::Posted;
 use super::worker::{Shared, Ticket, lane_of, stop_detail};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, TargetKey};
-use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List, Told};
+use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List, Notice};
 use crate::store::Store;
 use crate::target::{Outcome, Place, Reason, Sha256, Target};
 
@@ -75,8 +75,8 @@ pub(super) struct Planned {
     pub(super) repeats: u64,
     /// Whether the list was read to its end, or as far as the job wanted.
     pub(super) is_whole: bool,
-    /// How parts of the list came to their end.
-    pub(super) told: Vec<Told>,
+    /// Notices about how the list was read.
+    pub(super) notices: Vec<Notice>,
     /// Why not all of the list was read.
     pub(super) error: Option<JobError>,
 }
@@ -144,14 +144,15 @@ impl Planner {
         let mut pending = VecDeque::new();
         let mut ended = false;
         loop {
-            let result = match self.step(&mut list, pending.len(), ended).await {
+            let step = self.step(&mut list, pending.len(), ended).await;
+            planned.notices.extend(list.notices());
+            let result = match step {
                 Ok(Step::Chunk(chunk)) => {
                     pending.extend(chunk.into_iter().filter(|entry| self.is_wanted(entry)));
                     Ok(())
                 }
                 Ok(Step::ListEnded) => {
                     ended = true;
-                    planned.told = list.told();
                     Ok(())
                 }
                 Ok(Step::Places(count)) => {
@@ -411,7 +412,9 @@ impl Planner {
             for entry in rest {
                 self.skip(entry, reason, stop_detail(reason), planned).await;
             }
-            rest = match list.next_chunk().await {
+            let chunk = list.next_chunk().await;
+            planned.notices.extend(list.notices());
+            rest = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
                     planned.is_whole = true;

@@ -451,6 +451,7 @@ async fn once_more(catalog: &dyn Catalog, job: JobRow) -> Result<(Request, Given
     let request = Request {
         source: Vec::new(),
         list_format: None,
+        list_encoding: None,
         count: None,
         kind: Some(job.kind.clone()),
         album: Some(job.album.clone().unwrap_or_default()),

@@ -13,7 +13,7 @@ use super::item::{Counts, Item, State, Summary, Would};
 use super::report::{self, Head};
 use super::{Ending, JobError, Observer, Reasons, Setup, Spec};
 use crate::catalog::{self, Catalog, TargetKey};
-use crate::source::Entry;
+use crate::source::{Entry, NoticeKind};
 use crate::store::Store;
 use crate::target::{Outcome, SafeUrl, Target};
 
@@ -69,6 +69,7 @@ pub async fn rehearse(
         counts: Counts::default(),
         reasons: Reasons::new(),
         would: Plan::default(),
+        warnings: Vec::new(),
     };
     let ended = rehearsal.read().await;
     let summary = Summary {
@@ -88,7 +89,7 @@ pub async fn rehearse(
         removed: 0,
         bytes: 0,
         reasons: rehearsal.reasons,
-        warnings: Vec::new(),
+        warnings: rehearsal.warnings,
         error: ended.as_ref().err().map(|error| format!("{error:#}")),
         ending: Ending::Fine,
     };
@@ -104,6 +105,7 @@ struct Rehearsal<'a> {
     counts: Counts,
     reasons: Reasons,
     would: Plan,
+    warnings: Vec<String>,
 }
 
 impl Rehearsal<'_> {
@@ -120,9 +122,12 @@ impl Rehearsal<'_> {
             false => None,
         };
         let mut list = self.spec.source.open().await?;
-        while !self.has_enough()
-            && let Some(chunk) = list.next_chunk().await?
-        {
+        while !self.has_enough() {
+            let chunk = list.next_chunk().await;
+            let notices = list.notices().into_iter();
+            let warnings = notices.filter(|notice| notice.kind != NoticeKind::Exhausted);
+            self.warnings.extend(warnings.map(|notice| notice.text));
+            let Some(chunk) = chunk? else { break };
             let items = self.items(chunk, there.as_ref()).await?;
             for item in &items {
                 self.counts.add(item.outcome);

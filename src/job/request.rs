@@ -16,7 +16,7 @@ use super::posted::Posted;
 use super::{Dedupe, MaxFailures, OnChange, OnRemove, Spec, Terms};
 use crate::catalog::{Catalog, Idempotency, JobRow, NewGroup, PART_TARGETS, Post};
 use crate::local_path::LocalPath;
-use crate::source::{ChainSource, ListFormat, Listed, Place, Source, parse_source};
+use crate::source::{ChainSource, ListEncoding, ListFormat, Listed, Place, Source, parse_source};
 use crate::step;
 use crate::target::{AlbumName, OnError};
 
@@ -33,6 +33,9 @@ pub struct Request {
     /// How they are written, where it is not to be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_format: Option<ListFormat>,
+    /// The encoding that they are read in, where it is not to be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_encoding: Option<ListEncoding>,
     /// The kind of file; else `job.kind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -248,6 +251,8 @@ impl Request {
 
     fn source(&self, text: &str, rules: &Rules) -> Result<Arc<dyn Source>, String> {
         let spec = parse_source(text, self.list_format).map_err(|error| error.to_string())?;
+        let encoding = self.list_encoding.or(rules.terms.list_encoding());
+        let spec = spec.in_encoding(encoding);
         match &spec.place {
             Place::Stdin => {
                 return Err("there is no standard input; write the URL of a list".to_owned());

@@ -27,7 +27,7 @@ use crate::catalog::{Among, CatalogError, JobEnd, NewJob, SourceId};
 use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::metrics::METRICS;
-use crate::source::Told;
+use crate::source::{Notice, NoticeKind};
 use crate::target::{Reason, describe};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
@@ -556,7 +556,7 @@ impl Running<'_> {
             .map(|count| JobError::TooFew {
                 stored,
                 count,
-                why: why_too_few(&planned.told, is_late),
+                why: why_too_few(&planned.notices, is_late),
             });
         let cut_short = (is_late && !planned.is_whole).then_some(JobError::Deadline);
         let error = error.or(planned.error);
@@ -584,10 +584,14 @@ impl Running<'_> {
             tracing::warn!(job.id = %head.job, "{told}");
             upkept.warnings.push(told);
         }
-        if too_few.is_none() {
-            let faults = planned.told.into_iter().filter(|told| told.is_fault);
-            upkept.warnings.extend(faults.map(|told| told.text));
-        }
+        // What keeps the job from its count stands in its error.
+        let is_warning = |notice: &Notice| match notice.kind {
+            NoticeKind::Exhausted => false,
+            NoticeKind::Incomplete => too_few.is_none(),
+            NoticeKind::Fault => true,
+        };
+        let warnings = planned.notices.into_iter().filter(is_warning);
+        upkept.warnings.extend(warnings.map(|notice| notice.text));
         let error = broken.or(upkept.error.as_ref());
         let lost = error.is_some_and(JobError::is_of_catalog);
         let failure = too_few.as_ref().or(cut_short.as_ref());
@@ -650,14 +654,16 @@ impl Running<'_> {
 }
 
 /// Why there are fewer files than were asked for.
-fn why_too_few(told: &[Told], is_late: bool) -> String {
+fn why_too_few(notices: &[Notice], is_late: bool) -> String {
     if is_late {
         return "the deadline passed".to_owned();
     }
-    if told.is_empty() {
+    let about_the_end = |notice: &&Notice| notice.kind != NoticeKind::Fault;
+    let notices = notices.iter().filter(about_the_end);
+    let texts: Vec<_> = notices.map(|notice| notice.text.as_str()).collect();
+    if texts.is_empty() {
         return "the list has no more".to_owned();
     }
-    let texts: Vec<_> = told.iter().map(|told| told.text.as_str()).collect();
     texts.join("; ")
 }
 

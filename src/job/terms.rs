@@ -10,7 +10,7 @@ use crate::fetch::{self, Client, SetupError};
 use crate::frontier::Limits;
 use crate::naming;
 use crate::source::search::Search;
-use crate::source::{Reader, Shelf};
+use crate::source::{ListEncoding, Reader, Shelf};
 
 /// The settings that a job runs by, from its first target to its last. Jobs of one process may have different ones.
 pub struct Terms {
@@ -20,6 +20,7 @@ pub struct Terms {
     pub(super) registry: Registry,
     pub(super) client: Arc<Client>,
     lists: Reader,
+    list_encoding: Option<ListEncoding>,
     /// Reaches the providers of searches, which may be where lists and targets may not.
     asking: Arc<Client>,
     search: Arc<Search>,
@@ -90,11 +91,17 @@ impl Terms {
                 max_bytes: config.source.max_bytes.as_u64(),
                 search: Some(search.clone()),
             },
+            list_encoding: config.source.encoding,
             asking,
             search,
             pace: RwLock::new(client.clone()),
             client,
         })
+    }
+
+    /// The encoding of lists that have none of their own in the settings; `None`: it is found out.
+    pub fn list_encoding(&self) -> Option<ListEncoding> {
+        self.list_encoding
     }
 
     /// How remote lists are read: by the same client, under the same guard, with copies in the store. And what searches

@@ -85,19 +85,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Url, Refusal> {
 /// As [`parse`], where a relative URL (RFC 3986, section 4.2) is taken from `base`.
 pub(super) fn resolve(text: &str, base: Option<&Url>) -> Result<Url, Refusal> {
     let relative = text.split('#').next().unwrap_or_default().trim();
-    match base {
-        Some(base)
-            if !relative.is_empty()
-                && split_scheme(relative).is_none()
-                && !relative.contains(char::is_control) =>
-        {
-            let url = base
-                .join(relative)
-                .map_err(|error| Refusal::invalid(format!("it is no relative URL: {error}")))?;
-            parse(url.as_str().as_bytes())
-        }
-        _ => parse(text.as_bytes()),
+    if relative.is_empty()
+        || split_scheme(relative).is_some()
+        || relative.contains(char::is_control)
+    {
+        return parse(text.as_bytes());
     }
+    let Some(base) = base else {
+        return Err(Refusal::invalid(
+            "it is a relative URL, and the list has no URL that it could be relative to; read the list from its URL, or write whole URLs",
+        ));
+    };
+    let url = base
+        .join(relative)
+        .map_err(|error| Refusal::invalid(format!("it is no relative URL: {error}")))?;
+    parse(url.as_str().as_bytes())
 }
 
 fn web(text: &str) -> Result<Url, Refusal> {

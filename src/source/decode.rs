@@ -1,18 +1,20 @@
-//! What stands between the bytes of a source and its parser: gzip, zstd, and foreign encodings.
+//! From the bytes of a source to the UTF-8 that its parser reads.
 
 use std::fmt;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read};
 
-use encoding_rs::{Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8};
+
+use crate::source::sink::SharedSink;
 
 /// Bytes that come, from wherever. Lives on one thread.
 pub(super) type Input = Box<dyn Read>;
 
-/// Compressions inside each other that are undone; more is no list that somebody meant to write.
-const MAX_LAYERS: usize = 3;
-
-/// Bytes that a decoder reads at a time.
+/// Bytes that are decoded at a time. A line of UTF-8 is looked at as a whole up to this length.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What a message says of how to name an encoding.
+const ADVICE: &str = "if that is wrong, name the encoding with `--list-encoding`, or `list_encoding` of the schedule or job";
 
 /// Reads until `enough` says so, the input ends, or `most` bytes are there.
 ///
@@ -37,83 +39,24 @@ pub(super) fn peek(
     Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
 }
 
-/// Undoes gzip (RFC 1952, several members too) and zstd (RFC 8878), told by their first bytes.
-pub(super) fn decompress(mut input: Input) -> io::Result<Input> {
-    for _ in 0..MAX_LAYERS {
-        let (head, rest) = peek(input, 4, |_| false)?;
-        input = match head.as_slice() {
-            [0x1f, 0x8b, ..] => {
-                let decoder = flate2::bufread::MultiGzDecoder::new(buffered(rest));
-                Box::new(Decompressed("gzip", decoder))
-            }
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(buffered(rest))?;
-                Box::new(Decompressed("zstd", decoder))
-            }
-            _ => return Ok(rest),
-        };
-    }
-    Ok(input)
-}
-
-fn buffered(input: Input) -> BufReader<Input> {
-    BufReader::with_capacity(BUFFER_BYTES, input)
-}
-
-/// A decoder whose errors say what it was reading.
-struct Decompressed<R>(&'static str, R);
-
-impl<R: Read> Read for Decompressed<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.1.read(out).map_err(|error| {
-            let what = match error.kind() {
-                io::ErrorKind::Interrupted => return error,
-                io::ErrorKind::UnexpectedEof => "cut off",
-                _ => "damaged",
-            };
-            io::Error::new(
-                error.kind(),
-                format!("its {} compression is {what}: {error}", self.0),
-            )
-        })
-    }
-}
-
-/// The encoding of a text by its byte order mark, or by the zero bytes of UTF-16 in its first ones.
+/// Turns `input` into UTF-8 without a byte order mark. What is not as `encoding` says is made known in `sink`, once.
 ///
-/// `None`: UTF-8, or bytes that are taken as they are.
-pub(super) fn sniff_encoding(head: &[u8]) -> Option<&'static Encoding> {
-    if let Some((encoding, _)) = Encoding::for_bom(head) {
-        return (encoding != UTF_8).then_some(encoding);
-    }
-    // A list begins with ASCII, whatever follows: two characters of it show the order of their bytes.
-    let ascii = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    match *head {
-        [a, 0, b, 0, ..] if ascii(a) && ascii(b) => Some(UTF_16LE),
-        [0, a, 0, b, ..] if ascii(a) && ascii(b) => Some(UTF_16BE),
-        _ => None,
+/// Lines that are not UTF-8, where that is the encoding, are read as `fallback`.
+pub(super) fn to_utf8(
+    input: Input,
+    encoding: &'static Encoding,
+    fallback: &'static Encoding,
+    sink: &SharedSink,
+) -> Input {
+    if encoding == UTF_8 {
+        Box::new(Utf8Lines::new(input, fallback, sink.clone()))
+    } else {
+        Box::new(Transcoder::new(input, encoding, sink.clone()))
     }
 }
 
-/// The encoding that an XML declaration names (XML 1.0, section 4.3.3); UTF-8 where it names none.
-///
-/// `head` was transcoded already if it was UTF-16, so that such a name means nothing any more.
-pub(super) fn xml_encoding(head: &[u8]) -> &'static Encoding {
-    let declaration = memchr::memmem::find(head, b"?>").map_or(&[][..], |end| &head[..end]);
-    let Some(at) = memchr::memmem::find(declaration, b"encoding") else {
-        return UTF_8;
-    };
-    let name = declaration[at + "encoding".len()..]
-        .split(|byte| matches!(byte, b'"' | b'\''))
-        .nth(1)
-        .unwrap_or_default();
-    Encoding::for_label(name)
-        .filter(|encoding| encoding.is_ascii_compatible())
-        .unwrap_or(UTF_8)
-}
-
-/// Turns a text of some encoding into UTF-8, without a byte order mark; what makes no sense becomes U+FFFD.
-pub(super) struct Transcoder {
+/// Reads an encoding other than UTF-8. What makes no sense in it becomes U+FFFD.
+struct Transcoder {
     inner: Input,
     decoder: Decoder,
     raw: Box<[u8]>,
@@ -123,6 +66,9 @@ pub(super) struct Transcoder {
     flushed: bool,
     text: Vec<u8>,
     text_start: usize,
+    /// The line that is being decoded; `None` once it was said that something makes no sense.
+    line: Option<u64>,
+    sink: SharedSink,
 }
 
 impl fmt::Debug for Transcoder {
@@ -134,7 +80,7 @@ impl fmt::Debug for Transcoder {
 }
 
 impl Transcoder {
-    pub(super) fn new(inner: Input, encoding: &'static Encoding) -> Self {
+    fn new(inner: Input, encoding: &'static Encoding, sink: SharedSink) -> Self {
         Self {
             inner,
             decoder: encoding.new_decoder_with_bom_removal(),
@@ -145,6 +91,8 @@ impl Transcoder {
             flushed: false,
             text: Vec::new(),
             text_start: 0,
+            line: Some(1),
+            sink,
         }
     }
 
@@ -156,7 +104,7 @@ impl Transcoder {
             self.ended = n == 0;
         }
         self.text.resize(2 * BUFFER_BYTES, 0);
-        let (result, read, written, _) = self.decoder.decode_to_utf8(
+        let (result, read, written, is_damaged) = self.decoder.decode_to_utf8(
             &self.raw[self.raw_start..self.raw_end],
             &mut self.text,
             self.ended,
@@ -164,8 +112,26 @@ impl Transcoder {
         self.raw_start += read;
         self.text.truncate(written);
         self.text_start = 0;
-        self.flushed = self.ended && result == encoding_rs::CoderResult::InputEmpty;
+        self.flushed = self.ended && result == CoderResult::InputEmpty;
+        if let Some(line) = self.line {
+            self.line = self.note(line, is_damaged);
+        }
         Ok(())
+    }
+
+    /// Makes known what was replaced in `text`, which begins in `line`; else answers with the line behind it.
+    fn note(&self, line: u64, is_damaged: bool) -> Option<u64> {
+        let replaced = is_damaged.then(|| memchr::memmem::find(&self.text, b"\xef\xbf\xbd"));
+        let before = &self.text[..replaced.flatten().unwrap_or(self.text.len())];
+        let line = line + memchr::memchr_iter(b'\n', before).count() as u64;
+        if !is_damaged {
+            return Some(line);
+        }
+        let name = self.decoder.encoding().name();
+        self.sink.borrow_mut().warn(format!(
+            "line {line} holds bytes that are not {name}, and U+FFFD stands for them; {ADVICE}"
+        ));
+        None
     }
 }
 
@@ -186,87 +152,295 @@ impl Read for Transcoder {
     }
 }
 
+/// Reads UTF-8, and lines that are something else as an encoding in which every byte has a meaning.
+///
+/// A line decides for itself: files of several encodings are put together, and a single broken name is no reason to
+/// misread all others. ASCII goes through at once; what follows it in its line waits until the line is there.
+struct Utf8Lines {
+    inner: Input,
+    fallback: &'static Encoding,
+    raw: Box<[u8]>,
+    /// `raw[start..ready]` is to be handed out as it is, `raw[ready..end]` to be looked at.
+    start: usize,
+    ready: usize,
+    end: usize,
+    ended: bool,
+    /// What a line of the other encoding says, from `text_start` on.
+    text: String,
+    text_start: usize,
+    is_begun: bool,
+    /// The line at `ready`; `None` once it was said that one is not UTF-8.
+    line: Option<u64>,
+    sink: SharedSink,
+}
+
+impl Utf8Lines {
+    fn new(inner: Input, fallback: &'static Encoding, sink: SharedSink) -> Self {
+        Self {
+            inner,
+            fallback,
+            raw: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            ready: 0,
+            end: 0,
+            ended: false,
+            text: String::new(),
+            text_start: 0,
+            is_begun: false,
+            line: Some(1),
+            sink,
+        }
+    }
+
+    /// Finds out how to read what waits, reading once if that needs more bytes.
+    fn judge(&mut self) -> io::Result<()> {
+        if !self.is_begun && (self.end - self.ready >= 3 || self.ended) {
+            self.is_begun = true;
+            if self.raw[self.ready..self.end].starts_with(b"\xef\xbb\xbf") {
+                self.ready += 3;
+                self.start = self.ready;
+            }
+        }
+        let is_whole = self.ended || self.end - self.start == self.raw.len();
+        match next_step(&self.raw[self.ready..self.end], is_whole) {
+            _ if !self.is_begun => self.fill()?,
+            Step::Take(n) => self.advance(n),
+            Step::Decode(n) => {
+                let line = &self.raw[self.ready..self.ready + n];
+                self.text = self
+                    .fallback
+                    .decode_without_bom_handling(line)
+                    .0
+                    .into_owned();
+                self.text_start = 0;
+                if let Some(line) = self.line.take() {
+                    self.sink.borrow_mut().warn(format!(
+                        "line {line} is not UTF-8; such lines are read as {}; {ADVICE}",
+                        self.fallback.name()
+                    ));
+                }
+                self.advance(n);
+                self.start = self.ready;
+            }
+            Step::Read => self.fill()?,
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, n: usize) {
+        let taken = &self.raw[self.ready..self.ready + n];
+        if let Some(line) = &mut self.line {
+            *line += memchr::memchr_iter(b'\n', taken).count() as u64;
+        }
+        self.ready += n;
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.raw.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.ready -= self.start;
+        self.start = 0;
+        let n = self.inner.read(&mut self.raw[self.end..])?;
+        self.end += n;
+        self.ended = n == 0;
+        Ok(())
+    }
+}
+
+/// What to do with the bytes that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Hand out so many as they are.
+    Take(usize),
+    /// Decode so many, which are a line that is not UTF-8.
+    Decode(usize),
+    /// Wait for more.
+    Read,
+}
+
+/// Decides about `bytes`, which begin in a line of which only ASCII came before. `is_whole`: no more are to come, or
+/// no more have room.
+fn next_step(bytes: &[u8], is_whole: bool) -> Step {
+    if bytes.is_empty() {
+        return Step::Read;
+    }
+    let line_begin = |before: &[u8]| memchr::memrchr2(b'\n', b'\r', before).map_or(0, |at| at + 1);
+    let valid = Encoding::utf8_valid_up_to(bytes);
+    let cut =
+        || std::str::from_utf8(&bytes[valid..]).is_err_and(|error| error.error_len().is_none());
+    if valid == bytes.len() || (cut() && !is_whole) {
+        let last_line = line_begin(&bytes[..valid]);
+        let ascii = Encoding::ascii_valid_up_to(&bytes[last_line..]);
+        return match last_line + ascii {
+            _ if is_whole => Step::Take(valid),
+            0 => Step::Read,
+            n => Step::Take(n),
+        };
+    }
+    let begin = line_begin(&bytes[..valid]);
+    if begin > 0 {
+        return Step::Take(begin);
+    }
+    match memchr::memchr2(b'\n', b'\r', &bytes[valid..]) {
+        Some(at) => Step::Decode(valid + at + 1),
+        None if !is_whole => Step::Read,
+        // The character that is cut off may go on in the next bytes.
+        None if cut() && valid > 0 => Step::Take(valid),
+        None => Step::Decode(bytes.len()),
+    }
+}
+
+impl Read for Utf8Lines {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (bytes, from) = if self.text_start < self.text.len() {
+                (self.text.as_bytes(), &mut self.text_start)
+            } else {
+                (&self.raw[..self.ready], &mut self.start)
+            };
+            let n = (bytes.len() - *from).min(out.len());
+            if n > 0 || out.is_empty() {
+                out[..n].copy_from_slice(&bytes[*from..*from + n]);
+                *from += n;
+                return Ok(n);
+            }
+            if self.ended && self.ready == self.end {
+                return Ok(0);
+            }
+            self.judge()?;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use crate::source::encoding::FALLBACK;
+    use crate::source::sink::Sink;
+    use encoding_rs::{SHIFT_JIS, UTF_16BE, UTF_16LE};
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
 
-    fn all(input: io::Result<Input>) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        input?.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// Hands out at most `step` bytes at a time.
+    struct Dribble(Cursor<Vec<u8>>, usize);
+
+    impl Read for Dribble {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let n = self.1.min(out.len());
+            self.0.read(&mut out[..n])
+        }
     }
 
-    fn input(bytes: Vec<u8>) -> Input {
-        Box::new(Cursor::new(bytes))
-    }
-
-    pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
+    /// What `bytes` are in `encoding`, and what is made known of them.
+    fn decoded(bytes: &[u8], encoding: &'static Encoding, step: usize) -> (String, Vec<String>) {
+        let (out, _messages) = tokio::sync::mpsc::channel(1);
+        let sink = Rc::new(RefCell::new(Sink::new("list".to_owned(), out)));
+        let input = Box::new(Dribble(Cursor::new(bytes.to_vec()), step));
+        let mut text = String::new();
+        to_utf8(input, encoding, FALLBACK, &sink)
+            .read_to_string(&mut text)
+            .unwrap();
+        let warnings = sink.borrow_mut().take_notices();
+        (
+            text,
+            warnings.into_iter().map(|notice| notice.text).collect(),
+        )
     }
 
     #[test]
-    fn compressed_bytes_come_out_whole() {
-        let plain = b"some text that is long enough to compress, compress".repeat(50);
-        let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
-        assert_eq!(all(decompress(input(plain.clone()))).unwrap(), plain);
-        assert_eq!(all(decompress(input(gzip(&plain)))).unwrap(), plain);
-        assert_eq!(all(decompress(input(zstd.clone()))).unwrap(), plain);
-        assert_eq!(all(decompress(input(gzip(&zstd)))).unwrap(), plain);
-        let members = [gzip(&plain), gzip(b""), gzip(b"end")].concat();
-        assert_eq!(
-            all(decompress(input(members))).unwrap(),
-            [&plain[..], b"end"].concat()
-        );
-        let frames = [zstd.clone(), zstd].concat();
-        assert_eq!(all(decompress(input(frames))).unwrap(), plain.repeat(2));
-    }
-
-    #[test]
-    fn compressed_bytes_that_are_cut_off_are_an_error_at_every_length() {
-        let plain = b"some text".repeat(9);
-        for whole in [gzip(&plain), zstd::encode_all(plain.as_slice(), 1).unwrap()] {
-            for length in 4..whole.len() {
-                let error = all(decompress(input(whole[..length].to_vec()))).unwrap_err();
-                assert!(error.to_string().contains("cut off"), "{length}: {error}");
+    fn lines_that_are_not_utf_8_are_read_as_windows_1252() {
+        for (bytes, text, line) in [
+            (&b""[..], "", None),
+            (b"a\nb", "a\nb", None),
+            (b"\xef\xbb\xbfa\n\xef\xbb\xbfb", "a\n\u{feff}b", None),
+            ("grün\nblau".as_bytes(), "grün\nblau", None),
+            (b"gr\xfcn", "grün", Some(1)),
+            (b"a\r\ngr\xfcn\r\nb", "a\r\ngrün\r\nb", Some(2)),
+            (b"\x80 5\n", "€ 5\n", Some(1)),
+            (b"\x81\n", "\u{81}\n", Some(1)),
+            // One line says nothing about the others.
+            (
+                b"gr\xc3\xbcn\ngr\xfcn\ngr\xc3\xbcn",
+                "grün\ngrün\ngrün",
+                Some(2),
+            ),
+            (b"gr\xfcn\rgr\xc3\xbcn\r", "grün\rgrün\r", Some(1)),
+            // All of a line is of one encoding, though `É»` would be UTF-8 too.
+            (b"\xabCAF\xc9\xbb\n", "«CAFÉ»\n", Some(1)),
+            (b"x\xc3", "xÃ", Some(1)),
+            (b"\xc3", "Ã", Some(1)),
+            (b"x\xe2\x82", "xâ‚", Some(1)),
+        ] {
+            for step in [1, 2, 3, 100] {
+                let (got, warnings) = decoded(bytes, UTF_8, step);
+                assert_eq!(got, text, "{bytes:?} by {step}");
+                assert_eq!(warnings.len(), usize::from(line.is_some()), "{bytes:?}");
+                if let Some(line) = line {
+                    let wanted = format!("line {line} is not UTF-8");
+                    assert!(warnings[0].contains(&wanted), "{warnings:?}");
+                    assert!(warnings[0].contains("`--list-encoding`"));
+                }
             }
         }
     }
 
     #[test]
-    fn utf_16_is_told_by_its_mark_or_its_zeros() {
-        let text = "https://example.org/grün🎉\n";
-        for (bytes, marked) in
-            [(false, false), (false, true), (true, false), (true, true)].map(|(big, mark)| {
-                let text = if mark {
-                    format!("\u{feff}{text}")
-                } else {
-                    text.to_owned()
-                };
-                let units = text.encode_utf16();
-                let bytes: Vec<u8> = if big {
-                    units.flat_map(u16::to_be_bytes).collect()
-                } else {
-                    units.flat_map(u16::to_le_bytes).collect()
-                };
-                (bytes, mark)
-            })
-        {
-            let encoding = sniff_encoding(&bytes).unwrap_or_else(|| panic!("{marked}"));
-            let decoded = Transcoder::new(input(bytes), encoding);
-            assert_eq!(all(Ok(Box::new(decoded))).unwrap(), text.as_bytes());
-        }
-        assert_eq!(sniff_encoding(b"\xef\xbb\xbfhttps://"), None);
-        assert_eq!(sniff_encoding(b"h"), None);
+    fn a_line_without_end_is_read_in_bounded_memory() {
+        let text = "größer ".repeat(100_000);
+        assert_eq!(decoded(text.as_bytes(), UTF_8, 977), (text.clone(), vec![]));
+        let (bytes, ..) = encoding_rs::WINDOWS_1252.encode(&text);
+        assert_eq!(decoded(&bytes, UTF_8, 977).0, text);
     }
 
     #[test]
-    fn a_long_text_is_transcoded_in_pieces() {
-        let text = "größer ".repeat(100_000);
-        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let decoded = Transcoder::new(input(bytes), UTF_16LE);
-        assert_eq!(all(Ok(Box::new(decoded))).unwrap(), text.as_bytes());
+    fn ascii_is_not_held_up() {
+        for (bytes, is_whole, step) in [
+            (&b"abc"[..], false, Step::Take(3)),
+            (b"ab\xc3\xbc", false, Step::Take(2)),
+            (b"\xc3\xbc", false, Step::Read),
+            (b"\xc3\xbc", true, Step::Take(2)),
+            (b"\xc3\xbc\nx", false, Step::Take(4)),
+            (b"\xc3", false, Step::Read),
+            (b"\xc3", true, Step::Decode(1)),
+            (b"\xfc", false, Step::Read),
+            (b"a\nb\xfc\nc", false, Step::Take(2)),
+            (b"b\xfc\nc", false, Step::Decode(3)),
+        ] {
+            assert_eq!(next_step(bytes, is_whole), step, "{bytes:?}");
+        }
     }
+
+    #[test]
+    fn utf_16_is_decoded_in_either_order_and_in_pieces() {
+        let text = "größer ".repeat(100_000);
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert_eq!(decoded(&little, UTF_16LE, 977), (text.clone(), vec![]));
+        assert_eq!(decoded(&big, UTF_16BE, 977), (text.clone(), vec![]));
+        let marked = [b"\xff\xfe", &little[..]].concat();
+        assert_eq!(decoded(&marked, UTF_16LE, 977).0, text);
+    }
+
+    #[test]
+    fn what_is_replaced_is_made_known() {
+        let (text, warnings) = decoded(b"a\nb\nx\xff\n\xff", SHIFT_JIS, 2);
+        assert_eq!(text, "a\nb\nx\u{fffd}\n\u{fffd}");
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0].contains("line 3") && warnings[0].contains("Shift_JIS"),
+            "{warnings:?}"
+        );
+    }
+
+    proptest! {
+            #[test]
+            fn any_bytes_become_text_without_replacements(bytes: Vec<u8>, step in 1_usize..9) {
+                let (text, warnings) = decoded(&bytes, UTF_8, step);
+                let is_utf8 = std::str::from_utf8(&bytes).is_ok();
+                prop_assert_eq!(warnings.is_empty(), is_utf8);
+    let is_given = memchr::memmem::find(&bytes, b"\xef\xbf\xbd").is_some();
+                prop_assert!(is_given || !text.contains(char::REPLACEMENT_CHARACTER));
+            }
+        }
 }

@@ -1,23 +1,32 @@
 //! Which format a list has, and whether it is a list at all.
 
+use std::borrow::Cow;
+
 use url::Url;
 
-use crate::source::ListFormat;
 use crate::source::address::has_prefix;
 use crate::source::error::Stop;
 use crate::source::row::Column;
+use crate::source::{ListEncoding, ListFormat};
 
 /// Bytes that are looked at, at most.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
-/// Bytes in which the share of binary ones is counted.
+/// Bytes in which control characters are counted.
 const BINARY_BYTES: usize = 4096;
+
+/// Bytes in which whatever has a signature has one that is no text.
+const SIGNATURE_BYTES: usize = 128;
 
 /// What is known of a list besides its bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hints {
     /// What the user says.
     pub(super) format: Option<ListFormat>,
+    /// What the user says of its encoding.
+    pub(super) encoding: Option<ListEncoding>,
+    /// Longest text, after decompression; `None`: any.
+    pub(super) max_bytes: Option<u64>,
     /// A file name or the last segment of a URL.
     pub(super) name: Option<String>,
     /// `Content-Type`, parameters and all.
@@ -27,6 +36,20 @@ pub(super) struct Hints {
 }
 
 impl Hints {
+    /// Whether the user, the name or the media type says that it is XML.
+    fn expects_xml(&self) -> bool {
+        let is_xml = |format| matches!(format, ListFormat::Sitemap | ListFormat::Feed);
+        if let Some(format) = self.format.or_else(|| self.claimed()) {
+            return is_xml(format);
+        }
+        let essence = self.media_type.as_deref().map(essence);
+        match self.name.as_deref().and_then(ending).as_deref() {
+            Some("xml") => true,
+            Some("txt") => false,
+            _ => matches!(essence.as_deref(), Some("application/xml" | "text/xml")),
+        }
+    }
+
     /// What the name's ending, or else the media type, claims.
     ///
     /// `.txt` says text, which the first bytes tell apart; `.xml` and endings such as `.php` say nothing, like
@@ -46,7 +69,7 @@ impl Hints {
 /// The ending of a name in lower case, without that of its compression.
 fn ending(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
-    let name = [".gz", ".gzip", ".zst", ".zstd"]
+    let name = [".gz", ".gzip", ".zst", ".zstd", ".xz", ".bz2", ".bzip2"]
         .iter()
         .find_map(|packed| name.strip_suffix(packed))
         .unwrap_or(&name);
@@ -63,9 +86,14 @@ fn by_ending(ending: &str) -> Option<ListFormat> {
     }
 }
 
+/// A media type in lower case, without its parameters.
+fn essence(media_type: &str) -> String {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
 fn by_media_type(media_type: &str) -> Option<ListFormat> {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    match essence.to_ascii_lowercase().as_str() {
+    match essence(media_type).as_str() {
         "text/csv" | "application/csv" => Some(ListFormat::Csv),
         "text/tab-separated-values" => Some(ListFormat::Tsv),
         "application/jsonl"
@@ -80,8 +108,12 @@ fn by_media_type(media_type: &str) -> Option<ListFormat> {
 }
 
 /// Whether `head` shows enough to decide: a whole line with something in it, or a root element.
-pub(super) fn is_enough(head: &[u8]) -> bool {
+pub(super) fn is_enough(head: &[u8], hints: &Hints) -> bool {
     let text = trimmed(head);
+    if !text.is_empty() && hints.expects_xml() {
+        // Something may stand before what is expected.
+        return root_format(text).is_some();
+    }
     match text.first() {
         None => false,
         Some(b'<') => !matches!(markup(text), Markup::Unclear),
@@ -90,7 +122,7 @@ pub(super) fn is_enough(head: &[u8]) -> bool {
     }
 }
 
-/// Decides by what the user says, what name and type claim, and the first bytes, in this order.
+/// Decides by what the user says, what name and type claim, and the first bytes, in this order. `head` is UTF-8.
 pub(super) fn decide(head: &[u8], hints: &Hints) -> Result<ListFormat, Stop> {
     let text = trimmed(head);
     let claimed = hints.claimed();
@@ -111,10 +143,41 @@ pub(super) fn decide(head: &[u8], hints: &Hints) -> Result<ListFormat, Stop> {
     }
 }
 
+/// What follows white space and byte order marks.
 fn trimmed(head: &[u8]) -> &[u8] {
-    head.strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(head)
-        .trim_ascii_start()
+    let mut text = head.trim_ascii_start();
+    while let Some(rest) = text.strip_prefix(b"\xef\xbb\xbf") {
+        text = rest.trim_ascii_start();
+    }
+    text
+}
+
+/// The format of an XML list with any root, and whatever stands before its declaration or its root: scripts write
+/// warnings there.
+fn root_format(text: &[u8]) -> Option<ListFormat> {
+    let format = |text: &[u8]| match markup(text) {
+        Markup::List(format) => Some(format),
+        _ => None,
+    };
+    let begins_line = |at: &usize| {
+        at.checked_sub(1)
+            .is_none_or(|at| b"\r\n>".contains(&text[at]))
+    };
+    let declared = || {
+        let at = memchr::memmem::find(text, b"<?xml")?;
+        format(&text[at..])
+    };
+    format(text).or_else(declared).or_else(|| {
+        memchr::memchr_iter(b'<', text)
+            .filter(begins_line)
+            .filter(|at| is_root(&text[*at..]))
+            .find_map(|at| format(&text[at..]))
+    })
+}
+
+/// Whether `text` begins with the start tag of a list: cheaper than to judge all that precedes it.
+fn is_root(text: &[u8]) -> bool {
+    matches!(named(text), Some((name, _)) if matches!(root(&name, true), Markup::List(_)))
 }
 
 /// What a text that begins with `<` is.
@@ -132,7 +195,11 @@ enum Markup {
 
 /// The format of an XML list; `None` when it is no markup at all.
 fn judge_markup(text: &[u8], wanted: Option<ListFormat>) -> Result<Option<ListFormat>, Stop> {
-    match markup(text) {
+    let found = match root_format(text) {
+        Some(format) => Markup::List(format),
+        None => markup(text),
+    };
+    match found {
         Markup::None => Ok(None),
         Markup::List(format) => match wanted {
             Some(wanted) if wanted != format => Err(Stop::not_a_list(
@@ -173,6 +240,8 @@ fn markup(text: &[u8]) -> Markup {
         }
         let end: &[u8] = match rest {
             [b'<', b'!', b'-', b'-', ..] => b"-->",
+            // Values of a declaration hold no `>`, and some leave out the `?` before it.
+            [b'<', b'?', b'x', b'm', b'l', ..] => b">",
             [b'<', b'?', ..] => b"?>",
             [b'<', b'!', ..] => {
                 if rest.len() >= 14 && rest[2..14].eq_ignore_ascii_case(b"doctype html") {
@@ -193,14 +262,9 @@ fn markup(text: &[u8]) -> Markup {
             None => return Markup::Unclear,
         }
     }
-    let name_end = rest[1..]
-        .iter()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || b":_-.".contains(byte)));
-    let Some(name_end) = name_end else {
+    let Some((name, after)) = named(rest) else {
         return Markup::Unclear;
     };
-    let name = String::from_utf8_lossy(&rest[1..=name_end]);
-    let after = &rest[1 + name_end..];
     // `<https://…>` reads as a name that ends in a colon.
     if name.is_empty() || (name.ends_with(':') && after.starts_with(b"/")) {
         return if xml {
@@ -212,9 +276,18 @@ fn markup(text: &[u8]) -> Markup {
     root(&name, xml)
 }
 
+/// The name of the tag that `text` begins with, and what follows it; `None` where the name does not end.
+fn named(text: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
+    let name_end = text[1..]
+        .iter()
+        .position(|byte| !(byte.is_ascii_alphanumeric() || b":_-.".contains(byte)))?;
+    let (name, after) = text[1..].split_at(name_end);
+    Some((String::from_utf8_lossy(name), after))
+}
+
 /// What follows a document type declaration, whose internal subset (XML 1.0, section 2.8) may hold `>`; `None` where
 /// it does not end.
-fn after_doctype(text: &[u8]) -> Option<&[u8]> {
+pub(super) fn after_doctype(text: &[u8]) -> Option<&[u8]> {
     let mut rest = &text[2..];
     let mut is_subset = false;
     loop {
@@ -239,58 +312,77 @@ fn after_doctype(text: &[u8]) -> Option<&[u8]> {
 }
 
 fn root(name: &str, xml: bool) -> Markup {
-    const HTML: [&str; 24] = [
+    const HTML: [&str; 40] = [
         "html", "head", "body", "title", "meta", "link", "script", "style", "base", "div", "p",
-        "a", "img", "span", "table", "h1", "h2", "h3", "br", "form", "center", "font", "iframe",
-        "noscript",
+        "a", "img", "span", "table", "h1", "h2", "h3", "h4", "br", "form", "center", "font",
+        "iframe", "noscript", "b", "i", "em", "strong", "pre", "code", "ul", "ol", "li", "dl",
+        "main", "section", "nav", "frameset", "hr",
     ];
     let local = name.rsplit(':').next().unwrap_or(name);
-    match local {
+    match local.to_ascii_lowercase().as_str() {
         "urlset" | "sitemapindex" => Markup::List(ListFormat::Sitemap),
-        "rss" | "feed" | "RDF" => Markup::List(ListFormat::Feed),
+        "rss" | "feed" | "rdf" | "channel" => Markup::List(ListFormat::Feed),
         _ if HTML.iter().any(|html| html.eq_ignore_ascii_case(local)) => Markup::Html,
         _ if xml || local == "svg" => Markup::Other(local.chars().take(40).collect()),
         _ => Markup::None,
     }
 }
 
-/// Pictures, archives, documents: by their signatures, or by how little of them is text.
-fn refuse_binary(text: &[u8]) -> Result<(), Stop> {
-    const ADVICE: &str = "lists are text, CSV, TSV, JSON Lines, sitemaps or feeds, plain or packed with gzip or zstd";
-    if text.starts_with(b"%PDF-") {
+const ADVICE: &str = "lists are text, CSV, TSV, JSON Lines, sitemaps or feeds, plain or compressed with gzip, zstd, xz or bzip2";
+
+/// Refuses pictures, archives and documents by their signatures. `head` is as it came, and not in UTF-16.
+///
+/// A small archive may hold its lists as they are, so URLs in it prove nothing.
+pub(super) fn refuse_signature(head: &[u8]) -> Result<(), Stop> {
+    if head.starts_with(b"%PDF-") {
         return Err(Stop::not_a_list("a PDF document", ADVICE));
     }
+    // Signatures such as `BM` may begin a text. What they are meant for has other bytes soon.
+    let start = &head[..head.len().min(SIGNATURE_BYTES)];
+    if !start.iter().any(|byte| is_control((*byte).into())) {
+        return Ok(());
+    }
+    match infer::get(head) {
+        Some(kind) if kind.matcher_type() != infer::MatcherType::Text => Err(Stop::not_a_list(
+            format!("a file of type {}", kind.mime_type()),
+            ADVICE,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what is no text, by its control characters: every byte is some character of some encoding.
+fn refuse_binary(text: &[u8]) -> Result<(), Stop> {
+    let binary = || Err(Stop::not_a_list("binary data", ADVICE));
     let text = &text[..text.len().min(BINARY_BYTES)];
+    let line = memchr::memchr2(b'\n', b'\r', text).map_or(text, |end| &text[..end]);
+    if memchr::memmem::find(line, &[0; 16]).is_some() {
+        return binary();
+    }
     // Somebody who writes a URL means a list, whatever else stands there.
     if memchr::memmem::find(text, b"http://").is_some_and(|at| begins_line(text, at))
         || memchr::memmem::find(text, b"https://").is_some_and(|at| begins_line(text, at))
     {
         return Ok(());
     }
-    let strange = text
-        .iter()
-        .filter(|byte| matches!(byte, 0..=8 | 0x0e..=0x1f | 0x7f))
-        .count();
-    let foreign: usize = text.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-    if strange + foreign == 0 {
-        return Ok(());
+    let (mut chars, mut controls) = (0, 0);
+    for c in String::from_utf8_lossy(text).chars() {
+        chars += 1;
+        controls += usize::from(is_control(c));
     }
-    if let Some(kind) = infer::get(text)
-        && kind.matcher_type() != infer::MatcherType::Text
-    {
-        return Err(Stop::not_a_list(
-            format!("a file of type {}", kind.mime_type()),
-            ADVICE,
-        ));
-    }
-    if text.len() >= 16 && (strange + foreign) * 10 > text.len() * 3 {
-        return Err(Stop::not_a_list("binary data", ADVICE));
+    // Of random bytes one in eight is such a character.
+    if chars >= 16 && controls >= 3 && controls * 25 > chars {
+        return binary();
     }
     Ok(())
 }
 
+fn is_control(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
+}
+
 fn begins_line(text: &[u8], at: usize) -> bool {
-    at == 0 || matches!(text[at - 1], b'\n' | b'\r' | b' ' | b'\t' | b'"' | b'<')
+    at == 0 || b"\n\r \t\"'<,;".contains(&text[at - 1])
 }
 
 /// Text, unless the first line with something in it shows otherwise.
@@ -392,22 +484,70 @@ mod tests {
             ("<div class=error>", "HTML"),
             ("<?xml version='1.0'?><note>", "`note`"),
             ("<svg xmlns='x'>", "SVG"),
-            ("%PDF-1.7\n", "PDF"),
+            ("<b>Warning</b>: no such file", "HTML"),
             ("\u{1}\0\0\0\0\u{2}\0\0\0\0\0\0\0\0\0\0\0\0", "binary"),
-            ("GIF89a\u{1}\0\u{1}\0\0\0\0", "image/gif"),
+            // An archive in the oldest form of tar.
+            (
+                "list.txt\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0http://a/\nhttp://b/\n",
+                "binary",
+            ),
         ] {
             assert!(
                 found(head).is_err_and(|found| found.contains(what)),
                 "{head:?}"
             );
         }
-        assert!(
-            decide(
-                b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01",
-                &Hints::default()
-            )
-            .is_err()
-        );
+    }
+
+    #[test]
+    fn signatures_go_before_urls() {
+        let urls = "http://a.example/1\nhttp://a.example/2\n";
+        let zip = format!("PK\u{3}\u{4}\u{14}\0\0\0\0\0list.txt{urls}");
+        let seven_zip = [b"7z\xbc\xaf\x27\x1c\0\x04", urls.as_bytes()].concat();
+        for (head, what) in [
+            (&b"%PDF-1.7\n"[..], "PDF"),
+            (b"GIF89a\x01\0\x01\0\0\0\0", "image/gif"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "image/png"),
+            (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "image/jpeg"),
+            (zip.as_bytes(), "zip"),
+            (&seven_zip, "7z"),
+        ] {
+            let refused = refuse_signature(head);
+            assert!(
+                matches!(&refused, Err(Stop::NotAList { what: found, .. }) if found.contains(what)),
+                "{refused:?}"
+            );
+        }
+        for text in [
+            "BMW,url\n",
+            "MZ\n",
+            urls,
+            "",
+            "GIF89a of a cat\n",
+            "a\0b\nhttp://a/",
+        ] {
+            assert!(refuse_signature(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_a_root_is_passed_over() {
+        for (head, format) in [
+            ("\u{feff}\n\u{feff}<?xml version='1.0'?><rss>", Feed),
+            (
+                "Warning: x in y.php\n<?xml version='1.0'?>\n<urlset>",
+                Sitemap,
+            ),
+            ("x<?xml version='1.0'><!-- > --><feed>", Feed),
+            ("<br />\n<b>Warning</b>: x<br />\n<rss version='2.0'>", Feed),
+            ("x\n<sitemapindex>", Sitemap),
+            ("<URLSET>", Sitemap),
+        ] {
+            assert_eq!(found(head), Ok(format), "{head:?}");
+        }
+        // What only speaks of XML is none.
+        assert_eq!(found("# <rss>\nhttps://a.example/"), Ok(Text));
+        assert!(found("<html><p>&lt;rss></p>").is_err());
     }
 
     #[test]
@@ -416,7 +556,7 @@ mod tests {
             format,
             name: Some(name.to_owned()),
             media_type: Some(media_type.to_owned()),
-            base: None,
+            ..Hints::default()
         };
         let head = "https://example.org/\n";
         for (format, name, media_type, wanted) in [
@@ -448,7 +588,10 @@ mod tests {
     #[test]
     fn a_line_is_enough_and_less_is_not() {
         for enough in ["https://a/\n", "#\n", "[", "<rss ", "\n\nx\r"] {
-            assert!(is_enough(enough.as_bytes()), "{enough:?}");
+            assert!(
+                is_enough(enough.as_bytes(), &Hints::default()),
+                "{enough:?}"
+            );
         }
         for short in [
             "",
@@ -459,7 +602,7 @@ mod tests {
             "<!-- ",
             "<!DOCTYPE rss [<!ENTITY a '>'>",
         ] {
-            assert!(!is_enough(short.as_bytes()), "{short:?}");
+            assert!(!is_enough(short.as_bytes(), &Hints::default()), "{short:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::list::parse_on_thread;
 use crate::source::sink::SharedSink;
-use crate::source::{List, ListFormat, Source, SourceError};
+use crate::source::{List, ListEncoding, ListFormat, Source, SourceError};
 
 /// Silence after which the newest entry is handed out too, though option lines might follow it.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
@@ -28,6 +28,7 @@ pub struct FileSource {
     /// `None`: standard input.
     path: Option<PathBuf>,
     format: Option<ListFormat>,
+    encoding: Option<ListEncoding>,
 }
 
 impl FileSource {
@@ -36,12 +37,23 @@ impl FileSource {
         Self {
             path: Some(path.into()),
             format,
+            encoding: None,
         }
     }
 
     /// The list on standard input.
     pub fn stdin(format: Option<ListFormat>) -> Self {
-        Self { path: None, format }
+        Self {
+            path: None,
+            format,
+            encoding: None,
+        }
+    }
+
+    /// The same list, read in `encoding`, whatever it says itself; `None`: find out.
+    pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
+        self.encoding = encoding;
+        self
     }
 }
 
@@ -65,13 +77,13 @@ impl Source for FileSource {
     async fn open(&self) -> Result<List, SourceError> {
         let hints = Hints {
             format: self.format,
+            encoding: self.encoding,
             name: self
                 .path
                 .as_deref()
                 .and_then(Path::file_name)
                 .map(|name| name.to_string_lossy().into_owned()),
-            media_type: None,
-            base: None,
+            ..Hints::default()
         };
         let name = self.to_string();
         let path = self.path.clone();

@@ -28,7 +28,7 @@ impl Fetch for Client {
             });
         }
         Ok(Answer::Body(RemoteBody {
-            media_type: response.media_type().map(str::to_owned),
+            media_type: response.content_type().map(str::to_owned),
             final_url: response.url.clone(),
             validators: response.validators(),
             length: response.content_length(),

@@ -7,23 +7,32 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
+use encoding_rs::{UTF_8, UTF_16BE, UTF_16LE};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::source::decode::{self, Input, Transcoder};
+use crate::source::decode::{self, Input};
+use crate::source::decompress::{self, Capped};
 use crate::source::detect::{self, Hints};
+use crate::source::encoding::{self, Choice};
 use crate::source::error::{SourceError, Stop};
 use crate::source::remote::{self, Follow, Pump};
 use crate::source::sink::{CHUNKS_WAITING, Message, SharedSink, Sink};
 use crate::source::{CHUNK_ENTRIES, Entry, ListFormat, Source, format};
-use crate::target::{Reason, describe};
+use crate::target::{Reason, SafeUrl, describe};
 
-/// Sitemaps that may wait to be read: what one sitemap index may name (sitemaps.org, "Sitemap index").
-const MAX_SITEMAPS: usize = 50_000;
+/// Sitemaps that are read for one list: what a sitemap index may name (sitemaps.org, "Sitemap index").
+pub(super) const MAX_SITEMAPS: usize = 50_000;
 
 /// Sitemaps of an index that may fail one after the other before the rest is not tried: each may cost a minute.
 const MAX_FAILED_IN_A_ROW: u32 = 10;
+
+/// Faults of a list and of the sitemaps that it names that are kept as notices. Others stand in the log.
+const MAX_FAULTS: u32 = 20;
+
+/// Bytes that show an encoding: the longest byte order mark, and two characters of UTF-16.
+const ENCODING_BYTES: usize = 4;
 
 /// An open list. Dropping it ends the thread that parses it or the task that feeds it, and the request that brings it.
 ///
@@ -38,16 +47,29 @@ pub struct List {
     /// How many of them came one after the other.
     failed_in_a_row: u32,
     ended: bool,
-    told: Vec<Told>,
+    notices: Vec<Notice>,
+    /// Notices of faults so far.
+    faults: u32,
 }
 
-/// What is to be known of how a list, or a part of it, came to its end.
+/// Something to be known of how a list, or a part of it, was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Notice {
     /// In words, such as "openverse has no more results for `red panda`".
     pub text: String,
-    /// Whether more would have come if something had not failed.
-    pub is_fault: bool,
+    /// What it is about.
+    pub kind: NoticeKind,
+}
+
+/// What a [`Notice`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// There is no more to be had.
+    Exhausted,
+    /// More would have come if something had not failed.
+    Incomplete,
+    /// The list is not written as it should be, and was read all the same.
+    Fault,
 }
 
 /// What one thread parses: a file, a body.
@@ -113,7 +135,8 @@ impl List {
             failed: None,
             failed_in_a_row: 0,
             ended: false,
-            told: Vec::new(),
+            notices: Vec::new(),
+            faults: 0,
         }
     }
 
@@ -151,7 +174,7 @@ impl List {
                         self.lose_part(error)?;
                     }
                 }
-                Some(Message::Told(told)) => self.told.extend(told),
+                Some(Message::Notices(notices)) => self.note(notices),
                 Some(Message::End(Ok(()))) => match self.part.not_a_list() {
                     Some(error) => self.lose_part(error)?,
                     None => {
@@ -169,9 +192,22 @@ impl List {
         Ok(None)
     }
 
-    /// What is to be known of the parts that have ended, once.
-    pub fn told(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.told)
+    /// What has become known of how the list was read, once.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Keeps notices, as many as anybody reads: an index may name thousands of sitemaps with the same fault.
+    fn note(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            if notice.kind == NoticeKind::Fault {
+                self.faults += 1;
+                if self.faults > MAX_FAULTS {
+                    continue;
+                }
+            }
+            self.notices.push(notice);
+        }
     }
 
     /// Goes on to what comes after a complete part. Cancel safe: what is not open yet stays next.
@@ -189,8 +225,12 @@ impl List {
             }
             Some(Next::Source(source)) => source.open().await?,
             Some(Next::Sitemap(url, follow)) => {
-                match remote::open(url, None, follow.clone()).await {
-                    Ok(list) => list,
+                match remote::open_sitemap(url, follow.clone()).await {
+                    Ok(Some(list)) => list,
+                    Ok(None) => {
+                        self.later.pop_front();
+                        return Ok(());
+                    }
                     Err(error) => {
                         self.later.pop_front();
                         return self.note_lost(error);
@@ -200,7 +240,7 @@ impl List {
         };
         self.later.pop_front();
         self.part = list.part;
-        self.told.extend(list.told);
+        self.note(list.notices);
         for next in list.later.into_iter().rev() {
             self.later.push_front(next);
         }
@@ -314,20 +354,25 @@ impl Part {
                 detail,
             })
         };
-        match &self.follow {
-            None => {
-                return refuse(
-                    "only one that is read from its URL can be followed; give that URL, or the sitemaps themselves"
-                        .to_owned(),
-                );
-            }
-            Some(follow) if follow.is_deepest() => {
-                return refuse("it is named by a sitemap index that another one names".to_owned());
-            }
-            Some(_) => {}
+        let Some(follow) = &self.follow else {
+            return refuse(
+                "only one that is read from its URL can be followed; give that URL, or the sitemaps themselves"
+                    .to_owned(),
+            );
+        };
+        if follow.is_known(&url) {
+            tracing::debug!(
+                "`{}` names the sitemap `{}` again",
+                self.name,
+                SafeUrl::new(&url)
+            );
+            return Ok(());
         }
-        if self.sitemaps.len() >= MAX_SITEMAPS {
-            return refuse(format!("it names more than {MAX_SITEMAPS} sitemaps"));
+        if follow.is_deepest() {
+            return refuse("it is named by a sitemap index that another one names".to_owned());
+        }
+        if !follow.take(&url) {
+            return refuse(format!("more than {MAX_SITEMAPS} sitemaps are named"));
         }
         self.sitemaps.push_back(url);
         Ok(())
@@ -347,7 +392,7 @@ pub(super) async fn parse_on_thread(
     on_thread(name, pump, move |sink, opened| {
         let name = thread_name;
         let prepared = input(sink.clone()).and_then(|input| {
-            prepare(input, &hints).map_err(|stop| {
+            prepare(input, &hints, &sink).map_err(|stop| {
                 let format = hints.format.unwrap_or(ListFormat::Text);
                 stop.into_error(&name, format)
                     .unwrap_or(SourceError::Stopped { name: name.clone() })
@@ -417,9 +462,10 @@ async fn on_thread(
 ) -> Result<List, SourceError> {
     let (out, messages) = mpsc::channel(CHUNKS_WAITING);
     let (opened, format) = oneshot::channel();
+    let sink_name = name.clone();
     thread::Builder::new()
         .name("list".to_owned())
-        .spawn(move || work(Rc::new(RefCell::new(Sink::new(out))), opened))
+        .spawn(move || work(Rc::new(RefCell::new(Sink::new(sink_name, out))), opened))
         .map_err(|source| SourceError::Open {
             name: name.clone(),
             source,
@@ -432,19 +478,32 @@ async fn on_thread(
 }
 
 /// Undoes compression and encoding, and finds out the format.
-fn prepare(input: Input, hints: &Hints) -> Result<(ListFormat, Input), Stop> {
-    let input = decode::decompress(input)?;
-    let (head, mut input) = decode::peek(input, 4, |_| false)?;
-    if let Some(encoding) = decode::sniff_encoding(&head) {
-        input = Box::new(Transcoder::new(input, encoding));
+fn prepare(input: Input, hints: &Hints, sink: &SharedSink) -> Result<(ListFormat, Input), Stop> {
+    let mut input = decompress::decompress(input)?;
+    if let Some(most) = hints.max_bytes {
+        input = Box::new(Capped::new(input, most, remote::too_long(most)));
     }
-    let (head, mut input) = decode::peek(input, detect::HEAD_BYTES, detect::is_enough)?;
-    let format = detect::decide(&head, hints)?;
-    if matches!(format, ListFormat::Sitemap | ListFormat::Feed) {
-        // The parser takes UTF-8 and nothing else.
-        input = Box::new(Transcoder::new(input, decode::xml_encoding(&head)));
-    } else if head.starts_with(b"\xef\xbb\xbf") {
-        input.read_exact(&mut [0; 3])?;
+    let (head, input) = decode::peek(input, ENCODING_BYTES, |_| false)?;
+    if encoding::is_utf_32(&head) {
+        return Err(Stop::not_a_list("a text in UTF-32", "save it as UTF-8"));
     }
-    Ok((format, input))
+    let choice = encoding::choose(&head, hints.encoding, hints.media_type.as_deref());
+    let is_enough = |head: &[u8]| detect::is_enough(head, hints);
+    let (head, input) = decode::peek(input, detect::HEAD_BYTES, is_enough)?;
+    let declared = encoding::xml_declared(&head).unwrap_or(UTF_8);
+    let encoding = match choice {
+        Choice::Said(encoding) | Choice::Shown(encoding) => encoding,
+        Choice::Open => declared,
+    };
+    if encoding != UTF_16LE && encoding != UTF_16BE {
+        detect::refuse_signature(&head)?;
+    }
+    // Some servers say that everything is UTF-8.
+    let fallback = match declared == UTF_8 {
+        true => encoding::FALLBACK,
+        false => declared,
+    };
+    let input = decode::to_utf8(input, encoding, fallback, sink);
+    let (head, input) = decode::peek(input, detect::HEAD_BYTES, is_enough)?;
+    Ok((detect::decide(&head, hints)?, input))
 }

@@ -23,7 +23,9 @@
 mod address;
 mod chain;
 mod decode;
+mod decompress;
 mod detect;
+mod encoding;
 mod error;
 mod file;
 mod format;
@@ -55,11 +57,12 @@ use serde::{Deserialize, Serialize};
 use crate::target::{Place as PostedPlace, Reason, Target, UnknownWord};
 
 pub use chain::ChainSource;
+pub use encoding::{ListEncoding, UnknownEncoding};
 pub use error::SourceError;
 pub use file::FileSource;
 pub use given::GivenSource;
 pub use inline::InlineSource;
-pub use list::{List, Told};
+pub use list::{List, Notice, NoticeKind};
 pub use listed::Listed;
 pub use remote::{Answer, Fetch, FetchFailure, Reader, RemoteBody, RemoteSource};
 pub use shelf::Shelf;
@@ -70,8 +73,11 @@ pub use spec::{Place, SourceSpec, parse_source};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Longest remote list that is read, after content decoding.
+    /// Longest remote list that is read, after content decoding and decompression.
     pub max_bytes: ByteSize,
+    /// The encoding of lists, whatever they say themselves; `None`: it is found out.
+    #[serde(deserialize_with = "encoding::or_none")]
+    pub encoding: Option<ListEncoding>,
 }
 
 /// Yields a list of targets.

@@ -1,12 +1,13 @@
 //! A list behind a URL.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -21,11 +22,11 @@ use crate::fetch::{StoredValidators, Validators};
 use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::file::{FileInput, PAUSE};
-use crate::source::list::parse_on_thread;
+use crate::source::list::{MAX_SITEMAPS, parse_on_thread};
 use crate::source::search::Search;
 use crate::source::shelf::{self, Draft, Head, LastCopy, Shelf};
 use crate::source::sink::SharedSink;
-use crate::source::{List, ListFormat, Source, SourceError};
+use crate::source::{List, ListEncoding, ListFormat, Source, SourceError};
 use crate::target::SafeUrl;
 
 /// Bytes that are read of a body at a time.
@@ -113,6 +114,7 @@ pub struct RemoteSource {
     url: Url,
     reader: Reader,
     format: Option<ListFormat>,
+    encoding: Option<ListEncoding>,
 }
 
 impl RemoteSource {
@@ -122,7 +124,14 @@ impl RemoteSource {
             url,
             reader,
             format,
+            encoding: None,
         }
+    }
+
+    /// The same list, read in `encoding`, whatever it says itself; `None`: find out.
+    pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
+        self.encoding = encoding;
+        self
     }
 }
 
@@ -131,6 +140,7 @@ impl fmt::Debug for RemoteSource {
         f.debug_struct("RemoteSource")
             .field("url", &SafeUrl::new(&self.url))
             .field("format", &self.format)
+            .field("encoding", &self.encoding)
             .finish_non_exhaustive()
     }
 }
@@ -146,8 +156,11 @@ impl Source for RemoteSource {
     async fn open(&self) -> Result<List, SourceError> {
         let follow = Follow {
             reader: self.reader.clone(),
+            encoding: self.encoding,
             depth: 0,
+            known: Arc::default(),
         };
+        follow.take(&self.url);
         open(&self.url, self.format, follow).await
     }
 }
@@ -156,16 +169,54 @@ impl Source for RemoteSource {
 #[derive(Debug, Clone)]
 pub(super) struct Follow {
     reader: Reader,
+    encoding: Option<ListEncoding>,
     depth: u8,
+    /// Shared by a list and all that it leads to; nothing awaits while it is locked.
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is not to be read once more.
+#[derive(Debug, Default)]
+struct Known {
+    /// URLs that were read or wait to be, and those that they redirect to, each with the URL that was asked for.
+    urls: HashMap<String, String>,
+    /// URLs that were read or wait to be.
+    count: usize,
 }
 
 impl Follow {
     /// For a sitemap that this list names.
     pub(super) fn deeper(&self) -> Self {
         Self {
-            reader: self.reader.clone(),
             depth: self.depth + 1,
+            ..self.clone()
         }
+    }
+
+    /// Whether `url` was read already, or waits to be.
+    pub(super) fn is_known(&self, url: &Url) -> bool {
+        self.known().urls.contains_key(&spelling(url))
+    }
+
+    /// Adds `url` to what is read; `false` where that is too much.
+    pub(super) fn take(&self, url: &Url) -> bool {
+        let mut known = self.known();
+        known.urls.insert(spelling(url), spelling(url));
+        known.count += 1;
+        // The list itself is one of them.
+        known.count <= MAX_SITEMAPS + 1
+    }
+
+    /// Adds where `url` led; `false` where another URL stands for that. May be called again.
+    fn arrive(&self, url: &Url, final_url: &Url) -> bool {
+        let from = spelling(url);
+        let mut known = self.known();
+        let stands_for = known.urls.entry(spelling(final_url));
+        *stands_for.or_insert_with(|| from.clone()) == from
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a sitemap index named this list.
@@ -179,36 +230,103 @@ impl Follow {
     }
 }
 
+/// One spelling for all URLs that mean the same resource (RFC 3986, section 6.2.2), without credentials.
+fn spelling(url: &Url) -> String {
+    let mut plain = url.clone();
+    plain.set_fragment(None);
+    if plain.query() == Some("") {
+        plain.set_query(None);
+    }
+    // Only URLs without a host refuse, and they have no credentials.
+    let _ = plain.set_username("");
+    let _ = plain.set_password(None);
+    let mut text = String::with_capacity(plain.as_str().len());
+    let mut rest = plain.as_str();
+    while let Some((before, after)) = rest.split_once('%') {
+        text.push_str(before);
+        let byte = after
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        rest = match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                text.push(byte.into());
+                &after[2..]
+            }
+            Some(byte) => {
+                text.push_str(&format!("%{byte:02X}"));
+                &after[2..]
+            }
+            None => {
+                text.push('%');
+                after
+            }
+        };
+    }
+    text + rest
+}
+
+/// Opens a sitemap that an index names; `None` where a redirect leads to one that is read anyway.
+pub(super) async fn open_sitemap(url: &Url, follow: Follow) -> Result<Option<List>, SourceError> {
+    open_unless_known(url, None, follow).await
+}
+
+async fn open(url: &Url, format: Option<ListFormat>, follow: Follow) -> Result<List, SourceError> {
+    let opened = open_unless_known(url, format, follow).await?;
+    Ok(opened.expect("nothing is known before the first list"))
+}
+
 /// Opens the list at `url`: the copy of it, where the origin says that it did not change.
-pub(super) async fn open(
+async fn open_unless_known(
     url: &Url,
     format: Option<ListFormat>,
     follow: Follow,
-) -> Result<List, SourceError> {
+) -> Result<Option<List>, SourceError> {
     let mut copy = match &follow.reader.shelf {
         Some(shelf) => shelf.find(url).await,
         None => None,
     };
     let since = copy.as_ref().map(LastCopy::since);
-    let list = match ask(url, &follow.reader, &mut copy).await {
-        Ok(Told::Body(body)) => stream(url, format, body, &follow.reader).await,
-        Ok(Told::Copy(copied)) => {
-            return Ok(read_copy(url, format, copied).await?.following(follow));
+    let asked = ask(url, &follow.reader, &mut copy).await;
+    if let Ok(asked) = &asked
+        && !follow.arrive(url, asked.final_url())
+    {
+        tracing::debug!(
+            "`{}` leads to `{}`, which is read already",
+            SafeUrl::new(url),
+            SafeUrl::new(asked.final_url())
+        );
+        return Ok(None);
+    }
+    let list = match asked {
+        Ok(Asked::Body(body)) => stream(url, format, body, &follow).await,
+        Ok(Asked::Copy(copied)) => {
+            let list = read_copy(url, format, copied, &follow).await?;
+            return Ok(Some(list.following(follow)));
         }
         Err(error) => Err(error),
     };
     // A copy that turned out to be damaged is none.
     let since = since.filter(|_| copy.is_some());
     match list {
-        Ok(list) => Ok(list.following(follow).instead_of(since)),
+        Ok(list) => Ok(Some(list.following(follow).instead_of(since))),
         Err(error) => Err(error.beside_copy(since)),
     }
 }
 
 /// Where the list is.
-enum Told {
+enum Asked {
     Body(RemoteBody),
     Copy(Copied),
+}
+
+impl Asked {
+    /// Where redirects led.
+    fn final_url(&self) -> &Url {
+        match self {
+            Self::Body(body) => &body.final_url,
+            Self::Copy(copied) => &copied.final_url,
+        }
+    }
 }
 
 /// A copy that is the list.
@@ -219,7 +337,11 @@ struct Copied {
 }
 
 /// Asks for the list, by what is known of `copy`; takes that away when it is of no use.
-async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<Told, SourceError> {
+async fn ask(
+    url: &Url,
+    reader: &Reader,
+    copy: &mut Option<LastCopy>,
+) -> Result<Asked, SourceError> {
     let failed = |source| SourceError::Fetch {
         url: SafeUrl::new(url),
         source,
@@ -231,7 +353,7 @@ async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<
         .await
         .map_err(failed)?
     {
-        Answer::Body(body) => return Ok(Told::Body(body)),
+        Answer::Body(body) => return Ok(Asked::Body(body)),
         Answer::Unchanged { final_url } => final_url,
     };
     if let Some(copy) = copy.take() {
@@ -242,7 +364,7 @@ async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<
                     "the list `{}` has not changed since {since}",
                     SafeUrl::new(url)
                 );
-                return Ok(Told::Copy(Copied {
+                return Ok(Asked::Copy(Copied {
                     body,
                     media_type,
                     final_url,
@@ -252,7 +374,7 @@ async fn ask(url: &Url, reader: &Reader, copy: &mut Option<LastCopy>) -> Result<
         }
     }
     match reader.fetch.open(url, None).await.map_err(failed)? {
-        Answer::Body(body) => Ok(Told::Body(body)),
+        Answer::Body(body) => Ok(Asked::Body(body)),
         Answer::Unchanged { .. } => Err(failed(
             "it says that nothing changed to who knows nothing".into(),
         )),
@@ -264,6 +386,7 @@ fn hints(
     format: Option<ListFormat>,
     media_type: Option<String>,
     final_url: Url,
+    follow: &Follow,
 ) -> Hints {
     let last_segment = |url: &Url| {
         let name = url.path_segments()?.next_back()?;
@@ -271,6 +394,8 @@ fn hints(
     };
     Hints {
         format,
+        encoding: follow.encoding,
+        max_bytes: Some(follow.reader.max_bytes),
         // A redirect often leads to storage that names things by number.
         name: last_segment(url)
             .filter(|name| name.contains('.'))
@@ -284,6 +409,7 @@ async fn read_copy(
     url: &Url,
     format: Option<ListFormat>,
     copied: Copied,
+    follow: &Follow,
 ) -> Result<List, SourceError> {
     let Copied {
         body,
@@ -291,7 +417,7 @@ async fn read_copy(
         final_url,
     } = copied;
     let name = SafeUrl::new(url).to_string();
-    let hints = hints(url, format, media_type, final_url);
+    let hints = hints(url, format, media_type, final_url, follow);
     parse_on_thread(name, hints, None, move |sink| {
         let bytes = body.limit();
         let input = FileInput::regular(body.into_inner(), sink).take(bytes);
@@ -305,8 +431,9 @@ async fn stream(
     url: &Url,
     format: Option<ListFormat>,
     body: RemoteBody,
-    reader: &Reader,
+    follow: &Follow,
 ) -> Result<List, SourceError> {
+    let reader = &follow.reader;
     let name = SafeUrl::new(url).to_string();
     let max_bytes = reader.max_bytes;
     if body.length.is_some_and(|length| length > max_bytes) {
@@ -329,7 +456,7 @@ async fn stream(
             (tokio::spawn(pump), None)
         }
     };
-    let hints = hints(url, format, body.media_type, body.final_url);
+    let hints = hints(url, format, body.media_type, body.final_url, follow);
     parse_on_thread(name, hints, Some(Pump::new(pump)), move |sink| {
         Ok(Box::new(BodyInput {
             pieces: waiting,
@@ -344,7 +471,7 @@ async fn stream(
     .await
 }
 
-fn too_long(max_bytes: u64) -> io::Error {
+pub(super) fn too_long(max_bytes: u64) -> io::Error {
     io::Error::other(format!(
         "it is longer than {}; `source.max_bytes` sets the limit",
         ByteSize(max_bytes)

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use crate::source::error::{SourceError, Stop};
-use crate::source::{Entry, Invalid, Told};
+use crate::source::{Entry, Invalid, Notice, NoticeKind};
 use crate::target::{Reason, Target};
 
 /// Most entries in a chunk: about as many as the catalog is asked for in one query.
@@ -21,10 +21,10 @@ pub(super) const CHUNKS_WAITING: usize = 4;
 pub(super) enum Message {
     /// Entries, in the order of the list.
     Entries(Vec<Entry>),
-    /// A sitemap that a sitemap index names, and the line of its name.
+    /// A sitemap that a sitemap index names.
     Sitemap(Url),
-    /// What is to be known of how parts of it ended.
-    Told(Vec<Told>),
+    /// What is to be known of how it was read.
+    Notices(Vec<Notice>),
     /// Nothing follows.
     End(Result<(), SourceError>),
 }
@@ -35,17 +35,39 @@ pub(super) type SharedSink = Rc<RefCell<Sink>>;
 /// Gathers entries into chunks.
 #[derive(Debug)]
 pub(super) struct Sink {
+    /// How messages call the list.
+    name: String,
     /// The newest entry stays here until another follows or the input pauses: option lines amend it.
     pending: Vec<Entry>,
+    notices: Vec<Notice>,
     out: mpsc::Sender<Message>,
 }
 
 impl Sink {
-    pub(super) fn new(out: mpsc::Sender<Message>) -> Self {
+    pub(super) fn new(name: String, out: mpsc::Sender<Message>) -> Self {
         Self {
+            name,
             pending: Vec::new(),
+            notices: Vec::new(),
             out,
         }
+    }
+
+    /// Logs that the list is not as it should be, and lets the job's summary say so too.
+    ///
+    /// For what concerns the list as a whole: it is kept until the end.
+    pub(super) fn warn(&mut self, detail: impl std::fmt::Display) {
+        let text = format!("the list `{}`: {detail}", self.name);
+        tracing::warn!("{text}");
+        self.notices.push(Notice {
+            text,
+            kind: NoticeKind::Fault,
+        });
+    }
+
+    /// What is to be known so far, once.
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Adds an entry. Waits while the channel is full.
@@ -111,6 +133,10 @@ impl Sink {
 
     /// Hands out everything. Waits while the channel is full.
     pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        if !self.notices.is_empty() {
+            let notices = self.take_notices();
+            self.send(Message::Notices(notices))?;
+        }
         if self.pending.is_empty() {
             return self.check_open();
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::source::search::{self, SearchSource, SearchSpec};
-use crate::source::{FileSource, ListFormat, Reader, RemoteSource, Source, SourceError, address};
+use crate::source::{
+    FileSource, ListEncoding, ListFormat, Reader, RemoteSource, Source, SourceError, address,
+};
 
 /// A source as it was named, before anything is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct SourceSpec {
     pub place: Place,
     /// Its format; `None`: find out.
     pub format: Option<ListFormat>,
+    /// Its encoding; `None`: find out. Nothing where there is no list, as of a search.
+    pub encoding: Option<ListEncoding>,
 }
 
 /// Where a list is.
@@ -45,6 +49,12 @@ impl std::fmt::Debug for Place {
 }
 
 impl SourceSpec {
+    /// The same source, its lists read in `encoding`; `None`: find out.
+    pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
     /// The source itself; `reader` is only kept where the list is remote.
     ///
     /// # Errors
@@ -52,9 +62,13 @@ impl SourceSpec {
     /// When a search cannot be made by these settings.
     pub fn into_source(self, reader: &Reader) -> Result<Arc<dyn Source>, SourceError> {
         Ok(match self.place {
-            Place::Stdin => Arc::new(FileSource::stdin(self.format)),
-            Place::Path(path) => Arc::new(FileSource::new(path, self.format)),
-            Place::Url(url) => Arc::new(RemoteSource::new(url, reader.clone(), self.format)),
+            Place::Stdin => Arc::new(FileSource::stdin(self.format).in_encoding(self.encoding)),
+            Place::Path(path) => {
+                Arc::new(FileSource::new(path, self.format).in_encoding(self.encoding))
+            }
+            Place::Url(url) => Arc::new(
+                RemoteSource::new(url, reader.clone(), self.format).in_encoding(self.encoding),
+            ),
             Place::Search(spec) => match &reader.search {
                 Some(search) => Arc::new(SearchSource::new(spec, search)?),
                 None => {
@@ -104,7 +118,11 @@ pub fn parse_source(text: &str, format: Option<ListFormat>) -> Result<SourceSpec
     } else {
         Place::Path(text.into())
     };
-    Ok(SourceSpec { place, format })
+    Ok(SourceSpec {
+        place,
+        format,
+        encoding: None,
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ pub(super) async fn open(
 
 /// Reads a list to its end, or to the error that ends it.
 pub(super) async fn drain(mut list: List) -> (Vec<Entry>, Option<SourceError>) {
+    drain_from(&mut list).await
+}
+
+async fn drain_from(list: &mut List) -> (Vec<Entry>, Option<SourceError>) {
     let mut all = Vec::new();
     loop {
         match list.next_chunk().await {
@@ -50,17 +54,31 @@ pub(super) fn entries_until_failure(
 
 /// As [`entries_until_failure`], where the format may be left to be found out.
 pub(super) fn read(format: Option<ListFormat>, bytes: &[u8]) -> (Vec<Entry>, Option<String>) {
+    let (entries, _, failure) = read_noticing(format, bytes);
+    (entries, failure)
+}
+
+/// As [`read`], with the texts of notices in between.
+pub(super) fn read_noticing(
+    format: Option<ListFormat>,
+    bytes: &[u8],
+) -> (Vec<Entry>, Vec<String>, Option<String>) {
     let bytes = bytes.to_vec();
+    let mut texts = Vec::new();
     let (entries, error) = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
         .block_on(async {
             match open(format, bytes).await {
-                Ok(list) => drain(list).await,
+                Ok(mut list) => {
+                    let read = drain_from(&mut list).await;
+                    texts.extend(list.notices().into_iter().map(|notice| notice.text));
+                    read
+                }
                 Err(error) => (Vec::new(), Some(error)),
             }
         });
-    (entries, error.map(|error| with_causes(&error)))
+    (entries, texts, error.map(|error| with_causes(&error)))
 }
 
 /// An error's text, and that of what caused it.

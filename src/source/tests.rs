@@ -345,7 +345,7 @@ fn remote(path: &str) -> RemoteSource {
             "/index",
             index(
                 "<sitemapindex><sitemap><loc>https://ann:pw@h.example/one</loc></sitemap><sitemap><loc>\
-            https://h.example/inner</loc></sitemap><sitemap><loc>nowhere</loc></sitemap></sitemapindex>",
+            https://h.example/inner</loc></sitemap><sitemap><loc>http://[</loc></sitemap></sitemapindex>",
             ),
         ),
         (
@@ -386,8 +386,37 @@ fn remote(path: &str) -> RemoteSource {
         (
             "/loop",
             index(
-                "<sitemapindex><sitemap><loc>https://h.example/loop</loc></sitemap></sitemapindex>",
+                "<sitemapindex><sitemap><loc>https://H.example:443/./l%6Fop?#x</loc></sitemap></sitemapindex>",
             ),
+        ),
+        (
+            "/twice",
+            index(
+                "<sitemapindex><sitemap><loc>one</loc></sitemap><sitemap><loc>/one</loc></sitemap><sitemap><loc>\
+            https://h.example/one#2</loc></sitemap><sitemap><loc>back</loc></sitemap></sitemapindex>",
+            ),
+        ),
+        (
+            "/back",
+            index(
+                "<sitemapindex><sitemap><loc>twice</loc></sitemap><sitemap><loc>one</loc></sitemap></sitemapindex>",
+            ),
+        ),
+        (
+            "/outer",
+            index("<sitemapindex><sitemap><loc>middle</loc></sitemap></sitemapindex>"),
+        ),
+        (
+            "/middle",
+            index("<sitemapindex><sitemap><loc>core</loc></sitemap></sitemapindex>"),
+        ),
+        (
+            "/core",
+            index("<sitemapindex><sitemap><loc>innermost</loc></sitemap></sitemapindex>"),
+        ),
+        (
+            "/innermost",
+            index("<sitemapindex><sitemap><loc>one</loc></sitemap></sitemapindex>"),
         ),
         (
             "/gone",
@@ -425,12 +454,19 @@ async fn the_sitemaps_of_an_index_are_followed_but_not_for_ever() {
     assert_eq!(
         shorts(&entries),
         [
-            "1 !invalid-url nowhere",
+            "1 !invalid-url http://[",
             "1 https://a.example/1",
             "1 https://a.example/2"
         ]
     );
-    let error = drain(remote("/loop").open().await.unwrap()).await.1;
+    // One that is named again is not read again, nor an error.
+    let (entries, error) = drain(remote("/loop").open().await.unwrap()).await;
+    assert!(entries.is_empty() && error.is_none(), "{error:?}");
+    let (entries, error) = drain(remote("/twice").open().await.unwrap()).await;
+    assert_eq!(shorts(&entries), ["1 https://a.example/1"]);
+    assert!(error.is_none());
+    // An index of an index of an index is one too many.
+    let error = drain(remote("/outer").open().await.unwrap()).await.1;
     assert!(matches!(error, Some(SourceError::SitemapIndex { .. })));
     let error = drain(remote("/gone").open().await.unwrap())
         .await

@@ -3,6 +3,7 @@
 mod counted;
 mod json;
 mod table;
+mod tags;
 mod text;
 mod xml;
 
@@ -29,6 +30,6 @@ pub(super) fn parse(
         ListFormat::Csv => table::parse(input, None, sink),
         ListFormat::Tsv => table::parse(input, Some(b'\t'), sink),
         ListFormat::Jsonl => json::parse(input, sink),
-        ListFormat::Sitemap | ListFormat::Feed => xml::parse(input, base, sink),
+        ListFormat::Sitemap | ListFormat::Feed => xml::parse(input, format, base, sink),
     }
 }

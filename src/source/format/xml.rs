@@ -1,100 +1,106 @@
-//! Sitemaps with the image extension, RSS and Atom.
+//! Sitemaps with the image extension, RSS and Atom, well-formed or not.
 //!
-//! Elements are known by their local names: prefixes are free, and what lists use is not ambiguous.
+//! Elements are known by their local names, in any case: prefixes are free, and what lists use is not ambiguous. What
+//! is wrong with a document costs one entry at most, and is made known once.
 
-use std::io;
+use std::borrow::Cow;
 
-use quick_xml::escape::{EscapeError, resolve_predefined_entity};
-use quick_xml::events::{BytesRef, BytesStart, Event};
-use quick_xml::{Error as XmlError, Reader, XmlVersion};
+use quick_xml::escape::resolve_xml_entity;
+use quick_xml::events::{BytesRef, BytesStart};
 use url::Url;
 
-use super::counted::{Counted, Position};
+use super::tags::{Faults, MAX_REFERENCE_BYTES, Piece, Tags};
 use crate::source::address::{self, Refusal};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
 use crate::source::lines::MAX_LINE_BYTES;
+use crate::source::search::html;
 use crate::source::sink::SharedSink;
-use crate::source::{Entry, row};
+use crate::source::{Entry, ListFormat, row};
 use crate::target::Target;
 
-/// Deepest nesting. Sitemaps and feeds need less than ten levels.
+/// Deepest nesting that is followed. Sitemaps and feeds need less than ten levels.
 const MAX_DEPTH: usize = 256;
+
+/// How often a URL may be escaped.
+const MAX_ESCAPES: usize = 4;
+
+/// Root elements of lists, in lower case.
+const ROOTS: [&str; 6] = ["urlset", "sitemapindex", "rss", "feed", "rdf", "channel"];
+
+/// Elements that stand for one entry. One begins where the one before was not closed.
+const RECORDS: [&str; 3] = ["item", "entry", "sitemap"];
+
+/// Elements of HTML that have no end tag, and stand in texts of feeds as they are.
+const VOID: [&str; 8] = ["br", "hr", "img", "input", "wbr", "col", "area", "embed"];
 
 /// One entry for each picture of a sitemap's page, or for the page where it names none; one for each
 /// enclosure of a feed. The sitemaps of an index go their own way. `base` is the URL of the document.
-pub(super) fn parse(input: Input, base: Option<Url>, sink: &SharedSink) -> Result<(), Stop> {
-    let input = Counted::new(input);
-    let position = input.position();
-    let mut reader = Reader::from_reader(input);
-    let mut buffer = Vec::new();
+pub(super) fn parse(
+    input: Input,
+    format: ListFormat,
+    base: Option<Url>,
+    sink: &SharedSink,
+) -> Result<(), Stop> {
+    let mut tags = Tags::new(input);
     let mut walk = Walk {
-        position: &position,
+        is_sitemap: format == ListFormat::Sitemap,
         sink,
         path: Vec::new(),
         bases: base.map(|base| (0, base)).into_iter().collect(),
+        line: 1,
         text: None,
         page: None,
         has_image: false,
         items: 0,
         enclosures: 0,
+        faults: Faults::default(),
     };
-    let mut complete = false;
-    loop {
-        buffer.clear();
-        let event = reader
-            .read_event_into(&mut buffer)
-            .map_err(|error| stop(error, &position))?;
-        match event {
-            Event::Start(element) => walk.start(&element)?,
-            Event::Empty(element) => {
-                walk.start(&element)?;
-                complete = walk.end()?;
-            }
-            Event::End(_) => complete = walk.end()?,
-            Event::Text(text) => walk.add(&text.xml10_content()),
-            Event::CData(text) => walk.add(&text.xml10_content()),
-            Event::GeneralRef(reference) => walk.add_reference(&reference),
-            Event::Eof => break,
-            Event::Decl(_) | Event::PI(_) | Event::Comment(_) | Event::DocType(_) => {}
-        }
-        position.element_done();
-        // What follows the root element is not part of the document.
-        if complete {
-            break;
+    while let Some((line, piece)) = tags.next()? {
+        walk.line = line;
+        match piece {
+            Piece::Text(text) => walk.add_text(text),
+            Piece::CData(text) => walk.add(&text.replace('&', "&amp;")),
+            Piece::Start(element) => walk.start(&element, false)?,
+            Piece::Empty(element) => walk.start(&element, true)?,
+            Piece::End(name) => walk.end(name)?,
         }
     }
-    // A list without any element is blank: whatever else has no root was refused when it was opened.
-    if !complete && let Some(element) = walk.path.last() {
+    // What follows the root may break off as it likes.
+    if walk.path.iter().any(|name| ROOTS.contains(&&**name)) {
+        let within = match (tags.unfinished(), walk.path.last()) {
+            (Some(what), _) => what.to_owned(),
+            (None, element) => format!("`{}`", element.map_or("", String::as_str)),
+        };
         return Err(Stop::broken(
-            position.line(),
-            format!("it ends within `{element}`"),
+            tags.line(),
+            format!("it ends within {within}"),
         ));
     }
+    let mut faults = tags.faults;
+    faults.append(walk.faults);
+    if let Some(summary) = faults.summary() {
+        sink.borrow_mut().warn(summary);
+    }
     if walk.items > 0 && walk.enclosures == 0 {
-        tracing::warn!(
-            items = walk.items,
-            "a feed names no files: none of its items has an enclosure or a `media:content`"
-        );
+        let items = walk.items;
+        sink.borrow_mut().warn(format!(
+            "none of the {items} items of the feed has an enclosure or a `media:content`"
+        ));
     }
     Ok(())
 }
 
-fn stop(error: XmlError, position: &Position) -> Stop {
-    match error {
-        XmlError::Io(error) => Stop::Read(io::Error::new(error.kind(), error)),
-        other => Stop::broken(position.line(), other.to_string()),
-    }
-}
-
 /// Where in a document the parser is, and what it has gathered there.
 struct Walk<'a> {
-    position: &'a Position,
+    is_sitemap: bool,
     sink: &'a SharedSink,
-    /// Local names of the open elements.
+    /// Local names of the open elements, in lower case.
     path: Vec<String>,
     /// What relative URLs are relative to, innermost last, and how many elements are open where each holds.
     bases: Vec<(usize, Url)>,
+    /// Where the piece begins that is being read.
+    line: u64,
     /// The `loc` that is open.
     text: Option<Text>,
     /// The `loc` of the page that is open.
@@ -104,182 +110,232 @@ struct Walk<'a> {
     /// Items of a feed.
     items: u64,
     enclosures: u64,
+    faults: Faults,
 }
 
 /// What a document says, in place of a URL.
 #[derive(Debug)]
 struct Text {
-    text: String,
+    /// As it is written, with its references.
+    raw: String,
     /// Where it begins.
     line: u64,
-    /// Why it cannot be read: it refers to what XML itself does not have.
-    problem: Option<String>,
-}
-
-impl Text {
-    fn new(line: u64) -> Self {
-        Self {
-            text: String::new(),
-            line,
-            problem: None,
-        }
-    }
-
-    fn url(&self, base: Option<&Url>) -> Result<Url, Refusal> {
-        match &self.problem {
-            Some(problem) => Err(Refusal::invalid(problem)),
-            None => address::resolve(&self.text, base),
-        }
-    }
-}
-
-/// Entities of a document's own are never expanded: a few lines of them may stand for gigabytes.
-fn unknown_entity(name: &str) -> String {
-    format!("it refers to the entity `{name}`, which is not one of XML's own")
 }
 
 impl Walk<'_> {
-    fn start(&mut self, element: &BytesStart<'_>) -> Result<(), Stop> {
-        let line = self.position.line();
-        if self.path.len() >= MAX_DEPTH {
-            return Err(Stop::broken(
-                line,
-                format!("elements are nested deeper than {MAX_DEPTH}"),
-            ));
-        }
-        // Attributes that cannot be read matter only where a URL is wanted.
-        if let Ok(Some(base)) = self.attribute(element, |key| key == "xml:base")
-            && let Ok(base) = base.url(self.base())
-        {
-            self.bases.push((self.path.len() + 1, base));
-        }
+    fn start(&mut self, element: &BytesStart<'_>, is_empty: bool) -> Result<(), Stop> {
+        let line = self.line;
         let name = element.local_name();
-        let name = name.as_ref();
+        let name = name.as_ref().to_ascii_lowercase();
+        let name = name.as_str();
+        self.close_what_ends_before(name)?;
+        let base = self.base_of(element);
         match name {
-            "loc" => self.text = Some(Text::new(line)),
+            "loc" => {
+                self.text = Some(Text {
+                    raw: String::new(),
+                    line,
+                });
+            }
             "url" => {
                 self.page = None;
                 self.has_image = false;
             }
             "item" | "entry" => self.items += 1,
-            "enclosure" => self.enclosure(element, &["url", "resource"])?,
-            // `content` alone is Atom's text; only that of Media RSS has a `url`.
-            "content" if element.name().as_ref().contains(':') => {
-                self.enclosure(element, &["url"])?;
-            }
-            "link"
-                if self
-                    .attribute(element, |key| key == "rel")?
-                    .is_some_and(|rel| rel.text == "enclosure") =>
-            {
-                self.enclosure(element, &["href"])?;
+            "enclosure" => self.enclosure(element, &["url", "resource"], base.as_ref())?,
+            // Atom's `content` is a text, and has no `url`.
+            "content" => self.enclosure(element, &["url"], base.as_ref())?,
+            "link" if self.is_enclosure(element) => {
+                self.enclosure(element, &["href"], base.as_ref())?;
             }
             _ => {}
         }
+        let is_void = VOID.contains(&name);
+        if is_void && !is_empty {
+            self.faults.add(line, || not_closed(name));
+        }
+        if is_void || self.path.len() >= MAX_DEPTH {
+            return Ok(());
+        }
         self.path.push(name.to_owned());
+        if let Some(base) = base {
+            self.bases.push((self.path.len(), base));
+        }
+        if is_empty {
+            self.close()?;
+        }
         Ok(())
     }
 
-    /// Closes the innermost element; `true` when it was the root.
-    fn end(&mut self) -> Result<bool, Stop> {
+    /// Closes what cannot go on when an element of that name begins: the record before, or a `loc`, which holds nothing
+    /// but text.
+    fn close_what_ends_before(&mut self, name: &str) -> Result<(), Stop> {
+        let is_record = RECORDS.contains(&name) || (name == "url" && self.is_sitemap);
+        let innermost = |wanted: &str| self.path.iter().rposition(|open| open == wanted);
+        let record = || innermost(name).filter(|_| is_record);
+        let Some(at) = record().or_else(|| innermost("loc")) else {
+            // What is nested so deep was not meant to be, and a record has to be followed.
+            return match is_record && self.path.len() >= MAX_DEPTH {
+                true => self.close_to(MAX_DEPTH / 2),
+                false => Ok(()),
+            };
+        };
+        let open = &self.path[at];
+        let line = self.line;
+        self.faults.add(line, || not_closed(open));
+        self.close_to(at)
+    }
+
+    /// Closes elements until so many are open.
+    fn close_to(&mut self, depth: usize) -> Result<(), Stop> {
+        while self.path.len() > depth {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    /// Takes an end tag, which closes what is open within its element too.
+    fn end(&mut self, name: &str) -> Result<(), Stop> {
+        let name = name.rsplit(':').next().unwrap_or(name).trim();
+        let name = name.to_ascii_lowercase();
+        let Some(at) = self.path.iter().rposition(|open| *open == name) else {
+            if !VOID.contains(&name.as_str()) {
+                let line = self.line;
+                self.faults
+                    .add(line, || format!("`</{}>` closes nothing", shown(&name)));
+            }
+            return Ok(());
+        };
+        if let Some(open) = self.path.get(at + 1) {
+            self.faults.add(self.line, || not_closed(open));
+        }
+        self.close_to(at)
+    }
+
+    /// Closes the innermost element.
+    fn close(&mut self) -> Result<(), Stop> {
         let name = self.path.pop().unwrap_or_default();
-        let parent = self.path.last().map_or("", String::as_str);
-        match (name.as_str(), parent) {
-            ("loc", "url") => self.page = self.text.take(),
-            ("loc", "image") => {
-                if let Some(text) = self.text.take() {
-                    self.has_image = true;
-                    self.push(&text, None)?;
+        let is_container = |name: &&String| {
+            matches!(
+                name.as_str(),
+                "url" | "image" | "sitemap" | "video" | "news"
+            )
+        };
+        let container = self.path.iter().rfind(is_container);
+        let container = container.map_or("", String::as_str);
+        match name.as_str() {
+            "loc" => {
+                let text = self.text.take();
+                match (container, text) {
+                    ("url", text) => self.page = text,
+                    ("image", Some(text)) => {
+                        self.has_image = true;
+                        self.push(&text, self.base())?;
+                    }
+                    ("sitemap", Some(text)) => self.push_sitemap(&text)?,
+                    _ => {}
                 }
             }
-            ("loc", "sitemap") => {
-                if let Some(text) = self.text.take() {
-                    self.push_sitemap(&text)?;
-                }
-            }
-            ("loc", _) => self.text = None,
-            ("url", "urlset") if !self.has_image => {
-                let page = self.page.take();
-                let page = page.unwrap_or_else(|| Text::new(self.position.line()));
-                self.push(&page, None)?;
+            "url" if self.is_sitemap && !self.has_image => {
+                let page = self.page.take().unwrap_or(Text {
+                    raw: String::new(),
+                    line: self.line,
+                });
+                self.push(&page, self.base())?;
             }
             _ => {}
         }
         self.bases.pop_if(|(depth, _)| *depth > self.path.len());
-        Ok(self.path.is_empty())
+        Ok(())
     }
 
     fn base(&self) -> Option<&Url> {
         self.bases.last().map(|(_, base)| base)
     }
 
+    /// The base that an element sets by `xml:base`.
+    fn base_of(&self, element: &BytesStart<'_>) -> Option<Url> {
+        let base = self.attribute(element, |name| name == "xml:base")?;
+        base.url(self.base()).ok()
+    }
+
+    /// Adds text as it is written.
+    fn add_text(&mut self, piece: &str) {
+        let line = self.line;
+        if has_bare_ampersand(piece) {
+            self.faults
+                .add(line, || "a `&` begins no reference".to_owned());
+        }
+        if self.path.is_empty()
+            && !piece
+                .trim_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
+                .is_empty()
+        {
+            self.faults.add(line, || {
+                "text stands outside of the root element".to_owned()
+            });
+        }
+        self.add(piece);
+    }
+
     fn add(&mut self, piece: &str) {
         if let Some(text) = &mut self.text
             // What is too long is refused by what is there already.
-            && text.text.len() <= MAX_LINE_BYTES
+            && text.raw.len() <= MAX_LINE_BYTES
         {
-            text.text.push_str(piece);
+            text.raw.push_str(piece);
         }
     }
 
-    fn add_reference(&mut self, reference: &BytesRef<'_>) {
-        let Some(text) = &mut self.text else {
-            return;
-        };
-        if let Ok(Some(c)) = reference.resolve_char_ref() {
-            self.add(c.encode_utf8(&mut [0; 4]));
-        } else if let Some(text) = resolve_predefined_entity(reference) {
-            self.add(text);
-        } else {
-            let name: String = reference.chars().take(40).collect();
-            text.problem.get_or_insert_with(|| unknown_entity(&name));
-            self.add("&");
-            self.add(reference);
-            self.add(";");
-        }
+    /// Whether a `link` leads to an enclosure (RFC 4287, section 4.2.7.2).
+    fn is_enclosure(&self, element: &BytesStart<'_>) -> bool {
+        self.attribute(element, |name| name == "rel")
+            .is_some_and(|rel| {
+                let mut words = rel.raw.split_ascii_whitespace();
+                words.any(|word| {
+                    let word = word.rsplit('/').next().unwrap_or(word);
+                    word.eq_ignore_ascii_case("enclosure")
+                })
+            })
     }
 
-    fn enclosure(&mut self, element: &BytesStart<'_>, names: &[&str]) -> Result<(), Stop> {
-        let Some(url) = self.attribute(element, |key| names.contains(&key))? else {
+    fn enclosure(
+        &mut self,
+        element: &BytesStart<'_>,
+        names: &[&str],
+        base: Option<&Url>,
+    ) -> Result<(), Stop> {
+        let Some(url) = self.attribute(element, |name| names.contains(&name)) else {
             return Ok(());
         };
         self.enclosures += 1;
-        self.push(&url, self.base())
+        if has_bare_ampersand(&url.raw) {
+            self.faults
+                .add(url.line, || "a `&` begins no reference".to_owned());
+        }
+        self.push(&url, base.or(self.base()))
     }
 
     /// The value of the first attribute whose local name, or name in the space `xml`, is `wanted`.
-    fn attribute(
-        &self,
-        element: &BytesStart<'_>,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<Option<Text>, Stop> {
-        let broken = |error: XmlError| Stop::broken(self.position.line(), error.to_string());
-        for attribute in element.attributes().with_checks(false) {
-            let attribute = attribute.map_err(|error| broken(error.into()))?;
-            let (name, local) = (attribute.key.as_ref(), attribute.key.local_name());
-            if !wanted(name) && !wanted(local.as_ref()) {
-                continue;
-            }
-            let mut text = Text::new(self.position.line());
-            match attribute.normalized_value(XmlVersion::Implicit1_0) {
-                Ok(value) => text.text = value.into_owned(),
-                Err(XmlError::Escape(error)) => {
-                    text.text = attribute.value.into_owned();
-                    text.problem = Some(match error {
-                        EscapeError::UnrecognizedEntity(_, name) => unknown_entity(&name),
-                        other => other.to_string(),
-                    });
-                }
-                Err(error) => return Err(broken(error)),
-            }
-            return Ok(Some(text));
-        }
-        Ok(None)
+    fn attribute(&self, element: &BytesStart<'_>, wanted: impl Fn(&str) -> bool) -> Option<Text> {
+        let mut attributes = element.html_attributes();
+        // One that cannot be read is none.
+        let found = attributes
+            .with_checks(false)
+            .filter_map(Result::ok)
+            .find(|attribute| {
+                let (name, local) = (attribute.key.as_ref(), attribute.key.local_name());
+                wanted(&name.to_ascii_lowercase()) || wanted(&local.as_ref().to_ascii_lowercase())
+            })?;
+        Some(Text {
+            raw: without_next_name(&found.value).to_owned(),
+            line: self.line,
+        })
     }
 
     fn push(&self, text: &Text, base: Option<&Url>) -> Result<(), Stop> {
-        let entry = if text.text.len() > MAX_LINE_BYTES {
-            row::overlong(text.line, text.text.as_bytes())
+        let entry = if text.raw.len() > MAX_LINE_BYTES {
+            row::overlong(text.line, text.raw.as_bytes())
         } else {
             match text.url(base) {
                 Ok(url) => {
@@ -287,27 +343,135 @@ impl Walk<'_> {
                     target.line = Some(text.line);
                     Entry::Target(target)
                 }
-                Err(refusal) => Entry::Invalid(refusal.at(Some(text.line), &text.text)),
+                Err(refusal) => text.refused(refusal),
             }
         };
         self.sink.borrow_mut().push(entry)
     }
 
     fn push_sitemap(&self, text: &Text) -> Result<(), Stop> {
-        match text.url(None) {
-            Ok(url) => self.sink.borrow_mut().push_sitemap(url),
-            Err(refusal) => self
-                .sink
-                .borrow_mut()
-                .push(Entry::Invalid(refusal.at(Some(text.line), &text.text))),
+        let mut sink = self.sink.borrow_mut();
+        match text.url(self.base()) {
+            Ok(url) => sink.push_sitemap(url),
+            Err(refusal) => sink.push(text.refused(refusal)),
         }
     }
 }
 
+fn not_closed(name: &str) -> String {
+    format!("`<{}>` is not closed", shown(name))
+}
+
+/// A name as a message may show it.
+fn shown(name: &str) -> String {
+    name.chars().take(40).filter(|c| !c.is_control()).collect()
+}
+
+impl Text {
+    fn url(&self, base: Option<&Url>) -> Result<Url, Refusal> {
+        match unescaped(&self.raw) {
+            (_, Some(entity)) => Err(Refusal::invalid(format!(
+                "it refers to the entity `{entity}`, which is one of a document's own or none at all"
+            ))),
+            (text, None) => address::resolve(&text, base),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Entry {
+        Entry::Invalid(refusal.at(Some(self.line), &unescaped(&self.raw).0))
+    }
+}
+
+/// A value without the name of the next attribute, which is part of it where its own closing quote is missing.
+fn without_next_name(value: &str) -> &str {
+    let Some((url, name)) = value.rsplit_once(|c: char| c.is_ascii_whitespace()) else {
+        return value;
+    };
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || b":-_".contains(&byte))
+    };
+    match name.strip_suffix('=') {
+        Some(name) if is_name(name) => url.trim_end(),
+        _ => value,
+    }
+}
+
+/// A reference (XML 1.0, section 4.1) at the `&` that `text` begins with: what stands between that and the `;`.
+fn reference(text: &str) -> Option<&str> {
+    let bytes = &text.as_bytes()[1..];
+    let end = memchr::memchr(b';', &bytes[..bytes.len().min(MAX_REFERENCE_BYTES)])?;
+    let name = &text[1..=end];
+    let digits = name.strip_prefix('#').unwrap_or(name);
+    let is_name = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_name.then_some(name)
+}
+
+fn has_bare_ampersand(text: &str) -> bool {
+    memchr::memchr_iter(b'&', text.as_bytes()).any(|at| reference(&text[at..]).is_none())
+}
+
+/// What a reference stands for: a character, or an entity that XML or HTML has.
+///
+/// Entities of a document's own are never expanded: a few lines of them may stand for gigabytes.
+fn resolved(name: &str) -> Option<Cow<'static, str>> {
+    if name.starts_with('#') {
+        let c = BytesRef::new(name).resolve_char_ref().ok()??;
+        return Some(Cow::Owned(c.into()));
+    }
+    if let Some(text) = resolve_xml_entity(name) {
+        return Some(text.into());
+    }
+    let written = format!("&{name};");
+    let text = html::plain(&written);
+    // `&notme;` would be read as `&not;` and more.
+    (!text.contains(';')).then_some(text.into())
+}
+
+/// A URL out of its references, and the first of them that stands for nothing. A `&` that begins none is itself.
+fn unescaped(raw: &str) -> (Cow<'_, str>, Option<&str>) {
+    if !raw.contains('&') {
+        return (Cow::Borrowed(raw), None);
+    }
+    let mut unknown = None;
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('&') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let name = reference(rest);
+        let written;
+        (written, rest) = rest.split_at(name.map_or(1, |name| name.len() + 2));
+        match name.map(|name| resolved(name).ok_or(name)) {
+            Some(Ok(meant)) => text.push_str(&meant),
+            Some(Err(name)) => {
+                unknown.get_or_insert(name);
+                text.push_str(written);
+            }
+            None => text.push_str(written),
+        }
+    }
+    text.push_str(rest);
+    // What is left of a `&` that was escaped twice; no URL has it otherwise.
+    for _ in 1..MAX_ESCAPES {
+        for escaped in ["&amp;", "&#38;", "&#038;", "&#x26;"] {
+            if text.contains(escaped) {
+                text = text.replace(escaped, "&");
+            }
+        }
+    }
+    (Cow::Owned(text), unknown)
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::source::Entry;
     use crate::source::ListFormat::{Feed, Sitemap};
-    use crate::source::testing::{entries_until_failure, failure, said};
+    use crate::source::testing::{
+        entries, entries_until_failure, failure, read_noticing, said, short,
+    };
 
     #[test]
     fn pages_of_a_sitemap_yield_their_pictures_or_themselves() {
@@ -369,9 +533,21 @@ mod tests {
         ] {
             assert_eq!(said(Feed, feed), ["1 !invalid-url 1.jpg"]);
         }
-        // Sitemaps are not relative to anything.
-        let sitemap = "<urlset xml:base='https://a.example/'><url><loc>1</loc></url></urlset>";
-        assert_eq!(said(Sitemap, sitemap), ["1 !invalid-url 1"]);
+        let sitemap = "<urlset xml:base='https://a.example/x/'><url><loc>1?a=1&amp;b=2</loc>\n\
+            <image:image><image:loc>/2</image:loc></image:image></url>\n<url><loc>?3</loc></url></urlset>";
+        assert_eq!(
+            said(Sitemap, sitemap),
+            ["2 https://a.example/2", "3 https://a.example/x/?3"]
+        );
+        let all = entries(Sitemap, b"<urlset><url><loc>d.png</loc></url></urlset>").unwrap();
+        let Entry::Invalid(invalid) = &all[0] else {
+            panic!("{all:?}")
+        };
+        assert!(
+            invalid.detail.contains("relative URL"),
+            "{}",
+            invalid.detail
+        );
     }
 
     #[test]
@@ -393,7 +569,7 @@ mod tests {
             said(Feed, &rss),
             [
                 "2 !invalid-url https://a.example/&lol2;",
-                "3 !invalid-url https://a.example/?a&b",
+                "3 https://a.example/?a&b",
                 "3 https://a.example/3"
             ]
         );
@@ -422,10 +598,191 @@ mod tests {
                 "{list}"
             );
         }
-        let deep = format!("<urlset>{}", "<a>".repeat(1000));
-        assert!(failure(Sitemap, &deep).contains("deeper"));
-        let long = format!("<urlset><url><loc>{}", "x".repeat(6_000_000));
-        assert!(failure(Sitemap, &long).contains("longer than 4 MiB"));
+    }
+
+    #[test]
+    fn depth_and_length_cost_no_other_entry() {
+        let good = "<url><loc>https://a.example/1</loc></url></urlset>";
+        let deep = format!("<urlset>{}{good}", "<a>".repeat(1000));
+        assert_eq!(said(Sitemap, &deep), ["1 https://a.example/1"]);
+        let long = "x".repeat(6_000_000);
+        for long in [
+            format!("<loc>{long}</loc>"),
+            format!("<loc><![CDATA[{long}]]></loc>"),
+        ] {
+            let all = entries(
+                Sitemap,
+                format!("<urlset><url>{long}</url>{good}").as_bytes(),
+            );
+            let all = all.unwrap();
+            assert_eq!(all.len(), 2);
+            assert!(
+                matches!(&all[0], Entry::Invalid(invalid) if invalid.detail.contains("longer"))
+            );
+        }
+        for long in [
+            format!("<lastmod>{long}</lastmod>"),
+            format!("<a b='{long}'/>"),
+            format!("<!-- {long} -->"),
+        ] {
+            let list = format!("<urlset>{long}{good}");
+            assert_eq!(said(Sitemap, &list), ["1 https://a.example/1"]);
+        }
+    }
+
+    /// Reads a list with a fault: its entries, and what is made known of it.
+    fn faulty(format: crate::source::ListFormat, list: &str) -> (Vec<String>, Vec<String>) {
+        let (entries, notices, failure) = read_noticing(Some(format), list.as_bytes());
+        assert_eq!(failure, None, "{list}");
+        (entries.iter().map(short).collect(), notices)
+    }
+
+    #[test]
+    fn a_fault_of_a_feed_costs_one_entry_at_most_and_is_made_known_once() {
+        let good = "<enclosure url='https://a.example/2'/></item></channel></rss>";
+        for (item, wanted) in [
+            ("<title>Salt & pepper</title>", true),
+            ("<title>AT&T; R&D</title>", true),
+            ("<title>a<br>b</title>", true),
+            ("<title>a<br></title>", true),
+            ("<title>1 < 2 <3</title>", true),
+            ("<title>it's < 'it</title>", true),
+            ("<title><b>a<i>b</b></title>", true),
+            ("<title>a</tilte>", true),
+            ("<title>a", true),
+            ("<description><p>a<p>b</description>", true),
+            ("</p>", true),
+            ("</item><item>x</channel>", true),
+            ("<a href='x>y</a>", true),
+            ("<a href=x' title=\"y'z\">y</a>", false),
+            ("<enclosure type=\"image/png/>", true),
+            ("<a <b>x</b>", true),
+            ("<![CDATA[a]]>]]> & ", true),
+        ] {
+            let list = format!("<rss><channel><item>\n{item}\n{good}");
+            let (entries, notices) = faulty(Feed, &list);
+            let line = 3;
+            assert_eq!(entries, [format!("{line} https://a.example/2")], "{list}");
+            assert_eq!(notices.len(), usize::from(wanted), "{list} {notices:?}");
+            if wanted {
+                assert!(
+                    notices[0].contains("not well-formed XML (line "),
+                    "{notices:?}"
+                );
+            }
+        }
+        // What is only unusual is no fault.
+        for item in [
+            "<!-- a -- b & c <d> -->",
+            "<?php if (1 > 0) ?>",
+            "<title>caf&eacute;&nbsp;</title>",
+            "<title><![CDATA[a & <b>]]></title>",
+            "<title>\u{b}\u{1}</title>",
+            "<a title='1 > 0'/>",
+        ] {
+            let list = format!("<rss><channel><item>\n{item}\n{good}");
+            assert_eq!(
+                faulty(Feed, &list),
+                (vec!["3 https://a.example/2".to_owned()], vec![]),
+                "{list}"
+            );
+        }
+    }
+
+    #[test]
+    fn urls_are_read_as_they_are_meant() {
+        for (written, meant) in [
+            ("'/?a=1&b=2'", "/?a=1&b=2"),
+            ("'/?a=1&copy=2&lt=3'", "/?a=1&copy=2&lt=3"),
+            ("'/?a=1&amp;amp;b=2'", "/?a=1&b=2"),
+            ("'/?a=1&#38;b=2&#x26;c'", "/?a=1&b=2&c"),
+            ("'/?a=1&amp;#038;b=2'", "/?a=1&b=2"),
+            ("'/caf&eacute;'", "/caf%C3%A9"),
+            ("/2?a=b type=image/png", "/2?a=b"),
+            ("/2/", "/2/"),
+            ("\"/2 type=\"image/png\"", "/2"),
+            ("\"/2", "/2"),
+            (" = '/2'", "/2"),
+        ] {
+            let enclosure = match written.strip_prefix(' ') {
+                Some(rest) => format!("<enclosure url {rest}/>"),
+                None => format!("<enclosure url={written}/>"),
+            };
+            let list = format!(
+                "<rss xml:base='https://a.example/x/'><item>{enclosure}</item><item><enclosure url='/3'/></item></rss>"
+            );
+            let (entries, _) = faulty(Feed, &list);
+            let wanted = [meant, "/3"].map(|path| format!("1 https://a.example{path}"));
+            assert_eq!(entries, wanted, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_a_sitemap_costs_one_entry_at_most() {
+        for (urls, wanted) in [
+            (
+                "<url><loc>https://a.example/?a&b</loc></url>",
+                "2 https://a.example/?a&b",
+            ),
+            ("<url><loc>https://a.example/1", "2 https://a.example/1"),
+            (
+                "<url><loc>https://a.example/1<lastmod>2026</lastmod></url>",
+                "2 https://a.example/1",
+            ),
+            (
+                "<url><loc>https://a.example/1</lco></url>",
+                "2 https://a.example/1",
+            ),
+            (
+                "<URL><Loc>https://a.example/1</loc></Url>",
+                "2 https://a.example/1",
+            ),
+            (
+                "<x:url><y:loc>https://a.example/1</z:loc></x:url>",
+                "2 https://a.example/1",
+            ),
+            (
+                "<url><loc>https://&no;/</loc></url>",
+                "2 !invalid-url https://&no;/",
+            ),
+            (
+                "<url><loc><![CDATA[https://a.example/?a&amp;b]]></loc></url>",
+                "2 https://a.example/?a&b",
+            ),
+            (
+                "<url><image:image><image:title>x<image:loc>https://a.example/1</image:loc></image:image></url>",
+                "2 https://a.example/1",
+            ),
+        ] {
+            let list =
+                format!("<urlset>\n{urls}\n<url><loc>https://a.example/9</loc></url></urlset>");
+            let (entries, _) = faulty(Sitemap, &list);
+            assert_eq!(entries, [wanted, "3 https://a.example/9"], "{list}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_the_root_does_not_matter() {
+        let root = "<urlset><url><loc>https://a.example/1</loc></url></urlset>";
+        for (list, lines) in [
+            (format!("\u{feff}\n{root}\n"), 1),
+            (
+                format!("<br />\n<b>Warning</b>: & in <x>\n<?xml version='1.0'?>{root}"),
+                1,
+            ),
+            (
+                format!("<?xml version='1.0'?>{root}<!-- --></div><script>a<b"),
+                1,
+            ),
+            (format!("{root}\n{root}"), 2),
+            (
+                format!("<?xml version='1.0'?>{root}<?xml version='1.0'?>{root}"),
+                2,
+            ),
+        ] {
+            let (entries, _) = faulty(Sitemap, &list);
+            assert_eq!(entries.len(), lines, "{list} {entries:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::tests::section;
 use super::*;
-use crate::source::{Entry, Told};
+use crate::source::{Entry, Notice, NoticeKind};
 
 type Reply = Result<(u16, Option<&'static str>, Value), AskFailure>;
 
@@ -129,13 +129,13 @@ fn number(parameters: &HashMap<String, String>, name: &str) -> u64 {
     parameters[name].parse().unwrap()
 }
 
-/// Reads a list to its end: provider, query and path of each result, and what was told.
-async fn read(mut list: List) -> (Vec<String>, Vec<Told>) {
+/// Reads a list to its end: provider, query and path of each result, and the notices.
+async fn read(mut list: List) -> (Vec<String>, Vec<Notice>) {
     let mut found = Vec::new();
     while let Some(entries) = list.next_chunk().await.unwrap() {
         found.extend(entries.iter().map(shown));
     }
-    (found, list.told())
+    (found, list.notices())
 }
 
 fn shown(entry: &Entry) -> String {
@@ -152,7 +152,7 @@ fn shown(entry: &Entry) -> String {
     )
 }
 
-fn texts(told: &[Told]) -> Vec<&str> {
+fn texts(told: &[Notice]) -> Vec<&str> {
     told.iter().map(|told| told.text.as_str()).collect()
 }
 
@@ -223,7 +223,7 @@ async fn a_provider_that_never_answers_holds_nobody_up() {
     let waited = tokio::time::timeout(Duration::from_secs(5), list.next_chunk()).await;
     assert!(waited.is_err());
     assert_eq!(
-        texts(&list.told()),
+        texts(&list.notices()),
         ["`openverse` has no more results for `a` than 200"]
     );
 }
@@ -268,7 +268,10 @@ async fn one_that_fails_does_not_stop_the_others() {
         let source = source(&search(&fake, &[]), "search:openverse,searxng?q=a");
         let (found, all) = read(source.open().await.unwrap()).await;
         assert_eq!(found.len(), 60);
-        let faults: Vec<_> = all.iter().filter(|told| told.is_fault).collect();
+        let faults: Vec<_> = all
+            .iter()
+            .filter(|told| told.kind == NoticeKind::Incomplete)
+            .collect();
         assert_eq!(faults.len(), 1, "{all:?}");
         assert_eq!(faults[0].text, told);
     }
@@ -364,7 +367,12 @@ async fn nothing_at_all_is_an_error_only_where_all_failed() {
         texts(&told).contains(&"`openverse` has no results for `a`"),
         "{told:?}"
     );
-    assert_eq!(told.iter().filter(|told| told.is_fault).count(), 1);
+    assert_eq!(
+        told.iter()
+            .filter(|told| told.kind == NoticeKind::Incomplete)
+            .count(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -525,7 +533,7 @@ async fn limits_hold_over_jobs_and_new_settings() {
     let (found, told) = read(third.open().await.unwrap()).await;
     assert_eq!(found.len(), 20);
     assert!(
-        told[0].is_fault
+        told[0].kind == NoticeKind::Incomplete
             && told[0]
                 .text
                 .contains("(`per_day` is used up); come back in 23h 59m"),
@@ -606,7 +614,9 @@ async fn a_panic_ends_one_provider_and_says_so() {
             Ok(list) => {
                 let (found, told) = tokio::time::timeout(hour, read(list)).await.unwrap();
                 assert_eq!(found.len(), 30);
-                let faults = told.iter().filter(|told| told.is_fault);
+                let faults = told
+                    .iter()
+                    .filter(|told| told.kind == NoticeKind::Incomplete);
                 faults.map(|told| told.text.clone()).collect::<String>()
             }
             Err(error) => error.to_string(),
@@ -650,7 +660,7 @@ async fn what_was_there_before_is_left_out_and_a_page_of_nothing_else_is_the_end
         texts(&told).contains(&"`searxng` only repeats itself after 2 results for `a`"),
         "{told:?}"
     );
-    assert!(told.iter().all(|told| !told.is_fault));
+    assert!(told.iter().all(|told| told.kind == NoticeKind::Exhausted));
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(super) fn pieces(document: &str) -> impl Iterator<Item = Piece> {
 }
 
 /// The text of a piece of HTML, without its tags.
-pub(super) fn plain(html: &str) -> String {
+pub(in crate::source) fn plain(html: &str) -> String {
     let texts = pieces(html).filter_map(|piece| match piece {
         Piece::Text(text) => Some(text),
         _ => None,

@@ -6,7 +6,7 @@ use super::{Answer, SearchError};
 
 /// The document that an answer is.
 pub(super) fn document(answer: &Answer) -> Result<Value, SearchError> {
-    serde_json::from_slice(&answer.body).map_err(|error| SearchError::Changed {
+    serde_json::from_str(&answer.text()).map_err(|error| SearchError::Changed {
         detail: format!("its answer is no JSON: {error}"),
     })
 }

@@ -14,7 +14,7 @@ use url::Url;
 use super::desk::Desk;
 use super::{Cursor, Found, Page, Query, SearchError};
 use crate::source::sink::Message;
-use crate::source::{Entry, List, SourceError, Told};
+use crate::source::{Entry, List, Notice, NoticeKind, SourceError};
 use crate::target::Target;
 
 /// Most results that are handed on at a time. Few, so that nothing is asked for that nobody wants.
@@ -87,7 +87,7 @@ struct Mix {
     /// Those that bring pages; they end when this is dropped.
     tasks: JoinSet<Result<Page, SearchError>>,
     seen: Seen,
-    told: Vec<Told>,
+    notices: Vec<Notice>,
 }
 
 impl Mix {
@@ -113,7 +113,7 @@ impl Mix {
             asking: asking.collect(),
             tasks: JoinSet::new(),
             seen: Seen::default(),
-            told: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -140,9 +140,9 @@ impl Mix {
                 }
             }
             // Nobody may be there to hear it.
-            if !self.told.is_empty() {
-                let told = std::mem::take(&mut self.told);
-                let _ = out.send(Message::Told(told)).await;
+            if !self.notices.is_empty() {
+                let notices = std::mem::take(&mut self.notices);
+                let _ = out.send(Message::Notices(notices)).await;
             }
             let message = match is_end {
                 true => Message::End(Ok(())),
@@ -157,9 +157,16 @@ impl Mix {
 
     /// Why nothing was found, where that is because everybody failed.
     fn failure(&self, name: &str) -> Option<SourceError> {
-        let all_failed = self.told.iter().all(|told| told.is_fault);
-        (all_failed && !self.told.is_empty()).then(|| {
-            let details: Vec<_> = self.told.iter().map(|told| told.text.as_str()).collect();
+        let all_failed = self
+            .notices
+            .iter()
+            .all(|notice| notice.kind == NoticeKind::Incomplete);
+        (all_failed && !self.notices.is_empty()).then(|| {
+            let details: Vec<_> = self
+                .notices
+                .iter()
+                .map(|notice| notice.text.as_str())
+                .collect();
             SourceError::Search {
                 name: name.to_owned(),
                 detail: details.join("; "),
@@ -265,19 +272,19 @@ impl Mix {
                 let so_far = stream.rank + page.results.len() as u64;
                 match page.next {
                     Some(next) if is_new => stream.state = State::More(Some(next)),
-                    _ if is_new || is_empty => self.told.push(Told {
+                    _ if is_new || is_empty => self.notices.push(Notice {
                         text: match so_far {
                             0 => format!("`{name}` has no results for `{text}`"),
                             _ => format!("`{name}` has no more results for `{text}` than {so_far}"),
                         },
-                        is_fault: false,
+                        kind: NoticeKind::Exhausted,
                     }),
-                    _ => self.told.push(Told {
+                    _ => self.notices.push(Notice {
                         text: format!(
                             "`{name}` only repeats itself after {} results for `{text}`",
                             stream.rank
                         ),
-                        is_fault: false,
+                        kind: NoticeKind::Exhausted,
                     }),
                 }
                 if is_new {
@@ -287,9 +294,9 @@ impl Mix {
             Err(error) => {
                 let text = error.told(name, query);
                 tracing::warn!("{text}");
-                self.told.push(Told {
+                self.notices.push(Notice {
                     text,
-                    is_fault: true,
+                    kind: NoticeKind::Incomplete,
                 });
                 if !error.is_of_query() {
                     let desk = stream.desk;

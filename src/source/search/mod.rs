@@ -25,7 +25,7 @@ mod error;
 mod filter;
 mod found;
 mod google;
-mod html;
+pub(in crate::source) mod html;
 mod json;
 mod judge;
 mod lanes;

@@ -13,6 +13,7 @@ use url::form_urlencoded::byte_serialize;
 
 use super::SearchError;
 use crate::fetch;
+use crate::source::encoding;
 
 /// Largest answer that is read.
 pub(in crate::source) const MAX_ANSWER: u64 = 8 * 1024 * 1024;
@@ -198,7 +199,7 @@ impl Answer {
 
     /// Its body as text.
     pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
+        encoding::text(&self.body, self.header("content-type"))
     }
 }
 

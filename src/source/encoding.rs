@@ -1,0 +1,298 @@
+//! In which encoding a list is written.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// What is read where a text is not UTF-8 and nothing names its encoding: what spreadsheets write in Western Europe
+/// and the Americas.
+pub(super) const FALLBACK: &Encoding = WINDOWS_1252;
+
+/// An encoding by a name that browsers know (WHATWG Encoding, section 4.2), such as `windows-1252` or `shift_jis`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListEncoding(&'static Encoding);
+
+impl fmt::Display for ListEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.name())
+    }
+}
+
+/// A name that names no encoding.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no encoding; write one such as `utf-8`, `windows-1252`, `shift_jis` or `utf-16le`"
+)]
+pub struct UnknownEncoding(String);
+
+impl FromStr for ListEncoding {
+    type Err = UnknownEncoding;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEncoding> {
+        by_label(name.as_bytes())
+            .map(Self)
+            .ok_or_else(|| UnknownEncoding(name.to_owned()))
+    }
+}
+
+impl Serialize for ListEncoding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for ListEncoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        name.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Reads a setting in which an empty text means that nothing is said.
+pub(super) fn or_none<'de, D>(deserializer: D) -> Result<Option<ListEncoding>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let name = String::deserialize(deserializer)?;
+    match name.as_str() {
+        "" => Ok(None),
+        name => name.parse().map(Some).map_err(de::Error::custom),
+    }
+}
+
+/// The encoding of that label; `None` also for those that browsers refuse to decode.
+///
+/// ASCII is taken for UTF-8 rather than for windows-1252: servers say so of XML that is more than that (RFC 3023).
+fn by_label(label: &[u8]) -> Option<&'static Encoding> {
+    let name = label.trim_ascii();
+    if name.eq_ignore_ascii_case(b"us-ascii") || name.eq_ignore_ascii_case(b"ascii") {
+        return Some(UTF_8);
+    }
+    Encoding::for_label(label).filter(|encoding| *encoding != REPLACEMENT)
+}
+
+/// Who says in which encoding a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// A byte order mark, the user, or the `charset` that the text came with.
+    Said(&'static Encoding),
+    /// Nobody; zero bytes show UTF-16.
+    Shown(&'static Encoding),
+    /// Nobody. It is UTF-8, unless a declaration within says otherwise, or it turns out to be something else.
+    Open,
+}
+
+/// Chooses the encoding of a text that begins with `head`, of which four bytes are enough.
+///
+/// What the user says goes before all. A byte order mark goes before the `charset` of `media_type` (RFC 7303,
+/// section 3; WHATWG Encoding, section 6): whatever the server believes, no list begins with `ï»¿`.
+pub(super) fn choose(head: &[u8], said: Option<ListEncoding>, media_type: Option<&str>) -> Choice {
+    let mark = Encoding::for_bom(head).map(|(encoding, _)| encoding);
+    let is_utf_16 = |encoding| encoding == UTF_16LE || encoding == UTF_16BE;
+    if let Some(ListEncoding(said)) = said {
+        // `utf-16` alone leaves the order of its bytes to the mark.
+        let order = mark.filter(|mark| is_utf_16(said) && is_utf_16(*mark));
+        return Choice::Said(order.unwrap_or(said));
+    }
+    // No text in UTF-16 begins with two bytes of ASCII.
+    let is_ascii = matches!(head, [1..=0x7f, 1..=0x7f, ..]);
+    let charset = || {
+        let charset = media_type.and_then(charset);
+        charset.filter(|charset| !(is_ascii && is_utf_16(*charset)))
+    };
+    if let Some(encoding) = mark.or_else(charset) {
+        // Zero bytes show what is no such text, or in which order the bytes of UTF-16 are.
+        return match by_zeros(head) {
+            Some(shown) if mark.is_none() => Choice::Shown(shown),
+            _ => Choice::Said(encoding),
+        };
+    }
+    by_zeros(head).map_or(Choice::Open, Choice::Shown)
+}
+
+/// UTF-16, told by the zero bytes of its ASCII. A list begins with two such characters, whatever follows.
+fn by_zeros(head: &[u8]) -> Option<&'static Encoding> {
+    let ascii = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    match *head {
+        [a, 0, b, 0, ..] if ascii(a) && ascii(b) => Some(UTF_16LE),
+        [0, a, 0, b, ..] if ascii(a) && ascii(b) => Some(UTF_16BE),
+        _ => None,
+    }
+}
+
+/// Whether `head` begins with the byte order mark of UTF-32, which nothing here decodes.
+pub(super) fn is_utf_32(head: &[u8]) -> bool {
+    head.starts_with(b"\xff\xfe\0\0") || head.starts_with(b"\0\0\xfe\xff")
+}
+
+/// The `charset` of a media type (RFC 9110, section 8.3.2); `None` where there is none that is known.
+pub(super) fn charset(media_type: &str) -> Option<&'static Encoding> {
+    media_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        let is_charset = name.trim().eq_ignore_ascii_case("charset");
+        is_charset.then(|| by_label(value.as_bytes())).flatten()
+    })
+}
+
+/// The encoding that an XML declaration in `head` names (XML 1.0, section 4.3.3).
+///
+/// `None` where it names UTF-16, in which it could not be read like this.
+pub(super) fn xml_declared(head: &[u8]) -> Option<&'static Encoding> {
+    let begin = memchr::memmem::find(head, b"<?xml")?;
+    let declaration = &head[begin..];
+    let declaration = &declaration[..memchr::memchr(b'>', declaration)?];
+    let at = memchr::memmem::find(declaration, b"encoding")?;
+    let name = declaration[at + "encoding".len()..]
+        .split(|byte| matches!(byte, b'"' | b'\''))
+        .nth(1)?;
+    by_label(name).filter(|encoding| encoding.is_ascii_compatible())
+}
+
+/// The encoding that a page names in a `meta` element of its first 1024 bytes (WHATWG HTML, section 13.2.3.2).
+fn meta_declared(page: &[u8]) -> Option<&'static Encoding> {
+    let head = page[..page.len().min(1024)].to_ascii_lowercase();
+    let meta = memchr::memmem::find(&head, b"<meta")?;
+    let at = memchr::memmem::find(&head[meta..], b"charset=")? + meta + "charset=".len();
+    let value = head[at..].trim_ascii_start();
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let value = value.strip_prefix(b"'").unwrap_or(value);
+    let end = value
+        .iter()
+        .position(|byte| byte.is_ascii_whitespace() || b"\"'>;/".contains(byte))?;
+    by_label(&value[..end]).filter(|encoding| encoding.is_ascii_compatible())
+}
+
+/// A page that is there whole as text, by the rule for lists. `media_type` is that of its answer.
+pub(super) fn text<'a>(page: &'a [u8], media_type: Option<&str>) -> Cow<'a, str> {
+    let encoding = match choose(page, None, media_type) {
+        Choice::Said(encoding) | Choice::Shown(encoding) => encoding,
+        Choice::Open => UTF_8,
+    };
+    let encoding = if encoding == UTF_8 && std::str::from_utf8(page).is_err() {
+        meta_declared(page)
+            .filter(|encoding| *encoding != UTF_8)
+            .unwrap_or(FALLBACK)
+    } else {
+        encoding
+    };
+    encoding.decode_with_bom_removal(page).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use encoding_rs::{ISO_8859_2, KOI8_R, SHIFT_JIS};
+
+    #[test]
+    fn the_user_then_a_mark_then_the_charset_then_zeros_choose() {
+        use Choice::{Open, Said, Shown};
+        let list = Some("text/csv; header=present; Charset=\"ISO-8859-2\"");
+        for (head, said, media_type, wanted) in [
+            (&b"http"[..], None, None, Open),
+            (b"", None, None, Open),
+            (b"http", None, Some("text/csv"), Open),
+            (b"http", None, Some("text/csv; charset=binary"), Open),
+            (b"http", None, Some("text/csv; charset=iso-2022-cn"), Open),
+            (b"http", None, Some("text/csv; charset=utf-16"), Open),
+            (b"http", None, list, Said(ISO_8859_2)),
+            (b"http", None, Some("text/csv;charset=utf8"), Said(UTF_8)),
+            (
+                b"http",
+                None,
+                Some("text/csv;charset=US-ASCII"),
+                Said(UTF_8),
+            ),
+            (b"http", Some("shift-jis"), list, Said(SHIFT_JIS)),
+            (b"\xef\xbb\xbfu", None, list, Said(UTF_8)),
+            (b"\xef\xbb\xbfu", Some("koi8-r"), None, Said(KOI8_R)),
+            (
+                b"\xff\xfeh\0",
+                None,
+                Some("a/b; charset=utf-8"),
+                Said(UTF_16LE),
+            ),
+            (b"\xfe\xff\0h", None, None, Said(UTF_16BE)),
+            (b"\xfe\xff\0h", Some("utf-16"), None, Said(UTF_16BE)),
+            (b"h\0t\0", Some("utf-16"), None, Said(UTF_16LE)),
+            (b"h\0t\0", None, None, Shown(UTF_16LE)),
+            (
+                b"\0h\0t",
+                None,
+                Some("a/b; charset=utf-16"),
+                Shown(UTF_16BE),
+            ),
+            (b"\0h\0t", None, Some("a/b; charset=utf-8"), Shown(UTF_16BE)),
+        ] {
+            let said = said.map(|name| name.parse().unwrap());
+            assert_eq!(
+                choose(head, said, media_type),
+                wanted,
+                "{head:?} {media_type:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn encodings_come_back_as_they_were_written() {
+        for (written, name) in [
+            ("latin1", "windows-1252"),
+            (" CP1252 ", "windows-1252"),
+            ("utf8", "UTF-8"),
+            ("Shift-JIS", "Shift_JIS"),
+        ] {
+            let encoding: ListEncoding = written.parse().unwrap();
+            assert_eq!(encoding.to_string(), name);
+            let json = serde_json::to_string(&encoding).unwrap();
+            assert_eq!(
+                serde_json::from_str::<ListEncoding>(&json).unwrap(),
+                encoding
+            );
+        }
+        for unknown in ["", "utf-32", "hz-gb-2312", "excel"] {
+            let error = unknown.parse::<ListEncoding>().unwrap_err().to_string();
+            assert!(error.contains("windows-1252"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_xml_declaration_names_an_encoding() {
+        for (head, wanted) in [
+            ("<?xml version='1.0' encoding='KOI8-R'?><rss>", Some(KOI8_R)),
+            (
+                "\n<?xml version=\"1.0\" encoding = \"koi8-r\" ><rss>",
+                Some(KOI8_R),
+            ),
+            ("<?xml version='1.0' encoding='UTF-16'?>", None),
+            ("<?xml version='1.0'?><a encoding='koi8-r'>", None),
+            ("<?xml version='1.0' encoding='koi8-r'", None),
+            ("encoding='koi8-r'", None),
+        ] {
+            assert_eq!(xml_declared(head.as_bytes()), wanted, "{head}");
+        }
+    }
+
+    #[test]
+    fn pages_are_decoded_by_the_same_rule() {
+        let html = Some("text/html");
+        for (page, media_type, wanted) in [
+            (&b"caf\xc3\xa9"[..], html, "café"),
+            (b"caf\xe9", html, "café"),
+            (b"caf\xe9", Some("text/html; charset=utf-8"), "café"),
+            (b"\xc1", Some("text/html; charset=koi8-r"), "а"),
+            (b"<meta charset=koi8-r>\xc1", html, "<meta charset=koi8-r>а"),
+            (
+                b"<META http-equiv=x content='text/html; charset=koi8-r'>\xc1",
+                None,
+                "<META http-equiv=x content='text/html; charset=koi8-r'>а",
+            ),
+            (b"\xef\xbb\xbfa", html, "a"),
+            (b"\xff\xfea\0", html, "a"),
+        ] {
+            assert_eq!(text(page, media_type), wanted, "{page:?}");
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! Where tags begin and end in XML that need not be well-formed.
+//!
+//! An XML parser has to stop at the first fault (XML 1.0, section 1.2), and a feed that has one has it for weeks. Here a
+//! fault ends where the next tag begins, and is counted. What a tag says is left to quick-xml.
+
+use std::io::{self, Read as _};
+
+use quick_xml::events::BytesStart;
+
+use crate::source::decode::Input;
+use crate::source::detect::after_doctype;
+
+/// Longest tag. What is longer is taken for text.
+const MAX_TAG_BYTES: usize = 128 * 1024;
+
+/// Bytes that are read at a time, at most.
+const BUFFER_BYTES: usize = 2 * MAX_TAG_BYTES;
+
+/// Longest reference, as `&CounterClockwiseContourIntegral;` is the longest name of HTML.
+pub(super) const MAX_REFERENCE_BYTES: usize = 40;
+
+/// A part of a document.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    /// Text as it is written; of a long one, a part.
+    Text(&'a str),
+    /// What a CDATA section holds; of a long one, a part.
+    CData(&'a str),
+    /// A start tag.
+    Start(BytesStart<'a>),
+    /// A start tag that is an end tag too.
+    Empty(BytesStart<'a>),
+    /// An end tag: the name in it.
+    End(&'a str),
+}
+
+/// What is wrong with a document: the first fault, and how many there are.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    first: Option<(u64, String)>,
+    count: u64,
+}
+
+impl Faults {
+    /// Counts a fault in `line`.
+    pub(super) fn add(&mut self, line: u64, what: impl FnOnce() -> String) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| (line, what()));
+    }
+
+    /// Counts those of `others` too. The first of all is that of the earlier line.
+    pub(super) fn append(&mut self, others: Self) {
+        self.count += others.count;
+        self.first = match (self.first.take(), others.first) {
+            (Some(one), Some(other)) if other.0 < one.0 => Some(other),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// All of them in a sentence; `None` where there is none.
+    pub(super) fn summary(&self) -> Option<String> {
+        let (line, what) = self.first.as_ref()?;
+        let more = match self.count - 1 {
+            0 => String::new(),
+            1 => ", and one more fault".to_owned(),
+            more => format!(", and {more} more faults"),
+        };
+        Some(format!(
+            "it is not well-formed XML (line {line}: {what}{more}); everything else in it is read"
+        ))
+    }
+}
+
+/// Splits a document, which is UTF-8, into tags and text. Comments, declarations and instructions are left out.
+pub(super) struct Tags {
+    input: Input,
+    buffer: Box<[u8]>,
+    /// `buffer[start..end]` is to be looked at.
+    start: usize,
+    end: usize,
+    ended: bool,
+    /// The line at `start`.
+    line: u64,
+    inside: Inside,
+    /// What the document ended in.
+    unfinished: Option<&'static str>,
+    /// What is wrong so far.
+    pub(super) faults: Faults,
+}
+
+/// What `start` stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Content,
+    Comment,
+    CData,
+}
+
+impl Tags {
+    pub(super) fn new(input: Input) -> Self {
+        Self {
+            input,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            ended: false,
+            line: 1,
+            inside: Inside::Content,
+            unfinished: None,
+            faults: Faults::default(),
+        }
+    }
+
+    /// The line of the next byte, counted from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// What the document broke off in, such as `a tag`.
+    pub(super) fn unfinished(&self) -> Option<&'static str> {
+        self.unfinished
+    }
+
+    /// The next piece and the line in which it begins; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Piece<'_>)>> {
+        let Some((line, begin, kind)) = self.advance()? else {
+            return Ok(None);
+        };
+        let text = |from: usize, to: usize| {
+            std::str::from_utf8(&self.buffer[begin + from..begin + to])
+                .expect("the input is UTF-8, and a piece ends with a character")
+        };
+        let piece = match kind {
+            Kind::Nothing => Piece::Text(""),
+            Kind::Text(to) => Piece::Text(text(0, to)),
+            Kind::CData(to) => Piece::CData(text(0, to)),
+            Kind::End(from, to) => Piece::End(text(from, to)),
+            Kind::Start(from, to, quote) => start(text(from, to), quote),
+        };
+        Ok(Some((line, piece)))
+    }
+
+    /// Goes on behind the next piece. Answers with its line, where it begins in the buffer, and what it is.
+    fn advance(&mut self) -> io::Result<Option<(u64, usize, Kind)>> {
+        loop {
+            let rest = &self.buffer[self.start..self.end];
+            let found = match scan(rest, self.inside, self.ended) {
+                Scanned::Found(found) => found,
+                Scanned::Unfinished(_) if !self.ended => {
+                    self.fill()?;
+                    continue;
+                }
+                Scanned::Unfinished(what) => {
+                    let is_within = !rest.is_empty() || self.inside != Inside::Content;
+                    self.unfinished = is_within.then_some(what);
+                    self.start = self.end;
+                    self.inside = Inside::Content;
+                    return Ok(None);
+                }
+            };
+            let (line, begin) = (self.line, self.start);
+            let taken = &rest[..found.length];
+            self.line += memchr::memchr_iter(b'\n', taken).count() as u64;
+            self.start += found.length;
+            self.inside = found.inside;
+            if let Some(fault) = found.fault {
+                self.faults.add(line, || fault.to_owned());
+            }
+            if found.kind != Kind::Nothing {
+                return Ok(Some((line, begin, found.kind)));
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        match self.input.read(&mut self.buffer[self.end..]) {
+            Ok(n) => {
+                self.end += n;
+                self.ended = n == 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// The start tag with this content, at whose end a quote may be missing.
+fn start(content: &str, quote: Option<char>) -> Piece<'_> {
+    let (content, is_empty) = match content.trim_end().strip_suffix('/') {
+        Some(content) => (content, true),
+        None => (content, false),
+    };
+    let name_end = content.find(|c: char| c.is_whitespace() || c == '/');
+    let name_end = name_end.unwrap_or(content.len());
+    let tag = match quote {
+        None => BytesStart::from_content(content, name_end),
+        Some(quote) => BytesStart::from_content(format!("{content}{quote}"), name_end),
+    };
+    match is_empty {
+        true => Piece::Empty(tag),
+        false => Piece::Start(tag),
+    }
+}
+
+/// What stands at the beginning of some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scanned {
+    Found(Found),
+    /// More bytes have to show it. If there are none, the document ends within this.
+    Unfinished(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    kind: Kind,
+    /// All of it, in bytes.
+    length: usize,
+    /// What follows.
+    inside: Inside,
+    fault: Option<&'static str>,
+}
+
+/// Kinds of pieces, and where in them their text begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Part of a comment, a declaration, an instruction.
+    Nothing,
+    Text(usize),
+    CData(usize),
+    /// A start tag, and the quote that is missing at its end.
+    Start(usize, usize, Option<char>),
+    End(usize, usize),
+}
+
+fn found(kind: Kind, length: usize) -> Scanned {
+    Scanned::Found(Found {
+        kind,
+        length,
+        inside: Inside::Content,
+        fault: None,
+    })
+}
+
+fn faulty(kind: Kind, length: usize, fault: &'static str) -> Scanned {
+    Scanned::Found(Found {
+        kind,
+        length,
+        inside: Inside::Content,
+        fault: Some(fault),
+    })
+}
+
+fn enter(inside: Inside, length: usize) -> Scanned {
+    Scanned::Found(Found {
+        kind: Kind::Nothing,
+        length,
+        inside,
+        fault: None,
+    })
+}
+
+/// Looks at `rest`, after which nothing comes where the input has `ended`.
+fn scan(rest: &[u8], inside: Inside, ended: bool) -> Scanned {
+    match inside {
+        Inside::Comment => up_to(rest, b"-->", inside, |_| Kind::Nothing, "a comment"),
+        Inside::CData => up_to(rest, b"]]>", inside, Kind::CData, "a CDATA section"),
+        Inside::Content if rest.first() == Some(&b'<') => markup(rest, ended),
+        Inside::Content => text(rest, ended),
+    }
+}
+
+/// What goes on until `close`; as much of it as is there.
+fn up_to(
+    rest: &[u8],
+    close: &[u8],
+    inside: Inside,
+    kind: impl Fn(usize) -> Kind,
+    name: &'static str,
+) -> Scanned {
+    if let Some(at) = memchr::memmem::find(rest, close) {
+        return found(kind(at), at + close.len());
+    }
+    match whole_chars(&rest[..rest.len().saturating_sub(close.len() - 1)]) {
+        0 => Scanned::Unfinished(name),
+        length => Scanned::Found(Found {
+            kind: kind(length),
+            length,
+            inside,
+            fault: None,
+        }),
+    }
+}
+
+/// How many of these bytes are whole characters.
+fn whole_chars(text: &[u8]) -> usize {
+    let is_begin = |byte: &u8| *byte & 0xc0 != 0x80;
+    match text.iter().rposition(is_begin) {
+        Some(at) if std::str::from_utf8(&text[at..]).is_err() => at,
+        _ => text.len(),
+    }
+}
+
+/// Text up to the next tag. A reference is not divided.
+fn text(rest: &[u8], ended: bool) -> Scanned {
+    if let Some(at) = memchr::memchr(b'<', rest) {
+        return found(Kind::Text(at), at);
+    }
+    let mut length = rest.len();
+    if !ended {
+        length = whole_chars(rest);
+        let tail = length.saturating_sub(MAX_REFERENCE_BYTES);
+        if let Some(at) = memchr::memrchr(b'&', &rest[tail..length]) {
+            length = tail + at;
+        }
+    }
+    match length {
+        0 => Scanned::Unfinished("text"),
+        length => found(Kind::Text(length), length),
+    }
+}
+
+/// What begins with a `<`.
+fn markup(rest: &[u8], ended: bool) -> Scanned {
+    let is_too_long = ended || rest.len() > MAX_TAG_BYTES;
+    let no_tag = || faulty(Kind::Text(1), 1, "a `<` begins no tag");
+    let begins = |with: &[u8]| rest.starts_with(with);
+    let may_begin = |with: &[u8]| !ended && rest.len() < with.len() && with.starts_with(rest);
+    if begins(b"<!--") {
+        return enter(Inside::Comment, 4);
+    }
+    if begins(b"<![CDATA[") {
+        return enter(Inside::CData, 9);
+    }
+    if rest.len() == 1 || may_begin(b"<!--") || may_begin(b"<![CDATA[") || may_begin(b"<?xml") {
+        return Scanned::Unfinished("a tag");
+    }
+    let nothing = |length| found(Kind::Nothing, length);
+    match rest[1] {
+        b'!' => match after_doctype(rest) {
+            Some(after) => nothing(rest.len() - after.len()),
+            None if is_too_long && !ended => no_tag(),
+            None => Scanned::Unfinished("a declaration"),
+        },
+        b'?' => {
+            // Values of an XML declaration hold no `>`.
+            let end: &[u8] = if begins(b"<?xml") { b">" } else { b"?>" };
+            let at = memchr::memmem::find(rest, end);
+            match at.map(|at| at + end.len()) {
+                Some(length) => nothing(length),
+                None if is_too_long && !ended => no_tag(),
+                None => Scanned::Unfinished("an instruction"),
+            }
+        }
+        b'/' => match rest.get(2) {
+            None => Scanned::Unfinished("a tag"),
+            Some(byte) if begins_name(*byte) => end_tag(rest, is_too_long && !ended),
+            Some(_) => no_tag(),
+        },
+        byte if begins_name(byte) => start_tag(rest, is_too_long && !ended),
+        _ => no_tag(),
+    }
+}
+
+fn begins_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte == b':' || !byte.is_ascii()
+}
+
+fn end_tag(rest: &[u8], is_too_long: bool) -> Scanned {
+    let Some(end) = memchr::memchr2(b'<', b'>', &rest[2..]).map(|at| at + 2) else {
+        return match is_too_long {
+            true => faulty(Kind::Text(1), 1, "a tag does not end"),
+            false => Scanned::Unfinished("a tag"),
+        };
+    };
+    match rest[end] {
+        b'>' => found(Kind::End(2, end), end + 1),
+        _ => faulty(Kind::End(2, end), end, "a `>` is missing"),
+    }
+}
+
+fn start_tag(rest: &[u8], is_too_long: bool) -> Scanned {
+    match tag_end(rest) {
+        TagEnd::Closed(end) => found(Kind::Start(1, end, None), end + 1),
+        TagEnd::Unclosed(end) => faulty(Kind::Start(1, end, None), end, "a `>` is missing"),
+        TagEnd::Unquoted(end, quote) => {
+            let kind = Kind::Start(1, end, Some(quote));
+            faulty(kind, end + 1, "a quote is not closed")
+        }
+        TagEnd::Open if is_too_long => faulty(Kind::Text(1), 1, "a tag does not end"),
+        TagEnd::Open => Scanned::Unfinished("a tag"),
+    }
+}
+
+/// Where a start tag ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TagEnd {
+    /// At this `>`.
+    Closed(usize),
+    /// Before this `<`, without a `>`.
+    Unclosed(usize),
+    /// At this `>`, before which such a quote is missing.
+    Unquoted(usize, char),
+    /// Not within these bytes.
+    Open,
+}
+
+fn tag_end(tag: &[u8]) -> TagEnd {
+    let mut at = 1;
+    let mut is_value = false;
+    while let Some(byte) = tag.get(at) {
+        match byte {
+            b'>' => return TagEnd::Closed(at),
+            b'<' => return TagEnd::Unclosed(at),
+            // Elsewhere a quote is some character of a name or of a value without quotes.
+            b'"' | b'\'' if is_value => match value_end(&tag[at + 1..], *byte) {
+                ValueEnd::Quote(length) => at += 1 + length,
+                ValueEnd::Missing(length) => {
+                    return TagEnd::Unquoted(at + 1 + length, (*byte).into());
+                }
+                ValueEnd::Open => return TagEnd::Open,
+            },
+            _ => {}
+        }
+        is_value = tag[at] == b'=' || (is_value && tag[at].is_ascii_whitespace());
+        at += 1;
+    }
+    TagEnd::Open
+}
+
+/// Where a quoted value ends.
+enum ValueEnd {
+    /// At this quote.
+    Quote(usize),
+    /// Its quote is missing: the tag ends at this `>`.
+    Missing(usize),
+    Open,
+}
+
+/// Looks for the end of a value. A quote is missing where a tag begins behind a `>`: markup within a value, which XML
+/// does not allow either, begins with its `<`.
+fn value_end(value: &[u8], quote: u8) -> ValueEnd {
+    let (mut tags, mut first) = (0_usize, None);
+    for at in memchr::memchr3_iter(quote, b'<', b'>', value) {
+        match (value[at], first) {
+            (b'<', Some(first)) => return ValueEnd::Missing(first),
+            (b'<', None) => tags += 1,
+            (b'>', None) if tags == 0 => first = Some(at),
+            (b'>', _) => tags = tags.saturating_sub(1),
+            _ => return ValueEnd::Quote(at),
+        }
+    }
+    ValueEnd::Open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::{Cursor, Read};
+
+    /// Hands out at most `step` bytes at a time.
+    struct Dribble(Cursor<Vec<u8>>, usize);
+
+    impl Read for Dribble {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let n = self.1.min(out.len());
+            self.0.read(&mut out[..n])
+        }
+    }
+
+    /// The pieces of a document, neighbouring text joined, what it ends in, and its faults.
+    fn pieces(document: &str, step: usize) -> (Vec<String>, Option<&'static str>, u64) {
+        let input = Dribble(Cursor::new(document.as_bytes().to_vec()), step);
+        let mut tags = Tags::new(Box::new(input));
+        let mut all: Vec<String> = Vec::new();
+        let mut joins = "";
+        while let Some((_, piece)) = tags.next().unwrap() {
+            let (kind, text) = match piece {
+                Piece::Text(text) => ("text", text.to_owned()),
+                Piece::CData(text) => ("cdata", text.to_owned()),
+                Piece::Start(tag) => ("", format!("<{}>", &*tag)),
+                Piece::Empty(tag) => ("", format!("<{}/>", &*tag)),
+                Piece::End(name) => ("", format!("</{name}>")),
+            };
+            match all.last_mut() {
+                Some(last) if joins == kind && !kind.is_empty() => last.push_str(&text),
+                _ => all.push(text),
+            }
+            joins = kind;
+        }
+        all.retain(|piece| !piece.is_empty());
+        (all, tags.unfinished(), tags.faults.count)
+    }
+
+    #[test]
+    fn tags_end_where_the_next_begin_at_the_latest() {
+        for (document, wanted, faults) in [
+            ("", &[][..], 0),
+            ("a<b>c</b>d", &["a", "<b>", "c", "</b>", "d"], 0),
+            ("<b x='>'/>", &["<b x='>'/>"], 0),
+            ("<b x=\"'\" y='\"'>c", &["<b x=\"'\" y='\"'>", "c"], 0),
+            ("<a:b c = 'd'></a:b >", &["<a:b c = 'd'>", "</a:b >"], 0),
+            (
+                "<?xml version='1.0'>\n<!-- <a> -- --><a>",
+                &["\n", "<a>"],
+                0,
+            ),
+            ("<?x a>b ?><!DOCTYPE a [<!ENTITY b '<c>'>]><a>", &["<a>"], 0),
+            ("<a><![CDATA[<b>&]]]></a>", &["<a>", "<b>&]", "</a>"], 0),
+            ("1 < 2 <3 <- </ >x", &["1 < 2 <3 <- </ >x"], 4),
+            ("<a <b>c</a", &["<a >", "<b>", "c"], 1),
+            ("<a></a <b>", &["<a>", "</a >", "<b>"], 1),
+            ("<a it's>b's</a>", &["<a it's>", "b's", "</a>"], 0),
+            (
+                "<a x=\"y/><b z=\"c\"/>",
+                &["<a x=\"y\"/>", "<b z=\"c\"/>"],
+                1,
+            ),
+            ("<a x='y>b</a>", &["<a x='y'>", "b", "</a>"], 1),
+            ("<a x=\"<b>y</b>\" z='1'>", &["<a x=\"<b>y</b>\" z='1'>"], 0),
+            ("<a x=\"y z=\"1\"/>b", &["<a x=\"y z=\"1\"/>", "b"], 0),
+            ("<a x=http://b/c/>", &["<a x=http://b/c/>"], 0),
+        ] {
+            for step in [1, 2, 5, 1000] {
+                let (pieces, _, counted) = pieces(document, step);
+                assert_eq!(pieces, wanted, "{document} by {step}");
+                assert_eq!(counted, faults, "{document} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_document_ends_in_is_known() {
+        for (document, wanted) in [
+            ("<a>b", None),
+            ("<a></a>", None),
+            ("<a", Some("a tag")),
+            ("<a></a", Some("a tag")),
+            ("<a x='", Some("a tag")),
+            ("<", Some("a tag")),
+            ("<a><!-- b", Some("a comment")),
+            ("<a><!--", Some("a comment")),
+            ("<a><![CDATA[ b", Some("a CDATA section")),
+            ("<!DOCTYPE a", Some("a declaration")),
+        ] {
+            for step in [1, 1000] {
+                assert_eq!(pieces(document, step).1, wanted, "{document}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_tag_is_text_and_the_next_is_read() {
+        let long = "x".repeat(3 * BUFFER_BYTES);
+        for document in [
+            format!("<a y='{long}'/><b/>"),
+            format!("<?a {long}?><b/>"),
+            format!("<!-- {long} --><b/>"),
+        ] {
+            let (pieces, unfinished, _) = pieces(&document, 1 << 20);
+            assert_eq!(pieces.last().map(String::as_str), Some("<b/>"));
+            assert_eq!(unfinished, None);
+        }
+    }
+
+    #[test]
+    fn lines_are_those_in_which_pieces_begin() {
+        let document = "<a>\n\n<b\n c='d'/>e\n<!--\n--></a>";
+        let mut tags = Tags::new(Box::new(Cursor::new(document)));
+        let mut lines = Vec::new();
+        while let Some((line, _)) = tags.next().unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [1, 1, 3, 4, 6]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_depend_on_how_a_document_arrives(
+            parts in proptest::collection::vec(proptest::sample::select(&[
+                "<", ">", "</", "/>", "a", "é", " ", "=", "\"", "'", "&", "amp;", "<!--", "-->", "<![CDATA[", "]]>",
+                "<?", "?>", "<!", "[", "]", "\n", "<a b=\"",
+            ][..]), 0..40),
+            step in 1_usize..9,
+        ) {
+            let document = parts.concat();
+            prop_assert_eq!(pieces(&document, step), pieces(&document, 1 << 20));
+        }
+    }
+}
