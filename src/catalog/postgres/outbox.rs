@@ -187,6 +187,14 @@ pub(super) async fn acknowledge(
     delete_delivered(db).await
 }
 
+/// Whether there are events of the future. Nearly always there are none, and so nothing to write.
+pub(super) async fn is_ahead(db: &PgPool, now: DateTime<Utc>) -> Result<bool> {
+    query_scalar("SELECT EXISTS (SELECT 1 FROM events WHERE created > $1)")
+        .bind(millis(latest_believable(now)))
+        .fetch_one(db)
+        .await
+}
+
 /// Dates events of the future back to `now`.
 pub(super) async fn redate(db: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
     query("UPDATE events SET created = $1 WHERE created > $2")

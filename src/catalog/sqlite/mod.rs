@@ -668,8 +668,11 @@ impl Catalog for Sqlite {
         before: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<(u64, i64)>, CatalogError> {
-        self.write("correct times", move |db| outbox::redate(db, now))
-            .await?;
+        let is_ahead = self.read("measure the outbox", move |db| outbox::is_ahead(db, now));
+        if is_ahead.await? {
+            self.write("correct times", move |db| outbox::redate(db, now))
+                .await?;
+        }
         let excess = self.read("measure the outbox", move |db| {
             outbox::excess(db, keep, before)
         });
