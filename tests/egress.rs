@@ -134,6 +134,7 @@ async fn send(client: &Client, url: &Url) -> Result<u16, FetchError> {
         accept: "*/*",
         validators: None,
         resume: None,
+        trail: None,
         avoid: &[],
         max_bytes: 1 << 20,
     };

@@ -27,6 +27,7 @@ fn request(url: &Url) -> Request<'_> {
         accept: "image/*",
         validators: None,
         resume: None,
+        trail: None,
         avoid: &[],
         max_bytes: NO_LIMIT,
     }

@@ -155,6 +155,7 @@ fn request(url: &Url) -> Request<'_> {
         accept: "*/*",
         validators: None,
         resume: None,
+        trail: None,
         avoid: &[],
         max_bytes: u64::MAX,
     }

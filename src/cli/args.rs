@@ -223,6 +223,15 @@ pub struct Asking {
     /// Send this header with every request; may be repeated [fetch.headers]
     #[arg(long, value_name = "NAME: VALUE", help_heading = NETWORK)]
     pub header: Vec<String>,
+    /// Send the cookies in this file, in Netscape's format [fetch.cookies_file]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
+    pub cookies: Option<LocalPath>,
+    /// Take user names and passwords from ~/.netrc [fetch.netrc_file]
+    #[arg(long, conflicts_with = "netrc_file", help_heading = NETWORK)]
+    pub netrc: bool,
+    /// Take them from this file, which has the form of ~/.netrc [fetch.netrc_file]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
+    pub netrc_file: Option<LocalPath>,
     /// Send all requests through this proxy; repeated: through these in turn; `direct`: through none
     /// [fetch.proxy, proxies.urls]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = NETWORK)]
@@ -618,7 +627,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Settings that a flag overrides, and the flag as typed.
-const FLAGS: [(&str, &str); 17] = [
+const FLAGS: [(&str, &str); 19] = [
     ("storage.root", "--output"),
     ("job.album", "--album"),
     ("job.kind", "--kind"),
@@ -633,6 +642,8 @@ const FLAGS: [(&str, &str); 17] = [
     ("fetch.allow_networks", "--allow-net"),
     ("fetch.ca_files", "--ca-file"),
     ("fetch.headers", "--header"),
+    ("fetch.cookies_file", "--cookies"),
+    ("fetch.netrc_file", "--netrc-file"),
     ("fetch.proxy", "--proxy"),
     ("proxies.urls", "--proxy"),
     ("log.format", "--log-format"),
@@ -757,6 +768,14 @@ impl Asking {
                 &format!("fetch.headers.{}", quoted(name.trim())),
                 quoted(value.trim()),
             );
+        }
+        if let Some(file) = &self.cookies {
+            put("fetch.cookies_file", path(file)?);
+        }
+        if let Some(file) = &self.netrc_file {
+            put("fetch.netrc_file", path(file)?);
+        } else if self.netrc {
+            put("fetch.netrc_file", quoted("~/.netrc"));
         }
         if let [first, rest @ ..] = self.proxy.as_slice() {
             // What is typed takes the place of all proxies of the settings.

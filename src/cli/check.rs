@@ -16,9 +16,13 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let config = &loaded.config;
     // Sets up what a run sets up, and reads `fetch.ca_files` for it.
     if let Err(error) = Client::with_proxies(&config.fetch, &config.hosts, &config.proxies) {
-        use SetupError::{BadCa, NoCa, ReadCa, ReadProxies};
+        use SetupError::{
+            BadCa, BadCookies, BadNetrc, NoCa, ReadCa, ReadCookies, ReadNetrc, ReadProxies,
+        };
         let (section, key) = match error {
             ReadCa { .. } | NoCa { .. } | BadCa { .. } => ("fetch", "ca_files"),
+            ReadCookies { .. } | BadCookies { .. } => ("fetch", "cookies_file"),
+            ReadNetrc { .. } | BadNetrc { .. } => ("fetch", "netrc_file"),
             ReadProxies { .. } => ("proxies", "file"),
             error => return Err(error.into()),
         };

@@ -85,6 +85,10 @@ fn mask(key: &str, value: &mut Value) {
 /// Whether a key, or a header, of this name holds a credential.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
+    // The name of a file, and how a password is sent, are none.
+    if matches!(key.as_str(), "cookies_file" | "netrc_file" | "auth") {
+        return false;
+    }
     [
         "password", "token", "secret", "auth", "cookie", "session", "api-key", "api_key", "apikey",
     ]

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
-use crate::fetch::{Client, FetchError, Request, Response, Resume, Validators, Via};
+use crate::fetch::{Client, FetchError, Next, Request, Response, Resume, Trail, Validators, Via};
 use crate::store::{Spool, Spooled, Store, StoreError};
 use crate::target::{Reason, Sha256, Sha256Hasher};
 
@@ -66,6 +66,8 @@ pub struct Ask<'a> {
     pub url: &'a Url,
     /// The target's own URL, whose host its credentials belong to.
     pub origin: &'a Url,
+    /// The requests of this attempt so far. Takes note of the answer to this one.
+    pub trail: &'a mut Trail,
     /// What an earlier answer of this very URL said of itself.
     pub validators: Option<&'a Validators>,
     /// What an earlier attempt brought.
@@ -85,14 +87,12 @@ pub enum Answer {
     File(Box<Download>),
     /// 304: what is known is still so. Only an answer to validators.
     NotModified(Meta),
-    /// Ask there instead.
-    Redirect {
-        /// Where.
-        to: Url,
-        /// The status that says so.
-        status: u16,
-        /// How long the redirect itself stays fresh; `None`: it does not say.
-        fresh_for: Option<Duration>,
+    /// Another request is needed first: a redirect leads elsewhere, or the origin asks for credentials that are there.
+    Continue {
+        /// Where; `None`: to the same URL.
+        to: Option<Url>,
+        /// The part that an earlier attempt brought, where the next request can go on from it.
+        partial: Option<Box<Partial>>,
         /// The proxy of the pool that it came through.
         via: Option<Via>,
     },
@@ -406,6 +406,7 @@ pub async fn download<D: Downloader + ?Sized>(
         max_bytes,
         origin: ask.origin,
         avoid: ask.avoid,
+        trail: Some(&*ask.trail),
     };
     let mut response = match cx.client.send(request).await {
         Ok(response) => response,
@@ -423,15 +424,23 @@ pub async fn download<D: Downloader + ?Sized>(
     };
     let (status, via) = (response.status, response.via().cloned());
     let fail = |error: DownloadError| Failure::new(error, Some(status), via.clone());
-    if let Some(location) = response.redirect() {
-        return location
-            .map(|to| Answer::Redirect {
-                to,
-                status,
-                fresh_for: response.freshness(SystemTime::now()),
-                via: via.clone(),
-            })
-            .map_err(|error| fail(error.into()));
+    let next = cx.client.next(ask.trail, ask.origin, &mut response);
+    match next.map_err(|error| fail(error.into()))? {
+        Next::Nothing => {}
+        Next::Redirect(to) => {
+            return Ok(Answer::Continue {
+                to: Some(to),
+                partial: None,
+                via,
+            });
+        }
+        Next::Again => {
+            return Ok(Answer::Continue {
+                to: None,
+                partial: ask.partial.map(Box::new),
+                via,
+            });
+        }
     }
     if status == 304 {
         return Ok(Answer::NotModified(meta(&response)));

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use url::Url;
 
 use super::coding::ZSTD_WINDOW_LOG;
@@ -116,6 +117,11 @@ pub(super) fn head(
             host,
             source: Box::new(*denied),
         };
+    }
+    if let Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) =
+        find::<rustls::Error>(error)
+    {
+        return FetchError::ClientCertificate { host: host() };
     }
     if error.is_builder() {
         return FetchError::InvalidUrl {

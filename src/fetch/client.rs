@@ -13,10 +13,10 @@ use url::Url;
 use super::body::{Body, Limits};
 use super::caching::{self, Resume, StoredValidators, Validators};
 use super::coding;
-use super::error::{FetchError, SetupError};
-use super::headers::Headers;
+use super::error::{Cause, FetchError, SetupError};
+use super::headers::{Headers, Sent};
 use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
-use super::redirect::Trail;
+use super::redirect::{Next, Trail};
 use super::response::Response;
 use super::settings::{Effective, Hosts, Settings};
 use super::wire::{Deadline, Head, Wire};
@@ -82,6 +82,8 @@ pub struct Request<'a> {
     pub validators: Option<&'a Validators>,
     /// Where to continue a body that was cut off. Leaves `validators` unused.
     pub resume: Option<&'a Resume>,
+    /// The requests before this one, whose cookies it carries and whose challenge it answers; `None`: it stands alone.
+    pub trail: Option<&'a Trail>,
     /// Proxies of the pool that it had better not go through.
     pub avoid: &'a [Via],
     /// Largest body that is accepted, in bytes after decoding.
@@ -149,7 +151,7 @@ impl Client {
     ) -> Result<Self, SetupError> {
         Ok(Self {
             wire: Arc::new(Wire::new(settings, proxies, before)?),
-            headers: Arc::new(Headers::new(settings, hosts)?),
+            headers: Arc::new(Headers::new(settings, hosts, None)?),
             settings: settings.clone(),
             hosts: hosts.clone(),
             proxies: proxies.cloned(),
@@ -174,7 +176,7 @@ impl Client {
         }
         Ok(Self {
             wire: self.wire.clone(),
-            headers: Arc::new(Headers::new(settings, hosts)?),
+            headers: Arc::new(Headers::new(settings, hosts, Some(&self.headers))?),
             settings: settings.clone(),
             hosts: hosts.clone(),
             proxies: self.proxies.clone(),
@@ -201,7 +203,7 @@ impl Client {
         };
         Ok(Self {
             wire,
-            headers: Arc::new(Headers::new(settings, &self.hosts)?),
+            headers: Arc::new(Headers::new(settings, &self.hosts, Some(&self.headers))?),
             settings: settings.clone(),
             hosts: self.hosts.clone(),
             proxies: self.proxies.clone(),
@@ -274,7 +276,7 @@ impl Client {
     pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
         let settings = self.settings_of(request.url);
         let limits = Limits::of(&settings, request.max_bytes);
-        let mut headers = self.headers.of(request.url, request.origin);
+        let mut headers = (self.headers).of_hop(request.url, request.origin, request.trail);
         let accept =
             HeaderValue::from_str(request.accept).unwrap_or(HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT, accept);
@@ -293,10 +295,52 @@ impl Client {
             (None, Some(validators)) => validators.apply(&mut headers),
             (None, None) => {}
         }
+        let sent = Sent::of(&headers);
         let arrived = self.head(request.url, None, request.avoid, headers, limits);
         let Arrived { head, limits, via } = arrived.await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
-        Response::new(head, &request, limits, max_header_bytes, via)
+        let mut response = Response::new(head, &request, limits, max_header_bytes, via)?;
+        response.sent = sent;
+        Ok(response)
+    }
+
+    /// What `response` to a request of `trail` asks for, which the target at `origin` led to. Takes note of it in `trail`.
+    ///
+    /// # Errors
+    ///
+    /// When it redirects once too often, in a circle, or nowhere.
+    pub fn next(
+        &self,
+        trail: &mut Trail,
+        origin: &Url,
+        response: &mut Response,
+    ) -> Result<Next, FetchError> {
+        let url = &response.url;
+        if response.status == 401 {
+            let (headers, sent) = (&response.headers, response.sent);
+            let reply = (self.headers).reply(url, origin, headers, sent, trail.challenges());
+            return Ok(match reply {
+                Ok(reply) => {
+                    trail.take_cookies(url, headers, &self.headers.cookies);
+                    trail.answer(reply);
+                    Next::Again
+                }
+                Err(advice) => {
+                    response.advice = Some(Box::new(Cause(advice)));
+                    Next::Nothing
+                }
+            });
+        }
+        (self.headers).accepted(url, origin, &response.headers, trail);
+        let Some(next) = response.redirect() else {
+            return Ok(Next::Nothing);
+        };
+        let next = next?;
+        let changes = trail.changes();
+        trail.take_cookies(url, &response.headers, &self.headers.cookies);
+        trail.follow(url, changes, response.status, &next)?;
+        trail.note_freshness(response.status, response.freshness(SystemTime::now()));
+        Ok(Next::Redirect(next))
     }
 
     /// Sends a GET on its way, with `query` in place of that of `url` where there is one, through none of the proxies in
@@ -508,20 +552,20 @@ impl Client {
                 accept,
                 validators: known.and_then(|known| known.for_request(&url)),
                 resume: None,
+                trail: Some(&trail),
                 avoid: &[],
                 max_bytes,
             };
             let mut response = self.send(request).await?;
             response.is_document = true;
-            match response.redirect() {
-                Some(next) => {
-                    let next = next?;
-                    trail.follow(&url, response.status, &next)?;
-                    url = next;
-                }
+            match self.next(&mut trail, origin, &mut response)? {
+                Next::Redirect(next) => url = next,
+                Next::Again => {}
                 // One that nobody asked for is no answer to `send`.
-                None if response.has_body() || response.status == 304 => return Ok(response),
-                None => return Err(response.status_error()),
+                Next::Nothing if response.has_body() || response.status == 304 => {
+                    return Ok(response);
+                }
+                Next::Nothing => return Err(response.status_error()),
             }
         }
     }

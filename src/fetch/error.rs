@@ -65,6 +65,12 @@ pub enum FetchError {
         /// Whether the connection was lost in the handshake, rather than refused for a reason that stays.
         is_transient: bool,
     },
+    /// The host wants a client certificate.
+    #[error("`{host}` asks for a client certificate, which is not supported")]
+    ClientCertificate {
+        /// The host.
+        host: String,
+    },
     /// The proxy refused or failed.
     #[error("the proxy `{proxy}` gave no connection to `{host}`; see `fetch.proxy`")]
     Proxy {
@@ -170,7 +176,7 @@ pub enum FetchError {
         problem: RedirectProblem,
     },
     /// A status that brings no body.
-    #[error("`{url}` answered {status}{}", status_words(*.status))]
+    #[error("`{url}` answered {status}{}", status_words(*.status, advice.as_ref().map(|advice| advice.0.as_str())))]
     Status {
         /// The URL.
         url: SafeUrl,
@@ -178,6 +184,8 @@ pub enum FetchError {
         status: u16,
         /// How long the origin asks to wait.
         retry_after: Option<Duration>,
+        /// What is missing, where that is known; `None`: what usually is.
+        advice: Option<Box<Cause>>,
     },
     /// The body is larger than allowed.
     #[error(
@@ -217,7 +225,7 @@ impl FetchError {
             Self::Denied { .. } => Reason::DeniedAddress,
             Self::Dns { .. } => Reason::Dns,
             Self::Connect { .. } => Reason::Connect,
-            Self::Tls { .. } => Reason::Tls,
+            Self::Tls { .. } | Self::ClientCertificate { .. } => Reason::Tls,
             Self::Proxy { .. } | Self::Proxies { .. } => Reason::Proxy,
             Self::Timeout { .. } => Reason::Timeout,
             Self::TooSlow { .. } => Reason::TooSlow,
@@ -250,6 +258,7 @@ impl FetchError {
             Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
             | Self::Denied { .. }
+            | Self::ClientCertificate { .. }
             | Self::BadResponse { .. }
             | Self::Redirects { .. }
             | Self::TooLarge { .. } => false,
@@ -319,17 +328,21 @@ pub fn is_retriable_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
-fn status_words(status: u16) -> String {
+fn status_words(status: u16, advice: Option<&str>) -> String {
     let words = http::StatusCode::from_u16(status)
         .ok()
         .and_then(|s| s.canonical_reason());
-    let advice = match status {
-        401 => "; `[hosts]` takes user and password, or a token",
-        403 => "; it may want credentials (`[hosts]`) or another `fetch.user_agent`",
-        429 => "; lower `fetch.rate` or `fetch.per_host`",
-        _ => "",
+    let usual = match status {
+        401 => Some("`[hosts]` takes user and password, or a token"),
+        403 => Some("it may want credentials (`[hosts]`) or another `fetch.user_agent`"),
+        429 => Some("lower `fetch.rate` or `fetch.per_host`"),
+        _ => None,
     };
-    words.map_or_else(String::new, |words| format!(" ({words}){advice}"))
+    let words = words.map_or_else(String::new, |words| format!(" ({words})"));
+    match advice.or(usual) {
+        Some(advice) => format!("{words}; {advice}"),
+        None => words,
+    }
 }
 
 /// What was waited for when a limit of time ran out.
@@ -376,6 +389,8 @@ pub enum RedirectProblem {
     },
     /// To a URL that redirected before.
     Loop,
+    /// The same, after a cookie that was not taken: which, and why.
+    CookieRefused(Box<Cause>),
     /// A redirect status without `Location`.
     NoLocation,
     /// `Location` is no URL.
@@ -392,6 +407,7 @@ impl fmt::Display for RedirectProblem {
                 )
             }
             Self::Loop => f.write_str("redirects in a circle"),
+            Self::CookieRefused(cookie) => write!(f, "redirects in a circle; its cookie {cookie}"),
             Self::NoLocation => f.write_str("redirects without saying where to"),
             Self::BadLocation => f.write_str("redirects to something that is no URL"),
         }
@@ -427,6 +443,42 @@ pub enum SetupError {
         /// The file.
         path: PathBuf,
         /// Why.
+        source: Cause,
+    },
+    /// `fetch.cookies_file` cannot be read.
+    #[error("cannot read `{}` of `fetch.cookies_file`", path.display())]
+    ReadCookies {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of `fetch.cookies_file` is no cookie.
+    #[error("line {line} of `{}` is no cookie in Netscape's format", path.display())]
+    BadCookies {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: Cause,
+    },
+    /// `fetch.netrc_file` cannot be read.
+    #[error("cannot read `{}` of `fetch.netrc_file`", path.display())]
+    ReadNetrc {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of `fetch.netrc_file` cannot be understood.
+    #[error("line {line} of `{}` of `fetch.netrc_file` cannot be understood", path.display())]
+    BadNetrc {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
         source: Cause,
     },
     /// `proxies.file` cannot be read.

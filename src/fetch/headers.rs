@@ -1,15 +1,26 @@
 //! The headers of requests, built once a host, and the rule on where credentials may go.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret as _;
 use url::Url;
 
+use super::cookies::Jar;
+use super::digest::{Login, Offer, Session};
 use super::error::SetupError;
-use super::settings::{HostSettings, Hosts, Settings, is_secret};
+use super::netrc::Netrc;
+use super::redirect::{Reply, Trail};
+use super::settings::{Auth, HostSettings, Hosts, Settings, is_secret};
+
+/// Origins whose nonces are remembered.
+const MAX_SESSIONS: usize = 1024;
 
 /// Headers ready to be sent.
 #[derive(Debug)]
@@ -18,6 +29,89 @@ pub(super) struct Headers {
     /// By the name or pattern in `[hosts]`.
     hosts: HashMap<String, Sets>,
     names: Hosts,
+    netrc: Netrc,
+    /// Cookies of `fetch.cookies_file`, with which each target's chain begins.
+    pub(super) cookies: Jar,
+    sessions: Arc<Sessions>,
+}
+
+/// What `Authorization` a request carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Nothing,
+    Basic,
+    Digest,
+    /// A token, or whatever the settings say.
+    Other,
+}
+
+impl Sent {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) {
+            None => Self::Nothing,
+            Some(value) if value.starts_with(b"Basic ") => Self::Basic,
+            Some(value) if value.starts_with(b"Digest ") => Self::Digest,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+/// User name and password for one request.
+struct Credentials {
+    user: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl Credentials {
+    fn of_url(url: &Url) -> Self {
+        Self {
+            user: decoded(url.username()),
+            password: decoded(url.password().unwrap_or_default()),
+        }
+    }
+
+    fn login(&self) -> Login<'_> {
+        Login {
+            user: &self.user,
+            password: &self.password,
+        }
+    }
+}
+
+/// By the origin, as RFC 6454 writes it, and the user's name.
+type ByOrigin = HashMap<(String, Vec<u8>), Arc<Session>>;
+
+/// Nonces of Digest that origins accepted, by origin and user.
+#[derive(Debug, Default)]
+struct Sessions {
+    /// Spares requests the lock where no origin ever asked for Digest.
+    is_used: AtomicBool,
+    by_origin: Mutex<ByOrigin>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, ByOrigin> {
+        // A panic elsewhere leaves the map whole.
+        self.by_origin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, url: &Url, credentials: &Credentials) -> Option<Arc<Session>> {
+        let key = (url.origin().ascii_serialization(), credentials.user.clone());
+        self.lock().get(&key).cloned()
+    }
+
+    fn keep(&self, url: &Url, credentials: Credentials, session: Arc<Session>) {
+        let key = (url.origin().ascii_serialization(), credentials.user);
+        let mut sessions = self.lock();
+        if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&key) {
+            // Each costs its origin one more challenge.
+            sessions.clear();
+        }
+        sessions.insert(key, session);
+        self.is_used.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -29,7 +123,12 @@ struct Sets {
 }
 
 impl Headers {
-    pub(super) fn new(settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
+    /// Those that the settings ask for, with the nonces of `before`. Reads the files of cookies and credentials.
+    pub(super) fn new(
+        settings: &Settings,
+        hosts: &Hosts,
+        before: Option<&Self>,
+    ) -> Result<Self, SetupError> {
         let mut any = Sets {
             origin: settings.headers.0.clone(),
             elsewhere: HeaderMap::new(),
@@ -51,6 +150,139 @@ impl Headers {
             hosts: by_host.collect::<Result<_, _>>()?,
             any,
             names: hosts.clone(),
+            netrc: match &settings.netrc_file {
+                Some(path) => Netrc::read(&private(path))?,
+                None => Netrc::default(),
+            },
+            cookies: match &settings.cookies_file {
+                Some(path) => Jar::read(&private(path), SystemTime::now())?,
+                None => Jar::default(),
+            },
+            sessions: before.map_or_else(Arc::default, |before| before.sessions.clone()),
+        })
+    }
+
+    /// The headers of a request of `trail` for `url`, which the target at `origin` led to: those of [`of`](Self::of), with the
+    /// answer to what the origin asked for, with what the netrc file has, and with cookies.
+    pub(super) fn of_hop(&self, url: &Url, origin: &Url, trail: Option<&Trail>) -> HeaderMap {
+        let mut headers = self.of(url, origin);
+        if !self.netrc.is_empty()
+            && !headers.contains_key(AUTHORIZATION)
+            && let Some(Credentials { user, password }) = self.credentials(url, origin)
+            && self.auth(url) != Auth::Digest
+            && let Some(value) = basic(&user, &password)
+        {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let reply = trail.and_then(Trail::reply);
+        let is_known = self.sessions.is_used.load(Ordering::Relaxed);
+        if (reply.is_some() || is_known)
+            && let Some(credentials) = self.credentials(url, origin)
+        {
+            let session = match reply {
+                Some(Reply::Digest(session)) => Some(session.clone()),
+                Some(Reply::Basic) => None,
+                None if self.auth(url) == Auth::Basic => None,
+                None => self.sessions.get(url, &credentials),
+            };
+            let answer = session.and_then(|session| session.answer(&credentials.login(), url));
+            if let Some(answer) = answer {
+                headers.insert(AUTHORIZATION, answer);
+            }
+        }
+        let jar = trail.and_then(Trail::jar).unwrap_or(&self.cookies);
+        if !jar.is_empty()
+            && let Some(value) = jar.header(url, headers.get(COOKIE), SystemTime::now())
+        {
+            headers.insert(COOKIE, value);
+        }
+        headers
+    }
+
+    /// The answer to a 401 of `url` with these headers, to a request that carried `sent`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what is missing, where another request would bring the same.
+    pub(super) fn reply(
+        &self,
+        url: &Url,
+        origin: &Url,
+        headers: &HeaderMap,
+        sent: Sent,
+        challenges: u8,
+    ) -> Result<Reply, String> {
+        let credentials = self.credentials(url, origin);
+        let auth = credentials.is_some().then(|| self.auth(url));
+        decide(Offer::of(headers), auth, sent, challenges)
+    }
+
+    /// Remembers the nonce of a `trail` whose answer the origin took.
+    pub(super) fn accepted(&self, url: &Url, origin: &Url, headers: &HeaderMap, trail: &Trail) {
+        if let Some(Reply::Digest(session)) = trail.reply()
+            && let Some(credentials) = self.credentials(url, origin)
+        {
+            let next = session.next(headers).map(Arc::new);
+            let session = next.unwrap_or_else(|| session.clone());
+            self.sessions.keep(url, credentials, session);
+        }
+    }
+
+    /// How user name and password may be sent to the host of `url`.
+    fn auth(&self, url: &Url) -> Auth {
+        let host = url.host_str().and_then(|host| self.names.get(host));
+        host.and_then(|host| host.auth).unwrap_or_default()
+    }
+
+    /// User name and password for a request to `url`: those in URLs, those of `[hosts]`, those of the netrc file. None where a
+    /// token or a header of the settings goes before them.
+    fn credentials(&self, url: &Url, origin: &Url) -> Option<Credentials> {
+        let reach = Reach::of(url, origin);
+        if let Some(from) = reach.with_credentials(url, origin) {
+            return Some(self.in_url(from));
+        }
+        let host = url.host_str()?;
+        if reach != Reach::Foreign
+            && let Some(own) = self.names.get(host)
+        {
+            if own.token.is_some() || own.headers.0.contains_key(AUTHORIZATION) {
+                return None;
+            }
+            if own.user.is_some() || own.password.is_some() {
+                let password = own.password.as_ref().map_or("", |it| it.expose_secret());
+                return Some(Credentials {
+                    user: own.user.clone().unwrap_or_default().into_bytes(),
+                    password: password.into(),
+                });
+            }
+        }
+        if reach == Reach::Origin && self.any.origin.contains_key(AUTHORIZATION) {
+            return None;
+        }
+        self.in_netrc(host, reach)
+    }
+
+    /// Those in `url`. Where it has a user name only, the netrc file may have the password.
+    fn in_url(&self, url: &Url) -> Credentials {
+        let mut credentials = Credentials::of_url(url);
+        if url.password().is_none()
+            && let Some(user) = std::str::from_utf8(&credentials.user).ok()
+            && let Some(host) = url.host_str()
+            && let Some((_, password)) = self.netrc.get(host, Some(user), false)
+        {
+            credentials.password = password.into();
+        }
+        credentials
+    }
+
+    fn in_netrc(&self, host: &str, reach: Reach) -> Option<Credentials> {
+        if reach == Reach::Foreign {
+            return None;
+        }
+        let (user, password) = self.netrc.get(host, None, reach == Reach::Origin)?;
+        Some(Credentials {
+            user: user.into(),
+            password: password.into(),
         })
     }
 
@@ -60,38 +292,122 @@ impl Headers {
     /// redirect elsewhere, `fetch.headers` lose theirs, and a host's own are added only at a default port,
     /// and never over plain HTTP when the target was asked for by HTTPS.
     pub(super) fn of(&self, url: &Url, origin: &Url) -> HeaderMap {
-        let is_origin = is_same_origin(url, origin);
-        let is_downgrade = origin.scheme() == "https" && url.scheme() == "http";
-        let own = if is_origin || (url.port().is_none() && !is_downgrade) {
-            url.host_str()
-                .and_then(|host| self.hosts.get(self.names.key(host)?))
-        } else {
-            None
+        let reach = Reach::of(url, origin);
+        let own = match reach {
+            Reach::Foreign => None,
+            _ => url
+                .host_str()
+                .and_then(|host| self.hosts.get(self.names.key(host)?)),
         };
         let sets = own.unwrap_or(&self.any);
-        let mut headers = if is_origin {
+        let mut headers = if reach == Reach::Origin {
             &sets.origin
         } else {
             &sets.elsewhere
         }
         .clone();
-        // Those in the URL itself belong to it. `Url::join` keeps them for a relative redirect only, so an
-        // absolute one back to the same origin takes the target's.
-        let credentials = if has_credentials(url) {
-            Some(url)
-        } else {
-            Some(origin).filter(|origin| is_origin && has_credentials(origin))
-        };
-        if let Some(from) = credentials
-            && let Some(value) = basic(
-                &decoded(from.username()),
-                &decoded(from.password().unwrap_or_default()),
-            )
-        {
-            headers.insert(AUTHORIZATION, value);
+        if let Some(from) = reach.with_credentials(url, origin) {
+            let Credentials { user, password } = self.in_url(from);
+            match basic(&user, &password).filter(|_| self.auth(url) != Auth::Digest) {
+                Some(value) => headers.insert(AUTHORIZATION, value),
+                None => headers.remove(AUTHORIZATION),
+            };
         }
         headers
     }
+}
+
+/// How far credentials reach on the way from a target's own URL to the URL that redirects led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The origin that the target names (scheme, host and port, RFC 6454).
+    Origin,
+    /// Another one, which gets what the settings have for its host.
+    Other,
+    /// Another one at a port of its own, or over plain HTTP after HTTPS: it gets none.
+    Foreign,
+}
+
+impl Reach {
+    fn of(url: &Url, origin: &Url) -> Self {
+        let is_downgrade = origin.scheme() == "https" && url.scheme() == "http";
+        if is_same_origin(url, origin) {
+            Self::Origin
+        } else if url.port().is_none() && !is_downgrade {
+            Self::Other
+        } else {
+            Self::Foreign
+        }
+    }
+
+    /// The URL whose credentials count. Those in the URL itself belong to it. `Url::join` keeps them for a relative redirect
+    /// only, so an absolute one back to the same origin takes the target's.
+    fn with_credentials<'a>(self, url: &'a Url, origin: &'a Url) -> Option<&'a Url> {
+        if has_credentials(url) {
+            return Some(url);
+        }
+        Some(origin).filter(|origin| self == Self::Origin && has_credentials(origin))
+    }
+}
+
+/// Whether a 401 is worth another request, and with what. `auth`: there are credentials, and how they may be sent.
+fn decide(offer: Offer, auth: Option<Auth>, sent: Sent, challenges: u8) -> Result<Reply, String> {
+    let asks = (!offer.unsupported.is_empty()).then(|| {
+        format!(
+            "it asks for {}, which is not supported",
+            offer.unsupported.join(" or ")
+        )
+    });
+    let Some(auth) = auth else {
+        return Err(match asks {
+            _ if sent == Sent::Other => "it refused the `Authorization` of the settings".to_owned(),
+            Some(asks) if !(offer.basic || offer.bearer || offer.digest.is_some()) => asks,
+            _ if offer.bearer && !offer.basic && offer.digest.is_none() => {
+                "`[hosts]` takes a token".to_owned()
+            }
+            _ => "`[hosts]` takes user and password, or a token".to_owned(),
+        });
+    };
+    let refused = || Err("it refused user name and password".to_owned());
+    match offer.digest {
+        Some(challenge) if auth != Auth::Basic => {
+            // A nonce from before may be too old without the origin saying so. One that it has just given is not.
+            let is_worth_it = match (sent, challenges) {
+                (Sent::Digest, 1) => challenge.is_stale,
+                (_, challenges) => challenges == 0,
+            };
+            if is_worth_it {
+                return Ok(Reply::Digest(Arc::new(Session::new(challenge))));
+            }
+            refused()
+        }
+        Some(_) if !offer.basic => {
+            Err("it asks for Digest, and `auth = \"basic\"` rules that out".to_owned())
+        }
+        _ if offer.basic && auth == Auth::Digest => {
+            Err("it takes Basic, and `auth = \"digest\"` sends no password in clear".to_owned())
+        }
+        _ if offer.basic && sent == Sent::Digest && challenges == 0 => Ok(Reply::Basic),
+        _ if offer.basic => refused(),
+        _ => asks.map_or_else(refused, Err),
+    }
+}
+
+/// A file of secrets. `~/` stands for the home directory. Warns where everybody may read it.
+fn private(path: &Path) -> PathBuf {
+    let path = match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    };
+    #[cfg(unix)]
+    if let Ok(metadata) = std::fs::metadata(&path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
+            let path = path.display();
+            tracing::warn!("everybody may read `{path}`; `chmod 600 {path}` keeps it private");
+        }
+    }
+    path
 }
 
 fn has_credentials(url: &Url) -> bool {
@@ -111,6 +427,9 @@ fn own(name: &str, host: &HostSettings) -> Result<HeaderMap, SetupError> {
             value.set_sensitive(true);
             value
         })
+    } else if host.auth == Some(Auth::Digest) {
+        // Sent only in answer to a challenge.
+        return Ok(headers);
     } else if host.user.is_some() || host.password.is_some() {
         let user = host.user.as_deref().unwrap_or_default();
         let password = host.password.as_ref().map_or("", |p| p.expose_secret());
@@ -142,4 +461,155 @@ fn is_same_origin(a: &Url, b: &Url) -> bool {
         || (a.scheme() == b.scheme()
             && a.host_str() == b.host_str()
             && a.port_or_known_default() == b.port_or_known_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::WWW_AUTHENTICATE;
+
+    use super::*;
+
+    #[test]
+    fn a_401_is_answered_where_that_may_help_and_otherwise_explained() {
+        use Sent::{Basic, Digest, Nothing, Other};
+        const MD5: &str = "Digest realm=\"r\", nonce=\"n\"";
+        const STALE: &str = "Digest realm=\"r\", nonce=\"n\", stale=true";
+        let (auto, basic, digest) = (Some(Auth::Auto), Some(Auth::Basic), Some(Auth::Digest));
+        for (offer, auth, sent, challenges, expected) in [
+            (MD5, auto, Basic, 0, "Digest"),
+            (MD5, digest, Nothing, 0, "Digest"),
+            (
+                "Basic realm=\"b\", Digest nonce=\"n\"",
+                auto,
+                Basic,
+                0,
+                "Digest",
+            ),
+            (MD5, auto, Digest, 0, "Digest"),
+            (MD5, auto, Digest, 1, "refused user name"),
+            (STALE, auto, Digest, 1, "Digest"),
+            (STALE, auto, Digest, 2, "refused user name"),
+            ("Basic", auto, Digest, 0, "Basic"),
+            ("Basic", auto, Digest, 1, "refused user name"),
+            ("Basic", auto, Basic, 0, "refused user name"),
+            ("Basic", basic, Basic, 0, "refused user name"),
+            ("Basic", digest, Nothing, 0, "sends no password in clear"),
+            (MD5, basic, Basic, 0, "rules that out"),
+            ("", auto, Basic, 0, "refused user name"),
+            (
+                "Negotiate, NTLM",
+                auto,
+                Basic,
+                0,
+                "asks for Negotiate or NTLM, which is not supported",
+            ),
+            (
+                "Negotiate",
+                None,
+                Nothing,
+                0,
+                "asks for Negotiate, which is not supported",
+            ),
+            (
+                "Digest nonce=\"n\", qop=\"auth-int\"",
+                auto,
+                Basic,
+                0,
+                "`qop=auth-int` only, which is not supported",
+            ),
+            ("Negotiate, Basic", None, Nothing, 0, "user and password"),
+            ("Bearer", None, Nothing, 0, "takes a token"),
+            ("Bearer", None, Other, 0, "refused the `Authorization`"),
+            (MD5, None, Nothing, 0, "user and password"),
+            ("", None, Nothing, 0, "user and password"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(offer));
+            let found = match decide(Offer::of(&headers), auth, sent, challenges) {
+                Ok(Reply::Basic) => "Basic".to_owned(),
+                Ok(Reply::Digest(_)) => "Digest".to_owned(),
+                Err(why) => why,
+            };
+            assert!(
+                found.contains(expected),
+                "{offer} {auth:?} {sent:?} {challenges}: {found}"
+            );
+            assert_eq!(found.len() > 6, expected.len() > 6, "{offer}: {found}");
+        }
+    }
+
+    fn headers(hosts: &str, netrc: &str) -> Headers {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), netrc).unwrap();
+        let mut config: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
+        let mut settings: Settings = config.remove("fetch").unwrap().try_into().unwrap();
+        settings.netrc_file = Some(crate::local_path::LocalPath::new(file.path()).unwrap());
+        Headers::new(&settings, &toml::from_str(hosts).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn a_netrc_file_comes_last_and_reaches_no_other_host() {
+        let headers = headers(
+            "[\"hosts.example\"]\nuser = \"h\"\npassword = \"h\"\n[\"token.example\"]\ntoken = \"t\"\n\
+             [\"digest.example\"]\nauth = \"digest\"",
+            "machine a.example login a password a\nmachine hosts.example login no password no\n\
+             machine token.example login no password no\nmachine digest.example login d password d\n\
+             machine named.example login n1 password n1\nmachine named.example login n2 password n2\n\
+             default login def password def\n",
+        );
+        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        for (url, origin, expected) in [
+            ("http://a.example/", "http://a.example/", basic("a:a")),
+            ("http://a.example:81/", "http://a.example:81/", basic("a:a")),
+            (
+                "http://u:p@a.example/",
+                "http://u:p@a.example/",
+                basic("u:p"),
+            ),
+            (
+                "http://n2@named.example/",
+                "http://n2@named.example/",
+                basic("n2:n2"),
+            ),
+            (
+                "http://n3@named.example/",
+                "http://n3@named.example/",
+                basic("n3:"),
+            ),
+            (
+                "http://hosts.example/",
+                "http://hosts.example/",
+                basic("h:h"),
+            ),
+            (
+                "http://token.example/",
+                "http://token.example/",
+                "Bearer t".to_owned(),
+            ),
+            (
+                "http://digest.example/",
+                "http://digest.example/",
+                String::new(),
+            ),
+            (
+                "http://other.example/",
+                "http://other.example/",
+                basic("def:def"),
+            ),
+            // After redirects: what the file has for that host by its name, and not the default.
+            ("https://a.example/", "http://b.example/", basic("a:a")),
+            ("http://other.example/", "http://a.example/", String::new()),
+            ("http://a.example:81/", "http://a.example/", String::new()),
+            ("http://a.example/", "https://a.example/", String::new()),
+        ] {
+            let sent = headers.of_hop(&url.parse().unwrap(), &origin.parse().unwrap(), None);
+            let value = sent
+                .get(AUTHORIZATION)
+                .map_or("", |value| value.to_str().unwrap());
+            assert_eq!(value, expected, "{url} after {origin}");
+        }
+        let url = "http://digest.example/".parse().unwrap();
+        assert!(headers.credentials(&url, &url).is_some());
+        assert!(!format!("{headers:?}").contains("def"));
+    }
 }

@@ -9,10 +9,11 @@
 //! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it. Validators are kept as
 //!   [`StoredValidators`], with the URL that gave them.
 //! - [`Via`] is the proxy of a pool that an answer came through, and takes a verdict on it.
-//! - [`Trail`] counts redirects and bounds how long what they lead to is fresh, [`Robots`] knows robots.txt.
+//! - [`Trail`] keeps what belongs to one chain of requests: redirects and how long they are fresh, cookies, challenges.
+//!   [`Client::next`] says what an answer asks for. [`Robots`] knows robots.txt.
 //!
 //! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
-//! There are no cookies, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
+//! There are no cookies beyond a chain, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
 //! to other rooms by `clippy.toml`.
 
 mod backoff;
@@ -21,9 +22,12 @@ mod caching;
 mod classify;
 mod client;
 mod coding;
+mod cookies;
+mod digest;
 mod error;
 mod guard;
 mod headers;
+mod netrc;
 mod pool;
 mod proxy;
 mod ranges;
@@ -44,10 +48,10 @@ pub use pool::{
     Checked, Health as ProxyHealth, ProxyUrl, Rotation, Settings as ProxySettings, Via,
 };
 pub use ranges::Range;
-pub use redirect::Trail;
+pub use redirect::{Next, Trail};
 pub use response::Response;
 pub use robots::Robots;
 pub use settings::{
-    Effective, Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
-    parse_network,
+    Auth, Effective, Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting,
+    Settings, parse_network,
 };

@@ -1,14 +1,20 @@
 //! Redirects (RFC 9110, section 15.4), one hop at a time.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use http::header::{HeaderMap, LOCATION};
+use http::header::{HeaderMap, LOCATION, SET_COOKIE};
 use percent_encoding::{AsciiSet, percent_encode};
 use tokio::time::Instant;
 use url::Url;
 
 use super::caching::redirect_freshness;
-use super::error::{FetchError, RedirectProblem};
+use super::cookies::{Jar, Refused};
+use super::digest::Session;
+use super::error::{Cause, FetchError, RedirectProblem};
+
+/// Longest name of a cookie that is repeated in a message, in characters.
+const MAX_NAME: usize = 40;
 
 /// Leaves all ASCII as it is; bytes beyond are always encoded.
 const ASCII_ONLY: &AsciiSet = &AsciiSet::EMPTY;
@@ -46,14 +52,41 @@ pub(super) fn location(url: &Url, status: u16, headers: &HeaderMap) -> Result<Ur
     Ok(next)
 }
 
-/// The redirects that a target has followed so far.
-#[derive(Debug, Clone)]
+/// The requests of one attempt at a target so far: redirects, the cookies that they set, and credentials that origins asked
+/// for. Nothing of it outlives the attempt.
+#[derive(Debug)]
 pub struct Trail {
     limit: u32,
-    /// Without the first URL as long as there was no redirect: most targets never need it.
-    seen: Vec<Url>,
+    /// Each URL that redirected, and the number of changes to the cookies before it was asked.
+    seen: Vec<(Url, u32)>,
     /// When the first of them is stale; `None`: none of them sets a limit.
     fresh_until: Option<Instant>,
+    /// `None`: no answer set a cookie.
+    jar: Option<Box<Jar>>,
+    /// The last cookie that was not taken.
+    refused: Option<(String, Refused)>,
+    /// What the origin of the current URL asked for.
+    reply: Option<Reply>,
+    /// How often it did.
+    challenges: u8,
+}
+
+/// How the next request answers a 401.
+#[derive(Debug, Clone)]
+pub(super) enum Reply {
+    Basic,
+    Digest(Arc<Session>),
+}
+
+/// What an answer asks for.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing: it is the answer to the target.
+    Nothing,
+    /// A request for another URL.
+    Redirect(Url),
+    /// The same request once more, with the credentials that it asks for.
+    Again,
 }
 
 impl Trail {
@@ -63,12 +96,52 @@ impl Trail {
             limit,
             seen: Vec::new(),
             fresh_until: None,
+            jar: None,
+            refused: None,
+            reply: None,
+            challenges: 0,
         }
+    }
+
+    /// The cookies, once an answer set one.
+    pub(super) fn jar(&self) -> Option<&Jar> {
+        self.jar.as_deref()
+    }
+
+    /// Changes to the cookies so far.
+    pub(super) fn changes(&self) -> u32 {
+        self.jar.as_ref().map_or(0, |jar| jar.changes())
+    }
+
+    /// Takes the cookies of an answer from `url`, on top of those that each chain begins with.
+    pub(super) fn take_cookies(&mut self, url: &Url, headers: &HeaderMap, first: &Jar) {
+        for line in headers.get_all(SET_COOKIE) {
+            let jar = self.jar.get_or_insert_with(|| Box::new(first.clone()));
+            if let Err(why) = jar.set(url, line.as_bytes(), SystemTime::now()) {
+                let name = line.as_bytes().split(|byte| *byte == b'=').next();
+                let name = String::from_utf8_lossy(name.unwrap_or_default());
+                self.refused = Some((name.trim().chars().take(MAX_NAME).collect(), why));
+            }
+        }
+    }
+
+    pub(super) fn reply(&self) -> Option<&Reply> {
+        self.reply.as_ref()
+    }
+
+    pub(super) fn challenges(&self) -> u8 {
+        self.challenges
+    }
+
+    /// The next request answers a challenge.
+    pub(super) fn answer(&mut self, reply: Reply) {
+        self.reply = Some(reply);
+        self.challenges += 1;
     }
 
     /// Notes how long a redirect that is followed stays fresh by its own word, `None` where it does not say
     /// ([`Response::freshness`](super::Response::freshness)).
-    pub fn note_freshness(&mut self, status: u16, explicit: Option<Duration>) {
+    pub(super) fn note_freshness(&mut self, status: u16, explicit: Option<Duration>) {
         if let Some(limit) = redirect_freshness(status, explicit) {
             let until = Instant::now() + limit;
             self.fresh_until = Some(self.fresh_until.map_or(until, |other| other.min(until)));
@@ -83,13 +156,19 @@ impl Trail {
         Some(self.fresh_until.map_or(own, |until| own.min(left(until))))
     }
 
-    /// Goes from `from` to `to`, as an answer with `status` asks.
+    /// Goes from `from` to `to`, as an answer with `status` asks. The request for `from` was made after `changes` changes to the
+    /// cookies.
     ///
     /// # Errors
     ///
-    /// When that is one redirect too many, or `to` was asked before. An origin that sets a cookie and
-    /// redirects to the same URL ends here as well: there are no cookies.
-    pub fn follow(&mut self, from: &Url, status: u16, to: &Url) -> Result<(), FetchError> {
+    /// When that is one redirect too many, or `to` was asked before and no cookie changed since.
+    pub(super) fn follow(
+        &mut self,
+        from: &Url,
+        changes: u32,
+        status: u16,
+        to: &Url,
+    ) -> Result<(), FetchError> {
         let bad = |problem| FetchError::Redirects {
             url: from.into(),
             status,
@@ -98,10 +177,21 @@ impl Trail {
         if self.seen.len() as u64 >= u64::from(self.limit) {
             return Err(bad(RedirectProblem::TooMany { limit: self.limit }));
         }
-        self.seen.push(from.clone());
-        if self.seen.contains(to) {
-            return Err(bad(RedirectProblem::Loop));
+        self.seen.push((from.clone(), changes));
+        let now = self.changes();
+        if self
+            .seen
+            .iter()
+            .any(|(url, then)| url == to && *then == now)
+        {
+            return Err(bad(match &self.refused {
+                Some((name, why)) => RedirectProblem::CookieRefused(Box::new(Cause(format!(
+                    "`{name}` was refused: it {why}"
+                )))),
+                None => RedirectProblem::Loop,
+            }));
         }
+        (self.reply, self.challenges) = (None, 0);
         Ok(())
     }
 }
@@ -207,9 +297,9 @@ mod tests {
     fn a_trail_ends_at_its_limit_and_at_a_circle() {
         let url = |n: u32| Url::parse(&format!("http://a.example/{n}")).unwrap();
         let mut trail = Trail::new(2);
-        trail.follow(&url(0), 302, &url(1)).unwrap();
-        trail.follow(&url(1), 302, &url(2)).unwrap();
-        let third = trail.follow(&url(2), 302, &url(3)).unwrap_err();
+        trail.follow(&url(0), 0, 302, &url(1)).unwrap();
+        trail.follow(&url(1), 0, 302, &url(2)).unwrap();
+        let third = trail.follow(&url(2), 0, 302, &url(3)).unwrap_err();
         assert!(matches!(
             third,
             FetchError::Redirects {
@@ -219,8 +309,8 @@ mod tests {
         ));
 
         let mut trail = Trail::new(9);
-        trail.follow(&url(0), 302, &url(1)).unwrap();
-        let back = trail.follow(&url(1), 302, &url(0)).unwrap_err();
+        trail.follow(&url(0), 0, 302, &url(1)).unwrap();
+        let back = trail.follow(&url(1), 0, 302, &url(0)).unwrap_err();
         assert!(matches!(
             back,
             FetchError::Redirects {
@@ -228,7 +318,7 @@ mod tests {
                 ..
             }
         ));
-        let itself = Trail::new(9).follow(&url(7), 302, &url(7)).unwrap_err();
+        let itself = Trail::new(9).follow(&url(7), 0, 302, &url(7)).unwrap_err();
         assert!(matches!(
             itself,
             FetchError::Redirects {
@@ -236,6 +326,29 @@ mod tests {
                 ..
             }
         ));
-        assert!(Trail::new(0).follow(&url(0), 302, &url(1)).is_err());
+        assert!(Trail::new(0).follow(&url(0), 0, 302, &url(1)).is_err());
+    }
+
+    #[test]
+    fn a_url_is_asked_again_once_a_cookie_changed() {
+        let url = Url::parse("http://a.example/").unwrap();
+        let mut trail = Trail::new(9);
+        let mut step = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(SET_COOKIE, http::HeaderValue::from_static(line));
+            let before = trail.changes();
+            trail.take_cookies(&url, &headers, &Jar::default());
+            let followed = trail.follow(&url, before, 302, &url);
+            followed.map_err(|error| error.to_string())
+        };
+        assert_eq!(step("k=1"), Ok(()));
+        assert_eq!(step("k=2"), Ok(()));
+        // The same again changes nothing.
+        assert!(step("k=2").unwrap_err().contains("in a circle"));
+        let refused = step("k=3; Domain=example").unwrap_err();
+        assert!(
+            refused.contains("cookie `k`") && refused.contains("public suffix"),
+            "{refused}"
+        );
     }
 }

@@ -117,6 +117,7 @@ impl Client {
                             url: url.into(),
                             status,
                             retry_after: None,
+                            advice: None,
                         });
                         continue;
                     }

@@ -16,6 +16,7 @@ use super::caching::{self, ContentRange, Resume, Validators};
 use super::client::Request;
 use super::coding;
 use super::error::{Cause, FetchError};
+use super::headers::Sent;
 use super::pool::{Ride, Via};
 use super::redirect;
 use super::wire::Head;
@@ -46,6 +47,10 @@ pub struct Response {
     ride: Option<Ride>,
     /// Bytes of the body so far.
     got: u64,
+    /// What the request carried.
+    pub(super) sent: Sent,
+    /// What is missing, where the status is an error.
+    pub(super) advice: Option<Box<Cause>>,
     /// Nobody else is going to say whether it was good.
     pub(super) is_document: bool,
 }
@@ -124,6 +129,8 @@ impl Response {
             via,
             ride,
             got: 0,
+            sent: Sent::Nothing,
+            advice: None,
             is_document: false,
         })
     }
@@ -273,6 +280,7 @@ impl Response {
             url: (&self.url).into(),
             status: self.status,
             retry_after: self.retry_after(),
+            advice: self.advice.clone(),
         }
     }
 

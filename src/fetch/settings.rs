@@ -15,7 +15,7 @@ use serde::de::{self, Deserializer, Error as _, MapAccess, Visitor};
 use url::Url;
 
 use super::proxy::Proxy;
-use crate::local_path::LocalPath;
+use crate::local_path::{self, LocalPath};
 use crate::target::SafeUrl;
 
 /// `[fetch]`. Defaults are in `config/default.toml` and nowhere else.
@@ -92,8 +92,27 @@ pub struct Settings {
     pub user_agent: HeaderValue,
     /// Bytes of bodies that may wait in memory.
     pub body_memory: ByteSize,
+    /// Cookies in Netscape's format, which the chain of each target and list begins with.
+    #[serde(deserialize_with = "local_path::optional")]
+    pub cookies_file: Option<LocalPath>,
+    /// User names and passwords by host, as `.netrc`; `~/` stands for the home directory.
+    #[serde(deserialize_with = "local_path::optional")]
+    pub netrc_file: Option<LocalPath>,
     /// Headers for every request.
     pub headers: Headers,
+}
+
+/// How user name and password are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Basic (RFC 7617) at once, Digest (RFC 7616) where the origin asks for that.
+    #[default]
+    Auto,
+    /// Basic only.
+    Basic,
+    /// Digest only: no password leaves in clear.
+    Digest,
 }
 
 /// `[hosts."NAME"]`: what differs for one host. `None` leaves what `[fetch]` says.
@@ -131,9 +150,11 @@ pub struct HostSettings {
     /// The `User-Agent` header.
     #[serde(deserialize_with = "some_header_value")]
     pub user_agent: Option<HeaderValue>,
-    /// User name for HTTP basic authentication (RFC 7617).
+    /// User name for Basic or Digest authentication.
     pub user: Option<String>,
-    /// Password for HTTP basic authentication.
+    /// How user name and password are sent.
+    pub auth: Option<Auth>,
+    /// Password for Basic or Digest authentication.
     pub password: Option<SecretString>,
     /// Bearer token (RFC 6750); goes before user and password.
     pub token: Option<SecretString>,

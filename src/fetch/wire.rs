@@ -28,6 +28,7 @@ use url::{Host, Url};
 
 use super::body::Limits;
 use super::classify;
+use super::digest::Offer;
 use super::error::{Cause, FetchError, Phase, SetupError};
 use super::guard::Guard;
 use super::pool::{Pool, Ride, Settings as ProxySettings};
@@ -391,7 +392,7 @@ impl Wire {
                     let error = FetchError::Proxy {
                         proxy: proxy.to_string(),
                         host: url.host_str().unwrap_or_default().to_owned(),
-                        source: Cause("it wants a user name and password".to_owned()),
+                        source: Cause(Offer::refusal_of_proxy(response.headers())),
                     };
                     (error, true)
                 }

@@ -35,7 +35,7 @@ pub(super) struct Ticket {
     pub(super) known: Option<Known>,
     /// Where redirects led.
     pub(super) moved_to: Option<Url>,
-    /// The redirects of this attempt.
+    /// The requests of this attempt; `None`: it has not begun.
     pub(super) trail: Option<Trail>,
     /// How often the target was asked for, be it for the rest of a body or for a proxy's opinion. Redirects do not count.
     pub(super) attempts: u32,
@@ -203,8 +203,9 @@ pub(super) async fn work(shared: Arc<Shared>, number: usize) {
 enum Attempt {
     File(Box<Download>),
     NotModified(Meta),
-    /// A redirect leads on. It is one more request, so the lane it leads to has to be asked, be it the same.
-    Moved,
+    /// It takes another request, to where a redirect leads or with credentials. So the lane of that has to be asked, be it the
+    /// same.
+    Continues,
     Disallowed,
     Failed(Failure),
 }
@@ -275,11 +276,12 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
 
 async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     ticket.begun.get_or_insert_with(Instant::now);
-    if ticket.moved_to.is_none() {
-        ticket.attempts += 1;
-    }
     let job = ticket.job.clone();
     let client = &job.terms.client;
+    let mut trail = ticket.trail.take().unwrap_or_else(|| {
+        ticket.attempts += 1;
+        Trail::new(client.settings_of(&ticket.target.url).redirects())
+    });
     let robots = client.settings_of(ticket.url()).robots();
     if robots {
         match shared.robots.allows(client, ticket.url()).await {
@@ -295,6 +297,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     let ask = Ask {
         url: ticket.url(),
         origin: &ticket.target.url,
+        trail: &mut trail,
         validators: validators.as_ref(),
         partial: partial.map(|(_, partial)| partial),
         name: ticket.target.name.as_deref(),
@@ -302,41 +305,31 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
         avoid: ticket.doubts.vias(),
     };
     let is_conditional = validators.is_some();
-    // A record is as fresh as the least fresh hop that led to it.
-    let freshness = |trail: &Option<Trail>, own| match trail {
-        Some(trail) => trail.freshness(own),
-        None => own,
-    };
-    let (location, status, fresh_for) = match job.downloader.clone().download(&job.cx, ask).await {
-        Ok(Answer::Redirect {
-            to,
-            status,
-            fresh_for,
-            via,
-        }) => {
+    match job.downloader.clone().download(&job.cx, ask).await {
+        Ok(Answer::Continue { to, partial, via }) => {
             ticket.doubts.redirected(via);
-            (to, status, fresh_for)
+            // One that is of where a redirect leads stays for that.
+            if let Some(partial) = partial {
+                ticket.partial = Some((ticket.url().clone(), *partial));
+            }
+            if to.is_some() {
+                ticket.moved_to = to;
+            }
+            ticket.trail = Some(trail);
+            Attempt::Continues
         }
+        // A record is as fresh as the least fresh hop that led to it.
         Ok(Answer::File(mut download)) => {
-            download.meta.fresh_for = freshness(&ticket.trail, download.meta.fresh_for);
-            return checked(&ticket.target, download);
+            download.meta.fresh_for = trail.freshness(download.meta.fresh_for);
+            checked(&ticket.target, download)
         }
         Ok(Answer::NotModified(mut meta)) if is_conditional => {
-            meta.fresh_for = freshness(&ticket.trail, meta.fresh_for);
-            return Attempt::NotModified(meta);
+            meta.fresh_for = trail.freshness(meta.fresh_for);
+            Attempt::NotModified(meta)
         }
-        Ok(Answer::NotModified(meta)) => return Attempt::Failed(unasked(ticket.url(), meta)),
-        Err(failure) => return Attempt::Failed(failure),
-    };
-    let redirects = client.settings_of(&ticket.target.url).redirects();
-    let trail = ticket.trail.get_or_insert_with(|| Trail::new(redirects));
-    let from = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
-    if let Err(error) = trail.follow(from, status, &location) {
-        return Attempt::Failed(no_answer(error));
+        Ok(Answer::NotModified(meta)) => Attempt::Failed(unasked(ticket.url(), meta)),
+        Err(failure) => Attempt::Failed(failure),
     }
-    trail.note_freshness(status, fresh_for);
-    ticket.moved_to = Some(location);
-    Attempt::Moved
 }
 
 fn no_answer(error: FetchError) -> Failure {
@@ -434,7 +427,7 @@ impl Shared {
                 }
                 return self.settle(ticket.confirm(Some(meta))).await;
             }
-            Attempt::Moved => return self.requeue(ticket, Duration::ZERO, None).await,
+            Attempt::Continues => return self.requeue(ticket, Duration::ZERO, None).await,
             Attempt::Disallowed => {
                 let detail = "robots.txt asks not to fetch it; `fetch.robots = false` ignores that";
                 return self

@@ -90,6 +90,8 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let mut fetch = fetch.clone();
         fetch.private_networks |= settings.private_networks;
+        // Receivers get none of what targets get.
+        (fetch.cookies_file, fetch.netrc_file) = (None, None);
         let mut planned = Vec::with_capacity(receivers.len());
         let mut common: Option<Arc<Client>> = None;
         for receiver in receivers {
