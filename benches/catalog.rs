@@ -166,6 +166,10 @@ fn record(job: Uuid, n: u64) -> Record {
             metadata: None,
             mtime_ns: None,
             criteria: Some("image/header/268435456/65535/0".to_owned()),
+            header_name: None,
+            line: Some(n + 1),
+            group: None,
+            last_modified: None,
         }),
         recheck: None,
     }

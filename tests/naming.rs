@@ -957,6 +957,31 @@ fn rename_gives_the_names_that_the_settings_give_now() {
 }
 
 #[test]
+fn rename_knows_what_the_header_and_the_list_said() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let csv = format!(
+        "url,group,breed\n{},dogs,Beagle\n{},dogs,\n",
+        site.url("/a.png"),
+        site.url("/b.png")
+    );
+    sandbox.write("list.csv", csv);
+    sandbox
+        .fetch(&["list.csv", "--name-by", "random"])
+        .expect(0);
+    rename(&sandbox, &[".", "--name-by", "header"]).expect(0);
+    let names = sandbox.names();
+    assert!(names.contains(&"header.png".to_owned()), "{names:?}");
+    assert!(
+        names.iter().any(|name| name.starts_with("header-")),
+        "{names:?}"
+    );
+    let template = "naming.template={group}/{meta.breed}/{line:3}/{name}";
+    rename(&sandbox, &[".", "--name-by", "url", "--set", template]).expect(0);
+    assert_eq!(sandbox.names(), ["dogs/003/b.png", "dogs/Beagle/002/a.png"]);
+    sandbox.run(["verify", "-o", "out"]).expect(0);
+}
+
+#[test]
 fn rename_says_what_stands_in_its_way() {
     let (sandbox, gate) = (Sandbox::new(), Gate::new());
     let site = Site::start({

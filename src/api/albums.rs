@@ -112,6 +112,9 @@ pub(super) struct Image<'a> {
     name_from: NameFrom,
     /// When its bytes came.
     stored: DateTime<Utc>,
+    /// When its origin says that the bytes were last modified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_modified: Option<DateTime<Utc>>,
     /// The URLs that stand for it.
     urls: Vec<String>,
     /// Further columns of its list, and what clients said of it.
@@ -156,6 +159,7 @@ impl<'a> Image<'a> {
             active: file.active,
             name_from: file.name_from,
             stored: row.stored,
+            last_modified: row.last_modified,
             urls,
             metadata: metadata.and_then(|text| serde_json::from_str(text).ok()),
         }

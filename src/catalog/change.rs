@@ -27,7 +27,7 @@ pub struct Changes {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A file that no URL brought.
-    AddFile(FileRow),
+    AddFile(Box<FileRow>),
     /// A file has another path, and may belong to another album.
     MoveFile {
         /// The file.

@@ -179,6 +179,14 @@ pub struct FileRow {
     pub mtime_ns: Option<i64>,
     /// See [`KnownFile::criteria`](super::KnownFile::criteria).
     pub criteria: Option<String>,
+    /// See [`ImageRow::header_name`](super::ImageRow::header_name).
+    pub header_name: Option<String>,
+    /// See [`ImageRow::line`](super::ImageRow::line).
+    pub line: Option<u64>,
+    /// See [`ImageRow::group`](super::ImageRow::group).
+    pub group: Option<String>,
+    /// See [`ImageRow::last_modified`](super::ImageRow::last_modified).
+    pub last_modified: Option<DateTime<Utc>>,
 }
 
 /// What the bytes of a recorded file show by other checks than those that it was recorded with.

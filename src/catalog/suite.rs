@@ -180,6 +180,10 @@ fn stored(job: Uuid, seq: u64, url: &str, path: &str, body: &[u8]) -> Record {
             metadata: None,
             mtime_ns: Some(1_700_000_000_123_456_789),
             criteria: Some("image".to_owned()),
+            header_name: Some("cat.png".to_owned()),
+            line: Some(7),
+            group: Some("dogs".to_owned()),
+            last_modified: Some(from_millis(946_684_800_000)),
         }),
         ..record(job, seq, url, Outcome::Stored)
     }
@@ -1582,7 +1586,7 @@ async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Cata
             event: "album.created".to_owned(),
             payload: "{}".to_owned(),
         }],
-        ..changes([add.clone(), Change::AddFile(row)])
+        ..changes([add.clone(), Change::AddFile(Box::new(row))])
     });
     want(catalog, "one", "*").await;
     for _ in 0..2 {
@@ -1606,6 +1610,12 @@ async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Cata
         ("", NameFrom::List)
     );
     assert_eq!(row.metadata.as_deref(), Some("{\"x\":null}"));
+    // What names are made of stays with the file.
+    assert_eq!(
+        (row.header_name.as_deref(), row.line, row.group.as_deref()),
+        (Some("cat.png"), Some(7), Some("dogs"))
+    );
+    assert_eq!(row.last_modified, Some(from_millis(946_684_800_000)));
     let album_row = catalog.album("a").await.unwrap().unwrap();
     assert_eq!((album_row.files, album_row.newest), (0, None));
     // All of it or none.

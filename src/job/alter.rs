@@ -118,8 +118,8 @@ impl Keeper {
                 host: host.unwrap_or_default(),
                 format: &file.format,
                 sha256: &file.sha256,
-                line: None,
-                group: None,
+                line: row.line,
+                group: row.group.as_deref(),
                 metadata: metadata.as_ref(),
                 when: row.stored,
             };

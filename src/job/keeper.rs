@@ -983,6 +983,10 @@ impl Finished {
                 .and_then(|metadata| serde_json::to_string(metadata).ok()),
             mtime_ns: Some(staged.mtime_ns),
             criteria: Some(self.job.downloader.criteria().to_owned()),
+            header_name: staged.header_name.clone(),
+            line: self.item.line,
+            group: self.item.group.as_deref().map(str::to_owned),
+            last_modified: self.item.last_modified,
         });
         let recheck = match &self.brought {
             Brought::Known(file) => file.recheck(),

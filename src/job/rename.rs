@@ -152,7 +152,7 @@ fn wanted(
         let wants = Wants {
             url: &url,
             listed: by.name.as_deref(),
-            header: None,
+            header: row.header_name.as_deref(),
             format: &format,
         };
         let facts = Facts {
@@ -160,8 +160,8 @@ fn wanted(
             host: url.host_str().unwrap_or_default(),
             format: &row.file.format,
             sha256: &row.file.sha256,
-            line: None,
-            group: None,
+            line: row.line,
+            group: row.group.as_deref(),
             metadata: metadata.as_ref(),
             when: row.stored,
         };

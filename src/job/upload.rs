@@ -138,6 +138,10 @@ impl Keeper {
             mtime_ns: Some(mtime_ns),
             // No URL stands for it whose job would want to know.
             criteria: None,
+            header_name: None,
+            line: None,
+            group: None,
+            last_modified: None,
         };
         Ok((path, row))
     }
@@ -175,7 +179,7 @@ impl Keeper {
         }
         let changes = uploads
             .iter()
-            .map(|upload| Change::AddFile(upload.row.clone()))
+            .map(|upload| Change::AddFile(Box::new(upload.row.clone())))
             .collect();
         let events = uploads.iter().map(|upload| stored(&upload.row)).collect();
         if let Err(error) = self.change(changes, events).await {

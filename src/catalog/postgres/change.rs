@@ -38,7 +38,7 @@ pub(super) async fn write(db: &mut PgConnection, changes: &Changes) -> Result<()
 
 async fn make(db: &mut PgConnection, change: &Change, now: i64) -> Result<()> {
     match change {
-        Change::AddFile(row) => write_files(db, &[row], now).await?,
+        Change::AddFile(row) => write_files(db, &[&**row], now).await?,
         Change::MoveFile {
             id,
             path,

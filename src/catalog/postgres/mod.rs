@@ -101,7 +101,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -125,6 +125,10 @@ const STEPS: [(&str, &str); 6] = [
     (
         "records",
         include_str!("../../../migrations/postgres/0006_records.sql"),
+    ),
+    (
+        "names",
+        include_str!("../../../migrations/postgres/0007_names.sql"),
     ),
 ];
 

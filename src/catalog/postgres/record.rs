@@ -110,15 +110,16 @@ async fn write_albums(
 pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
     query(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, mtime_ns, criteria, stored) \
-         SELECT *, $16 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         active, name_from, metadata, mtime_ns, criteria, header_name, line, grp, last_modified, stored) \
+         SELECT *, $20 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
          $7::bigint[], $8::bytea[], $9::bigint[], $10::bigint[], $11::boolean[], $12::text[], $13::text[], \
-         $14::bigint[], $15::text[]) \
+         $14::bigint[], $15::text[], $16::text[], $17::bigint[], $18::text[], $19::bigint[]) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
          metadata = COALESCE(excluded.metadata, files.metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
-         criteria = excluded.criteria",
+         criteria = excluded.criteria, header_name = excluded.header_name, line = excluded.line, \
+         grp = excluded.grp, last_modified = excluded.last_modified",
     )
     .bind(column(files, |row| row.id))
     .bind(column(files, |row| row.stage))
@@ -137,6 +138,10 @@ pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: 
     .bind(column(files, |row| row.metadata.as_deref().map(text)))
     .bind(column(files, |row| row.mtime_ns))
     .bind(column(files, |row| row.criteria.as_deref()))
+    .bind(column(files, |row| row.header_name.as_deref().map(text)))
+    .bind(column(files, |row| row.line.map(integer)))
+    .bind(column(files, |row| row.group.as_deref().map(text)))
+    .bind(column(files, |row| row.last_modified.map(millis)))
     .bind(now)
     .execute(db)
     .await

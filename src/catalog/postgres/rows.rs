@@ -30,7 +30,8 @@ pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, 
                                f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
 
 /// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
-pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata";
+pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata, f.header_name, f.line, \
+                                f.grp, f.last_modified";
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
@@ -73,6 +74,10 @@ pub(super) fn image(row: &PgRow) -> Result<ImageRow> {
         album: row.try_get("file_album")?,
         stored: row.try_get("file_stored").map(from_millis)?,
         metadata: row.try_get("metadata")?,
+        header_name: row.try_get("header_name")?,
+        line: row.try_get::<Option<i64>, _>("line")?.map(unsigned),
+        group: row.try_get("grp")?,
+        last_modified: time(row, "last_modified")?,
     })
 }
 

@@ -30,13 +30,14 @@ use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
     include_str!("../../../migrations/sqlite/0004_outbox.sql"),
     include_str!("../../../migrations/sqlite/0005_albums.sql"),
     include_str!("../../../migrations/sqlite/0006_records.sql"),
+    include_str!("../../../migrations/sqlite/0007_names.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =

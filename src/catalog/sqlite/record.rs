@@ -66,13 +66,14 @@ fn write_files(
 pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored, mtime_ns, criteria) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         active, name_from, metadata, stored, mtime_ns, criteria, header_name, line, grp, last_modified) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
          metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
-         criteria = excluded.criteria",
+         criteria = excluded.criteria, header_name = excluded.header_name, line = excluded.line, \
+         grp = excluded.grp, last_modified = excluded.last_modified",
     )?
     .execute(params![
         row.id,
@@ -91,6 +92,10 @@ pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::
         now,
         row.mtime_ns,
         row.criteria,
+        row.header_name,
+        row.line.map(integer),
+        row.group,
+        row.last_modified.map(millis),
     ])
     .map(drop)
 }

@@ -18,7 +18,8 @@ pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.
                                f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
 
 /// Columns that make an [`ImageRow`] of it, behind those.
-pub(super) const IMAGE: &str = "f.album, f.stored, f.metadata";
+pub(super) const IMAGE: &str =
+    "f.album, f.stored, f.metadata, f.header_name, f.line, f.grp, f.last_modified";
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
@@ -57,6 +58,12 @@ pub(super) fn image(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
         album: row.get(FILE_COLUMNS)?,
         stored: row.get(FILE_COLUMNS + 1).map(from_millis)?,
         metadata: row.get(FILE_COLUMNS + 2)?,
+        header_name: row.get(FILE_COLUMNS + 3)?,
+        line: row.get::<_, Option<i64>>(FILE_COLUMNS + 4)?.map(unsigned),
+        group: row.get(FILE_COLUMNS + 5)?,
+        last_modified: row
+            .get::<_, Option<i64>>(FILE_COLUMNS + 6)?
+            .map(from_millis),
     })
 }
 

@@ -1,0 +1,6 @@
+-- What names were made of, for `gannet rename`; NULL where it was not recorded, or there is none.
+ALTER TABLE files ADD COLUMN header_name TEXT;      -- the name in Content-Disposition
+ALTER TABLE files ADD COLUMN line INTEGER;          -- in the list
+ALTER TABLE files ADD COLUMN grp TEXT;              -- the group that the list puts it in
+-- When its origin says that the bytes were last modified.
+ALTER TABLE files ADD COLUMN last_modified INTEGER;
