@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use rusqlite::Connection;
 use serde_json::Value;
 use support::checker::{When, violations};
-use support::daemon::until;
+use support::daemon::{Manager, until};
 use support::site::Gate;
 use support::{Answer, Daemon, Run, Sandbox, Site, catalog};
 
@@ -327,6 +327,23 @@ mod systemd {
             assert!(before.elapsed() <= LIMIT / 2, "{:?}", before.elapsed());
         }
         gate.open();
+        daemon.end().expect(0);
+    }
+
+    #[test]
+    fn a_service_manager_may_have_an_abstract_socket() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, &schedule("a", YEARLY));
+        let manager = Manager::with_abstract_name(&sandbox);
+        let command = watched(&sandbox, Duration::from_secs(2), "$$");
+        // Returns after `READY=1`.
+        let daemon = Daemon::start_under(&sandbox, command, manager);
+        daemon.manager.wait_for("WATCHDOG=1");
+        daemon.signal("HUP");
+        daemon.manager.wait_for("RELOADING=1");
+        daemon.manager.wait_for("READY=1");
+        // Waits for `STOPPING=1`.
+        daemon.terminate();
         daemon.end().expect(0);
     }
 

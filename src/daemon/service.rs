@@ -1,5 +1,9 @@
-//! What systemd is told: sd_notify(3).
+//! Messages to the service manager: sd_notify(3).
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -8,7 +12,8 @@ use tokio::time::Instant;
 /// The service manager, if it listens.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
-    is_there: bool,
+    /// Its socket; `None` if there is no service manager, or none that can be reached.
+    socket: Option<SocketAddr>,
     /// A third of the time after which systemd takes us for dead.
     feed_every: Option<Duration>,
     fed: Instant,
@@ -18,7 +23,17 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn from_env() -> Self {
         Self {
-            is_there: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            socket: std::env::var_os("NOTIFY_SOCKET").and_then(|name| {
+                let address = address(&name);
+                address
+                    .inspect_err(|error| {
+                        tracing::warn!(
+                            "cannot notify the service manager at `NOTIFY_SOCKET={}`: {error}",
+                            name.display()
+                        );
+                    })
+                    .ok()
+            }),
             feed_every: sd_notify::watchdog_enabled().map(|limit| limit / 3),
             fed: Instant::now(),
             told: String::new(),
@@ -64,10 +79,75 @@ impl Service {
     }
 
     fn tell(&self, what: &[NotifyState<'_>]) {
-        if self.is_there
-            && let Err(error) = sd_notify::notify(what)
+        if let Some(socket) = &self.socket
+            && let Err(error) = send(socket, what)
         {
             tracing::warn!("cannot tell systemd: {error}");
+        }
+    }
+}
+
+/// Sends one datagram. sd-notify's own `notify` takes any name for a path.
+fn send(to: &SocketAddr, what: &[NotifyState<'_>]) -> io::Result<()> {
+    let message: String = what.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.send_to_addr(message.as_bytes(), to).map(drop)
+}
+
+/// The address that `NOTIFY_SOCKET` names: an absolute path, or a name in the abstract namespace after `@`.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::Unsupported`] for any other form, such as `vsock:`.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes() {
+        [b'/', ..] => SocketAddr::from_pathname(name),
+        [b'@', name @ ..] if !name.is_empty() => abstract_address(name),
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "it has to be an absolute path, or a name after `@`",
+        )),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt as _;
+    SocketAddr::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only Linux has abstract sockets",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notify_socket_is_a_path_or_an_abstract_name() {
+        let address = |name: &str| address(OsStr::new(name));
+        let path = address("/run/systemd/notify").unwrap();
+        assert_eq!(path.as_pathname(), Some("/run/systemd/notify".as_ref()));
+        for name in ["", "@", "notify", "./notify", "vsock:2:1234"] {
+            let error = address(name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{name}");
+        }
+        let long = format!("@{}", "x".repeat(108));
+        assert!(address(&long).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_name_may_hold_any_bytes() {
+        use std::os::linux::net::SocketAddrExt as _;
+        for name in ["a", "/org/freedesktop/systemd1/notify/1", "a b@c\n"] {
+            let found = address(OsStr::new(&format!("@{name}"))).unwrap();
+            assert_eq!(found.as_abstract_name(), Some(name.as_bytes()));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A running `gannet daemon`, and the service manager that it talks to.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
 /// A socket as systemd has one: sd_notify(3).
 pub struct Manager {
     socket: UnixDatagram,
-    path: PathBuf,
+    address: OsString,
 }
 
 impl Manager {
@@ -45,11 +46,27 @@ impl Manager {
         let path = sandbox.path("notify");
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
-        Self { socket, path }
+        Self {
+            socket,
+            address: path.into_os_string(),
+        }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// One with a name in the abstract namespace.
+    pub fn with_abstract_name(sandbox: &Sandbox) -> Self {
+        let name = sandbox.path("notify").into_os_string();
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let mut prefixed = OsString::from("@");
+        prefixed.push(name);
+        Self {
+            socket: UnixDatagram::bind_addr(&address).unwrap(),
+            address: prefixed,
+        }
+    }
+
+    /// As `NOTIFY_SOCKET` names it.
+    pub fn address(&self) -> &OsStr {
+        &self.address
     }
 
     /// The next message: lines of `NAME=value`. `None`: there is none yet.
@@ -110,9 +127,14 @@ impl<'a> Daemon<'a> {
     }
 
     #[track_caller]
-    pub fn start_as(sandbox: &'a Sandbox, mut command: Command) -> Self {
-        let manager = Manager::new(sandbox);
-        command.env("NOTIFY_SOCKET", manager.path());
+    pub fn start_as(sandbox: &'a Sandbox, command: Command) -> Self {
+        Self::start_under(sandbox, command, Manager::new(sandbox))
+    }
+
+    /// Under this service manager.
+    #[track_caller]
+    pub fn start_under(sandbox: &'a Sandbox, mut command: Command, manager: Manager) -> Self {
+        command.env("NOTIFY_SOCKET", manager.address());
         let mut running = sandbox::start(command, None);
         let begun = Instant::now();
         loop {
@@ -138,7 +160,7 @@ impl<'a> Daemon<'a> {
 
     /// Where its API listens.
     #[track_caller]
-    pub fn api(&self) -> SocketAddr {
+    pub fn api(&self) -> std::net::SocketAddr {
         self.status()["api"].as_str().unwrap().parse().unwrap()
     }
 
