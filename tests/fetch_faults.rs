@@ -533,6 +533,59 @@ async fn https_needs_a_certificate_that_is_trusted() {
     assert_eq!(error.reason(), Reason::Tls, "{error:?}");
 }
 
+static TLS_1_2: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static TLS_1_3: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+#[tokio::test]
+async fn a_certificate_that_signs_itself_is_trusted_when_it_is_given() {
+    let text = |error: FetchError| format!("{:#}", anyhow::Error::from(error));
+    for name in ["self-signed-common-name", "version-1"] {
+        for versions in [TLS_1_2, TLS_1_3] {
+            let identity = Identity {
+                versions,
+                ..Identity::fixture(name)
+            };
+            let origin = Origin::builder()
+                .tls_as(identity)
+                .route("/file", Reply::ok("secret"))
+                .start();
+            let url = origin.url_as("localhost", "/file");
+            let error = text(fetch(&client(""), &url).await.unwrap_err());
+            assert!(error.contains("`fetch.ca_files` adds"), "{error}");
+
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let pem = origin.ca_pem.as_ref().unwrap();
+            file.write_all(pem.as_bytes()).unwrap();
+            let trusting = client(&format!("ca_files = [{:?}]", file.path()));
+            let body = fetch(&trusting, &url).await;
+            assert_eq!(body.unwrap(), b"secret", "{name} {versions:?}");
+
+            // By its name alone.
+            let error = fetch(&trusting, &origin.url("/file")).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::Tls);
+            let error = text(error);
+            assert!(error.contains("not valid for name"), "{error}");
+            assert!(!error.contains("ca_files"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_is_refused_although_it_is_given() {
+    let origin = Origin::builder()
+        .tls_as(Identity::fixture("self-signed-expired"))
+        .route("/file", Reply::ok("secret"))
+        .start();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(origin.ca_pem.as_ref().unwrap().as_bytes())
+        .unwrap();
+    let trusting = client(&format!("ca_files = [{:?}]", file.path()));
+    let error = fetch(&trusting, &origin.url_as("localhost", "/file")).await;
+    let error = format!("{:#}", anyhow::Error::from(error.unwrap_err()));
+    assert!(error.contains("expired"), "{error}");
+    assert!(!error.contains("ca_files"), "{error}");
+}
+
 #[tokio::test]
 async fn https_to_an_origin_without_tls_is_a_tls_fault() {
     let origin = Origin::with("/file", Reply::ok("plain"));

@@ -493,7 +493,11 @@ fn mqtt(broker: &Broker, version: &str, more: &str) -> String {
 #[test]
 fn a_broker_gets_each_event_over_tls_with_either_version() {
     for version in ["3.1.1", "5"] {
-        let (sandbox, site, identity) = (Sandbox::new(), site(), tls::Identity::new());
+        let (sandbox, site) = (Sandbox::new(), site());
+        let identity = match version {
+            "5" => tls::Identity::self_signed(),
+            _ => tls::Identity::new(),
+        };
         let pem = (
             identity.certificate_pem.as_str(),
             identity.key_pem.as_str(),
@@ -710,8 +714,11 @@ fn the_end_of_a_job_is_mailed_with_what_failed() {
 
 #[test]
 fn mail_goes_encrypted_and_by_name() {
-    let identity = tls::Identity::new();
-    for at_once in [false, true] {
+    let identities = [tls::Identity::new(), tls::Identity::self_signed()];
+    for (identity, at_once) in identities
+        .iter()
+        .flat_map(|identity| [false, true].map(|at_once| (identity, at_once)))
+    {
         let (sandbox, site) = (Sandbox::new(), site());
         let postbox = Postbox::start(Some(identity.server()), at_once);
         let scheme = if at_once { "smtps" } else { "smtp" };

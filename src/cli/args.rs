@@ -217,7 +217,7 @@ pub struct Asking {
     /// Allow one such network; may be repeated [fetch.allow_networks]
     #[arg(long, value_name = "CIDR", help_heading = NETWORK)]
     pub allow_net: Vec<String>,
-    /// Trust the certificate authorities in this file too; may be repeated [fetch.ca_files]
+    /// Trust the certificates in this PEM file too; may be repeated [fetch.ca_files]
     #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
     pub ca_file: Vec<LocalPath>,
     /// Send this header with every request; may be repeated [fetch.headers]

@@ -12,6 +12,7 @@ use super::error::{Cause, FetchError, Phase};
 use super::guard::Denied;
 use super::proxy::Proxy;
 use super::resolver::Unresolved;
+use super::tls;
 use super::wire::{Lost, MAX_HEADERS};
 
 /// The errors below `error`, itself included, from the outside in.
@@ -221,9 +222,9 @@ fn connect(
             limit: connect_timeout,
         };
     }
-    let is_tls_fault = find::<rustls::Error>(error).is_some();
+    let tls_fault = find::<rustls::Error>(error);
     if let Some(proxy) = proxy
-        && !is_tls_fault
+        && tls_fault.is_none()
     {
         return FetchError::Proxy {
             proxy: proxy.to_string(),
@@ -238,11 +239,12 @@ fn connect(
             is_final: unresolved.is_final,
         };
     }
-    if is_tls_fault {
+    if let Some(fault) = tls_fault {
         return FetchError::Tls {
             host,
             source,
             is_transient: false,
+            is_untrusted: tls::is_untrusted(fault),
         };
     }
     // TCP alone ends in a refusal or a time-out; a connection that is lost while it is made was lost in
@@ -252,6 +254,7 @@ fn connect(
             host,
             source,
             is_transient: true,
+            is_untrusted: false,
         };
     }
     FetchError::Connect { host, source }

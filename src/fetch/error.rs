@@ -56,7 +56,7 @@ pub enum FetchError {
         source: Cause,
     },
     /// The TLS handshake failed, or the certificate is not trusted.
-    #[error("no TLS with `{host}`{}", if *.is_transient { "" } else { "; `fetch.ca_files` adds authorities to trust" })]
+    #[error("no TLS with `{host}`{}", if *.is_untrusted { "; `fetch.ca_files` adds certificates to trust" } else { "" })]
     Tls {
         /// The host.
         host: String,
@@ -64,6 +64,8 @@ pub enum FetchError {
         source: Cause,
         /// Whether the connection was lost in the handshake, rather than refused for a reason that stays.
         is_transient: bool,
+        /// Whether no trusted authority vouches for the server's certificate.
+        is_untrusted: bool,
     },
     /// The host wants a client certificate.
     #[error("`{host}` asks for a client certificate, which is not supported")]
@@ -488,12 +490,6 @@ pub enum SetupError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
-    },
-    /// The system's resolver configuration cannot be used.
-    #[error("cannot set up name resolution; `fetch.name_servers` may name the servers to ask")]
-    Resolver {
-        /// Why.
-        source: Cause,
     },
     /// A user name, password or token that cannot stand in a header.
     #[error("the credentials of `hosts.\"{host}\"` hold control characters")]

@@ -37,6 +37,7 @@ mod resolver;
 mod response;
 mod robots;
 mod settings;
+pub(crate) mod tls;
 mod wire;
 
 pub use backoff::{backoff, failure_backoff};

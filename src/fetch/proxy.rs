@@ -129,7 +129,7 @@ impl Resolve for ProxyResolver {
         let resolver = self.resolver.clone();
         Box::pin(async move {
             let found = match is_free {
-                true => resolver.lookup(name.as_str()).await.map_err(Into::into),
+                true => resolver.lookup_any(name.as_str()).await.map_err(Into::into),
                 false => resolver.lookup_allowed(name.as_str()).await,
             };
             // The bare error, so that whoever walks the chain finds it.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::fs;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::header::CONNECTION;
 use http::{HeaderMap, Method, StatusCode};
 use hyper_util::client::legacy::connect::Connection;
@@ -22,7 +24,7 @@ use reqwest::dns::Resolve;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tower::{Layer, Service};
 use url::{Host, Url};
 
@@ -35,6 +37,7 @@ use super::pool::{Pool, Ride, Settings as ProxySettings};
 use super::proxy::{Proxies, Proxy, ProxyResolver};
 use super::resolver::{LookupError, Resolver};
 use super::settings::{ProxySetting, Settings};
+use super::tls;
 use crate::metrics::METRICS;
 
 /// How long an idle connection is kept. Many origins close theirs after 60 s or more; being the first to
@@ -43,6 +46,9 @@ const POOL_IDLE: Duration = Duration::from_secs(50);
 
 /// The same through a proxy of a pool, where there is a connection for each pair of proxy and host, and each costs a descriptor.
 const PROXIED_IDLE: Duration = Duration::from_secs(2);
+
+/// RFC 8305, section 8: how long an address may be silent until the next one is tried beside it.
+const CONNECTION_DELAY: Duration = Duration::from_millis(250);
 
 /// Lines of a response's header that are read over HTTP/1; `fetch.max_header_bytes` is what usually limits them.
 pub(super) const MAX_HEADERS: usize = 1024;
@@ -80,8 +86,8 @@ pub(super) struct Wire {
     base: Option<Arc<Self>>,
     connect_timeout: Duration,
     settings: Settings,
-    /// TLS of connections through the pool, which all of its clients share.
-    tls: OnceLock<rustls::ClientConfig>,
+    /// TLS of all connections.
+    tls: rustls::ClientConfig,
 }
 
 /// An answer's head, and the timer that waited for it, to be used again for the body.
@@ -126,16 +132,12 @@ impl Wire {
         pool: Option<Arc<Pool>>,
         base: Option<Arc<Self>>,
     ) -> Result<Self, SetupError> {
-        // Another part of the process may have installed one; any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let guard = Arc::new(Guard::new(settings));
-        let resolver =
-            Resolver::new(settings, guard.clone()).map_err(|e| SetupError::Resolver {
-                source: Cause(e.to_string()),
-            })?;
+        let resolver = Resolver::new(settings, guard.clone());
         let setting = proxy_setting(settings, pool.is_some());
         let proxies = Proxies::new(setting);
-        let clients = Clients::new(settings, setting, &resolver, &proxies, Route::Pooled)?;
+        let tls = tls(settings)?;
+        let clients = Clients::new(settings, setting, &resolver, &proxies, &tls, Route::Pooled)?;
         Ok(Self {
             clients,
             unpooled: OnceLock::new(),
@@ -146,7 +148,7 @@ impl Wire {
             base,
             connect_timeout: settings.connect_timeout,
             settings: settings.clone(),
-            tls: OnceLock::new(),
+            tls,
         })
     }
 
@@ -282,21 +284,14 @@ impl Wire {
     ) -> Result<TcpStream, FetchError> {
         let connect = async {
             let addresses = match is_trusted {
-                true => self.resolver.lookup(host).await.map_err(Into::into),
+                true => self.resolver.lookup_any(host).await.map_err(Into::into),
                 false => self.resolver.lookup_allowed(host).await,
             };
             let addresses = addresses.map_err(|error: LookupError| error.of(host))?;
-            let mut last = None;
-            for address in addresses {
-                #[expect(clippy::disallowed_methods, reason = "the guard has judged it")]
-                match TcpStream::connect((address, port)).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = Some(error.to_string()),
-                }
-            }
-            Err(FetchError::Connect {
+            let stream = connect_any(addresses, port).await;
+            stream.map_err(|error| FetchError::Connect {
                 host: host.to_owned(),
-                source: Cause(last.unwrap_or_default()),
+                source: Cause(error.to_string()),
             })
         };
         let connected = tokio::time::timeout(self.connect_timeout, connect).await;
@@ -439,7 +434,15 @@ impl Wire {
         let clients = self.unpooled.get_or_init(|| {
             let setting = proxy_setting(&self.settings, self.pool.is_some());
             let (resolver, proxies) = (&self.resolver, &self.proxies);
-            Clients::new(&self.settings, setting, resolver, proxies, Route::Own).ok()
+            Clients::new(
+                &self.settings,
+                setting,
+                resolver,
+                proxies,
+                &self.tls,
+                Route::Own,
+            )
+            .ok()
         });
         Some(clients.as_ref()?.of(proxy).clone())
     }
@@ -458,7 +461,6 @@ impl Wire {
     )]
     fn client_through(&self, ride: &Ride, route: Route) -> Result<reqwest::Client, reqwest::Error> {
         let base = self.base.as_deref().unwrap_or(self);
-        let tls = base.tls.get_or_init(|| tls(&base.settings));
         // In a large pool hardly any connection is wanted again in time.
         let proxies = base.pool.as_ref().map_or(0, |pool| pool.len());
         let idle = match route {
@@ -469,11 +471,10 @@ impl Wire {
         };
         let proxy = vec![ride.proxy().clone()];
         let resolver = ProxyResolver::new(&base.resolver, proxy, ride.is_trusted());
-        builder(&base.settings, Arc::new(resolver))
+        builder(&base.settings, Arc::new(resolver), &base.tls)
             .connect_timeout(base.timeout_through())
             .pool_max_idle_per_host(idle)
             .pool_idle_timeout(PROXIED_IDLE)
-            .tls_backend_preconfigured(tls.clone())
             .no_proxy()
             .proxy(reqwest::Proxy::all(ride.url().as_url().clone())?)
             .build()
@@ -493,6 +494,7 @@ impl Clients {
         setting: &ProxySetting,
         resolver: &Resolver,
         proxies: &Proxies,
+        tls: &rustls::ClientConfig,
         route: Route,
     ) -> Result<Self, SetupError> {
         let named = proxies.all();
@@ -500,14 +502,14 @@ impl Clients {
             None
         } else {
             let resolver = ProxyResolver::new(resolver, named, true);
-            Some(build(settings, setting, Arc::new(resolver), route)?)
+            Some(build(settings, setting, Arc::new(resolver), tls, route)?)
         };
         let direct = match (&proxied, setting) {
             // Nothing goes out directly.
             (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
             _ => {
                 let resolver = Arc::new(resolver.clone());
-                build(settings, &ProxySetting::Direct, resolver, route)?
+                build(settings, &ProxySetting::Direct, resolver, tls, route)?
             }
         };
         Ok(Self { direct, proxied })
@@ -526,6 +528,48 @@ impl fmt::Debug for Wire {
             .field("guard", &self.guard)
             .finish_non_exhaustive()
     }
+}
+
+/// Connects to whichever address answers first. Each next one is tried when the last one failed, or did not answer for
+/// a moment; the kinds of addresses take turns. RFC 8305, sections 4 and 5.
+async fn connect_any(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = interleave(addresses).into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut first_error = None;
+    loop {
+        if let Some(address) = addresses.next() {
+            #[expect(clippy::disallowed_methods, reason = "the guard has judged it")]
+            attempts.push(TcpStream::connect((address, port)));
+        }
+        let ended = match addresses.len() {
+            0 => attempts.next().await.map(Some),
+            _ => match timeout(CONNECTION_DELAY, attempts.next()).await {
+                Ok(ended) => ended.map(Some),
+                Err(_) => Some(None),
+            },
+        };
+        match ended {
+            Some(Some(Ok(stream))) => return Ok(stream),
+            Some(Some(Err(error))) => {
+                first_error.get_or_insert(error);
+            }
+            Some(None) => {}
+            None => {
+                return Err(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+            }
+        }
+    }
+}
+
+/// One kind of addresses after the other, beginning with the kind of the first.
+fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let is_v4 = addresses.first().is_some_and(IpAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv4() == is_v4);
+    let count = first.len().max(second.len());
+    let turns = (0..count).flat_map(|at| [first.get(at), second.get(at)]);
+    turns.flatten().copied().collect()
 }
 
 /// When one attempt has to be complete, and the limit that says so.
@@ -648,8 +692,13 @@ fn proxy_setting(settings: &Settings, has_pool: bool) -> &ProxySetting {
     clippy::disallowed_methods,
     reason = "this is where the guard is built in"
 )]
-fn builder<R: Resolve + 'static>(settings: &Settings, resolver: Arc<R>) -> reqwest::ClientBuilder {
+fn builder(
+    settings: &Settings,
+    resolver: Arc<dyn Resolve>,
+    tls: &rustls::ClientConfig,
+) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
         .user_agent(settings.user_agent.clone())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
@@ -679,73 +728,41 @@ fn builder<R: Resolve + 'static>(settings: &Settings, resolver: Arc<R>) -> reqwe
     clippy::disallowed_methods,
     reason = "this is where the guard is built in"
 )]
-fn build<R: Resolve + 'static>(
+fn build(
     settings: &Settings,
     proxy: &ProxySetting,
-    resolver: Arc<R>,
+    resolver: Arc<dyn Resolve>,
+    tls: &rustls::ClientConfig,
     route: Route,
 ) -> Result<reqwest::Client, SetupError> {
-    let authorities = read_authorities(settings)?;
-    let client = |system_roots: bool| {
-        let mut builder = builder(settings, resolver.clone());
-        if route == Route::Own {
-            builder = builder.pool_max_idle_per_host(0);
-        }
-        builder = if system_roots {
-            builder.tls_certs_merge(authorities.clone())
-        } else {
-            builder.tls_certs_only(authorities.clone())
-        };
-        match proxy {
-            ProxySetting::Url(url) => match reqwest::Proxy::all(url.clone()) {
-                Ok(proxy) => builder.no_proxy().proxy(proxy),
-                Err(error) => return Err(error),
-            },
-            // Without `no_proxy`, the environment is read.
-            ProxySetting::Environment => builder,
-            ProxySetting::Direct => builder.no_proxy(),
-        }
-        .build()
+    let mut builder = builder(settings, resolver, tls);
+    if route == Route::Own {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    let client = match proxy {
+        ProxySetting::Url(url) => reqwest::Proxy::all(url.clone())
+            .and_then(|proxy| builder.no_proxy().proxy(proxy).build()),
+        // Without `no_proxy`, the environment is read.
+        ProxySetting::Environment => builder.build(),
+        ProxySetting::Direct => builder.no_proxy().build(),
     };
-    client(true)
-        .or_else(|error| {
-            // A container without the system's authorities can still fetch over plain HTTP, and over TLS
-            // with `ca_files`.
-            tracing::warn!(
-                "no system certificate authorities: {}",
-                classify::root(&error)
-            );
-            client(false)
-        })
-        .map_err(|error| SetupError::Client {
-            source: classify::cause(&error),
-        })
+    client.map_err(|error| SetupError::Client {
+        source: classify::cause(&error),
+    })
 }
 
-/// TLS that trusts the system's authorities and those of `ca_files`, which were read once before.
-fn tls(settings: &Settings) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+/// TLS that trusts the system's authorities and the certificates of `ca_files`.
+fn tls(settings: &Settings) -> Result<rustls::ClientConfig, SetupError> {
+    let mut given = Vec::new();
     for path in &settings.ca_files {
-        let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
-        roots.add_parsable_certificates(certificates.flatten());
+        given.extend(read_certificates(path)?);
     }
-    let mut tls = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut tls = tls::client_config(given);
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    tls
+    Ok(tls)
 }
 
-fn read_authorities(settings: &Settings) -> Result<Vec<reqwest::Certificate>, SetupError> {
-    let mut authorities = Vec::new();
-    for path in &settings.ca_files {
-        authorities.extend(read_authority(path)?);
-    }
-    Ok(authorities)
-}
-
-fn read_authority(path: &Path) -> Result<Vec<reqwest::Certificate>, SetupError> {
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
     let pem = fs::read(path).map_err(|source| SetupError::ReadCa {
         path: path.to_owned(),
         source,
@@ -754,19 +771,18 @@ fn read_authority(path: &Path) -> Result<Vec<reqwest::Certificate>, SetupError> 
         path: path.to_owned(),
         source: classify::cause(error),
     };
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| bad(&e))?;
-    if certificates.is_empty() {
-        return Err(SetupError::NoCa {
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|e| bad(&e))?;
+        tls::check(&certificate).map_err(|e| bad(&e))?;
+        certificates.push(certificate);
+    }
+    match certificates.is_empty() {
+        true => Err(SetupError::NoCa {
             path: path.to_owned(),
-        });
+        }),
+        false => Ok(certificates),
     }
-    // Held against a store of their own, so that the error can name the file.
-    let mut store = rustls::RootCertStore::empty();
-    for der in CertificateDer::pem_slice_iter(&pem) {
-        let der = der.map_err(|e| bad(&e))?;
-        store.add(der).map_err(|e| bad(&e))?;
-    }
-    Ok(certificates)
 }
 
 /// How far the connection is that a request may be waiting for.
@@ -893,5 +909,39 @@ mod tests {
             let case = (lost, route, connect, is_idempotent, sends);
             assert_eq!(next, expected, "{case:?}");
         }
+    }
+
+    #[test]
+    fn kinds_of_addresses_take_turns() {
+        for (addresses, expected) in [
+            (vec![], vec![]),
+            (vec!["1.0.0.1", "1.0.0.2"], vec!["1.0.0.1", "1.0.0.2"]),
+            (
+                vec!["1.0.0.1", "1.0.0.2", "1.0.0.3", "::1"],
+                vec!["1.0.0.1", "::1", "1.0.0.2", "1.0.0.3"],
+            ),
+            (
+                vec!["::1", "::2", "1.0.0.1", "1.0.0.2"],
+                vec!["::1", "1.0.0.1", "::2", "1.0.0.2"],
+            ),
+        ] {
+            let parse = |texts: Vec<&str>| texts.iter().map(|a| a.parse().unwrap()).collect();
+            let expected: Vec<IpAddr> = parse(expected);
+            assert_eq!(interleave(parse(addresses)), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_leaves_it_to_the_next() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let addresses = ["127.0.0.2", "::1", "127.0.0.1"].map(|a| a.parse().unwrap());
+        let stream = connect_any(addresses.to_vec(), port).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        drop(listener);
+        let error = connect_any(addresses.to_vec(), port).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = connect_any(Vec::new(), port).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

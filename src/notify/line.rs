@@ -8,15 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::fetch::Client;
+use crate::fetch::{Client, tls};
 use crate::target::describe;
 
 /// How to reach a host.
@@ -35,55 +35,63 @@ impl Dial {
         let stream = self.client.connect(&self.host, self.port).await;
         let stream = stream.map_err(|error| io::Error::other(describe(&error)))?;
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else {
-            return Ok(Line::Plain(stream));
-        };
+        match &self.tls {
+            Some(tls) => self.shake_hands(stream, tls).await,
+            None => Ok(Line::Plain(stream)),
+        }
+    }
+
+    /// Begins TLS on a connection.
+    pub(super) async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        tls: &Arc<ClientConfig>,
+    ) -> io::Result<Line> {
         let name = ServerName::try_from(self.host.clone())
             .map_err(|_| io::Error::other(format!("`{}` is no name of a host", self.host)))?;
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
         let stream = stream.map_err(|error| {
-            io::Error::other(format!(
-                "no TLS with `{}`: {error}; `ca_file` adds authorities to trust",
-                self.host
-            ))
+            let fault = error.get_ref().and_then(|inner| inner.downcast_ref());
+            let advice = match fault.is_some_and(tls::is_untrusted) {
+                true => "; `ca_file` adds certificates to trust",
+                false => "",
+            };
+            io::Error::other(format!("no TLS with `{}`: {error}{advice}", self.host))
         })?;
         Ok(Line::Tls(Box::new(stream)))
     }
 }
 
-/// TLS that trusts the system's authorities, and those of `files`.
+/// TLS that trusts the system's authorities, and the certificates of `files`.
 ///
 /// # Errors
 ///
 /// What is wrong with a file.
 pub(super) fn tls<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<ClientConfig, String> {
-    // Another part of the process may have installed one; any will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut roots = RootCertStore::empty();
-    // A container may have none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut given = Vec::new();
     for path in files {
-        for certificate in certificates(path)? {
-            roots
-                .add(certificate)
-                .map_err(|error| format!("`{}` cannot be used: {error}", path.display()))?;
-        }
+        given.extend(certificates(path)?);
     }
-    let config = ClientConfig::builder().with_root_certificates(roots);
-    Ok(config.with_no_client_auth())
+    Ok(tls::client_config(given))
 }
 
 /// The certificates of a PEM file.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or has none.
+/// When it cannot be read, or has none, or one that cannot be used.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path)
         .map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(certificates) if !certificates.is_empty() => {
+            for certificate in &certificates {
+                tls::check(certificate)
+                    .map_err(|error| format!("`{}` cannot be used: {error}", path.display()))?;
+            }
+            Ok(certificates)
+        }
         _ => Err(format!("`{}` holds no PEM certificate", path.display())),
     }
 }

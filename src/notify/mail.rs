@@ -1,22 +1,27 @@
 //! Mail: a message for each event, meant for the ends of jobs: what came of it, what failed first, where to look.
 
-use std::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lettre::Message;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::delivery::{Deliver, Failure};
-use super::line::Dial;
-use super::settings::{Mail, MailTls};
+use super::line::{Dial, Line};
+use super::settings::Mail;
 use super::told::Told;
 use crate::catalog::{Catalog, OutcomeFilter};
-use crate::local_path::LocalPath;
 
 /// Failures that a message names.
 const FAILURES: u32 = 10;
@@ -28,8 +33,8 @@ pub(super) struct Mailing {
     pub(super) to: Mail,
     pub(super) dial: Dial,
     pub(super) timeout: Duration,
-    /// PEM files with authorities that are trusted besides the system's.
-    pub(super) authorities: Vec<LocalPath>,
+    /// For `STARTTLS`; `dial` has it for connections that are encrypted from the start.
+    pub(super) starttls: Option<Arc<rustls::ClientConfig>>,
     /// Where failures are looked up, if anywhere.
     pub(super) catalog: Option<Arc<dyn Catalog>>,
 }
@@ -66,18 +71,13 @@ impl Mailing {
     async fn send(&self, told: &Told) -> Result<(), Failure> {
         let message = self.message(told).await?;
         let away = |error: std::io::Error| Failure::away(error.to_string());
-        let line = self.dial.connect().await.map_err(away)?;
         let hello = ClientId::default();
-        let connection = AsyncSmtpConnection::connect_with_transport(Box::new(line), &hello);
+        let line = match (self.dial.connect().await.map_err(away)?, &self.starttls) {
+            (Line::Plain(stream), Some(tls)) => self.start_tls(stream, tls, &hello).await?,
+            (line, _) => Box::new(line),
+        };
+        let connection = AsyncSmtpConnection::connect_with_transport(line, &hello);
         let mut connection = connection.await.map_err(|error| said(&error))?;
-        if self.to.tls == MailTls::StartTls {
-            // What fails here leaves no connection to say good-bye by.
-            let upgraded = connection.starttls(self.parameters()?, &hello).await;
-            upgraded.map_err(|error| {
-                let text = crate::target::describe(&error);
-                Failure::away(format!("no STARTTLS: {text}; see `tls` and `ca_file`"))
-            })?;
-        }
         let sent = self.hand_over(&mut connection, &message).await;
         // What was taken is taken, whether or not it says good-bye.
         let _ = connection.quit().await;
@@ -102,16 +102,33 @@ impl Mailing {
         sent.await.map(drop).map_err(|error| said(&error))
     }
 
-    fn parameters(&self) -> Result<TlsParameters, Failure> {
-        let mut parameters = TlsParameters::builder(self.dial.host.clone());
-        for path in &self.authorities {
-            let pem = std::fs::read(path).map_err(|error| {
-                Failure::away(format!("cannot read `{}`: {error}", path.display()))
-            })?;
-            let certificate = Certificate::from_pem(&pem).map_err(|error| said(&error))?;
-            parameters = parameters.add_root_certificate(certificate);
+    /// Asks for TLS in plain text (RFC 3207), and begins it.
+    ///
+    /// lettre makes its own TLS, with its own idea of trust; so it only talks SMTP, before and after.
+    async fn start_tls(
+        &self,
+        stream: TcpStream,
+        tls: &Arc<rustls::ClientConfig>,
+        hello: &ClientId,
+    ) -> Result<Box<dyn AsyncTokioStream>, Failure> {
+        let failed = |why: String| Failure::away(format!("no STARTTLS: {why}; see `tls`"));
+        let lent = Lent(Arc::new(Mutex::new(Some(stream))));
+        let plain = AsyncSmtpConnection::connect_with_transport(Box::new(lent.clone()), hello);
+        let mut plain = plain.await.map_err(|error| said(&error))?;
+        if !plain.can_starttls() {
+            return Err(failed("the server does not offer it".to_owned()));
         }
-        parameters.build().map_err(|error| said(&error))
+        let asked = plain.command("STARTTLS\r\n").await;
+        asked.map_err(|error| failed(crate::target::describe(&error)))?;
+        // With it goes whatever else came in plain text, so that nobody can slip anything in.
+        drop(plain);
+        let stream = lent.take().expect("nobody else takes it");
+        let line = self.dial.shake_hands(stream, tls).await;
+        let line = line.map_err(|error| failed(error.to_string()))?;
+        Ok(Box::new(Greeted {
+            greeting: b"220 ready\r\n",
+            line,
+        }))
     }
 
     async fn message(&self, told: &Told) -> Result<Message, Failure> {
@@ -189,6 +206,114 @@ fn subject(told: &Told) -> String {
 fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).collect()
+}
+
+/// A connection that is taken back from lettre.
+#[derive(Debug, Clone)]
+struct Lent(Arc<Mutex<Option<TcpStream>>>);
+
+impl Lent {
+    fn take(&self) -> Option<TcpStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn with<T>(
+        &self,
+        act: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match stream.as_mut() {
+            Some(stream) => act(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl AsyncTokioStream for Lent {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self.with(|stream| Poll::Ready(stream.peer_addr())) {
+            Poll::Ready(address) => address,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Lent {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+/// A connection whose server has greeted before. lettre waits for a greeting, and after `STARTTLS` there is none.
+#[derive(Debug)]
+struct Greeted {
+    /// What is left of it.
+    greeting: &'static [u8],
+    line: Line,
+}
+
+impl AsyncTokioStream for Greeted {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.line.peer_addr()
+    }
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.greeting.is_empty() {
+            return Pin::new(&mut self.line).poll_read(cx, buffer);
+        }
+        let (now, later) = self
+            .greeting
+            .split_at(self.greeting.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.greeting = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.line).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.line).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.line).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]

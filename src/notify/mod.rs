@@ -171,7 +171,7 @@ impl Plan {
                 to: mail.clone(),
                 dial: dial(&mail.host, mail.port, mail.tls == MailTls::Tls),
                 timeout,
-                authorities: client.settings().ca_files.clone(),
+                starttls: tls.clone().filter(|_| mail.tls == MailTls::StartTls),
                 catalog: catalog.cloned(),
             }),
         }

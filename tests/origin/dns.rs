@@ -1,17 +1,45 @@
 //! A name server with whatever addresses a test wants.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-type Zone = dyn Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + Sync;
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// In lower case, without its last dot.
+    pub name: String,
+    pub is_ipv6: bool,
+    pub is_tcp: bool,
+}
 
-/// Answers queries by UDP on loopback until it is dropped.
+/// What is answered.
+#[derive(Debug, Clone)]
+pub enum Says {
+    /// Those of the kind that is asked for.
+    Addresses(Vec<IpAddr>),
+    /// The same where it is asked over TCP, and over UDP that the answer does not fit.
+    OverTcp(Vec<IpAddr>),
+    NoName,
+    Failure,
+    Nothing,
+}
+
+type Zone = dyn Fn(&Question, usize) -> Says + Send + Sync;
+
+/// Answers queries on loopback until it is dropped.
 pub struct NameServer {
     pub address: SocketAddr,
-    queries: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    zone: Box<Zone>,
+    /// Seconds that answers live.
+    ttl: u8,
+    asked: Mutex<Vec<Question>>,
 }
 
 impl NameServer {
@@ -22,27 +50,60 @@ impl NameServer {
     ) -> Self {
         Self::with_ttl(0, zone)
     }
+
     /// The same with answers that live for `ttl` seconds.
     pub fn with_ttl(
         ttl: u8,
         zone: impl Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let zone = move |asked: &Question, before: usize| {
+            zone(&asked.name, before).map_or(Says::NoName, Says::Addresses)
+        };
+        Self::on("127.0.0.1:0", ttl, zone)
+    }
+
+    /// One at `address` that says anything, over UDP and TCP.
+    pub fn on(
+        address: &str,
+        ttl: u8,
+        zone: impl Fn(&Question, usize) -> Says + Send + Sync + 'static,
+    ) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
         let address = socket.local_addr().unwrap();
-        let queries = Arc::new(AtomicUsize::new(0));
+        let shared = Arc::new(Shared {
+            zone: Box::new(zone),
+            ttl,
+            asked: Mutex::default(),
+        });
+        // Another process may have the port; few tests need it.
+        if let Ok(listener) = TcpListener::bind(address) {
+            let shared = shared.clone();
+            // Ends with the process.
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let shared = shared.clone();
+                    std::thread::spawn(move || shared.serve_tcp(stream));
+                }
+            });
+        }
         let thread = std::thread::spawn({
-            let queries = queries.clone();
-            move || serve(&socket, ttl, &zone, &queries)
+            let shared = shared.clone();
+            move || shared.serve_udp(&socket)
         });
         Self {
             address,
-            queries,
+            shared,
             thread: Some(thread),
         }
     }
 
     pub fn queries(&self) -> usize {
-        self.queries.load(Ordering::SeqCst)
+        self.asked().len()
+    }
+
+    /// Every question, in the order in which they came.
+    pub fn asked(&self) -> Vec<Question> {
+        self.shared.asked.lock().unwrap().clone()
     }
 }
 
@@ -58,53 +119,88 @@ impl Drop for NameServer {
     }
 }
 
-fn serve(socket: &UdpSocket, ttl: u8, zone: &Zone, queries: &AtomicUsize) {
-    let mut buffer = [0; 1500];
-    while let Ok((length, client)) = socket.recv_from(&mut buffer) {
-        if length == 0 {
-            return;
-        }
-        if let Some(answer) = answer(&buffer[..length], ttl, zone, queries) {
-            let _ = socket.send_to(&answer, client);
+impl Shared {
+    fn serve_udp(&self, socket: &UdpSocket) {
+        let mut buffer = [0; 1500];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            if length == 0 {
+                return;
+            }
+            if let Some(answer) = self.answer(&buffer[..length], false) {
+                let _ = socket.send_to(&answer, client);
+            }
         }
     }
-}
 
-/// RFC 1035, sections 4.1 and 4.2.1.
-fn answer(query: &[u8], ttl: u8, zone: &Zone, queries: &AtomicUsize) -> Option<Vec<u8>> {
-    let mut name = Vec::new();
-    let mut at = 12;
-    loop {
-        let length = usize::from(*query.get(at)?);
-        if length == 0 {
-            break;
+    /// RFC 1035, section 4.2.2.
+    fn serve_tcp(&self, mut stream: TcpStream) {
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut query = vec![0; u16::from_be_bytes(length).into()];
+            if stream.read_exact(&mut query).is_err() {
+                return;
+            }
+            if let Some(answer) = self.answer(&query, true) {
+                let mut message = (answer.len() as u16).to_be_bytes().to_vec();
+                message.extend(answer);
+                let _ = stream.write_all(&message);
+            }
         }
-        name.push(
-            String::from_utf8_lossy(query.get(at + 1..at + 1 + length)?).to_ascii_lowercase(),
-        );
-        at += 1 + length;
     }
-    let question = query.get(12..at + 5)?;
-    let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
-    let found = zone(&name.join("."), queries.fetch_add(1, Ordering::SeqCst));
-    let code = if found.is_some() { 0 } else { 3 };
-    let records: Vec<Vec<u8>> = found
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|address| match (address, kind) {
-            (IpAddr::V4(v4), 1) => Some(v4.octets().to_vec()),
-            (IpAddr::V6(v6), 28) => Some(v6.octets().to_vec()),
-            _ => None,
-        })
-        .collect();
-    let mut out = query[..2].to_vec();
-    out.extend([0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
-    out.extend(question);
-    for record in records {
-        out.extend([0xc0, 12]);
-        out.extend(kind.to_be_bytes());
-        out.extend([0, 1, 0, 0, 0, ttl, 0, record.len() as u8]);
-        out.extend(record);
+
+    /// RFC 1035, sections 4.1 and 4.2.1.
+    fn answer(&self, query: &[u8], is_tcp: bool) -> Option<Vec<u8>> {
+        let mut name = Vec::new();
+        let mut at = 12;
+        loop {
+            let length = usize::from(*query.get(at)?);
+            if length == 0 {
+                break;
+            }
+            name.push(
+                String::from_utf8_lossy(query.get(at + 1..at + 1 + length)?).to_ascii_lowercase(),
+            );
+            at += 1 + length;
+        }
+        let question = query.get(12..at + 5)?;
+        let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
+        let asked = Question {
+            name: name.join("."),
+            is_ipv6: kind == 28,
+            is_tcp,
+        };
+        let before = {
+            let mut all = self.asked.lock().unwrap();
+            all.push(asked.clone());
+            all.len() - 1
+        };
+        let (flags, code, found) = match (self.zone)(&asked, before) {
+            Says::Addresses(found) => (0, 0, found),
+            Says::OverTcp(found) if is_tcp => (0, 0, found),
+            // Truncated.
+            Says::OverTcp(_) => (0x02, 0, Vec::new()),
+            Says::NoName => (0, 3, Vec::new()),
+            Says::Failure => (0, 2, Vec::new()),
+            Says::Nothing => return None,
+        };
+        let records: Vec<Vec<u8>> = found
+            .into_iter()
+            .filter_map(|address| match (address, kind) {
+                (IpAddr::V4(v4), 1) => Some(v4.octets().to_vec()),
+                (IpAddr::V6(v6), 28) => Some(v6.octets().to_vec()),
+                _ => None,
+            })
+            .collect();
+        let mut out = query[..2].to_vec();
+        let count = records.len() as u8;
+        out.extend([0x81 | flags, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
+        out.extend(question);
+        for record in records {
+            out.extend([0xc0, 12]);
+            out.extend(kind.to_be_bytes());
+            out.extend([0, 1, 0, 0, 0, self.ttl, 0, record.len() as u8]);
+            out.extend(record);
+        }
+        Some(out)
     }
-    Some(out)
 }

@@ -102,7 +102,7 @@ struct Shared {
 #[derive(Default)]
 pub struct Builder {
     shared: Shared,
-    tls: bool,
+    tls: Option<tls::Identity>,
     any_address: bool,
 }
 
@@ -127,8 +127,13 @@ impl Builder {
     }
 
     /// Speaks HTTPS by a certificate for `localhost` and 127.0.0.1 of an authority of its own.
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
+    pub fn tls(self) -> Self {
+        self.tls_as(tls::Identity::new())
+    }
+
+    /// Speaks HTTPS by this certificate.
+    pub fn tls_as(mut self, identity: tls::Identity) -> Self {
+        self.tls = Some(identity);
         self
     }
 
@@ -165,11 +170,7 @@ impl Builder {
         let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (tls, ca_pem) = self
-            .tls
-            .then(tls::Identity::new)
-            .map(|id| (id.acceptor(), id.ca_pem))
-            .unzip();
+        let (tls, ca_pem) = self.tls.map(|id| (id.acceptor(), id.ca_pem)).unzip();
         let shared = Arc::new(self.shared);
         let thread = std::thread::spawn({
             let shared = shared.clone();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::SupportedProtocolVersion;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::TlsAcceptor;
 
 /// All in PEM form. The certificate is for `localhost` and 127.0.0.1.
@@ -12,6 +14,8 @@ pub struct Identity {
     pub ca_pem: String,
     pub certificate_pem: String,
     pub key_pem: String,
+    /// Versions that a server speaks with it.
+    pub versions: &'static [&'static SupportedProtocolVersion],
 }
 
 impl Identity {
@@ -31,6 +35,34 @@ impl Identity {
             ca_pem,
             certificate_pem: leaf.pem(),
             key_pem: key.serialize_pem(),
+            versions: rustls::ALL_VERSIONS,
+        }
+    }
+
+    /// One that is its own authority, as `openssl req -x509` makes it.
+    pub fn self_signed() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut certificate = CertificateParams::new(names).unwrap();
+        certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = certificate.self_signed(&key).unwrap().pem();
+        Self {
+            ca_pem: pem.clone(),
+            certificate_pem: pem,
+            key_pem: key.serialize_pem(),
+            versions: rustls::ALL_VERSIONS,
+        }
+    }
+
+    /// One of `tests/fixtures/tls`, whose certificate is given to clients as it is.
+    pub fn fixture(name: &str) -> Self {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+        let read = |ending| std::fs::read_to_string(format!("{folder}/{name}.{ending}")).unwrap();
+        Self {
+            ca_pem: read("pem"),
+            certificate_pem: read("pem"),
+            key_pem: read("key"),
+            versions: rustls::ALL_VERSIONS,
         }
     }
 
@@ -43,12 +75,14 @@ impl Identity {
         let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        // Not looked into: it may be one that rustls would not serve.
+        let identity = CertifiedKey::new(vec![certificate], key);
         let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.versions)
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         Arc::new(config)
     }
 }

@@ -1,0 +1,368 @@
+//! Look-ups of names by name servers: both kinds of addresses at once, each name once, kept as long as it holds.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_net::proto::rr::{Name, RecordType};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::servers::{Answer, Servers};
+
+/// Names that are kept; some 300 bytes each.
+const MAX_NAMES: usize = 8192;
+
+/// RFC 8305, section 3: how long what is there waits for the other kind of addresses.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// How long the other kind is still waited for after that, so as to be known the next time.
+const LATE: Duration = Duration::from_secs(2);
+
+/// How long a kind of addresses that no server tells of is done without where the other kind is there.
+const WITHOUT: Duration = Duration::from_secs(10);
+
+/// What came of a look-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// At least one, IPv4 first.
+    Addresses(Vec<IpAddr>),
+    NoData,
+    NoName,
+    /// No server gave an answer, for these reasons.
+    Failed(String),
+}
+
+/// Look-ups by one set of servers.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    servers: Arc<Servers>,
+    /// Held for moments.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: HashMap<Box<str>, watch::Receiver<Progress>>,
+    /// Aborted with the look-ups.
+    tasks: JoinSet<()>,
+}
+
+impl Lookups {
+    pub(super) fn new(servers: Servers) -> Self {
+        Self {
+            servers: Arc::new(servers),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// The addresses of `name`, which is `text` as a query has it. `is_enough` says which of them are worth going on
+    /// with while others are still asked for; `None`: wait for all.
+    pub(super) async fn resolve(
+        &self,
+        text: &str,
+        name: Name,
+        is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>,
+    ) -> Outcome {
+        let mut progress = self.begin(text, name);
+        loop {
+            let ready_at = progress.borrow_and_update().ready_at(is_enough);
+            let changed = progress.changed();
+            let has_ended = match ready_at {
+                Some(at) if at <= Instant::now() => break,
+                Some(at) => tokio::select! {
+                    changed = changed => changed.is_err(),
+                    () = sleep_until(at) => false,
+                },
+                None => changed.await.is_err(),
+            };
+            if has_ended {
+                break;
+            }
+        }
+        progress.borrow().outcome()
+    }
+
+    /// The look-up of a name: one that holds, or is under way, or a new one.
+    fn begin(&self, text: &str, name: Name) -> watch::Receiver<Progress> {
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = state.names.get(text)
+            && holds(known, now)
+        {
+            return known.clone();
+        }
+        if state.names.len() >= MAX_NAMES {
+            state.names.retain(|_, known| holds(known, now));
+            if state.names.len() >= MAX_NAMES {
+                state.names.clear();
+            }
+        }
+        while state.tasks.try_join_next().is_some() {}
+        let (sender, receiver) = watch::channel(Progress::default());
+        state
+            .tasks
+            .spawn(look_up(self.servers.clone(), name, sender));
+        state.names.insert(text.into(), receiver.clone());
+        receiver
+    }
+}
+
+/// Whether a look-up answers for its name: while it is under way, and as long as its answers live.
+fn holds(known: &watch::Receiver<Progress>, now: Instant) -> bool {
+    let is_under_way = known.has_changed().is_ok();
+    known
+        .borrow()
+        .lives_until()
+        .map_or(is_under_way, |end| now < end)
+}
+
+/// Asks for both kinds, and tells of each as it comes.
+async fn look_up(servers: Arc<Servers>, name: Name, progress: watch::Sender<Progress>) {
+    let mut v4 = pin!(servers.ask(&name, RecordType::A));
+    let mut v6 = pin!(servers.ask(&name, RecordType::AAAA));
+    if servers.conf().no_aaaa {
+        progress.send_modify(|progress| progress.note_v6(Answer::NoData(WITHOUT)));
+    }
+    loop {
+        let (has_v4, has_v6, ends_at) = {
+            let progress = progress.borrow();
+            (
+                progress.v4.is_some(),
+                progress.v6.is_some(),
+                progress.ready_at(Some(&|_| true)),
+            )
+        };
+        if has_v4 && has_v6 {
+            return;
+        }
+        let late = async {
+            match ends_at {
+                Some(at) => sleep_until(at + LATE).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = &mut v4, if !has_v4 => {
+                progress.send_modify(|progress| progress.note_v4(answer));
+            }
+            answer = &mut v6, if !has_v6 => {
+                progress.send_modify(|progress| progress.note_v6(answer));
+            }
+            () = late => {
+                progress.send_modify(Progress::give_up);
+            }
+        }
+    }
+}
+
+/// How far a look-up is.
+#[derive(Debug, Default)]
+struct Progress {
+    v4: Option<Noted>,
+    v6: Option<Noted>,
+}
+
+#[derive(Debug, Clone)]
+struct Noted {
+    answer: Answer,
+    at: Instant,
+}
+
+impl Progress {
+    fn note_v4(&mut self, answer: Answer) {
+        let at = Instant::now();
+        self.v4 = Some(Noted { answer, at });
+    }
+
+    fn note_v6(&mut self, answer: Answer) {
+        let at = Instant::now();
+        self.v6 = Some(Noted { answer, at });
+    }
+
+    fn give_up(&mut self) {
+        let late = || Noted {
+            answer: Answer::Failed("no answer in time".to_owned()),
+            at: Instant::now(),
+        };
+        self.v4.get_or_insert_with(late);
+        self.v6.get_or_insert_with(late);
+    }
+
+    /// From when on there is an outcome; `None`: an answer has to come first.
+    fn ready_at(&self, is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>) -> Option<Instant> {
+        let is_useful = |noted: &Noted| match (&noted.answer, is_enough) {
+            (Answer::Addresses(addresses, _), Some(is_enough)) => {
+                addresses.iter().any(|&address| is_enough(address))
+            }
+            _ => false,
+        };
+        match (&self.v4, &self.v6) {
+            (Some(v4), Some(v6)) => Some(v4.at.max(v6.at)),
+            (Some(one), None) | (None, Some(one)) if is_useful(one) => {
+                Some(one.at + RESOLUTION_DELAY)
+            }
+            // True of every kind. Not so when said of IPv6: some servers say it although there are IPv4 addresses.
+            (Some(v4), None) if matches!(v4.answer, Answer::NoName(_)) => {
+                Some(v4.at + RESOLUTION_DELAY)
+            }
+            _ => None,
+        }
+    }
+
+    /// By what is there. One kind that fails takes nothing from the other.
+    fn outcome(&self) -> Outcome {
+        let answers = || [&self.v4, &self.v6].into_iter().flatten();
+        let addresses: Vec<_> = answers()
+            .filter_map(|noted| match &noted.answer {
+                Answer::Addresses(addresses, _) => Some(addresses.as_slice()),
+                _ => None,
+            })
+            .flatten()
+            .copied()
+            .collect();
+        if !addresses.is_empty() {
+            return Outcome::Addresses(addresses);
+        }
+        let has = |is: fn(&Answer) -> bool| answers().any(|noted| is(&noted.answer));
+        if has(|answer| matches!(answer, Answer::NoName(_))) {
+            return match has(|answer| matches!(answer, Answer::NoData(_))) {
+                true => Outcome::NoData,
+                false => Outcome::NoName,
+            };
+        }
+        let failure = answers().find_map(|noted| match &noted.answer {
+            Answer::Failed(why) => Some(why.clone()),
+            _ => None,
+        });
+        match failure {
+            Some(why) => Outcome::Failed(why),
+            None if self.v4.is_some() && self.v6.is_some() => Outcome::NoData,
+            None => Outcome::Failed("the look-up was broken off".to_owned()),
+        }
+    }
+
+    /// Until when both answers live; `None` while one is missing.
+    fn lives_until(&self) -> Option<Instant> {
+        let (v4, v6) = (self.v4.as_ref()?, self.v6.as_ref()?);
+        let is_found = |noted: &Noted| matches!(noted.answer, Answer::Addresses(..));
+        let end = |noted: &Noted, other: &Noted| match &noted.answer {
+            Answer::Addresses(_, ttl) | Answer::NoData(ttl) | Answer::NoName(ttl) => {
+                noted.at + *ttl
+            }
+            Answer::Failed(_) if is_found(other) => noted.at + WITHOUT,
+            Answer::Failed(_) => noted.at,
+        };
+        Some(end(v4, v6).min(end(v6, v4)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn found(address: &str) -> Answer {
+        Answer::Addresses(vec![address.parse().unwrap()], MINUTE)
+    }
+
+    fn failed() -> Answer {
+        Answer::Failed("silence".to_owned())
+    }
+
+    fn addresses(texts: &[&str]) -> Outcome {
+        Outcome::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_kind_does_not_spoil_the_other() {
+        let (none, no_name) = (Answer::NoData(MINUTE), Answer::NoName(MINUTE));
+        for (v4, v6, expected) in [
+            (
+                found("10.0.0.1"),
+                found("::1"),
+                addresses(&["10.0.0.1", "::1"]),
+            ),
+            (found("10.0.0.1"), none.clone(), addresses(&["10.0.0.1"])),
+            (found("10.0.0.1"), no_name.clone(), addresses(&["10.0.0.1"])),
+            (found("10.0.0.1"), failed(), addresses(&["10.0.0.1"])),
+            (none.clone(), found("::1"), addresses(&["::1"])),
+            (failed(), found("::1"), addresses(&["::1"])),
+            (none.clone(), none.clone(), Outcome::NoData),
+            (no_name.clone(), no_name.clone(), Outcome::NoName),
+            (none.clone(), no_name.clone(), Outcome::NoData),
+            (no_name.clone(), failed(), Outcome::NoName),
+            (failed(), no_name.clone(), Outcome::NoName),
+            (
+                none.clone(),
+                failed(),
+                Outcome::Failed("silence".to_owned()),
+            ),
+            (failed(), failed(), Outcome::Failed("silence".to_owned())),
+        ] {
+            let mut progress = Progress::default();
+            progress.note_v4(v4.clone());
+            progress.note_v6(v6.clone());
+            assert_eq!(progress.outcome(), expected, "{v4:?} {v6:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_waits_a_moment_for_the_rest() {
+        let all: &(dyn Fn(IpAddr) -> bool + Sync) = &|_| true;
+        let no_v4: &(dyn Fn(IpAddr) -> bool + Sync) = &|address| address.is_ipv6();
+        let soon = Some(Instant::now() + RESOLUTION_DELAY);
+        for (v4, v6, is_enough, expected) in [
+            (None, None, Some(all), None),
+            (Some(found("10.0.0.1")), None, Some(all), soon),
+            (None, Some(found("::1")), Some(all), soon),
+            // Denied ones are not gone on with.
+            (Some(found("10.0.0.1")), None, Some(no_v4), None),
+            // Who needs all of them waits for all.
+            (Some(found("10.0.0.1")), None, None, None),
+            (Some(Answer::NoData(MINUTE)), None, Some(all), None),
+            (Some(failed()), None, Some(all), None),
+            (Some(Answer::NoName(MINUTE)), None, Some(all), soon),
+            (None, Some(Answer::NoName(MINUTE)), Some(all), None),
+            (Some(failed()), Some(failed()), None, Some(Instant::now())),
+        ] {
+            let mut progress = Progress::default();
+            v4.iter()
+                .for_each(|answer| progress.note_v4(answer.clone()));
+            v6.iter()
+                .for_each(|answer| progress.note_v6(answer.clone()));
+            assert_eq!(progress.ready_at(is_enough), expected, "{v4:?} {v6:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_hold_as_long_as_both_live() {
+        let short = Answer::NoData(Duration::from_secs(5));
+        for (v4, v6, expected) in [
+            (found("10.0.0.1"), found("::1"), MINUTE),
+            (found("10.0.0.1"), short, Duration::from_secs(5)),
+            (found("10.0.0.1"), failed(), WITHOUT),
+            (failed(), failed(), Duration::ZERO),
+            (
+                Answer::NoName(Duration::ZERO),
+                Answer::NoName(MINUTE),
+                Duration::ZERO,
+            ),
+        ] {
+            let mut progress = Progress::default();
+            progress.note_v4(v4.clone());
+            assert_eq!(progress.lives_until(), None);
+            progress.note_v6(v6.clone());
+            let end = Instant::now() + expected;
+            assert_eq!(progress.lives_until(), Some(end), "{v4:?} {v6:?}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Names to addresses as the system has them, cached, and only those that the guard allows.
+//!
+//! The hosts file comes first, then the name servers of resolv.conf in their order, as with getaddrinfo and its usual
+//! `hosts: files dns`. Unlike getaddrinfo, a look-up holds no thread, does not wait for one kind of addresses when the
+//! other is there (RFC 8305), and takes any label that fits into a query.
+//!
+//! - `system`: the two files, read again when they change;
+//! - `hosts`, `conf`: what they say;
+//! - `servers`: asking name servers;
+//! - `lookup`: both kinds of addresses of one name, shared by all that want them.
+
+mod conf;
+mod hosts;
+mod lookup;
+mod servers;
+mod system;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_net::proto::rr::Name;
+use reqwest::dns::{Addrs, Name as HostName, Resolve, Resolving};
+use tokio::time::Instant;
+
+use super::error::{Cause, FetchError};
+use super::guard::{Denied, Guard};
+use super::settings::Settings;
+use lookup::Outcome;
+use system::System;
+
+/// A failure that took longer is due to silent servers: they are not asked for the rest of the search list.
+const SILENCE: Duration = Duration::from_millis(500);
+
+const NO_NAME: &str = "there is no such name";
+
+/// The resolver that every connection of this process goes through.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    guard: Arc<Guard>,
+    system: Arc<System>,
+}
+
+impl Resolver {
+    pub(super) fn new(settings: &Settings, guard: Arc<Guard>) -> Self {
+        let system = System::new(&settings.name_servers, settings.connect_timeout);
+        Self {
+            guard,
+            system: Arc::new(system),
+        }
+    }
+
+    /// All addresses of `host`: a name, or an address in the notation of URLs. Waits for both kinds.
+    pub(super) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        self.resolve_where(host, None).await
+    }
+
+    /// The addresses of a host that may have any, for connecting to it. Like [`lookup_allowed`](Self::lookup_allowed), but
+    /// without the guard.
+    pub(super) async fn lookup_any(&self, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        self.resolve_where(host, Some(&|_| true)).await
+    }
+
+    /// The addresses of `host` that may be connected to, as the connector asks for them.
+    ///
+    /// Soon after there is one, this goes on without those that are still asked for.
+    pub(super) async fn lookup_allowed(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let is_allowed = |address| self.guard.judge(address).is_ok();
+        let mut addresses = self.resolve_where(host, Some(&is_allowed)).await?;
+        let mut denied = None;
+        addresses.retain(|&address| match self.guard.judge(address) {
+            Ok(()) => true,
+            Err(why) => {
+                denied.get_or_insert(why);
+                false
+            }
+        });
+        match denied {
+            Some(denied) if addresses.is_empty() => Err(denied.into()),
+            _ => Ok(addresses),
+        }
+    }
+
+    /// `is_enough`: which addresses are worth going on with; `None`: only all of them.
+    async fn resolve_where(
+        &self,
+        host: &str,
+        is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>,
+    ) -> Result<Vec<IpAddr>, Unresolved> {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        if let Ok(address) = bare.parse() {
+            return Ok(vec![address]);
+        }
+        // It means this host whatever a name server says, RFC 6761 section 6.3.
+        if is_within(host, "localhost") {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let unresolved = |why: String, is_final| Unresolved {
+            host: host.to_owned(),
+            why,
+            is_final,
+        };
+        let host = host.to_ascii_lowercase();
+        let system = self.system.current();
+        if let Some(addresses) = system.hosts.get(&host) {
+            return Ok(addresses.to_vec());
+        }
+        // No name server is asked for these, RFC 6761 section 6.4 and RFC 7686 section 2.
+        if is_within(&host, "invalid") || is_within(&host, "onion") {
+            return Err(unresolved(NO_NAME.to_owned(), true));
+        }
+        query_name(host.strip_suffix('.').unwrap_or(&host)).map_err(|why| unresolved(why, true))?;
+        let begun = Instant::now();
+        let (mut has_name, mut failure) = (false, None);
+        for candidate in system.conf().candidates(&host) {
+            // What the search list completes may be too long.
+            let Ok(name) = query_name(&candidate) else {
+                continue;
+            };
+            match system.lookups.resolve(&candidate, name, is_enough).await {
+                Outcome::Addresses(addresses) => return Ok(addresses),
+                Outcome::NoData => has_name = true,
+                Outcome::NoName => {}
+                Outcome::Failed(why) => {
+                    failure.get_or_insert(why);
+                    if begun.elapsed() > SILENCE {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(why) = failure {
+            return Err(unresolved(why, false));
+        }
+        let why = match has_name {
+            true => "the name has no address",
+            false => NO_NAME,
+        };
+        Err(unresolved(why.to_owned(), true))
+    }
+}
+
+/// `name` with its labels as they are: what a name server can be asked for is more than what RFC 952 calls a host name
+/// (RFC 2181, section 11), and such hosts exist.
+fn query_name(name: &str) -> Result<Name, String> {
+    let labels = name.split('.').map(str::as_bytes);
+    Name::from_labels(labels).map_err(|error| {
+        let why = match name
+            .split('.')
+            .find(|label| label.is_empty() || label.len() > 63)
+        {
+            Some("") => "one of its parts is empty".to_owned(),
+            Some(label) => format!("`{label}` is longer than 63 characters"),
+            None => error.to_string(),
+        };
+        format!("no name server can be asked for such a name: {why}")
+    })
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: HostName) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let addresses = match resolver.lookup_allowed(name.as_str()).await {
+                Ok(addresses) => addresses,
+                // The bare error, so that whoever walks the chain finds it.
+                Err(LookupError::Denied(denied)) => return Err(denied.into()),
+                Err(LookupError::Unresolved(unresolved)) => return Err(unresolved.into()),
+            };
+            // Port 0 lets the connector put in the URL's.
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        })
+    }
+}
+
+/// Whether `name` is `domain`, or a name below it. Upper and lower case are the same.
+fn is_within(name: &str, domain: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let head = name.len().checked_sub(domain.len());
+    head.and_then(|at| name.split_at_checked(at))
+        .is_some_and(|(head, tail)| {
+            tail.eq_ignore_ascii_case(domain) && (head.is_empty() || head.ends_with('.'))
+        })
+}
+
+pub(super) enum LookupError {
+    Denied(Denied),
+    Unresolved(Unresolved),
+}
+
+impl LookupError {
+    /// What it means to whoever wants to connect to `host`.
+    pub(super) fn of(self, host: &str) -> FetchError {
+        let host = host.to_owned();
+        match self {
+            Self::Denied(denied) => FetchError::Denied {
+                host,
+                source: Box::new(denied),
+            },
+            Self::Unresolved(unresolved) => FetchError::Dns {
+                host,
+                is_final: unresolved.is_final,
+                source: Cause(unresolved.why),
+            },
+        }
+    }
+}
+
+impl From<Denied> for LookupError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<Unresolved> for LookupError {
+    fn from(unresolved: Unresolved) -> Self {
+        Self::Unresolved(unresolved)
+    }
+}
+
+/// A name that has no addresses, or whose name servers do not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Unresolved {
+    pub(super) host: String,
+    pub(super) why: String,
+    /// Whether a name server said so, rather than none saying anything.
+    pub(super) is_final: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_fits_into_a_query_is_a_name() {
+        for name in [
+            "a.test",
+            "my_bucket.pics.test",
+            "-a.test",
+            "a-.test",
+            "_x._y.test",
+            "single",
+            "xn--bcher-kva.test",
+            "123.test",
+            "*.test",
+            "a b.test",
+            "b\u{fc}cher.test",
+            &format!("{}.test", "a".repeat(63)),
+        ] {
+            let expected: Vec<_> = name.split('.').map(str::as_bytes).collect();
+            let found = query_name(name).unwrap();
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_domain_has_names_below_it() {
+        for (name, expected) in [
+            ("localhost", true),
+            ("LocalHost.", true),
+            ("a.localhost", true),
+            ("a.b.localhost.", true),
+            ("alocalhost", false),
+            ("localhost.test", false),
+            ("host", false),
+            ("b\u{fc}localhost", false),
+            ("", false),
+        ] {
+            assert_eq!(is_within(name, "localhost"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_explained() {
+        for (name, why) in [
+            ("a..test".to_owned(), "empty"),
+            (".test".to_owned(), "empty"),
+            (format!("{}.test", "a".repeat(64)), "longer than 63"),
+            (vec!["a".repeat(60); 5].join("."), "exceed 255"),
+        ] {
+            let text = query_name(&name).unwrap_err();
+            assert!(text.contains(why), "{text}");
+        }
+    }
+}

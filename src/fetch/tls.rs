@@ -1,0 +1,572 @@
+//! TLS as a client: which certificates of servers are trusted.
+//!
+//! Every TLS client of this process is made here: HTTP, brokers and mail. PostgreSQL's is sqlx's own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use webpki::RawPublicKeyEntity;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Version};
+
+/// A client that trusts the system's authorities, and the certificates in `given`: as authorities, and as what a
+/// server may present itself.
+///
+/// A certificate that cannot be used as an authority is left out; see [`check`].
+pub(crate) fn client_config(given: Vec<CertificateDer<'static>>) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let system = rustls_native_certs::load_native_certs();
+    if system.certs.is_empty() {
+        // A container without them can still fetch over plain HTTP, and over TLS with `ca_files`.
+        let why = system.errors.first().map(ToString::to_string);
+        tracing::warn!(
+            "no system certificate authorities: {}",
+            why.as_deref().unwrap_or("there are none")
+        );
+    }
+    let verifier = Verifier::new(system.certs, given, &provider);
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the versions of TLS that rustls has by default")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth()
+}
+
+/// Whether a certificate can be trusted as an authority, and compared with one that a server presents.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn check(certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    RootCertStore::empty().add(certificate.clone())?;
+    parse(certificate).map(drop)
+}
+
+/// Whether `error` means that nobody vouches for a certificate, so that trusting it, or its authority, is a cure.
+pub(crate) fn is_untrusted(error: &Error) -> bool {
+    use CertificateError::{
+        BadSignature, UnknownIssuer, UnsupportedSignatureAlgorithmForPublicKeyContext as OtherKey,
+    };
+    // The last two come of an authority with the same name and another key.
+    matches!(
+        error,
+        Error::InvalidCertificate(UnknownIssuer | BadSignature | OtherKey { .. })
+    )
+}
+
+/// Verifies servers like curl with OpenSSL does.
+///
+/// webpki has the first word. Beyond it, a certificate in `given` is trusted when a server presents it, or one that
+/// it signed directly, although webpki takes no such certificate for a server's: an authority (CA:TRUE, as
+/// `openssl req -x509` makes), X.509 version 1, a subject without alternative names. Validity, purpose and name are
+/// checked all the same.
+#[derive(Debug)]
+struct Verifier {
+    /// `None` without any authority.
+    webpki: Option<Arc<WebPkiServerVerifier>>,
+    given: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(
+        system: Vec<CertificateDer<'static>>,
+        given: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system);
+        roots.add_parsable_certificates(given.iter().cloned());
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        Self {
+            // Without revocation lists, only an empty store is an error.
+            webpki: webpki.build().ok(),
+            given,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    /// Whether `certificate` is a given one, or is signed by one.
+    fn vouches_for(&self, der: &CertificateDer<'_>, certificate: &X509Certificate<'_>) -> bool {
+        self.given.contains(der)
+            || self.given.iter().any(|issuer| {
+                parse(issuer).is_ok_and(|issuer| {
+                    issuer.subject().as_raw() == certificate.issuer().as_raw()
+                        && is_plain_authority(&issuer)
+                        && self.is_signed_by(certificate, &issuer)
+                })
+            })
+    }
+
+    fn is_signed_by(
+        &self,
+        certificate: &X509Certificate<'_>,
+        issuer: &X509Certificate<'_>,
+    ) -> bool {
+        let key = SubjectPublicKeyInfoDer::from(issuer.public_key().raw);
+        let Ok(key) = RawPublicKeyEntity::try_from(&key) else {
+            return false;
+        };
+        let signed = certificate.tbs_certificate.as_ref();
+        let signature = &certificate.signature_value.data;
+        let mut algorithms = self.algorithms.all.iter();
+        algorithms.any(|algorithm| key.verify_signature(*algorithm, signed, signature).is_ok())
+    }
+
+    fn verify_version_1(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let certificate = parse(certificate)?;
+        let key = SubjectPublicKeyInfoDer::from(certificate.public_key().raw);
+        let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+        let entity = RawPublicKeyEntity::try_from(&key).map_err(|_| bad())?;
+        let mut schemes = self.algorithms.mapping.iter();
+        let (_, algorithms) = schemes
+            .find(|(scheme, _)| *scheme == signature.scheme)
+            .ok_or_else(bad)?;
+        let is_valid = algorithms.iter().any(|algorithm| {
+            let verified = entity.verify_signature(*algorithm, message, signature.signature());
+            verified.is_ok()
+        });
+        match is_valid {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(bad()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = match &self.webpki {
+            Some(webpki) => webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        };
+        let Err(error) = verified else {
+            return verified;
+        };
+        let certificate = parse(end_entity)?;
+        if self.vouches_for(end_entity, &certificate) {
+            check_validity(&certificate, now)?;
+            check_purpose(&certificate)?;
+            check_name(&certificate, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        // webpki did not come to the question whether the authority is known, and giving the certificate helps.
+        match is_unfit(&error) {
+            true => Err(CertificateError::UnknownIssuer.into()),
+            false => Err(error),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match is_version_1(certificate) {
+            true => self.verify_version_1(message, certificate, signature),
+            false => verify_tls12_signature(message, certificate, signature, &self.algorithms),
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match is_version_1(certificate) {
+            true => {
+                let certificate = parse(certificate)?;
+                let key = SubjectPublicKeyInfoDer::from(certificate.public_key().raw);
+                verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+            }
+            false => verify_tls13_signature(message, certificate, signature, &self.algorithms),
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether webpki takes the certificate for none of a server, whoever signed it.
+fn is_unfit(error: &Error) -> bool {
+    use webpki::Error::{CaUsedAsEndEntity, UnsupportedCertVersion};
+    let Error::InvalidCertificate(CertificateError::Other(error)) = error else {
+        return false;
+    };
+    matches!(
+        error.0.downcast_ref(),
+        Some(CaUsedAsEndEntity | UnsupportedCertVersion)
+    )
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => Ok(parsed),
+        Err(_) => Err(CertificateError::BadEncoding.into()),
+    }
+}
+
+/// Version 1 has no extensions, and webpki refuses it.
+fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.version() == X509Version::V1)
+}
+
+/// Whether it may sign any certificate, of all that a check of one signature can tell.
+fn is_plain_authority(certificate: &X509Certificate<'_>) -> bool {
+    if certificate.version() == X509Version::V1 {
+        return true;
+    }
+    let may_sign = certificate
+        .key_usage()
+        .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    let has_constraints = !matches!(certificate.name_constraints(), Ok(None));
+    certificate.is_ca() && may_sign && !has_constraints
+}
+
+fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
+    let validity = certificate.validity();
+    let time = |time: i64| {
+        let seconds = u64::try_from(time).unwrap_or(0);
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+    };
+    let not_before = time(validity.not_before.timestamp());
+    let not_after = time(validity.not_after.timestamp());
+    if now < not_before {
+        let time = now;
+        return Err(CertificateError::NotValidYetContext { time, not_before }.into());
+    }
+    if now > not_after {
+        let time = now;
+        return Err(CertificateError::ExpiredContext { time, not_after }.into());
+    }
+    Ok(())
+}
+
+/// RFC 5280, sections 4.2.1.3 and 4.2.1.12.
+fn check_purpose(certificate: &X509Certificate<'_>) -> Result<(), Error> {
+    let is_for_servers = certificate
+        .extended_key_usage()
+        .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.any || usage.value.server_auth));
+    let is_for_handshakes = certificate.key_usage().is_ok_and(|usage| {
+        usage.is_none_or(|usage| {
+            let usage = usage.value;
+            usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
+        })
+    });
+    match is_for_servers && is_for_handshakes {
+        true => Ok(()),
+        false => Err(CertificateError::InvalidPurpose.into()),
+    }
+}
+
+/// The names of a certificate are its alternative ones, RFC 9525; only without any, its common name (RFC 2818,
+/// section 3.1), which nobody but the operator who trusts this very certificate can make count.
+fn check_name(certificate: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<(), Error> {
+    let alternatives = certificate
+        .subject_alternative_name()
+        .map_err(|_| CertificateError::BadEncoding)?;
+    let alternatives = alternatives.map_or(&[][..], |names| &names.value.general_names);
+    let mut presented = Vec::new();
+    let mut is_match = false;
+    for alternative in alternatives {
+        match (alternative, name) {
+            (GeneralName::DNSName(pattern), _) => {
+                is_match |= matches_host(pattern, name);
+                presented.push(format!("DnsName({pattern:?})"));
+            }
+            (GeneralName::IPAddress(octets), _) => {
+                let address = match (<[u8; 4]>::try_from(*octets), <[u8; 16]>::try_from(*octets)) {
+                    (Ok(v4), _) => IpAddr::from(v4),
+                    (_, Ok(v6)) => IpAddr::from(v6),
+                    _ => continue,
+                };
+                is_match |= matches!(name, ServerName::IpAddress(wanted)
+                    if IpAddr::from(*wanted) == address);
+                presented.push(format!("IpAddress({address})"));
+            }
+            _ => {}
+        }
+    }
+    if presented.is_empty() {
+        let common = certificate.subject().iter_common_name();
+        for pattern in common.filter_map(|common| common.as_str().ok()) {
+            is_match |= match name {
+                ServerName::IpAddress(wanted) => pattern
+                    .parse()
+                    .is_ok_and(|address: IpAddr| IpAddr::from(*wanted) == address),
+                name => matches_host(pattern, name),
+            };
+            presented.push(format!("CommonName({pattern:?})"));
+        }
+    }
+    if is_match {
+        return Ok(());
+    }
+    let expected = name.to_owned();
+    Err(CertificateError::NotValidForNameContext {
+        expected,
+        presented,
+    }
+    .into())
+}
+
+/// RFC 9525, section 6.3: `*` stands for the whole first label, and for no other.
+fn matches_host(pattern: &str, name: &ServerName<'_>) -> bool {
+    let ServerName::DnsName(name) = name else {
+        return false;
+    };
+    let name = name.as_ref().trim_end_matches('.');
+    let pattern = pattern.trim_end_matches('.');
+    match pattern.strip_prefix("*.") {
+        // Not for everything below a top-level domain.
+        Some(parent) => {
+            parent.contains('.')
+                && name
+                    .split_once('.')
+                    .is_some_and(|(_, of)| of.eq_ignore_ascii_case(parent))
+        }
+        None => pattern.eq_ignore_ascii_case(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    /// 2030-01-01.
+    const NOW: u64 = 1_893_456_000;
+
+    fn fixture(name: &str) -> CertificateDer<'static> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+        CertificateDer::from_pem_file(format!("{folder}/{name}.pem")).unwrap()
+    }
+
+    /// What a client that is given `given` says of a server that presents `chain` as `host`.
+    fn verify(given: &[&str], chain: &[&str], host: &str) -> Result<(), Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let given = given.iter().copied().map(fixture).collect();
+        let verifier = Verifier::new(Vec::new(), given, &provider);
+        let chain: Vec<_> = chain.iter().copied().map(fixture).collect();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW));
+        verifier
+            .verify_server_cert(&chain[0], &chain[1..], &name, &[], now)
+            .map(drop)
+    }
+
+    #[test]
+    fn what_curl_takes_is_taken() {
+        for (given, chain, host) in [
+            (
+                "self-signed-authority",
+                &["self-signed-authority"][..],
+                "localhost",
+            ),
+            (
+                "self-signed-authority",
+                &["self-signed-authority"],
+                "127.0.0.1",
+            ),
+            (
+                "self-signed-common-name",
+                &["self-signed-common-name"],
+                "localhost",
+            ),
+            (
+                "self-signed-no-authority",
+                &["self-signed-no-authority"],
+                "localhost",
+            ),
+            (
+                "self-signed-wildcard",
+                &["self-signed-wildcard"],
+                "a.wild.test",
+            ),
+            ("self-signed-address", &["self-signed-address"], "127.0.0.1"),
+            ("version-1", &["version-1"], "localhost"),
+            ("leaf", &["leaf"], "localhost"),
+            ("leaf", &["leaf", "intermediate"], "localhost"),
+            ("intermediate", &["leaf"], "localhost"),
+            ("authority", &["leaf", "intermediate"], "localhost"),
+            (
+                "authority",
+                &["leaf", "intermediate", "authority"],
+                "localhost",
+            ),
+            ("authority", &["leaf-common-name"], "localhost"),
+            ("authority", &["leaf-version-1"], "localhost"),
+            ("authority", &["leaf-marked-as-authority"], "localhost"),
+        ] {
+            assert_eq!(
+                verify(&[given], chain, host),
+                Ok(()),
+                "{given} {chain:?} {host}"
+            );
+        }
+        // In a bundle.
+        let bundle = [
+            "authority",
+            "self-signed-other-name",
+            "self-signed-authority",
+        ];
+        assert_eq!(
+            verify(&bundle, &["self-signed-authority"], "localhost"),
+            Ok(())
+        );
+        assert_eq!(
+            verify(&bundle, &["self-signed-other-name"], "other.test"),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_curl_refuses_is_refused_for_its_reason() {
+        for (given, chain, host, why) in [
+            (
+                "authority",
+                &["self-signed-authority"][..],
+                "localhost",
+                "UnknownIssuer",
+            ),
+            (
+                "authority",
+                &["self-signed-no-authority"],
+                "localhost",
+                "UnknownIssuer",
+            ),
+            ("authority", &["version-1"], "localhost", "UnknownIssuer"),
+            ("authority", &["leaf"], "localhost", "UnknownIssuer"),
+            (
+                "self-signed-authority",
+                &["self-signed-common-name"],
+                "localhost",
+                "UnknownIssuer",
+            ),
+            (
+                "self-signed-no-authority",
+                &["leaf"],
+                "localhost",
+                "UnknownIssuer",
+            ),
+            (
+                "self-signed-expired",
+                &["self-signed-expired"],
+                "localhost",
+                "expired",
+            ),
+            (
+                "self-signed-only-signs",
+                &["self-signed-only-signs"],
+                "localhost",
+                "InvalidPurpose",
+            ),
+            (
+                "self-signed-only-client",
+                &["self-signed-only-client"],
+                "localhost",
+                "InvalidPurpose",
+            ),
+            (
+                "self-signed-authority",
+                &["self-signed-authority"],
+                "other.test",
+                "not valid for name",
+            ),
+            (
+                "self-signed-authority",
+                &["self-signed-authority"],
+                "127.0.0.2",
+                "not valid for name",
+            ),
+            (
+                "self-signed-common-name",
+                &["self-signed-common-name"],
+                "other.test",
+                "not valid for name",
+            ),
+            // A common name counts for nothing beside alternative ones.
+            (
+                "self-signed-other-name",
+                &["self-signed-other-name"],
+                "localhost",
+                "not valid for name",
+            ),
+            (
+                "self-signed-wildcard",
+                &["self-signed-wildcard"],
+                "a.b.wild.test",
+                "not valid for name",
+            ),
+            (
+                "self-signed-wildcard",
+                &["self-signed-wildcard"],
+                "wild.test",
+                "not valid for name",
+            ),
+            (
+                "self-signed-address",
+                &["self-signed-address"],
+                "127.0.0.2",
+                "not valid for name",
+            ),
+            (
+                "version-1",
+                &["version-1"],
+                "other.test",
+                "not valid for name",
+            ),
+            (
+                "authority",
+                &["leaf-version-1"],
+                "other.test",
+                "not valid for name",
+            ),
+        ] {
+            let text = verify(&[given], chain, host).unwrap_err().to_string();
+            assert!(text.contains(why), "{given} {chain:?} {host}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        for (pattern, name, expected) in [
+            ("a.test", "A.Test", true),
+            ("a.test.", "a.test", true),
+            ("*.b.test", "a.b.test", true),
+            ("*.b.test", "b.test", false),
+            ("*.b.test", "x.a.b.test", false),
+            ("*.test", "a.test", false),
+            ("*", "a", false),
+            ("a*.b.test", "ax.b.test", false),
+        ] {
+            let name = ServerName::try_from(name).unwrap();
+            assert_eq!(matches_host(pattern, &name), expected, "{pattern} {name:?}");
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Names resolve as the system resolves them: `gannet fetch` and `gannet daemon` beside curl.
+//!
+//! Each test runs once more by itself in namespaces of its own, with an `/etc` and a loopback that nobody else sees.
+//! Skipped where there are no namespaces or no curl, unless `GANNET_REQUIRE_SERVICES=1` says that there have to be.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+#[path = "origin/dns.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests use more of it")]
+mod dns;
+mod support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpListener};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use dns::{NameServer, Question, Says};
+use serde_json::Value;
+use support::daemon::until;
+use support::{Daemon, Sandbox};
+
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Set for the test that runs in namespaces.
+const INSIDE: &str = "GANNET_TEST_NAMESPACES";
+
+/// In `/etc` of the namespaces alone.
+const MARK: &str = "/etc/of-a-test-of-gannet";
+
+/// Makes a copy of `/etc` in the folder `$0`, puts it in the place of `/etc`, and runs the test. The real `/etc` is
+/// written to at no time.
+const ENTER: &str = "set -e
+ip link set lo up
+cp -r /etc/. \"$0\" 2>/dev/null || :
+rm -f \"$0/resolv.conf\" \"$0/hosts\"
+printf 'hosts: files dns\\n' > \"$0/nsswitch.conf\"
+touch \"$0/resolv.conf\" \"$0/hosts\" \"$0/of-a-test-of-gannet\"
+mount --bind \"$0\" /etc
+exec \"$@\"";
+
+/// Whether this is the test in its namespaces; otherwise runs it there.
+#[track_caller]
+fn is_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        assert!(fs::exists(MARK).unwrap(), "this is the system's own `/etc`");
+        return true;
+    }
+    let unshare = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.arg("-rmn").args(args).env(INSIDE, "1");
+        command.output()
+    };
+    let is_possible = unshare(&["sh", "-c", "ip link set lo up && curl --version"]);
+    if !is_possible.is_ok_and(|output| output.status.success()) {
+        let is_required = std::env::var_os("GANNET_REQUIRE_SERVICES").is_some_and(|v| v == "1");
+        assert!(
+            !is_required,
+            "GANNET_REQUIRE_SERVICES=1, and there is no curl, no `ip`, or no right to make namespaces"
+        );
+        eprintln!("skipped: no curl, no `ip`, or no right to make namespaces");
+        return false;
+    }
+    let etc = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let (etc, program) = (etc.path().to_str().unwrap(), program.to_str().unwrap());
+    let run = [
+        "sh",
+        "-c",
+        ENTER,
+        etc,
+        program,
+        "--exact",
+        test,
+        "--nocapture",
+    ];
+    let output = unshare(&run).unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
+/// Answers every request by the address that it came to. Ends with the process. Returns its port.
+fn origin() -> u16 {
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    let reached = stream.local_addr().unwrap().ip().to_canonical().to_string();
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reached}",
+                        reached.len()
+                    );
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Whether curl gets `url`.
+fn curl(url: &str) -> bool {
+    let curl = Command::new("curl")
+        .args(["-sg", "-o", "/dev/null", "--max-time", "4", url])
+        .status();
+    curl.unwrap().success()
+}
+
+/// What `gannet fetch` makes of each URL: `stored`, or the reason and the detail.
+fn fetch(sandbox: &Sandbox, urls: &[String], settings: &[&str]) -> Vec<String> {
+    let _ = fs::remove_dir_all(sandbox.store());
+    let mut args = vec![
+        "--kind=any",
+        "--set=fetch.retries=0",
+        "--set=fetch.connect_timeout=5s",
+        "--max-failures=100%",
+    ];
+    args.extend(settings);
+    let report = sandbox.fetch_list(urls.join("\n"), 0, &args);
+    let outcome = |item: &&Value| match item["outcome"].as_str().unwrap() {
+        "failed" => {
+            let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+            format!("{}: {}", text("reason"), text("detail"))
+        }
+        outcome => outcome.to_owned(),
+    };
+    report.by_line().iter().map(outcome).collect()
+}
+
+fn addresses(texts: &[&str]) -> Says {
+    Says::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+}
+
+fn here() -> Vec<IpAddr> {
+    vec![[127, 0, 0, 1].into()]
+}
+
+#[test]
+fn names_resolve_as_for_curl() {
+    if !is_inside("names_resolve_as_for_curl") {
+        return;
+    }
+    let port = origin();
+    fs::write(
+        HOSTS,
+        "127.0.0.1 localhost\n127.0.0.1 four.test # v4 alone\n::1 six.test\n127.0.0.1 both.test Alias\n\
+         ::1 both.test\nnonsense x.test\n127.0.0.1 Case.Test my_host.hosts.test\n",
+    )
+    .unwrap();
+    fs::write(
+        RESOLV_CONF,
+        "# comment\nnonsense\nsearch lan.test\nnameserver nonsense\nnameserver 127.0.0.53\n",
+    )
+    .unwrap();
+    let server = NameServer::on("127.0.0.53:53", 60, |asked, _| match asked.name.as_str() {
+        "silent6.test" | "hosts6.test" if asked.is_ipv6 => Says::Nothing,
+        "silent4.test" if !asked.is_ipv6 => Says::Nothing,
+        "silent4.test" => addresses(&["::1"]),
+        "failing6.test" if asked.is_ipv6 => Says::Failure,
+        "nameless6.test" if asked.is_ipv6 => Says::NoName,
+        "long.test" => Says::OverTcp(here()),
+        "dns6.test" => addresses(&["::1"]),
+        "dns46.test" => addresses(&["127.0.0.1", "::1"]),
+        "short.lan.test"
+        | "my_bucket.pics.test"
+        | "-a.test"
+        | "a-.test"
+        | "_x._y.test"
+        | "x.invalid"
+        | "x.local"
+        | "xn--bcher-kva.test"
+        | "dot.test"
+        | "silent6.test"
+        | "failing6.test"
+        | "nameless6.test"
+        | "123.test"
+        | "a.b-.-c.test" => Says::Addresses(here()),
+        "empty.test" => Says::Addresses(Vec::new()),
+        "broken.test" => Says::Failure,
+        // What the hosts file has, name servers are not asked for.
+        _ => Says::NoName,
+    });
+    let names = [
+        // (host, whether gannet gets it, whether curl does)
+        ("my_bucket.pics.test", true, true),
+        ("-a.test", true, false),
+        ("a-.test", true, true),
+        ("a.b-.-c.test", true, true),
+        ("_x._y.test", true, true),
+        ("123.test", true, true),
+        // Reserved for names that do not exist.
+        ("x.invalid", false, true),
+        ("x.local", true, true),
+        ("b\u{fc}cher.test", true, true),
+        ("short", true, true),
+        ("short.", false, false),
+        ("dot.test.", true, true),
+        ("DOT.test", true, true),
+        ("long.test", true, true),
+        ("dns6.test", true, true),
+        ("dns46.test", true, true),
+        // getaddrinfo waits for both kinds.
+        ("silent6.test", true, false),
+        ("silent4.test", true, false),
+        ("failing6.test", true, true),
+        ("nameless6.test", true, true),
+        ("four.test", true, true),
+        ("six.test", true, true),
+        ("both.test", true, true),
+        ("alias", true, true),
+        ("case.test", true, true),
+        ("my_host.hosts.test", true, true),
+        ("localhost", true, true),
+        ("a.localhost", true, true),
+        ("127.1", true, true),
+        ("[::1]", true, true),
+        ("four.test.", false, false),
+        ("x.test", false, false),
+        ("empty.test", false, false),
+        ("missing.test", false, false),
+        ("broken.test", false, false),
+    ];
+    let sandbox = Sandbox::new();
+    let urls: Vec<_> = names
+        .iter()
+        .map(|(host, ..)| format!("http://{host}:{port}/"))
+        .collect();
+    let outcomes = fetch(&sandbox, &urls, &[]);
+    for ((host, is_reached, _), outcome) in names.iter().zip(&outcomes) {
+        match is_reached {
+            true => assert_eq!(outcome, "stored", "{host}"),
+            false => assert!(outcome.starts_with("dns: "), "{host}: {outcome}"),
+        }
+    }
+    let of = |host: &str| {
+        let at = names.iter().position(|(name, ..)| *name == host);
+        outcomes[at.unwrap()].as_str()
+    };
+    assert!(of("missing.test").contains("there is no such name"));
+    assert!(of("empty.test").contains("the name has no address"));
+    let broken = of("broken.test");
+    assert!(
+        broken.contains("name server `127.0.0.53` answered") && broken.contains("name_servers"),
+        "{broken}"
+    );
+    let asked = server.asked();
+    for name in [
+        "four.test",
+        "six.test",
+        "both.test",
+        "alias",
+        "localhost",
+        "a.localhost",
+    ] {
+        // With a dot at its end it is another name.
+        let question = |is_ipv6| Question {
+            name: name.to_owned(),
+            is_ipv6,
+            is_tcp: false,
+        };
+        let count = [true, false].map(|v6| asked.iter().filter(|q| **q == question(v6)).count());
+        let expected = if name == "four.test" { [1, 1] } else { [0, 0] };
+        assert_eq!(count, expected, "{name}");
+    }
+    assert!(asked.iter().any(|question| question.is_tcp));
+    for ((host, _, is_reached), url) in names.iter().zip(&urls) {
+        assert_eq!(curl(url), *is_reached, "curl: {host}");
+    }
+}
+
+#[test]
+fn name_servers_are_asked_in_their_order() {
+    if !is_inside("name_servers_are_asked_in_their_order") {
+        return;
+    }
+    let port = origin();
+    let urls = |names: &[&str]| -> Vec<String> {
+        names
+            .iter()
+            .map(|name| format!("http://{name}:{port}/"))
+            .collect()
+    };
+    let names = ["a.test", "b.test", "c.test"];
+    let sandbox = Sandbox::new();
+    fs::write(
+        RESOLV_CONF,
+        "nameserver 127.0.0.51\nnameserver 127.0.0.52\noptions timeout:1 attempts:1\n",
+    )
+    .unwrap();
+    let good = |_: &Question, _: usize| Says::Addresses(here());
+    {
+        let _first = NameServer::on("127.0.0.51:53", 0, good);
+        let second = NameServer::on("127.0.0.52:53", 0, good);
+        assert_eq!(fetch(&sandbox, &urls(&names), &[]), ["stored"; 3]);
+        assert!(curl(&urls(&["a.test"])[0]));
+        assert_eq!(second.queries(), 0);
+    }
+    for first in [Says::Failure, Says::Nothing] {
+        let says = first.clone();
+        let first = NameServer::on("127.0.0.51:53", 0, move |_, _| says.clone());
+        let second = NameServer::on("127.0.0.52:53", 0, good);
+        assert_eq!(fetch(&sandbox, &urls(&names), &[]), ["stored"; 3]);
+        assert!(curl(&urls(&["a.test"])[0]));
+        assert!(first.queries() > 0 && second.queries() > 0);
+    }
+    {
+        // Nobody is there, and the system says so.
+        let _second = NameServer::on("127.0.0.52:53", 0, good);
+        assert_eq!(fetch(&sandbox, &urls(&names), &[]), ["stored"; 3]);
+        assert!(curl(&urls(&["a.test"])[0]));
+    }
+    {
+        // An answer that there is no such name is an answer.
+        let _first = NameServer::on("127.0.0.51:53", 0, |_, _| Says::NoName);
+        let second = NameServer::on("127.0.0.52:53", 0, good);
+        assert!(fetch(&sandbox, &urls(&["a.test"]), &[])[0].starts_with("dns: "));
+        assert!(!curl(&urls(&["a.test"])[0]));
+        assert_eq!(second.queries(), 0);
+    }
+    let _silent = NameServer::on("127.0.0.51:53", 0, |_, _| Says::Nothing);
+    let outcome = fetch(&sandbox, &urls(&["a.test"]), &[]).remove(0);
+    for part in [
+        "dns: ",
+        "a.test",
+        "name server `127.0.0.51` did not answer within 1s",
+        "name server `127.0.0.52` refused the connection",
+    ] {
+        assert!(outcome.contains(part), "{outcome}");
+    }
+}
+
+#[test]
+fn without_name_servers_all_else_works() {
+    if !is_inside("without_name_servers_all_else_works") {
+        return;
+    }
+    let port = origin();
+    let sandbox = Sandbox::new();
+    fs::write(HOSTS, "127.0.0.1 hosts.test\n").unwrap();
+    let urls: Vec<_> = ["127.0.0.1", "[::1]", "localhost", "hosts.test", "dns.test"]
+        .iter()
+        .map(|host| format!("http://{host}:{port}/"))
+        .collect();
+    let scenes: [(&str, fn()); 4] = [
+        ("missing", || {
+            let _ = fs::remove_file(RESOLV_CONF);
+        }),
+        ("empty", || fs::write(RESOLV_CONF, "").unwrap()),
+        ("nothing but comments", || {
+            fs::write(RESOLV_CONF, "# nothing\n; here\n").unwrap();
+        }),
+        ("a folder", || {
+            fs::remove_file(RESOLV_CONF).unwrap();
+            fs::create_dir(RESOLV_CONF).unwrap();
+        }),
+    ];
+    for (what, make) in scenes {
+        make();
+        let outcomes = fetch(&sandbox, &urls, &[]);
+        assert_eq!(outcomes[..4], ["stored"; 4], "{what}");
+        for part in ["dns: ", "`127.0.0.1`", "`/etc/resolv.conf` names no server"] {
+            assert!(outcomes[4].contains(part), "{what}: {}", outcomes[4]);
+        }
+        sandbox.run(["check"]).expect(0);
+        for (at, url) in urls.iter().enumerate() {
+            // With a folder there, glibc does not even look into the hosts file.
+            let is_reached = at < 3 || at == 3 && what != "a folder";
+            assert_eq!(curl(url), is_reached, "{what}: {url}");
+        }
+        // As everywhere, this host's own server is asked then.
+        let _server = NameServer::on("127.0.0.1:53", 0, |_, _| Says::Addresses(here()));
+        assert_eq!(fetch(&sandbox, &urls, &[]), ["stored"; 5], "{what}");
+        assert_eq!(curl(&urls[4]), what != "a folder", "{what}");
+    }
+    fs::remove_file(HOSTS).unwrap();
+    assert_eq!(fetch(&sandbox, &urls[..3], &[]), ["stored"; 3]);
+    sandbox
+        .run(["demo", "-o", "demo", "--progress", "never"])
+        .expect(0);
+}
+
+#[test]
+fn a_daemon_follows_changes_of_both_files() {
+    if !is_inside("a_daemon_follows_changes_of_both_files") {
+        return;
+    }
+    let port = origin();
+    let sandbox = Sandbox::new();
+    sandbox.write("a.txt", format!("http://late.test:{port}/"));
+    sandbox.write(
+        "gannet.toml",
+        "[storage]\nroot = \"out\"\n[fetch]\nprivate_networks = true\nretries = 0\nfailure_backoff = \"0s\"\n\
+         host_down_after = 0\n[job]\nkind = \"any\"\n\
+         [[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\n",
+    );
+    let _old = NameServer::on("127.0.0.51:53", 60, |_, _| Says::NoName);
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.51\n").unwrap();
+    let daemon = Daemon::start(&sandbox);
+    let failed = |last: &Value| last["state"] != "completed";
+    let last = daemon.run("a");
+    assert!(failed(&last), "{last}");
+    let follows = |what: &str| {
+        let begun = Instant::now();
+        until(what, || match daemon.run("a") {
+            last if failed(&last) => Err(last.to_string()),
+            _ => Ok(()),
+        });
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+    };
+    fs::write(HOSTS, "127.0.0.1 late.test\n").unwrap();
+    follows("the hosts file has the name");
+    // As it is done where a program may read it any time.
+    fs::write("/etc/hosts.new", "").unwrap();
+    fs::rename("/etc/hosts.new", HOSTS).unwrap();
+    sandbox.write("a.txt", format!("http://later.test:{port}/"));
+    let last = daemon.run("a");
+    assert!(failed(&last), "{last}");
+    let _new = NameServer::on("127.0.0.52:53", 60, |_, _| Says::Addresses(here()));
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.52\n").unwrap();
+    follows("the new name server has the name");
+    daemon.stop();
+}
