@@ -348,6 +348,11 @@ impl Config {
         if let Some((keys, problem)) = self.api.problem() {
             return wrong("api", keys, problem);
         }
+        if let Some((name, key, problem)) = self.hosts.group_problem() {
+            let path = ["hosts", &name, key].map(str::to_owned);
+            // A name may be written otherwise than it is used: `EXAMPLE.org`.
+            return Err((vec![path.into(), vec!["hosts".to_owned()]], problem));
+        }
         for (name, host) in self.hosts.iter() {
             let (key, problem) = if host.password.is_some() && host.user.is_none() {
                 ("password", "needs `user` beside it")

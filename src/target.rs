@@ -237,7 +237,7 @@ reasons! {
     TooManyPixels = "too-many-pixels",
     /// The bytes do not have the sha256 that the list promises.
     Checksum = "checksum",
-    /// robots.txt or `X-Robots-Tag` asks not to.
+    /// robots.txt, `X-Robots-Tag` or a 402 asks robots not to.
     Robots = "robots",
     /// The host was given up: it kept failing, or asked for too long a rest.
     HostDown = "host-down",

@@ -496,6 +496,10 @@ fn a_wrong_type_or_an_impossible_value_is_named_with_its_place() {
         ("storage", "root", "\"\""),
         ("fetch", "name_servers", "[\"dns.example\"]"),
         ("fetch", "ca_files", "[\"absent.pem\"]"),
+        ("fetch", "max_rate", "\"08:00 fast\""),
+        ("fetch", "robots_agent", "\"Picture Bot\""),
+        ("fetch", "robots_tags", "[\"noia\"]"),
+        ("fetch", "crawl_delay_max", "\"soon\""),
         ("job", "kind", "\"music\""),
     ] {
         let dotted = format!("{section}.{key}");
@@ -709,7 +713,7 @@ fn every_command_has_help() {
 fn help_of_fetch_has_every_flag_of_the_contract() {
     let sandbox = Sandbox::new();
     let help = sandbox.run(["fetch", "--help"]).expect(0);
-    for flag in "-u --url -o --output -a --album -k --kind -n --count -j --concurrency --per-host --rate --list-format \
+    for flag in "-u --url -o --output -a --album -k --kind -n --count -j --concurrency --per-host --rate --limit-rate --list-format \
                  --shard --deadline --report --max-failures --refresh --allow-private --allow-net --ca-file --header \
                  --proxy --dry-run --progress --json --exit-unchanged -c --config --set -v -q --log-format"
         .split_whitespace()

@@ -714,6 +714,22 @@ mod reload {
     }
 
     #[test]
+    fn bodies_under_way_come_faster_from_the_reload_on() {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|_| Answer::ok("x".repeat(100_000)));
+        sandbox.write("a.txt", site.list(paths(2)));
+        // A day and more.
+        settings_with(&sandbox, "max_rate = 1", &schedule("a", YEARLY));
+        let daemon = Daemon::start(&sandbox);
+        daemon.ask("run", "a").expect(0);
+        site.wait_for(2);
+        settings_with(&sandbox, "max_rate = \"off\"", &schedule("a", YEARLY));
+        daemon.reload();
+        assert_eq!(daemon.ended_after("a", &Value::Null)["counts"]["stored"], 2);
+        daemon.stop();
+    }
+
+    #[test]
     fn settings_that_cannot_be_used_are_refused_and_the_old_ones_stay() {
         let sandbox = Sandbox::new();
         let site = plain();
@@ -1284,6 +1300,14 @@ mod overrides {
             (
                 "fetch.concurrency = 3",
                 &["fetch.concurrency", "whole process"],
+            ),
+            (
+                "fetch.max_rate = \"1M\"",
+                &["fetch.max_rate", "whole process"],
+            ),
+            (
+                "hosts.\"*.example.org\".shared = true",
+                &["hosts.\"*.example.org\".shared", "whole process"],
             ),
             ("fetch = 3", &["schedule.0.fetch"]),
             ("kind = 3", &["schedule `a`", "job.kind"]),

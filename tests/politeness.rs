@@ -9,7 +9,8 @@ mod origin;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use common::{Gannet, closed_port};
+use common::{Gannet, closed_port, noise};
+use origin::dns::NameServer;
 use origin::{Origin, Recorded, Reply};
 
 /// URLs of `count` files of `host`, an address of this machine.
@@ -458,4 +459,363 @@ fn connections_are_used_again() {
         .settled();
     assert_eq!(run.count("stored"), 400);
     assert!(origin.connections() <= 8, "{}", origin.connections());
+}
+
+/// What robots.txt of these tests is sent as.
+fn robots(rules: &str) -> Reply {
+    Reply::ok(rules).header("Content-Type", "text/plain")
+}
+
+#[test]
+fn robots_txt_is_compared_in_one_form_and_its_delay_is_kept() {
+    let rules = include_str!("fixtures/robots-encoded-paths.txt");
+    let origin = Origin::builder()
+        .route("/robots.txt", robots(rules))
+        .otherwise(Reply::ok("a"))
+        .start();
+    let forbidden = [
+        "/~kim/x",
+        "/%7ekim/y",
+        "/caf%C3%A9",
+        "/café/z",
+        "/bin/x",
+        "/%62in/y",
+    ];
+    let allowed = ["/kim", "/cafe", "/a"];
+    let urls: Vec<_> = forbidden
+        .iter()
+        .chain(&allowed)
+        .map(|path| format!("http://{}{path}", origin.address))
+        .collect();
+    let run = Gannet::any()
+        .set("fetch.robots=true")
+        .fetch(&urls)
+        .settled();
+    let verdicts: Vec<_> = run
+        .items()
+        .iter()
+        .map(|item| {
+            (
+                item["line"].as_u64().unwrap() as usize,
+                common::verdict(item),
+            )
+        })
+        .collect();
+    for (line, verdict) in verdicts {
+        let expected = if line <= forbidden.len() {
+            "skipped/robots"
+        } else {
+            "stored"
+        };
+        assert_eq!(verdict, expected, "line {line}");
+    }
+    let log = origin.log();
+    let paths: HashSet<_> = log.iter().map(|asked| asked.path.as_str()).collect();
+    assert_eq!(paths, HashSet::from(["/robots.txt", "/kim", "/cafe", "/a"]));
+    assert_eq!(log.len(), 4);
+    // One a second, robots.txt included. The way to the origin takes its time, so single gaps vary.
+    let all: Duration = gaps(&log).iter().sum();
+    assert!(all >= Duration::from_millis(2600), "{:?}", gaps(&log));
+    for item in run.items() {
+        let attempts = u64::from(item["outcome"] == "stored");
+        assert!(item["attempts"].as_u64().unwrap_or(0) >= attempts);
+        assert!(item["attempts"].as_u64().unwrap_or(0) <= 1, "{item}");
+    }
+}
+
+#[test]
+fn a_crawl_delay_counts_no_longer_than_its_cap_and_not_without_robots() {
+    for settings in [
+        &["fetch.robots=true", "fetch.crawl_delay_max=0s"][..],
+        &["fetch.robots=true", "fetch.crawl_delay_max=10ms"],
+        &["fetch.robots=false"],
+    ] {
+        let origin = Origin::builder()
+            .route("/robots.txt", robots("User-agent: *\nCrawl-delay: 3600\n"))
+            .otherwise(Reply::ok("a"))
+            .start();
+        let gannet = settings
+            .iter()
+            .fold(Gannet::any(), |gannet, setting| gannet.set(setting));
+        let run = gannet.fetch(files(&origin, "127.0.0.1", 20)).settled();
+        assert_eq!(run.count("stored"), 20, "{settings:?}");
+    }
+}
+
+#[test]
+fn forbidden_files_cost_no_time_between_the_others() {
+    let origin = Origin::builder()
+        .route(
+            "/robots.txt",
+            robots("User-agent: *\nDisallow: /no\nCrawl-delay: 1\n"),
+        )
+        .otherwise(Reply::ok("a"))
+        .start();
+    let forbidden = (0..500).map(|n| origin.url(&format!("/no/{n}")).to_string());
+    let urls: Vec<_> = forbidden.chain(files(&origin, "127.0.0.1", 2)).collect();
+    let run = Gannet::any()
+        .set("fetch.robots=true")
+        .fetch(&urls)
+        .settled();
+    assert_eq!((run.count("skipped"), run.count("stored")), (500, 2));
+    assert_eq!(origin.total(), 3);
+}
+
+#[test]
+fn robots_are_addressed_by_their_product() {
+    let rules = "User-agent: *\nDisallow: /\n\nUser-agent: picturebot\nDisallow: /private\n";
+    let origin = Origin::builder()
+        .route("/robots.txt", robots(rules))
+        .route(
+            "/tagged",
+            Reply::ok("a").header("X-Robots-Tag", "PictureBot: noai"),
+        )
+        .route(
+            "/other",
+            Reply::ok("a").header("X-Robots-Tag", "otherbot: noai"),
+        )
+        .otherwise(Reply::ok("a"))
+        .start();
+    let urls = ["/public", "/private", "/tagged", "/other"].map(|path| origin.url(path));
+    let as_picture_bot = ["stored", "skipped/robots", "skipped/robots", "stored"];
+    let as_nobody = ["skipped/robots"; 4];
+    for (setting, expected) in [
+        ("--set=fetch.user_agent=PictureBot/2.1", as_picture_bot),
+        (
+            "--set=fetch.user_agent=\"Mozilla/5.0 (compatible; PictureBot/2.1; +https://example.org/bot)\"",
+            as_picture_bot,
+        ),
+        ("--header=User-Agent: PictureBot/3", as_picture_bot),
+        ("--set=fetch.robots_agent=PictureBot", as_picture_bot),
+        (
+            "--set=hosts.\"127.0.0.1\".robots_agent=PictureBot",
+            as_picture_bot,
+        ),
+        ("--set=fetch.robots_agent=Picture", as_nobody),
+        ("-q", as_nobody),
+    ] {
+        let run = Gannet::any()
+            .arg(setting)
+            .set("fetch.robots=true")
+            .fetch(&urls)
+            .settled();
+        let verdicts = urls.each_ref().map(|url| run.verdict(url));
+        assert_eq!(verdicts, expected, "{setting}");
+    }
+}
+
+#[test]
+fn a_refusal_of_robots_is_no_unknown_status() {
+    let origin = Origin::builder()
+        .route(
+            "/paid",
+            Reply::status(402).header("crawler-price", "USD 0.01"),
+        )
+        .route(
+            "/forbidden",
+            Reply::status(403).header("X-Robots-Tag", "noai"),
+        )
+        .route("/gone", Reply::status(404).header("X-Robots-Tag", "noai"))
+        .route("/none", Reply::ok("a").header("X-Robots-Tag", "none"))
+        .route(
+            "/expired",
+            Reply::ok("a").header(
+                "X-Robots-Tag",
+                "unavailable_after: Fri, 25 Jun 2010 15:00:00 GMT",
+            ),
+        )
+        .start();
+    let urls = ["/paid", "/forbidden", "/gone", "/none", "/expired"].map(|path| origin.url(path));
+    for (settings, expected) in [
+        (
+            &["fetch.robots=true"][..],
+            [
+                "skipped/robots",
+                "skipped/robots",
+                "failed/status",
+                "stored",
+                "stored",
+            ],
+        ),
+        (
+            &["fetch.robots=true", "fetch.robots_tags=noindex"],
+            [
+                "skipped/robots",
+                "failed/status",
+                "failed/status",
+                "skipped/robots",
+                "skipped/robots",
+            ],
+        ),
+        (
+            &["fetch.robots=false"],
+            [
+                "failed/status",
+                "failed/status",
+                "failed/status",
+                "stored",
+                "stored",
+            ],
+        ),
+    ] {
+        let gannet = settings
+            .iter()
+            .fold(Gannet::any(), |gannet, setting| gannet.set(setting));
+        let run = gannet.fetch(&urls).settled();
+        let verdicts = urls.each_ref().map(|url| run.verdict(url));
+        assert_eq!(verdicts, expected, "{settings:?}");
+        let paid = run.item(&urls[0]);
+        let detail = paid["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("402") && detail.contains("USD 0.01"),
+            "{detail}"
+        );
+        assert_eq!(
+            (&paid["status"], &paid["attempts"]),
+            (&402.into(), &1.into())
+        );
+        let forbidden = run.item(&urls[1])["detail"].as_str().unwrap();
+        let is_told = forbidden.contains("X-Robots-Tag: noai");
+        assert_eq!(is_told, expected[1] == "skipped/robots", "{forbidden}");
+    }
+}
+
+#[test]
+fn hosts_of_a_group_have_one_limit() {
+    let names = NameServer::start(|_, _| Some(vec![[127, 0, 0, 1].into()]));
+    for (config, expected) in [
+        ("", 16),
+        ("[hosts.\"*.example.org\"]\nshared = true\n", 8),
+        (
+            "[hosts.\"a.example.org\"]\nshared = [\"b.example.org\"]\nconcurrency = 3\n",
+            3,
+        ),
+        (
+            "[hosts.\"*.example.org\"]\nshared = true\n[hosts.\"b.example.org\"]\nshared = false\n",
+            16,
+        ),
+    ] {
+        let origin = Origin::builder()
+            .otherwise(Reply::ok("a").after(Duration::from_millis(50)))
+            .start();
+        let urls: Vec<_> = (0..60)
+            .flat_map(|n| ["a", "b"].map(|name| (name, n)))
+            .map(|(name, n)| origin.url_as(&format!("{name}.example.org"), &format!("/{n}")))
+            .collect();
+        let run = Gannet::any()
+            .config(config)
+            .set(format!("fetch.name_servers=[\"{}\"]", names.address))
+            .fetch(&urls)
+            .settled();
+        assert_eq!(run.count("stored"), 120, "{config}");
+        assert_eq!(origin.peak_requests(), expected, "{config}");
+    }
+}
+
+#[test]
+fn a_group_rests_as_one_and_loses_its_dead_hosts_only() {
+    let port = closed_port();
+    let origin = Origin::builder()
+        .on_any_address()
+        .sequence(
+            "/busy",
+            [
+                Reply::status(429).header("Retry-After", "1"),
+                Reply::ok("a"),
+            ],
+        )
+        .otherwise(Reply::ok("b"))
+        .start();
+    let gannet = Gannet::any().config(
+        "[hosts.\"127.0.0.1\"]\nshared = [\"127.0.0.2\", \"127.0.0.3\"]\nconcurrency = 1\n",
+    );
+    let busy = origin.url_as("127.0.0.1", "/busy");
+    let others = files(&origin, "127.0.0.2", 5);
+    let dead: Vec<_> = (0..50)
+        .map(|n| format!("http://127.0.0.3:{port}/{n}"))
+        .collect();
+    let urls = [vec![busy.to_string()], others, dead.clone()].concat();
+    let run = gannet.fetch(&urls).settled();
+    assert_eq!(run.count("stored"), 6);
+    let log = origin.log();
+    assert_eq!(log[0].path, "/busy");
+    assert!(
+        gaps(&log)[0] >= Duration::from_millis(990),
+        "{:?}",
+        gaps(&log)
+    );
+    for url in &dead {
+        let verdict = run.verdict(url);
+        assert!(
+            ["failed/connect", "skipped/host-down"].contains(&verdict.as_str()),
+            "{verdict}"
+        );
+    }
+    let failed = run.report()["reasons"]["connect"].as_u64().unwrap();
+    assert!(failed < 50, "{failed}");
+}
+
+#[test]
+fn a_group_is_in_one_share_of_a_list() {
+    let origin = Origin::builder()
+        .on_any_address()
+        .otherwise(Reply::ok("a"))
+        .start();
+    let urls: Vec<_> = (1..=30)
+        .map(|n| origin.url_as(&format!("127.0.0.{n}"), "/a"))
+        .collect();
+    let members: Vec<_> = (2..=30).map(|n| format!("\"127.0.0.{n}\"")).collect();
+    let config = format!("[hosts.\"127.0.0.1\"]\nshared = [{}]\n", members.join(", "));
+    let mut shares: Vec<_> = (1..=3)
+        .map(|share| {
+            let gannet = Gannet::any().config(&config);
+            let run = gannet
+                .arg(format!("--shard={share}/3"))
+                .fetch(&urls)
+                .settled();
+            run.count("stored")
+        })
+        .collect();
+    shares.sort_unstable();
+    assert_eq!(shares, [0, 0, 30]);
+}
+
+#[test]
+fn bodies_take_the_time_that_the_bandwidth_gives_them() {
+    let body = noise(100_000);
+    let origin = Origin::builder()
+        .on_any_address()
+        .route("/plain", Reply::ok(body.clone()))
+        .otherwise(Reply::ok(body[..1000].to_vec()))
+        .start();
+    let slow = |setting: &str, urls: &[String]| {
+        // No limit of time may take the wait for a fault of the origin.
+        let run = Gannet::any()
+            .arg(setting)
+            .set("fetch.min_speed=1MiB")
+            .set("fetch.min_speed_window=100ms")
+            .set("fetch.idle_timeout=10s")
+            .set("fetch.total_timeout=10s")
+            .fetch(urls)
+            .settled();
+        assert_eq!(run.count("stored"), urls.len() as u64, "{setting}");
+        assert!(
+            run.items().iter().all(|item| item["attempts"] == 1),
+            "{setting}"
+        );
+        run.elapsed
+    };
+    let plain = origin.url("/plain").to_string();
+    // A large body, and many small ones, at 50 kB a second.
+    let limit = Duration::from_millis(1800);
+    assert!(slow("--limit-rate=50KB", std::slice::from_ref(&plain)) >= limit);
+    let by_day = "--set=fetch.max_rate=\"00:00 50KB, 12:00 50KB\"";
+    assert!(slow(by_day, std::slice::from_ref(&plain)) >= limit);
+    assert!(slow("--set=hosts.\"127.0.0.1\".max_rate=50KB", &[plain]) >= limit);
+    let small = [
+        files(&origin, "127.0.0.1", 50),
+        files(&origin, "127.0.0.2", 50),
+    ]
+    .concat();
+    assert!(slow("--limit-rate=50KB", &small) >= limit);
 }

@@ -48,6 +48,8 @@ fn a_flag_with_an_impossible_value_is_named_as_it_was_typed() {
         ("--concurrency", "0", "above 0"),
         ("--per-host", "0", "above 0"),
         ("--rate", "-1", "0 or more"),
+        ("--limit-rate", "fast", "512KiB"),
+        ("--limit-rate", "-1", "512KiB"),
         ("--deadline", "soon", "`30s`|\"30s\""),
         ("--max-failures", "many", "`5%`"),
         ("--max-failures", "-1", "`5%`"),

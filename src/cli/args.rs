@@ -208,6 +208,9 @@ pub struct Asking {
     /// Requests a second to one host, may be a fraction; 0: no limit [fetch.rate]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = PACE)]
     pub rate: Option<f64>,
+    /// Bytes a second over all hosts, such as 512K or 2M, or by time of day: "08:00 512K, 19:00 off" [fetch.max_rate]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = PACE)]
+    pub limit_rate: Option<String>,
     /// Time limit for the whole job, such as 10m [job.deadline]
     #[arg(long, value_name = "DURATION", help_heading = PACE)]
     pub deadline: Option<String>,
@@ -627,7 +630,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Settings that a flag overrides, and the flag as typed.
-const FLAGS: [(&str, &str); 19] = [
+const FLAGS: &[(&str, &str)] = &[
     ("storage.root", "--output"),
     ("job.album", "--album"),
     ("job.kind", "--kind"),
@@ -638,6 +641,7 @@ const FLAGS: [(&str, &str); 19] = [
     ("fetch.concurrency", "--concurrency"),
     ("fetch.per_host", "--per-host"),
     ("fetch.rate", "--rate"),
+    ("fetch.max_rate", "--limit-rate"),
     ("fetch.private_networks", "--allow-private"),
     ("fetch.allow_networks", "--allow-net"),
     ("fetch.ca_files", "--ca-file"),
@@ -739,6 +743,9 @@ impl Asking {
         }
         if let Some(rate) = self.rate {
             put("fetch.rate", rate.to_string());
+        }
+        if let Some(rate) = &self.limit_rate {
+            put("fetch.max_rate", quoted(rate));
         }
         if let Some(deadline) = &self.deadline {
             put("job.deadline", quoted(deadline));

@@ -17,7 +17,14 @@ use crate::source::{ListEncoding, ListFormat};
 const SECTIONS: [&str; 6] = ["job", "fetch", "hosts", "image", "naming", "retention"];
 
 /// Keys that belong to the whole process.
-const SHARED: [(&str, &str); 2] = [("fetch", "concurrency"), ("fetch", "body_memory")];
+const SHARED: [(&str, &str); 3] = [
+    ("fetch", "concurrency"),
+    ("fetch", "body_memory"),
+    ("fetch", "max_rate"),
+];
+
+/// The same of each of `[hosts]`.
+const SHARED_OF_HOST: [&str; 2] = ["shared", "max_rate"];
 
 /// A `[[schedule]]` as it is written.
 #[derive(Debug, Clone, Deserialize)]
@@ -106,6 +113,16 @@ impl Written {
         });
         if let Some((section, key)) = shared {
             return Err(vec![section.to_owned(), key.to_owned()]);
+        }
+        if let Some(hosts) = overrides.get("hosts").and_then(Value::as_table) {
+            for (name, host) in hosts {
+                if let Some(key) = SHARED_OF_HOST
+                    .into_iter()
+                    .find(|key| host.get(key).is_some())
+                {
+                    return Err(["hosts", name, key].map(str::to_owned).into());
+                }
+            }
         }
         let short = [
             ("album", &self.album),

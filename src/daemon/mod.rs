@@ -346,6 +346,7 @@ impl Daemon {
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
                 self.engine.set_concurrency(concurrency);
+                agenda.common().apply_bandwidth();
                 self.access.set(rules);
                 if let (Some(tls), Some(certificate)) = (&self.tls, certificate) {
                     tls.set(certificate);

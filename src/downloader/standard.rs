@@ -12,7 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Rejection, Verdict};
-use crate::fetch::{Client, FetchError, Next, Request, Response, Resume, Trail, Validators, Via};
+use crate::fetch::{
+    Client, FetchError, Next, Refusal, Request, Response, Resume, Trail, Validators, Via,
+};
 use crate::store::{Spool, Spooled, Store, StoreError};
 use crate::target::{Reason, Sha256, Sha256Hasher};
 
@@ -74,7 +76,7 @@ pub struct Ask<'a> {
     pub partial: Option<Partial>,
     /// The name that the list asks for.
     pub name: Option<&'a str>,
-    /// Whether `X-Robots-Tag: noai` is respected.
+    /// Whether `X-Robots-Tag` and 402 are respected as refusals.
     pub robots: bool,
     /// Proxies of the pool that brought nothing good for this target.
     pub avoid: &'a [Via],
@@ -176,6 +178,8 @@ pub struct Failure {
     /// Whether the origin sent all that it announced, and announced less than the rest of the file: `partial` can be
     /// continued at once.
     pub is_part: bool,
+    /// How long limits of bandwidth held up the answer.
+    pub held_up: Duration,
 }
 
 impl Failure {
@@ -188,6 +192,7 @@ impl Failure {
             via,
             is_stitched: false,
             is_part: false,
+            held_up: Duration::ZERO,
         }
     }
 }
@@ -204,9 +209,9 @@ pub enum DownloadError {
     /// The bytes could not be staged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The origin asks not to use it.
-    #[error("`X-Robots-Tag` asks not to use this file for data sets")]
-    Robots,
+    /// The origin asks robots not to use it.
+    #[error("{0}")]
+    Robots(Refusal),
 }
 
 /// The beginning of a body that was cut off. It is empty where the next attempt has to begin again in another way.
@@ -446,6 +451,13 @@ pub async fn download<D: Downloader + ?Sized>(
         return Ok(Answer::NotModified(meta(&response)));
     }
     let is_rest_empty = response.is_rest_empty();
+    if ask.robots {
+        let respected = cx.client.settings_of(ask.url).robots_tags();
+        let refusal = response.refusal(cx.client.agent(ask.url), respected);
+        if let Some(refusal) = refusal {
+            return Err(fail(DownloadError::Robots(refusal)));
+        }
+    }
     if !response.has_body() && !is_rest_empty {
         let error = response.status_error();
         // An overloaded origin goes on from the same place later.
@@ -454,9 +466,6 @@ pub async fn download<D: Downloader + ?Sized>(
             partial,
             ..fail(error.into())
         });
-    }
-    if ask.robots && response.noai(cx.client.agent(ask.url)) {
-        return Err(fail(DownloadError::Robots));
     }
     let (mut gathered, said) = match ask.partial {
         Some(partial) if is_rest_empty => (partial.gathered, partial.said),
@@ -511,6 +520,7 @@ pub async fn download<D: Downloader + ?Sized>(
             is_part: is_part && partial.is_some(),
             partial,
             is_stitched,
+            held_up: response.held_up(),
             ..fail(error)
         });
     }

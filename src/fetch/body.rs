@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::io::{StreamReader, poll_read_buf};
 use url::Url;
 
+use super::bandwidth::Bandwidth;
 use super::classify;
 use super::coding::{self, Reader};
 use super::error::{Cause, FetchError, Phase};
@@ -56,7 +59,12 @@ pub(super) enum Bytestream {
     /// As the origin sends them.
     Plain(reqwest::Response),
     /// Through decoders. Boxed once a body.
-    Decoded { reader: Reader, buffer: BytesMut },
+    Decoded {
+        reader: Reader,
+        buffer: BytesMut,
+        /// Encoded bytes that were read and not paid for yet.
+        encoded: Arc<AtomicU64>,
+    },
     /// All are read, or there are none to read.
     Ended,
 }
@@ -73,10 +81,19 @@ impl Bytestream {
         if codings.is_empty() || response.content_length() == Some(0) {
             return Ok(Self::Plain(response));
         }
-        let encoded = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
+        let encoded = Arc::new(AtomicU64::new(0));
+        let count = {
+            let encoded = encoded.clone();
+            move |bytes: &Bytes| {
+                encoded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+        };
+        let bytes = response.bytes_stream().inspect_ok(count);
+        let source = StreamReader::new(bytes.map_err(io::Error::other));
         Ok(Self::Decoded {
-            reader: coding::decode(encoded, &codings),
+            reader: coding::decode(source, &codings),
             buffer: BytesMut::new(),
+            encoded,
         })
     }
 }
@@ -85,7 +102,14 @@ impl Bytestream {
 pub(super) struct Body {
     stream: Bytestream,
     watch: Watch,
+    bandwidth: Arc<Bandwidth>,
+    /// Bytes that came and wait for their share of the bandwidth, and their number on the wire.
+    unpaid: Option<(Bytes, u64)>,
+    /// How long bytes have waited for that.
+    held_up: Duration,
     status: u16,
+    /// Whether other bodies come over the same connection, and may fill what it holds while they are held up.
+    shares_connection: bool,
     max_bytes: u64,
     /// Bytes so far, with the part that a resumed body began with.
     got: u64,
@@ -99,11 +123,16 @@ impl Body {
         head: Head,
         headers: &HeaderMap,
         limits: Limits,
+        bandwidth: Arc<Bandwidth>,
         offset: u64,
         expected: Option<u64>,
     ) -> Result<Self, Cause> {
         Ok(Self {
+            bandwidth,
+            unpaid: None,
+            held_up: Duration::ZERO,
             status: head.response.status().as_u16(),
+            shares_connection: head.response.version() == http::Version::HTTP_2,
             stream: Bytestream::new(head.response, headers)?,
             watch: Watch::new(head.sleep, limits),
             max_bytes: limits.max_bytes,
@@ -113,9 +142,13 @@ impl Body {
     }
 
     /// The body of an answer that has none to read.
-    pub(super) fn none(head: Head, limits: Limits) -> Self {
+    pub(super) fn none(head: Head, limits: Limits, bandwidth: Arc<Bandwidth>) -> Self {
         Self {
+            bandwidth,
+            unpaid: None,
+            held_up: Duration::ZERO,
             status: head.response.status().as_u16(),
+            shares_connection: head.response.version() == http::Version::HTTP_2,
             stream: Bytestream::Ended,
             watch: Watch::new(head.sleep, limits),
             max_bytes: 0,
@@ -124,15 +157,41 @@ impl Body {
         }
     }
 
-    /// The next bytes; `None` at the end. Cancel safe: a dropped call loses nothing.
+    /// The next bytes; `None` at the end. They come as fast as the bandwidth allows; what that holds up counts for no limit of
+    /// time. Cancel safe: a dropped call loses nothing.
     pub(super) async fn chunk(&mut self, url: &Url) -> Result<Option<Bytes>, FetchError> {
-        let Self { stream, watch, .. } = self;
+        if self.unpaid.is_none() {
+            self.unpaid = self.read(url).await?;
+        }
+        if let Some((_, on_the_wire)) = self.unpaid {
+            let held_up = self.bandwidth.take(url, on_the_wire).await;
+            self.watch.limits.deadline.at += held_up;
+            self.held_up += held_up;
+        }
+        Ok(self.unpaid.take().map(|(bytes, _)| bytes))
+    }
+
+    /// How long the limits of bandwidth have held up the body so far.
+    pub(super) fn held_up(&self) -> Duration {
+        self.held_up
+    }
+
+    /// Reads the next bytes, and how many these were on the wire.
+    async fn read(&mut self, url: &Url) -> Result<Option<(Bytes, u64)>, FetchError> {
+        let Self {
+            stream,
+            watch,
+            bandwidth,
+            shares_connection,
+            ..
+        } = self;
+        let is_excused = || *shares_connection && bandwidth.holds_up_bodies();
         let next = match stream {
             Bytestream::Plain(response) => {
                 let mut next = pin!(response.chunk());
                 let next = poll_fn(|cx| match next.as_mut().poll(cx) {
                     Poll::Ready(next) => Poll::Ready(Ok(next)),
-                    Poll::Pending => watch.poll_expired(cx).map(Err),
+                    Poll::Pending => watch.poll_expired(cx, is_excused).map(Err),
                 });
                 match next.await {
                     Ok(Ok(next)) => Ok(next),
@@ -140,11 +199,11 @@ impl Body {
                     Err(expired) => Err(watch.explain(expired, url)),
                 }
             }
-            Bytestream::Decoded { reader, buffer } => {
+            Bytestream::Decoded { reader, buffer, .. } => {
                 buffer.reserve(DECODED_CHUNK);
                 let next = poll_fn(|cx| match poll_read_buf(reader.as_mut(), cx, buffer) {
                     Poll::Ready(read) => Poll::Ready(Ok(read)),
-                    Poll::Pending => watch.poll_expired(cx).map(Err),
+                    Poll::Pending => watch.poll_expired(cx, is_excused).map(Err),
                 });
                 match next.await {
                     Ok(Ok(0)) => Ok(None),
@@ -160,7 +219,13 @@ impl Body {
             // Gives the connection back, or hangs up.
             self.stream = Bytestream::Ended;
         }
-        next
+        Ok(next?.map(|bytes| {
+            let on_the_wire = match &self.stream {
+                Bytestream::Decoded { encoded, .. } => encoded.swap(0, Ordering::Relaxed),
+                Bytestream::Plain(_) | Bytestream::Ended => bytes.len() as u64,
+            };
+            (bytes, on_the_wire)
+        }))
     }
 
     fn count(&mut self, next: Option<Bytes>, url: &Url) -> Result<Option<Bytes>, FetchError> {
@@ -233,8 +298,13 @@ impl Watch {
         }
     }
 
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        let since = match self.waiting {
+    /// Ready once a limit has run out. Silence and slowness count from then on where they are excused.
+    fn poll_expired(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_excused: impl Fn() -> bool,
+    ) -> Poll<Expired> {
+        let mut since = match self.waiting {
             Some(since) => since,
             None => {
                 let now = Instant::now();
@@ -262,6 +332,12 @@ impl Watch {
             let now = Instant::now();
             if now >= deadline.at {
                 return Poll::Ready(Expired::Phase(Phase::Total, deadline.limit));
+            }
+            if now >= due && is_excused() {
+                since = now;
+                self.waiting = Some(now);
+                self.start_window(now);
+                continue;
             }
             if now >= since + idle {
                 return Poll::Ready(Expired::Phase(Phase::Body, idle));
@@ -311,6 +387,50 @@ impl Watch {
                 min_speed: self.limits.min_speed,
                 window: self.limits.window,
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_unless_other_bodies_hold_up_the_connection() {
+        let begun = Instant::now();
+        let seconds = Duration::from_secs;
+        let limits = Limits {
+            idle: seconds(10),
+            deadline: Deadline {
+                at: begun + seconds(100),
+                limit: seconds(100),
+            },
+            min_speed: 1000,
+            window: seconds(4),
+            max_bytes: u64::MAX,
+        };
+        // Slow after a window of silence, silent after ten seconds; and late in any case.
+        for (min_speed, excused_for, expected) in [
+            (1000, 0, 4),
+            (1000, 30, 32),
+            (0, 0, 10),
+            (0, 30, 30),
+            (0, 200, 100),
+        ] {
+            let limits = Limits {
+                min_speed,
+                deadline: Deadline {
+                    at: Instant::now() + seconds(100),
+                    ..limits.deadline
+                },
+                ..limits
+            };
+            let begun = Instant::now();
+            let sleep = Box::pin(tokio::time::sleep_until(begun + seconds(1)));
+            let mut watch = Watch::new(sleep, limits);
+            let is_excused = || begun.elapsed() < seconds(excused_for);
+            poll_fn(|cx| watch.poll_expired(cx, is_excused)).await;
+            assert_eq!(begun.elapsed(), seconds(expected), "{excused_for}");
         }
     }
 }

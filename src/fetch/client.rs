@@ -10,15 +10,18 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::Url;
 
+use super::agent::product_token;
+use super::bandwidth::Bandwidth;
 use super::body::{Body, Limits};
 use super::caching::{self, Resume, StoredValidators, Validators};
 use super::coding;
 use super::error::{Cause, FetchError, SetupError};
 use super::headers::{Headers, Sent};
+use super::hosts::Hosts;
 use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
 use super::redirect::{Next, Trail};
 use super::response::Response;
-use super::settings::{Effective, Hosts, Settings};
+use super::settings::{Effective, Settings};
 use super::wire::{Deadline, Head, Wire};
 use crate::target::SafeUrl;
 
@@ -29,6 +32,8 @@ const ENCODINGS: &str = "gzip, br, zstd";
 #[derive(Debug)]
 pub struct Client {
     pub(super) wire: Arc<Wire>,
+    /// Of the process, whoever asks.
+    bandwidth: Arc<Bandwidth>,
     headers: Arc<Headers>,
     settings: Settings,
     hosts: Hosts,
@@ -50,6 +55,7 @@ enum Way {
 /// A client that ends with those that others hold.
 pub(super) struct WeakClient {
     wire: Weak<Wire>,
+    bandwidth: Arc<Bandwidth>,
     headers: Arc<Headers>,
     settings: Settings,
     hosts: Hosts,
@@ -59,6 +65,7 @@ impl WeakClient {
     pub(super) fn upgrade(&self) -> Option<Client> {
         Some(Client {
             wire: self.wire.upgrade()?,
+            bandwidth: self.bandwidth.clone(),
             headers: self.headers.clone(),
             settings: self.settings.clone(),
             hosts: self.hosts.clone(),
@@ -147,10 +154,16 @@ impl Client {
         settings: &Settings,
         hosts: &Hosts,
         proxies: Option<&ProxySettings>,
-        before: Option<&Wire>,
+        before: Option<&Self>,
     ) -> Result<Self, SetupError> {
+        let bandwidth = match before {
+            Some(before) => before.bandwidth.clone(),
+            None => Arc::new(Bandwidth::new(settings, hosts)),
+        };
+        let wire = before.map(|before| &*before.wire);
         Ok(Self {
-            wire: Arc::new(Wire::new(settings, proxies, before)?),
+            wire: Arc::new(Wire::new(settings, proxies, wire)?),
+            bandwidth,
             headers: Arc::new(Headers::new(settings, hosts, None)?),
             settings: settings.clone(),
             hosts: hosts.clone(),
@@ -160,7 +173,8 @@ impl Client {
     }
 
     /// A client by other settings. Shares connections, names, certificates and proxies with this one where it may: unless it
-    /// connects in another way. What is known of proxies stays known.
+    /// connects in another way. What is known of proxies stays known, and the bandwidth is that of all until
+    /// [`apply_bandwidth`](Self::apply_bandwidth).
     ///
     /// # Errors
     ///
@@ -172,10 +186,11 @@ impl Client {
         proxies: &ProxySettings,
     ) -> Result<Self, SetupError> {
         if !self.settings.connects_like(settings) || self.proxies.as_ref() != Some(proxies) {
-            return Self::make(settings, hosts, Some(proxies), Some(&self.wire));
+            return Self::make(settings, hosts, Some(proxies), Some(self));
         }
         Ok(Self {
             wire: self.wire.clone(),
+            bandwidth: self.bandwidth.clone(),
             headers: Arc::new(Headers::new(settings, hosts, Some(&self.headers))?),
             settings: settings.clone(),
             hosts: hosts.clone(),
@@ -203,12 +218,18 @@ impl Client {
         };
         Ok(Self {
             wire,
+            bandwidth: self.bandwidth.clone(),
             headers: Arc::new(Headers::new(settings, &self.hosts, Some(&self.headers))?),
             settings: settings.clone(),
             hosts: self.hosts.clone(),
             proxies: self.proxies.clone(),
             way: Way::Usual,
         })
+    }
+
+    /// Has the process go by the limits of bandwidth of this client's settings from now on, also for bodies under way.
+    pub fn apply_bandwidth(&self) {
+        self.bandwidth.set(&self.settings, &self.hosts);
     }
 
     /// The pool of proxies, where there is one.
@@ -220,6 +241,7 @@ impl Client {
     fn by(&self, way: Way) -> Self {
         Self {
             wire: self.wire.clone(),
+            bandwidth: self.bandwidth.clone(),
             headers: self.headers.clone(),
             settings: self.settings.clone(),
             hosts: self.hosts.clone(),
@@ -240,6 +262,7 @@ impl Client {
 
     pub(super) fn downgrade(&self) -> WeakClient {
         WeakClient {
+            bandwidth: self.bandwidth.clone(),
             wire: Arc::downgrade(self.wire.base().unwrap_or(&self.wire)),
             headers: self.headers.clone(),
             settings: self.settings.clone(),
@@ -255,6 +278,11 @@ impl Client {
     /// `[fetch]`, as the client was made by it.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// `[hosts]`, as the client was made by it.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// The settings for requests to `host`, as [`Url::host_str`] prints it.
@@ -299,7 +327,8 @@ impl Client {
         let arrived = self.head(request.url, None, request.avoid, headers, limits);
         let Arrived { head, limits, via } = arrived.await?;
         let max_header_bytes = self.settings.max_header_bytes.as_u64();
-        let mut response = Response::new(head, &request, limits, max_header_bytes, via)?;
+        let bandwidth = self.bandwidth.clone();
+        let mut response = Response::new(head, &request, limits, max_header_bytes, bandwidth, via)?;
         response.sent = sent;
         Ok(response)
     }
@@ -405,19 +434,19 @@ impl Client {
         let headers = std::mem::take(head.response.headers_mut());
         let length = head.response.content_length();
         let length = length.filter(|_| !coding::is_encoded(&headers));
-        let mut body = Body::new(head, &headers, limits, 0, length).map_err(|source| {
-            FetchError::BadResponse {
-                url: url.into(),
-                status: Some(status),
-                source,
-            }
+        let bandwidth = self.bandwidth.clone();
+        let body = Body::new(head, &headers, limits, bandwidth, 0, length);
+        let mut body = body.map_err(|source| FetchError::BadResponse {
+            url: url.into(),
+            status: Some(status),
+            source,
         })?;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = body.chunk(url).await? {
             bytes.extend_from_slice(&chunk);
         }
         if let Some(ride) = ride {
-            ride.arrived(bytes.len() as u64);
+            ride.arrived(bytes.len() as u64, body.held_up());
         }
         // What nobody can alter is as good as it can be.
         if let Some(via) = via.filter(|via| status == 200 && !via.is_plain()) {
@@ -570,20 +599,15 @@ impl Client {
         }
     }
 
-    /// The product that `user_agent` names to the host of `url`, for robots.txt and `X-Robots-Tag`.
+    /// The product token by which robots.txt and `X-Robots-Tag` of the host of `url` address this client:
+    /// `robots_agent`, or else the product in the `User-Agent` header that is sent there.
     pub fn agent(&self, url: &Url) -> &str {
-        let product = self
-            .settings_of(url)
-            .user_agent()
-            .to_str()
-            .unwrap_or_default()
-            .split(['/', ' '])
-            .next()
-            .unwrap_or_default();
-        if product.is_empty() {
-            "gannet"
-        } else {
-            product
+        let settings = self.settings_of(url);
+        if let Some(agent) = settings.robots_agent() {
+            return agent;
         }
+        let sent = self.headers.user_agent(url);
+        let sent = sent.unwrap_or_else(|| settings.user_agent());
+        product_token(sent.to_str().unwrap_or_default())
     }
 }

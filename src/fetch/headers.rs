@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, USER_AGENT};
 use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret as _;
 use url::Url;
@@ -15,9 +15,10 @@ use url::Url;
 use super::cookies::Jar;
 use super::digest::{Login, Offer, Session};
 use super::error::SetupError;
+use super::hosts::Hosts;
 use super::netrc::Netrc;
 use super::redirect::{Reply, Trail};
-use super::settings::{Auth, HostSettings, Hosts, Settings, is_secret};
+use super::settings::{Auth, HostSettings, Settings, is_secret};
 
 /// Origins whose nonces are remembered.
 const MAX_SESSIONS: usize = 1024;
@@ -284,6 +285,14 @@ impl Headers {
             user: user.into(),
             password: password.into(),
         })
+    }
+
+    /// The `User-Agent` among the headers of a request for `url`.
+    pub(super) fn user_agent(&self, url: &Url) -> Option<&HeaderValue> {
+        let own = url
+            .host_str()
+            .and_then(|host| self.hosts.get(self.names.key(host)?));
+        own.unwrap_or(&self.any).origin.get(USER_AGENT)
     }
 
     /// The headers of a request for `url`, which the target at `origin` led to.

@@ -10,13 +10,16 @@
 //!   [`StoredValidators`], with the URL that gave them.
 //! - [`Via`] is the proxy of a pool that an answer came through, and takes a verdict on it.
 //! - [`Trail`] keeps what belongs to one chain of requests: redirects and how long they are fresh, cookies, challenges.
-//!   [`Client::next`] says what an answer asks for. [`Robots`] knows robots.txt.
+//!   [`Client::next`] says what an answer asks for. [`Robots`] knows robots.txt, and [`Refusal`] is an answer that asks robots not
+//!   to use the file.
 //!
 //! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
 //! There are no cookies beyond a chain, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
 //! to other rooms by `clippy.toml`.
 
+mod agent;
 mod backoff;
+mod bandwidth;
 mod body;
 mod caching;
 mod classify;
@@ -27,11 +30,13 @@ mod digest;
 mod error;
 mod guard;
 mod headers;
+mod hosts;
 mod netrc;
 mod pool;
 mod proxy;
 mod ranges;
 mod redirect;
+mod refusal;
 mod relay;
 mod resolver;
 mod response;
@@ -41,18 +46,21 @@ pub(crate) mod tls;
 mod wire;
 
 pub use backoff::{backoff, failure_backoff};
+pub use bandwidth::{InvalidMaxRate, MaxRate};
 pub use caching::{LONGEST, Resume, StoredValidators, Validators, recorded_url, retry_after};
 pub use client::{Asked, Client, Posted, Request};
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
+pub use hosts::{Hosts, Shared, authority};
 pub use pool::{
     Checked, Health as ProxyHealth, ProxyUrl, Rotation, Settings as ProxySettings, Via,
 };
 pub use ranges::Range;
 pub use redirect::{Next, Trail};
+pub use refusal::{Price, Refusal, RobotsTag};
 pub use response::Response;
-pub use robots::Robots;
+pub use robots::{Robots, Verdict};
 pub use settings::{
-    Auth, Effective, Headers, HostSettings, Hosts, InvalidHeader, InvalidNetwork, ProxySetting,
-    Settings, parse_network,
+    Auth, Effective, Headers, HostSettings, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
+    parse_network,
 };

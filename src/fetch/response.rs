@@ -1,6 +1,7 @@
 //! An answer: what its headers say, and its body.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 use url::Url;
 
+use super::bandwidth::Bandwidth;
 use super::body::{Body, Limits};
 use super::caching::{self, ContentRange, Resume, Validators};
 use super::client::Request;
@@ -19,6 +21,7 @@ use super::error::{Cause, FetchError};
 use super::headers::Sent;
 use super::pool::{Ride, Via};
 use super::redirect;
+use super::refusal::{self, Refusal, RobotsTag};
 use super::wire::Head;
 
 /// An answer to one request.
@@ -62,6 +65,7 @@ impl Response {
         request: &Request<'_>,
         limits: Limits,
         max_header_bytes: u64,
+        bandwidth: Arc<Bandwidth>,
         via: Option<Via>,
     ) -> Result<Self, FetchError> {
         let url = request.url;
@@ -105,15 +109,15 @@ impl Response {
             });
         }
         let body = if has_body {
-            Body::new(head, &headers, limits, resumed_at, expected).map_err(|source| {
-                FetchError::BadResponse {
+            Body::new(head, &headers, limits, bandwidth, resumed_at, expected).map_err(
+                |source| FetchError::BadResponse {
                     url: url.into(),
                     status: Some(status),
                     source,
-                }
-            })?
+                },
+            )?
         } else {
-            Body::none(head, limits)
+            Body::none(head, limits, bandwidth)
         };
         Ok(Self {
             status,
@@ -166,7 +170,7 @@ impl Response {
             }
             None => {
                 if let Some(ride) = self.ride.take() {
-                    ride.arrived(self.got);
+                    ride.arrived(self.got, self.body.held_up());
                     // What nobody can alter is as good as it can be.
                     let via = self.via.as_ref().filter(|via| !via.is_plain());
                     if let Some(via) = via.filter(|_| self.is_document && self.has_body()) {
@@ -176,6 +180,11 @@ impl Response {
             }
         }
         Ok(chunk)
+    }
+
+    /// How long the limits of bandwidth have held up the body so far.
+    pub fn held_up(&self) -> Duration {
+        self.body.held_up()
     }
 
     /// The proxy of the pool that it came through; `None` also where other proxies said the same.
@@ -280,19 +289,19 @@ impl Response {
             url: (&self.url).into(),
             status: self.status,
             retry_after: self.retry_after(),
-            advice: self.advice.clone(),
+            advice: match self.status {
+                402 => Some(Box::new(Cause(refusal::payment(&self.headers)))),
+                _ => self.advice.clone(),
+            },
         }
     }
 
-    /// Whether `X-Robots-Tag` asks not to use the answer for machine learning: `noai` or `noimageai`, for
-    /// everyone or for the product `agent`.
-    pub fn noai(&self, agent: &str) -> bool {
-        let tag = HeaderName::from_static("x-robots-tag");
-        self.headers
-            .get_all(tag)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| noai(value, agent))
+    /// How the answer asks the product `agent` not to use the file: by one of the directives in `respected`, or by
+    /// the status 402.
+    pub fn refusal(&self, agent: &str, respected: &[RobotsTag]) -> Option<Refusal> {
+        let now = SystemTime::now();
+        let has_body = self.has_body();
+        refusal::refusal(self.status, has_body, &self.headers, agent, respected, now)
     }
 
     /// `Content-Disposition` as it was sent; `naming` makes sense of it.
@@ -392,60 +401,4 @@ fn is_multipart(headers: &HeaderMap) -> bool {
             .get(..kind.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(kind))
     })
-}
-
-/// Whether one `X-Robots-Tag` line forbids. A name before a colon limits the rules after it to that robot,
-/// except where it is itself a rule with a value.
-fn noai(line: &str, agent: &str) -> bool {
-    const WITH_VALUE: &[&str] = &[
-        "max-snippet",
-        "max-image-preview",
-        "max-video-preview",
-        "unavailable_after",
-    ];
-    let mut applies = true;
-    line.split(',').any(|rule| {
-        let mut rule = rule.trim();
-        if let Some((name, rest)) = rule.split_once(':') {
-            let name = name.trim();
-            if WITH_VALUE
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known))
-            {
-                return false;
-            }
-            applies = name == "*" || name.eq_ignore_ascii_case(agent);
-            rule = rest.trim();
-        }
-        applies && (rule.eq_ignore_ascii_case("noai") || rule.eq_ignore_ascii_case("noimageai"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::noai;
-
-    #[test]
-    fn noai_counts_for_everyone_and_for_this_agent_only() {
-        for line in [
-            "noai",
-            "noindex, NoImageAI",
-            "*: noai",
-            "Gannet: noindex, noai",
-            "max-snippet: 3, noai",
-            "other: noindex, gannet: noai",
-        ] {
-            assert!(noai(line, "gannet"), "{line}");
-        }
-        for line in [
-            "",
-            "noindex",
-            "other: noai",
-            "noaiming",
-            "other: noindex, noai",
-            "unavailable_after: 25 Jun 2030 15:00:00 GMT",
-        ] {
-            assert!(!noai(line, "gannet"), "{line}");
-        }
-    }
 }

@@ -11,10 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{self, Deserializer, Error as _};
 use url::Url;
 
+use super::bandwidth::MaxRate;
+use super::hosts::{Hosts, Shared};
 use super::proxy::Proxy;
+use super::refusal::RobotsTag;
 use crate::local_path::{self, LocalPath};
 use crate::target::SafeUrl;
 
@@ -29,6 +32,8 @@ pub struct Settings {
     /// Requests a second to one host, finite and not negative; 0: no limit.
     #[serde(deserialize_with = "rate")]
     pub rate: f64,
+    /// Bytes a second of all bodies that come in, over all hosts, by time of day.
+    pub max_rate: MaxRate,
     /// Limit for name resolution, TCP and TLS together; not zero.
     #[serde(deserialize_with = "positive")]
     pub connect_timeout: Duration,
@@ -85,8 +90,16 @@ pub struct Settings {
     /// How long a known URL is not asked again.
     #[serde(deserialize_with = "duration")]
     pub refresh_after: Duration,
-    /// Whether robots.txt and `X-Robots-Tag: noai` are respected.
+    /// Whether robots.txt, `X-Robots-Tag` and 402 are respected as the origin's wish.
     pub robots: bool,
+    /// The product token by which robots.txt and `X-Robots-Tag` address gannet; `None`: that of the user agent.
+    #[serde(deserialize_with = "super::agent::deserialize")]
+    pub robots_agent: Option<String>,
+    /// The directives of `X-Robots-Tag` that are respected.
+    pub robots_tags: Vec<RobotsTag>,
+    /// Longest `Crawl-delay` that is kept to; zero: none is.
+    #[serde(deserialize_with = "duration")]
+    pub crawl_delay_max: Duration,
     /// The `User-Agent` header.
     #[serde(deserialize_with = "header_value")]
     pub user_agent: HeaderValue,
@@ -125,10 +138,22 @@ pub struct HostSettings {
     /// Requests a second to this host.
     #[serde(deserialize_with = "optional_rate")]
     pub rate: Option<f64>,
+    /// Bytes a second of bodies from this host, by time of day.
+    pub max_rate: Option<MaxRate>,
+    /// Which hosts count as one in all limits of pace.
+    pub shared: Option<Shared>,
     /// Further attempts.
     pub retries: Option<u32>,
     /// Whether robots.txt is respected.
     pub robots: Option<bool>,
+    /// The product token for this host's robots.txt.
+    #[serde(deserialize_with = "super::agent::deserialize")]
+    pub robots_agent: Option<String>,
+    /// The directives of `X-Robots-Tag` that are respected.
+    pub robots_tags: Option<Vec<RobotsTag>>,
+    /// Longest `Crawl-delay` that is kept to.
+    #[serde(deserialize_with = "some_duration")]
+    pub crawl_delay_max: Option<Duration>,
     /// Longest silence.
     #[serde(deserialize_with = "some_positive")]
     pub idle_timeout: Option<Duration>,
@@ -223,6 +248,8 @@ impl<'a> Effective<'a> {
         retries: u32,
         /// See [`Settings::robots`].
         robots: bool,
+        /// See [`Settings::crawl_delay_max`].
+        crawl_delay_max: Duration,
         /// See [`Settings::idle_timeout`].
         idle_timeout: Duration,
         /// See [`Settings::total_timeout`].
@@ -248,6 +275,18 @@ impl<'a> Effective<'a> {
     pub fn concurrency(&self) -> NonZeroUsize {
         let own = self.host.and_then(|host| host.concurrency);
         own.unwrap_or(self.fetch.per_host)
+    }
+
+    /// See [`Settings::robots_agent`].
+    pub fn robots_agent(&self) -> Option<&'a str> {
+        let own = self.host.and_then(|host| host.robots_agent.as_deref());
+        own.or(self.fetch.robots_agent.as_deref())
+    }
+
+    /// See [`Settings::robots_tags`].
+    pub fn robots_tags(&self) -> &'a [RobotsTag] {
+        let own = self.host.and_then(|host| host.robots_tags.as_deref());
+        own.unwrap_or(&self.fetch.robots_tags)
     }
 
     /// See [`Settings::user_agent`].
@@ -281,99 +320,6 @@ impl Settings {
     /// What holds for the host of `url`.
     pub fn of<'a>(&'a self, hosts: &'a Hosts, url: &Url) -> Effective<'a> {
         self.of_host(hosts, url.host_str().unwrap_or_default())
-    }
-}
-
-/// `[hosts]`: settings by host name.
-///
-/// A name is matched exactly first, then by the longest `*.suffix` of which the host is a subdomain.
-#[derive(Debug, Clone, Default)]
-pub struct Hosts(HashMap<String, HostSettings>);
-
-impl Hosts {
-    /// The settings for `host`, as [`Url::host_str`] prints it.
-    pub fn get(&self, host: &str) -> Option<&HostSettings> {
-        self.key(host).map(|key| &self.0[key])
-    }
-
-    /// Every name or pattern with its settings.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &HostSettings)> {
-        self.0.iter().map(|(name, host)| (name.as_str(), host))
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut HostSettings)> {
-        self.0.iter_mut().map(|(name, host)| (name.as_str(), host))
-    }
-
-    /// The name or pattern that settles `host`.
-    pub fn key(&self, host: &str) -> Option<&str> {
-        if self.0.is_empty() {
-            return None;
-        }
-        if let Some((key, _)) = self.0.get_key_value(host) {
-            return Some(key);
-        }
-        // From the left, so that the longest suffix is met first.
-        host.match_indices('.').find_map(|(dot, _)| {
-            let (key, _) = self
-                .0
-                .get_key_value(format!("*{}", &host[dot..]).as_str())?;
-            Some(key.as_str())
-        })
-    }
-}
-
-impl FromIterator<(String, HostSettings)> for Hosts {
-    /// Takes names as they are: in lower case and ASCII, as URLs have them.
-    fn from_iter<I: IntoIterator<Item = (String, HostSettings)>>(hosts: I) -> Self {
-        Self(hosts.into_iter().collect())
-    }
-}
-
-impl<'de> Deserialize<'de> for Hosts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> Visitor<'de> for Names {
-            type Value = Hosts;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of host names")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Hosts, A::Error> {
-                let mut hosts = HashMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    let normal = normal_name(&name).ok_or_else(|| {
-                        A::Error::custom(format!(
-                            "`{name}` is no host name; write `example.org`, `*.example.org` or an address, without scheme, port and path"
-                        ))
-                    })?;
-                    if hosts.insert(normal, map.next_value()?).is_some() {
-                        return Err(A::Error::custom(format!("host `{name}` is given twice")));
-                    }
-                }
-                Ok(Hosts(hosts))
-            }
-        }
-        deserializer.deserialize_map(Names)
-    }
-}
-
-/// `name` as URLs have it: lower case, IDNA, addresses in their one form.
-fn normal_name(name: &str) -> Option<String> {
-    let (star, host) = match name.strip_prefix("*.") {
-        Some(host) => ("*.", host),
-        None => ("", name),
-    };
-    let bracketed = host.parse::<std::net::Ipv6Addr>().is_ok();
-    let host = if bracketed {
-        url::Host::parse(&format!("[{host}]"))
-    } else {
-        url::Host::parse(host)
-    };
-    match host.ok()? {
-        url::Host::Domain(domain) => Some(format!("{star}{domain}")),
-        address if star.is_empty() => Some(address.to_string()),
-        _ => None,
     }
 }
 
@@ -705,6 +651,12 @@ mod tests {
             ("rate = nan", "0 or more"),
             ("rate = inf", "0 or more"),
             ("concurrency = 0", "nonzero"),
+            ("max_rate = \"fast\"", "08:00 512KiB, 19:00 off"),
+            ("max_rate = -1", "bytes a second"),
+            ("max_rate = 1.5", "bytes a second"),
+            ("max_rate = \"8:00 1K, 08:00 off\"", "is there twice"),
+            ("robots_agent = \"Picture Bot/2\"", "PictureBot"),
+            ("robots_tags = [\"noia\"]", "noai"),
             ("idle_timeout = \"0s\"", "longer than zero"),
             ("idle_timeout = \"soon\"", "duration"),
             ("max_bytes = \"much\"", "much"),
@@ -739,44 +691,5 @@ mod tests {
                 .unwrap();
         let text = format!("{:?} {hosts:?}", settings.unwrap());
         assert!(!text.contains("hush"), "{text}");
-    }
-
-    #[test]
-    fn hosts_are_found_by_name_and_then_by_the_longest_suffix() {
-        let hosts: Hosts = toml::from_str(
-            "[\"Example.org\"]\nretries = 1\n[\"*.example.org\"]\nretries = 2\n[\"*.b.example.org\"]\nretries = 3\n\
-             [\"*.org\"]\nretries = 4\n[\"::1\"]\nretries = 5\n[\"b\u{fc}cher.example\"]\nretries = 6",
-        )
-        .unwrap();
-        for (host, expected) in [
-            ("example.org", Some(1)),
-            ("a.example.org", Some(2)),
-            ("a.a.example.org", Some(2)),
-            ("b.example.org", Some(2)),
-            ("a.b.example.org", Some(3)),
-            ("other.org", Some(4)),
-            ("notexample.org", Some(4)),
-            ("org", None),
-            ("example.com", None),
-            ("[::1]", Some(5)),
-            ("xn--bcher-kva.example", Some(6)),
-        ] {
-            assert_eq!(
-                hosts.get(host).and_then(|host| host.retries),
-                expected,
-                "{host}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_host_that_is_none_is_an_error() {
-        for name in ["https://a.example", "a.example/x", "*.127.0.0.1", "a b", ""] {
-            assert!(
-                toml::from_str::<Hosts>(&format!("[\"{name}\"]")).is_err(),
-                "{name}"
-            );
-        }
-        assert!(toml::from_str::<Hosts>("[\"a.example\"]\n[\"A.example\"]").is_err());
     }
 }

@@ -1,18 +1,25 @@
-//! One host's queue, limits and breaker. Pure state: every method is given the time.
+//! One politeness group's queue, limits and breakers. Pure state: every method is given the time.
+//!
+//! Limits, rate, throttling and rests that a host asked for count for the whole group. Connection faults count for the host that has
+//! them, so that one dead host does not give up the others of its group.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Down, Health, HostDown, Limits};
+use super::{Down, Health, HostDown, Limits, Started};
 
 /// Answers in a row, for each allowed request at a time, after which a throttled lane is allowed one more.
 const GOOD_ROUNDS: usize = 8;
 
 /// How long a throttled host is asked less once nothing waits for it.
 const THROTTLED_FOR: Duration = Duration::from_secs(3600);
+
+/// Hosts of a group that are remembered whether they may be forgotten or not.
+const REMEMBERED_HOSTS: usize = 1024;
 
 /// When a lane may start something.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,14 +43,13 @@ pub(super) struct Lane<T> {
     in_flight: usize,
     /// When the last request started, for the rate.
     last_start: Option<Instant>,
-    /// Until when the host is left alone.
+    crawl_delay: Option<CrawlDelay>,
+    /// End of the rest that a host asked for.
     held_until: Option<Instant>,
-    /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault
-    /// belong to its round, so that one blip does not count once for each request in flight.
-    faults: u32,
-    last_fault: Option<Instant>,
-    /// Until when the host is given up, and why.
-    down: Option<(Instant, Down)>,
+    /// End of a rest that is longer than anybody waits, and how long it was to be.
+    closed: Option<(Instant, Duration)>,
+    /// Hosts with requests in flight or with faults. A lane that is no group's has one host at most.
+    hosts: HashMap<Arc<str>, Host>,
     /// What waits, by job; the jobs take turns.
     queue: VecDeque<Queued<T>>,
     delayed: BinaryHeap<Delayed<T>>,
@@ -53,12 +59,55 @@ pub(super) struct Lane<T> {
     pub(super) alarm: Option<Instant>,
 }
 
+/// A `Crawl-delay` of robots.txt.
+#[derive(Debug, Clone, Copy)]
+struct CrawlDelay {
+    delay: Duration,
+    /// Requests that were let through before did not keep to it.
+    since: Instant,
+    /// When the rules have to be read again.
+    until: Instant,
+}
+
+/// The breaker of one host.
+#[derive(Debug, Default)]
+struct Host {
+    in_flight: usize,
+    /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault
+    /// belong to its round, so that one blip does not count once for each request in flight.
+    faults: u32,
+    last_fault: Option<Instant>,
+    /// End of the wait after a fault.
+    held_until: Option<Instant>,
+    /// Until when the host is given up.
+    down_until: Option<Instant>,
+}
+
+impl Host {
+    fn is_down(&self, now: Instant) -> bool {
+        self.down_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether nothing is under way, and the host is neither given up nor held.
+    fn is_forgettable(&self, now: Instant) -> bool {
+        let waits = [self.held_until, self.down_until];
+        self.in_flight == 0 && waits.into_iter().flatten().all(|until| until <= now)
+    }
+}
+
 /// What waits of a job.
 #[derive(Debug)]
 struct Queued<T> {
     job: u64,
     limits: Limits,
-    items: VecDeque<T>,
+    /// By host; the hosts take turns. None is empty.
+    hosts: VecDeque<(Arc<str>, VecDeque<T>)>,
+}
+
+impl<T> Queued<T> {
+    fn len(&self) -> usize {
+        self.hosts.iter().map(|(_, items)| items.len()).sum()
+    }
 }
 
 /// Something that waits for a time. The earliest is the greatest, as a heap wants it.
@@ -66,6 +115,7 @@ struct Queued<T> {
 struct Delayed<T> {
     at: Instant,
     job: u64,
+    host: Arc<str>,
     limits: Limits,
     item: T,
 }
@@ -99,10 +149,10 @@ impl<T> Lane<T> {
             throttled: None,
             in_flight: 0,
             last_start: None,
+            crawl_delay: None,
             held_until: None,
-            faults: 0,
-            last_fault: None,
-            down: None,
+            closed: None,
+            hosts: HashMap::new(),
             queue: VecDeque::new(),
             delayed: BinaryHeap::new(),
             in_turns: false,
@@ -113,21 +163,31 @@ impl<T> Lane<T> {
     /// `limits` are those of the job, which is asked for them when it has nothing here.
     pub(super) fn push(
         &mut self,
+        host: &Arc<str>,
         job: u64,
         limits: impl FnOnce() -> Limits,
         item: T,
         now: Instant,
     ) -> Result<(), HostDown<T>> {
-        if let Some(down) = self.down(now) {
+        if let Some(down) = self.down(host, now) {
             return Err(HostDown(item, down));
         }
-        match self.queue.iter_mut().find(|queued| queued.job == job) {
-            Some(queued) => queued.items.push_back(item),
-            None => self.queue.push_back(Queued {
+        let at = self.queue.iter().position(|queued| queued.job == job);
+        let at = at.unwrap_or_else(|| {
+            self.queue.push_back(Queued {
                 job,
                 limits: limits(),
-                items: VecDeque::from([item]),
-            }),
+                hosts: VecDeque::new(),
+            });
+            self.queue.len() - 1
+        });
+        let queued = &mut self.queue[at];
+        match queued.hosts.iter_mut().find(|(name, _)| name == host) {
+            Some((_, items)) => items.push_back(item),
+            None => {
+                let items = VecDeque::from([item]);
+                queued.hosts.push_back((host.clone(), items));
+            }
         }
         Ok(())
     }
@@ -138,57 +198,118 @@ impl<T> Lane<T> {
         queued.for_each(|queued| queued.limits = limits);
     }
 
-    /// Earliest start of a request by these limits; `None`: not before something is done. How many are in flight, what a
-    /// throttled host is spared and when the last request started counts for all jobs.
+    /// Earliest start of a request to any host of the lane by these limits; `None`: not before something is done. How many
+    /// are in flight, what a throttled host is spared and when the last request started counts for all jobs.
     fn start(&self, limits: &Limits, now: Instant) -> Option<Instant> {
-        // After a time of being given up, one request shows whether the host is back.
-        let allowed = if self.faults >= limits.down_after {
-            1
-        } else {
-            limits
-                .concurrency
-                .max(1)
-                .min(self.cap.unwrap_or(usize::MAX))
-        };
-        let next_at = self.next_at(limits);
-        let waits = [next_at, self.held_until].into_iter().flatten();
-        (self.in_flight < allowed).then(|| waits.fold(now, Instant::max))
+        let cap = self.cap.unwrap_or(usize::MAX);
+        let allowed = limits.concurrency.max(1).min(cap);
+        let waits = [self.next_at(limits, now), self.held_until];
+        (self.in_flight < allowed).then(|| waits.into_iter().flatten().fold(now, Instant::max))
     }
 
-    fn next_at(&self, limits: &Limits) -> Option<Instant> {
-        self.last_start
-            .filter(|_| !limits.interval.is_zero())
-            .map(|start| start + limits.interval)
+    /// Earliest start of a request to `host`, where the lane lets one start at `lane_start`.
+    fn start_at(&self, host: &str, limits: &Limits, lane_start: Instant) -> Option<Instant> {
+        let Some(host) = self.hosts.get(host) else {
+            return Some(lane_start);
+        };
+        // After a time of being given up, one request shows whether the host is back.
+        if host.faults >= limits.down_after && host.in_flight > 0 {
+            return None;
+        }
+        let held = host.held_until;
+        Some(held.map_or(lane_start, |held| held.max(lane_start)))
+    }
+
+    /// Which of the queue of a job may start first, and when.
+    fn first_of(&self, queued: &Queued<T>, now: Instant) -> Option<(usize, Instant)> {
+        let lane_start = self.start(&queued.limits, now)?;
+        let mut first: Option<(usize, Instant)> = None;
+        for (at, (host, _)) in queued.hosts.iter().enumerate() {
+            let Some(start) = self.start_at(host, &queued.limits, lane_start) else {
+                continue;
+            };
+            if first.is_none_or(|(_, earliest)| start < earliest) {
+                first = Some((at, start));
+            }
+            // None is earlier.
+            if start == lane_start {
+                break;
+            }
+        }
+        first
+    }
+
+    fn next_at(&self, limits: &Limits, now: Instant) -> Option<Instant> {
+        let crawl_delay = self.crawl_delay.filter(|crawl| now < crawl.until);
+        let crawl_delay = crawl_delay.map_or(Duration::ZERO, |crawl| crawl.delay);
+        let interval = limits.interval.max(crawl_delay.min(limits.crawl_delay_max));
+        let last_start = self.last_start.filter(|_| !interval.is_zero());
+        last_start.map(|start| start + interval)
+    }
+
+    /// Keeps requests apart by a `Crawl-delay` that is believed until then. Of several, the longest counts. Returns whether
+    /// a request that was let through at `started` keeps to it.
+    pub(super) fn keep_apart(
+        &mut self,
+        limits: &Limits,
+        delay: Duration,
+        until: Instant,
+        started: Instant,
+        now: Instant,
+    ) -> bool {
+        let known = self.crawl_delay.as_mut();
+        let since = match known.filter(|known| now < known.until && known.delay >= delay) {
+            Some(known) => {
+                known.until = known.until.max(until);
+                known.since
+            }
+            None => {
+                self.crawl_delay = Some(CrawlDelay {
+                    delay,
+                    since: now,
+                    until,
+                });
+                now
+            }
+        };
+        since < started || delay.min(limits.crawl_delay_max) <= limits.interval
     }
 
     pub(super) fn push_delayed(
         &mut self,
+        host: &Arc<str>,
         job: u64,
         limits: Limits,
         item: T,
         at: Instant,
         now: Instant,
     ) -> Result<(), HostDown<T>> {
-        if let Some(down) = self.down(now) {
+        if let Some(down) = self.down(host, now) {
             return Err(HostDown(item, down));
         }
         self.delayed.push(Delayed {
             at,
             job,
+            host: host.clone(),
             limits,
             item,
         });
         Ok(())
     }
 
-    /// Why the host is given up; `None`: it is not.
-    fn down(&self, now: Instant) -> Option<Down> {
-        self.down
-            .and_then(|(until, down)| (now < until).then_some(down))
+    /// Why a host is given up; `None`: it is not.
+    fn down(&self, host: &str, now: Instant) -> Option<Down> {
+        if let Some((until, wait)) = self.closed
+            && now < until
+        {
+            return Some(Down::Closed(wait));
+        }
+        let host = self.hosts.get(host)?;
+        host.is_down(now).then_some(Down::Faults)
     }
 
-    /// Whether the lane may be forgotten: nothing waits or is under way, and the host is owed nothing, neither
-    /// a rest nor, for a while after it was throttled, fewer requests at a time.
+    /// Whether the lane may be forgotten: nothing waits or is under way, and the hosts are owed nothing, neither
+    /// a rest nor, for a while after they were throttled, fewer requests at a time.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         let throttled_until = self
             .throttled
@@ -198,10 +319,11 @@ impl<T> Lane<T> {
             && self.delayed.is_empty()
             && self.in_flight == 0
             && !self.in_turns
+            && self.hosts.values().all(|host| host.is_forgettable(now))
             && [
-                self.next_at(&self.limits),
+                self.next_at(&self.limits, now),
                 self.held_until,
-                self.down.map(|(until, _)| until),
+                self.closed.map(|(until, _)| until),
                 throttled_until,
             ]
             .into_iter()
@@ -209,12 +331,18 @@ impl<T> Lane<T> {
             .all(|until| until <= now)
     }
 
+    /// Whether all hosts of the lane are given up, as far as anything is known of them.
     pub(super) fn is_down(&self, now: Instant) -> bool {
-        self.down.is_some_and(|(until, _)| until > now)
+        let is_closed = self.closed.is_some_and(|(until, _)| until > now);
+        is_closed || !self.hosts.is_empty() && self.hosts.values().all(|host| host.is_down(now))
     }
 
+    /// Whether nothing may be asked for a while.
     pub(super) fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| until > now)
+        let is_held = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        let mut hosts = self.hosts.values();
+        is_held(self.held_until)
+            || !self.hosts.is_empty() && hosts.all(|host| is_held(host.held_until))
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -223,93 +351,126 @@ impl<T> Lane<T> {
 
     /// How much waits.
     pub(super) fn len(&self) -> usize {
-        let queued = self.queue.iter().map(|queued| queued.items.len());
-        queued.sum::<usize>() + self.delayed.len()
+        self.queue.iter().map(Queued::len).sum::<usize>() + self.delayed.len()
     }
 
     pub(super) fn turn(&self, now: Instant) -> Turn {
         let queued = self.queue.iter();
-        let queued = queued.filter_map(|queued| self.start(&queued.limits, now));
-        let delayed = self.delayed.peek().and_then(|delayed| {
-            let start = self.start(&delayed.limits, now)?;
-            Some(start.max(delayed.at))
-        });
-        match queued.chain(delayed).min() {
+        let queued = queued.filter_map(|queued| Some(self.first_of(queued, now)?.1));
+        match queued.chain(self.delayed_start(now)).min() {
             Some(start) if start <= now => Turn::Now,
             Some(start) => Turn::At(start),
             None => Turn::Never,
         }
     }
 
-    pub(super) fn take(&mut self, now: Instant) -> Option<T> {
-        let is_on = |limits: &Limits| self.start(limits, now).is_some_and(|start| start <= now);
-        let (limits, item) = match self.delayed.peek() {
-            Some(delayed) if delayed.at <= now && is_on(&delayed.limits) => {
+    /// When the first of what waits for a time may start.
+    fn delayed_start(&self, now: Instant) -> Option<Instant> {
+        let delayed = self.delayed.peek()?;
+        let lane_start = self.start(&delayed.limits, now)?;
+        let start = self.start_at(&delayed.host, &delayed.limits, lane_start)?;
+        Some(start.max(delayed.at))
+    }
+
+    /// Takes what may start now, and the host that it is for. The second value is when the request before started.
+    pub(super) fn take(&mut self, now: Instant) -> Option<(T, Arc<str>, Option<Instant>)> {
+        let (limits, host, item) = match self.delayed_start(now) {
+            Some(start) if start <= now => {
                 let delayed = self.delayed.pop()?;
-                (delayed.limits, delayed.item)
+                (delayed.limits, delayed.host, delayed.item)
             }
-            _ => {
-                // The first that may start something; one with narrower limits keeps its turn.
-                let mut queue = self.queue.iter();
-                let at = queue.position(|queued| is_on(&queued.limits))?;
-                let mut queued = self.queue.remove(at)?;
-                let item = queued.items.pop_front()?;
-                let limits = queued.limits;
-                if !queued.items.is_empty() {
-                    self.queue.push_back(queued);
-                }
-                (limits, item)
-            }
+            _ => self.take_queued(now)?,
         };
+        if self.hosts.len() >= REMEMBERED_HOSTS && !self.hosts.contains_key(&host) {
+            self.hosts.retain(|_, host| !host.is_forgettable(now));
+        }
+        self.hosts.entry(host.clone()).or_default().in_flight += 1;
         self.limits = limits;
         self.in_flight += 1;
-        self.last_start = Some(now);
-        Some(item)
+        Some((item, host, self.last_start.replace(now)))
+    }
+
+    /// The first that may start something; a job with narrower limits, and a host that is held, keep their turns.
+    fn take_queued(&mut self, now: Instant) -> Option<(Limits, Arc<str>, T)> {
+        let ready = |queued: &Queued<T>| {
+            let (host, start) = self.first_of(queued, now)?;
+            (start <= now).then_some(host)
+        };
+        let mut queue = self.queue.iter().enumerate();
+        let (at, host) = queue.find_map(|(at, queued)| Some((at, ready(queued)?)))?;
+        let mut queued = self.queue.remove(at)?;
+        let (host, mut items) = queued.hosts.remove(host)?;
+        let item = items.pop_front()?;
+        if !items.is_empty() {
+            queued.hosts.push_back((host.clone(), items));
+        }
+        let limits = queued.limits;
+        if !queued.hosts.is_empty() {
+            self.queue.push_back(queued);
+        }
+        Some((limits, host, item))
     }
 
     pub(super) fn done(
         &mut self,
-        started: Instant,
+        started: &Started,
         health: Health,
         now: Instant,
     ) -> Vec<HostDown<T>> {
         self.in_flight = self.in_flight.saturating_sub(1);
+        let host = self.hosts.entry(started.host.clone()).or_default();
+        host.in_flight = host.in_flight.saturating_sub(1);
         let hold = |held: Option<Instant>, wait| {
             Some(held.map_or(now + wait, |until: Instant| until.max(now + wait)))
         };
+        let mut given_up = Vec::new();
         match health {
             Health::Good => {
-                self.faults = 0;
-                self.down = None;
+                host.faults = 0;
+                host.down_until = None;
+                self.closed = None;
                 self.note_good();
             }
             Health::Throttled(wait) => {
-                self.faults = 0;
+                host.faults = 0;
                 self.good = 0;
                 self.throttled = Some(now);
                 // Requests that began before the host was last left alone say nothing new.
-                if self.held_until.is_none_or(|until| until <= started) {
+                if self.held_until.is_none_or(|until| until <= started.at) {
                     let allowed = self.limits.concurrency.min(self.cap.unwrap_or(usize::MAX));
                     self.cap = Some((allowed / 2).max(1));
                 }
                 self.held_until = hold(self.held_until, wait);
             }
             Health::Unreachable(wait) => {
-                if self.last_fault.is_none_or(|last| started > last) {
-                    self.faults = self.faults.saturating_add(1);
-                    self.last_fault = Some(now);
-                    self.held_until = hold(self.held_until, wait);
+                if host.last_fault.is_none_or(|last| started.at > last) {
+                    host.faults = host.faults.saturating_add(1);
+                    host.last_fault = Some(now);
+                    host.held_until = hold(host.held_until, wait);
                 }
-                if self.faults >= self.limits.down_after {
-                    return self.give_up(now + self.limits.down_for, Down::Faults);
+                if host.faults >= self.limits.down_after {
+                    host.down_until = Some(now + self.limits.down_for);
+                    given_up = self.give_up(|host| *host == started.host, Down::Faults);
                 }
             }
             Health::Closed(wait) => {
-                return self.give_up(now + wait, Down::Closed(wait));
+                self.closed = Some((now + wait, wait));
+                given_up = self.give_up(|_| true, Down::Closed(wait));
+            }
+            Health::NotAsked => {
+                if self.last_start == Some(started.at) {
+                    self.last_start = started.before;
+                }
             }
             Health::Unknown => {}
         }
-        Vec::new()
+        if let Some(host) = self.hosts.get(&started.host)
+            && host.faults == 0
+            && host.is_forgettable(now)
+        {
+            self.hosts.remove(&started.host);
+        }
+        given_up
     }
 
     fn note_good(&mut self) {
@@ -326,26 +487,39 @@ impl<T> Lane<T> {
         let mut items = Vec::new();
         self.queue.retain_mut(|queued| {
             if queued.job == job {
-                items.extend(queued.items.drain(..));
+                items.extend(queued.hosts.drain(..).flat_map(|(_, items)| items));
             }
             queued.job != job
         });
-        if self.delayed.iter().any(|delayed| delayed.job == job) {
-            let (mine, others) = std::mem::take(&mut self.delayed)
-                .into_iter()
-                .partition::<Vec<_>, _>(|delayed| delayed.job == job);
-            self.delayed = others.into();
-            items.extend(mine.into_iter().map(|delayed| delayed.item));
-        }
+        items.extend(self.take_delayed(|delayed| delayed.job == job));
         items
     }
 
-    fn give_up(&mut self, until: Instant, down: Down) -> Vec<HostDown<T>> {
-        self.down = Some((until, down));
-        let queued = self.queue.drain(..).flat_map(|queued| queued.items);
-        queued
-            .chain(self.delayed.drain().map(|delayed| delayed.item))
-            .map(|item| HostDown(item, down))
-            .collect()
+    /// Takes out what waits for the hosts that are meant.
+    fn give_up(&mut self, is_meant: impl Fn(&Arc<str>) -> bool, down: Down) -> Vec<HostDown<T>> {
+        let mut items = Vec::new();
+        self.queue.retain_mut(|queued| {
+            queued.hosts.retain_mut(|(host, waiting)| {
+                let is_meant = is_meant(host);
+                if is_meant {
+                    items.extend(waiting.drain(..));
+                }
+                !is_meant
+            });
+            !queued.hosts.is_empty()
+        });
+        items.extend(self.take_delayed(|delayed| is_meant(&delayed.host)));
+        items.into_iter().map(|item| HostDown(item, down)).collect()
+    }
+
+    fn take_delayed(&mut self, is_meant: impl Fn(&Delayed<T>) -> bool) -> Vec<T> {
+        if !self.delayed.iter().any(&is_meant) {
+            return Vec::new();
+        }
+        let (meant, others) = std::mem::take(&mut self.delayed)
+            .into_iter()
+            .partition::<Vec<_>, _>(is_meant);
+        self.delayed = others.into();
+        meant.into_iter().map(|delayed| delayed.item).collect()
     }
 }

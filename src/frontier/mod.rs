@@ -1,9 +1,10 @@
-//! Who is asked next: one lane per host, fair and polite.
+//! Decides what is asked for next: a lane for each politeness group, fair and polite.
 //!
 //! [`Frontier`] holds what waits to be fetched, for all jobs of the process. Workers take from it with
-//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A lane is a host's
-//! queue with its limits: requests at a time, requests a second, waits that the host asked for, and a
-//! breaker that gives a host up which keeps failing to connect. Jobs may have limits of their own, but not counts.
+//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A lane is the queue of a host, or of a group of hosts that
+//! count as one, with its limits: requests at a time, requests a second, and waits that a host asked for hold for the whole
+//! group. Each host has a breaker of its own that gives it up when it keeps failing to connect. Jobs may have limits of their own,
+//! but not counts.
 //!
 //! Lanes with something to do take turns, and within a lane the jobs do, so neither a long list nor a
 //! slow host holds up the rest. A lane whose limits are reached costs nothing until they free up.
@@ -30,14 +31,25 @@ const REMEMBERED: usize = 10_000;
 /// Lanes that are looked at for each new one beyond that. With two, lanes go faster than they come.
 const LOOKED_AT: usize = 2;
 
-/// A host's limits.
+/// Where something is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Address<'a> {
+    /// The politeness group: a host, or the name of a group of hosts.
+    pub lane: &'a str,
+    /// The host, whose faults are its own.
+    pub host: &'a str,
+}
+
+/// The limits of a lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Requests at a time; at least 1.
     pub concurrency: usize,
     /// Shortest time between the starts of two requests; zero: none.
     pub interval: Duration,
-    /// Rounds of connection faults in a row after which the host is given up.
+    /// Longest `Crawl-delay` that is kept to in place of a shorter `interval`; zero: none.
+    pub crawl_delay_max: Duration,
+    /// Rounds of connection faults in a row after which a host is given up.
     pub down_after: u32,
     /// For how long.
     pub down_for: Duration,
@@ -48,12 +60,14 @@ pub struct Limits {
 pub enum Health {
     /// The host answered.
     Good,
-    /// The host answered that it is asked too much; it is left alone for so long, and asked less.
+    /// The host answered that it is asked too much; its lane is left alone for so long, and asked less.
     Throttled(Duration),
     /// No connection came about; the host is left alone for so long.
     Unreachable(Duration),
-    /// The host asked to be left alone for longer than anybody here waits: it is given up for that time.
+    /// The host asked to be left alone for longer than anybody here waits: its lane is given up for that time.
     Closed(Duration),
+    /// No request was made: the next one need not keep a distance.
+    NotAsked,
     /// Nothing can be said: the request was given up on this side.
     Unknown,
 }
@@ -81,31 +95,33 @@ struct Inner<T> {
 /// Something that may be fetched now. It occupies its lane until [`Frontier::done`] is told.
 #[derive(Debug)]
 pub struct Permit<T> {
-    /// The host.
-    pub lane: Arc<str>,
     /// What waited.
     pub item: T,
-    /// When it was handed out: the lane counts faults by it.
-    started: Instant,
+    started: Started,
 }
 
-/// What a lane was told, without the item.
+/// A place in a lane.
 #[derive(Debug, Clone)]
 pub struct Started {
     lane: Arc<str>,
+    host: Arc<str>,
+    /// When it was handed out: the lane counts faults by it.
     at: Instant,
+    /// When the request before it started, for a request that is not made after all.
+    before: Option<Instant>,
+}
+
+impl Started {
+    /// The lane.
+    pub fn lane(&self) -> &str {
+        &self.lane
+    }
 }
 
 impl<T> Permit<T> {
     /// Separates the item from its place in the lane.
     pub fn split(self) -> (T, Started) {
-        (
-            self.item,
-            Started {
-                lane: self.lane,
-                at: self.started,
-            },
-        )
+        (self.item, self.started)
     }
 }
 
@@ -152,7 +168,7 @@ impl<T> Frontier<T> {
         }
     }
 
-    /// Queues `item` of `job` behind what the job already has for `host`. Where it has nothing, `limits` is asked how that
+    /// Queues `item` of `job` behind what the job already has for the host. Where it has nothing, `limits` is asked how that
     /// job may ask the host. What is under way counts whichever job it is of: each starts something only where its own
     /// limits allow that.
     ///
@@ -161,13 +177,15 @@ impl<T> Frontier<T> {
     /// [`HostDown`] when the host is given up.
     pub fn push(
         &self,
-        host: &str,
+        at: Address<'_>,
         job: u64,
         limits: impl Fn() -> Limits,
         item: T,
     ) -> Result<(), HostDown<T>> {
         let now = Instant::now();
-        self.enqueue(host, &limits, |lane| lane.push(job, &limits, item, now))
+        self.enqueue(at, &limits, |lane, host| {
+            lane.push(host, job, &limits, item, now)
+        })
     }
 
     /// Gives what waits of `job` other limits, by host.
@@ -193,33 +211,37 @@ impl<T> Frontier<T> {
     /// [`HostDown`] when the host is given up.
     pub fn push_delayed(
         &self,
-        host: &str,
+        at: Address<'_>,
         job: u64,
         limits: impl Fn() -> Limits,
         item: T,
         delay: Duration,
     ) -> Result<(), HostDown<T>> {
         let now = Instant::now();
-        let push = |lane: &mut Lane<T>| lane.push_delayed(job, limits(), item, now + delay, now);
-        self.enqueue(host, &limits, push)
+        self.enqueue(at, &limits, |lane, host| {
+            lane.push_delayed(host, job, limits(), item, now + delay, now)
+        })
     }
 
     fn enqueue(
         &self,
-        host: &str,
+        at: Address<'_>,
         limits: impl FnOnce() -> Limits,
-        push: impl FnOnce(&mut Lane<T>) -> Result<(), HostDown<T>>,
+        push: impl FnOnce(&mut Lane<T>, &Arc<str>) -> Result<(), HostDown<T>>,
     ) -> Result<(), HostDown<T>> {
         let mut inner = self.lock();
-        let (name, lane) = match inner.lanes.get_key_value(host) {
+        let (name, lane) = match inner.lanes.get_key_value(at.lane) {
             Some((name, _)) => {
                 let name = name.clone();
-                let lane = inner.lanes.get_mut(host).expect("it was found a line ago");
+                let lane = inner
+                    .lanes
+                    .get_mut(at.lane)
+                    .expect("it was found a line ago");
                 (name, lane)
             }
             None => {
                 inner.forget(Instant::now());
-                let name: Arc<str> = host.into();
+                let name: Arc<str> = at.lane.into();
                 inner.to_forget.push_back(name.clone());
                 let lane = inner
                     .lanes
@@ -228,7 +250,10 @@ impl<T> Frontier<T> {
                 (name, lane)
             }
         };
-        push(lane)?;
+        match at.host == at.lane {
+            true => push(lane, &name)?,
+            false => push(lane, &at.host.into())?,
+        }
         if inner.consider(&name, Instant::now()) {
             drop(inner);
             self.ready.notify_one();
@@ -279,12 +304,30 @@ impl<T> Frontier<T> {
         let Some(lane) = inner.lanes.get_mut(&started.lane) else {
             return Vec::new();
         };
-        let refused = lane.done(started.at, health, now);
+        let refused = lane.done(started, health, now);
         if inner.consider(&started.lane, now) {
             drop(inner);
             self.ready.notify_one();
         }
         refused
+    }
+
+    /// Keeps the requests of a lane apart by a `Crawl-delay`, of which a job with these `limits` learnt with the place `started`,
+    /// and which is believed until then. Of several delays in a lane, the longest counts.
+    ///
+    /// Returns whether the request that the place is for keeps to it. If not, it has to be queued again.
+    #[must_use = "a request that comes too early has to be queued again"]
+    pub fn keep_apart(
+        &self,
+        started: &Started,
+        limits: &Limits,
+        delay: Duration,
+        until: Instant,
+    ) -> bool {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let lane = inner.lanes.get_mut(&started.lane);
+        lane.is_none_or(|lane| lane.keep_apart(limits, delay, until, started.at, now))
     }
 
     /// What there is at the moment, counted lane by lane.
@@ -418,12 +461,14 @@ impl<T> Inner<T> {
             // Its turn may have come before a wait or a drain that took it away again.
             let taken = lane.take(now);
             self.consider(&name, now);
-            if let Some(item) = taken {
-                return Some(Permit {
+            if let Some((item, host, before)) = taken {
+                let started = Started {
                     lane: name,
-                    item,
-                    started: now,
-                });
+                    host,
+                    at: now,
+                    before,
+                };
+                return Some(Permit { item, started });
             }
         }
         None

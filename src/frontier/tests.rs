@@ -4,8 +4,22 @@ fn limits() -> Limits {
     Limits {
         concurrency: 2,
         interval: Duration::ZERO,
+        crawl_delay_max: Duration::from_secs(60),
         down_after: 3,
         down_for: Duration::from_secs(60),
+    }
+}
+
+/// A host without a group.
+fn alone(host: &str) -> Address<'_> {
+    Address { lane: host, host }
+}
+
+/// A host of the group `*.cdn`.
+fn of_cdn(host: &str) -> Address<'_> {
+    Address {
+        lane: "*.cdn",
+        host,
     }
 }
 
@@ -22,7 +36,7 @@ impl std::ops::Deref for Limited {
 
 impl Limited {
     fn push(&self, host: &str, job: u64, item: u32) -> Result<(), HostDown<u32>> {
-        self.0.push(host, job, || self.1, item)
+        self.0.push(alone(host), job, || self.1, item)
     }
 
     fn push_delayed(
@@ -32,7 +46,8 @@ impl Limited {
         item: u32,
         delay: Duration,
     ) -> Result<(), HostDown<u32>> {
-        self.0.push_delayed(host, job, || self.1, item, delay)
+        self.0
+            .push_delayed(alone(host), job, || self.1, item, delay)
     }
 }
 
@@ -337,12 +352,12 @@ async fn each_job_goes_by_its_own_limits_and_all_by_one_count() {
         ..limits()
     };
     for n in [10, 11] {
-        frontier.push("a", 1, || wide, n).unwrap();
+        frontier.push(alone("a"), 1, || wide, n).unwrap();
     }
     for n in [20, 21] {
-        frontier.push("a", 2, || strict, n).unwrap();
+        frontier.push(alone("a"), 2, || strict, n).unwrap();
     }
-    frontier.push("a", 1, || wide, 12).unwrap();
+    frontier.push(alone("a"), 1, || wide, 12).unwrap();
     // The strict one waits, and holds up nobody.
     let first = ready(&frontier);
     assert_eq!(items(&first), [10, 11, 12]);
@@ -356,4 +371,154 @@ async fn each_job_goes_by_its_own_limits_and_all_by_one_count() {
     // Its limits may change while it waits.
     frontier.relimit(2, |_| wide);
     assert_eq!(items(&ready(&frontier)), [21]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_has_one_limit_and_its_hosts_take_turns() {
+    let frontier = Frontier::new();
+    for n in 0..3 {
+        frontier.push(of_cdn("a.cdn"), 1, limits, 10 + n).unwrap();
+    }
+    frontier.push(of_cdn("b.cdn"), 1, limits, 20).unwrap();
+    frontier.push(of_cdn("c.cdn"), 2, limits, 30).unwrap();
+    let first = ready(&frontier);
+    assert_eq!(items(&first), [10, 30]);
+    finish(&frontier, first, Health::Good);
+    let second = ready(&frontier);
+    assert_eq!(items(&second), [20, 11]);
+    finish(&frontier, second, Health::Good);
+    assert_eq!(items(&ready(&frontier)), [12]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_gives_up_none_of_its_group() {
+    let frontier = Frontier::new();
+    for n in 0..20 {
+        frontier.push(of_cdn("dead.cdn"), 1, limits, n).unwrap();
+    }
+    let mut refused = Vec::new();
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let permits = ready(&frontier);
+        assert_eq!(permits.len(), 2);
+        refused = finish(
+            &frontier,
+            permits,
+            Health::Unreachable(Duration::from_secs(1)),
+        );
+        // Between the rounds the others of the group are asked.
+        frontier.push(of_cdn("alive.cdn"), 1, limits, 100).unwrap();
+        let permits = ready(&frontier);
+        assert_eq!(items(&permits), [100]);
+        finish(&frontier, permits, Health::Good);
+    }
+    assert_eq!(refused.len(), 14);
+    let down = Err(HostDown(7, Down::Faults));
+    assert_eq!(frontier.push(of_cdn("dead.cdn"), 1, limits, 7), down);
+    frontier.push(of_cdn("alive.cdn"), 1, limits, 101).unwrap();
+    assert_eq!(items(&ready(&frontier)), [101]);
+    // One request shows whether it is back, and holds up nobody.
+    tokio::time::advance(Duration::from_secs(61)).await;
+    for n in 0..3 {
+        frontier.push(of_cdn("dead.cdn"), 1, limits, n).unwrap();
+    }
+    assert_eq!(items(&ready(&frontier)), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_that_one_host_asks_for_holds_its_group() {
+    for (health, is_down) in [
+        (Health::Throttled(Duration::from_secs(30)), false),
+        (Health::Closed(Duration::from_secs(3600)), true),
+    ] {
+        let frontier = Frontier::new();
+        frontier.push(of_cdn("a.cdn"), 1, limits, 1).unwrap();
+        let first = ready(&frontier);
+        frontier.push(of_cdn("b.cdn"), 1, limits, 2).unwrap();
+        frontier
+            .push_delayed(of_cdn("c.cdn"), 1, limits, 3, Duration::ZERO)
+            .unwrap();
+        let mut refused = finish(&frontier, first, health);
+        refused.sort_unstable();
+        assert!(ready(&frontier).is_empty());
+        assert_eq!(refused, if is_down { vec![2, 3] } else { vec![] });
+        let pushed = frontier.push(of_cdn("d.cdn"), 1, limits, 4);
+        assert_eq!(pushed.is_err(), is_down);
+        if !is_down {
+            let asked = Instant::now();
+            frontier.next().await.unwrap();
+            assert_eq!(asked.elapsed(), Duration::from_secs(30));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crawl_delay_holds_for_all_that_comes_after_it() {
+    let frontier = frontier(limits());
+    for n in 0..4 {
+        frontier.push("a", 1, n).unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(3600);
+    let second = Duration::from_secs(1);
+    // Both were let through before anybody knew of it, and have to come again.
+    for permit in ready(&frontier) {
+        let (item, started) = permit.split();
+        assert!(!frontier.keep_apart(&started, &limits(), second, until));
+        let _ = frontier.done(&started, Health::Unknown);
+        frontier.push_delayed("a", 1, item, Duration::ZERO).unwrap();
+    }
+    let begun = Instant::now();
+    for n in 1..=4 {
+        let (_, started) = frontier.next().await.unwrap().split();
+        assert_eq!(begun.elapsed(), second * n);
+        assert!(frontier.keep_apart(&started, &limits(), second, until));
+        // A shorter one, of another origin in the lane, changes nothing.
+        assert!(frontier.keep_apart(&started, &limits(), second / 2, until));
+        let _ = frontier.done(&started, Health::Good);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crawl_delay_is_capped_and_never_hastens() {
+    let hour = Duration::from_secs(3600);
+    for (interval, max, expected) in [(0, 60, 60), (0, 0, 0), (90, 60, 90), (5, 10, 10)] {
+        let limits = Limits {
+            interval: Duration::from_secs(interval),
+            crawl_delay_max: Duration::from_secs(max),
+            ..limits()
+        };
+        let frontier = frontier(limits);
+        frontier.push("a", 1, 1).unwrap();
+        let (_, started) = frontier.next().await.unwrap().split();
+        let until = Instant::now() + hour;
+        let is_kept = frontier.keep_apart(&started, &limits, hour, until);
+        assert_eq!(is_kept, max <= interval);
+        let _ = frontier.done(&started, Health::Good);
+        frontier.push("a", 1, 2).unwrap();
+        let asked = Instant::now();
+        frontier.next().await.unwrap();
+        assert_eq!(asked.elapsed(), Duration::from_secs(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_made_costs_no_time() {
+    let frontier = frontier(Limits {
+        interval: Duration::from_secs(10),
+        ..limits()
+    });
+    for n in 0..100 {
+        frontier.push("a", 1, n).unwrap();
+    }
+    let begun = Instant::now();
+    for n in 0..99 {
+        let permit = frontier.next().await.unwrap();
+        let health = if n == 0 {
+            Health::Good
+        } else {
+            Health::NotAsked
+        };
+        let _ = frontier.done(&permit.split().1, health);
+    }
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
 }

@@ -126,7 +126,7 @@ impl Doubts {
             return Next::Count;
         }
         if let DownloadError::Store(_)
-        | DownloadError::Robots
+        | DownloadError::Robots(_)
         | DownloadError::Fetch(FetchError::Proxies { .. }) = failure.error
         {
             return Next::Count;

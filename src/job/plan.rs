@@ -17,9 +17,10 @@ use super::item::Would;
 use super::keeper::{Brought, Finished};
 use super::order::{Order, Released, Turn};
 use super::posted::Posted;
-use super::worker::{Shared, Ticket, lane_of, stop_detail};
+use super::worker::{Shared, Ticket, stop_detail};
 use super::{Job, JobError};
 use crate::catalog::{Catalog, Known, TargetKey};
+use crate::fetch::Hosts;
 use crate::source::{CHUNK_ENTRIES, Entry, Invalid, List, Notice};
 use crate::store::Store;
 use crate::target::{Outcome, Place, Reason, Sha256, Target};
@@ -37,9 +38,9 @@ impl Shard {
         self.index == 0
     }
 
-    /// Whether a URL belongs to this share. All URLs of a lane belong to one.
-    pub(super) fn has(self, url: &Url) -> bool {
-        let digest = Sha256::of(lane_of(url).as_bytes()).0;
+    /// Whether a URL belongs to this share. All URLs of a politeness group belong to one.
+    pub(super) fn has(self, hosts: &Hosts, url: &Url) -> bool {
+        let digest = Sha256::of(hosts.politeness_group(url).as_bytes()).0;
         let number = digest[..8]
             .iter()
             .fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
@@ -232,7 +233,10 @@ impl Planner {
     /// Whether an entry belongs to the job, and has no outcome yet.
     fn is_wanted(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Target(target) => self.shard.is_none_or(|shard| shard.has(&target.url)),
+            Entry::Target(target) => {
+                let hosts = self.job.terms.client.hosts();
+                self.shard.is_none_or(|shard| shard.has(hosts, &target.url))
+            }
             Entry::Invalid(invalid) => {
                 let is_told = |line| self.before.lines.contains(&line);
                 self.shard.is_none_or(|shard| shard.has_invalid())

@@ -187,7 +187,11 @@ impl Rehearsal<'_> {
                 break;
             }
             match entry {
-                Entry::Target(target) if spec.shard.is_none_or(|s| s.has(&target.url)) => {
+                Entry::Target(target)
+                    if spec
+                        .shard
+                        .is_none_or(|s| s.has(self.setup.hosts, &target.url)) =>
+                {
                     let settings = self.setup.fetch.of(self.setup.hosts, &target.url);
                     let known = known.get(&key(&target));
                     let would = decide(known, spec.refresh, None, &settings, now);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use url::Url;
+
 use super::{Retention, Settings, Setup};
 use crate::downloader::Registry;
 use crate::fetch::{self, Client, SetupError};
@@ -115,7 +117,13 @@ impl Terms {
         &self.registry
     }
 
-    /// The limits of a lane, whose name is a host with or without a port.
+    /// The group of hosts that the host of `url` counts as one with; `None`: it is alone.
+    pub(super) fn group_of(&self, url: &Url) -> Option<String> {
+        let pace = self.pace.read().unwrap_or_else(PoisonError::into_inner);
+        pace.hosts().group(url.host_str()?).map(str::to_owned)
+    }
+
+    /// The limits of a lane, whose name is a host with or without a port, or that of a group in `[hosts]`.
     pub(super) fn limits(&self, lane: &str) -> Limits {
         let host = match lane.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
@@ -126,6 +134,7 @@ impl Terms {
         Limits {
             concurrency: settings.concurrency().get(),
             interval: interval(settings.rate()),
+            crawl_delay_max: settings.crawl_delay_max(),
             // No host lives to see so many rounds of faults.
             down_after: match fetch.host_down_after {
                 0 => u32::MAX,
@@ -133,6 +142,11 @@ impl Terms {
             },
             down_for: fetch.host_down_for,
         }
+    }
+
+    /// Has all jobs of the process go by the limits of bandwidth in these settings from now on.
+    pub fn apply_bandwidth(&self) {
+        self.client.apply_bandwidth();
     }
 
     /// Goes by the limits of `other` from now on.

@@ -21,7 +21,7 @@ use crate::downloader::{
     Answer, Ask, Download, DownloadError, Failure, Memory, Meta, Partial, Rejection,
 };
 use crate::fetch::{self, FetchError, Robots, Trail, Validators};
-use crate::frontier::{Down, Frontier, Health, HostDown, Started};
+use crate::frontier::{Address, Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
 
 /// A target on its way from plan to keeper.
@@ -172,7 +172,13 @@ impl Shared {
             Down::Faults => format!(
                 "`{host}` was given up after repeated faults; `fetch.host_down_after` and `fetch.host_down_for` say when"
             ),
-            Down::Closed(wait) => format!("`{host}` is given up: {}", wants_rest(wait)),
+            Down::Closed(wait) => {
+                let group = match ticket.job.terms.group_of(ticket.url()) {
+                    Some(group) => format!(" with the group of `hosts.\"{group}\"`"),
+                    None => String::new(),
+                };
+                format!("`{host}` is given up{group}: {}", wants_rest(wait))
+            }
         };
         self.settle(ticket.fail(Outcome::Skipped, Reason::HostDown, detail))
             .await;
@@ -206,7 +212,13 @@ enum Attempt {
     /// It takes another request, to where a redirect leads or with credentials. So the lane of that has to be asked, be it the
     /// same.
     Continues,
-    Disallowed,
+    /// robots.txt forbids it.
+    Disallowed {
+        /// Whether the rules were at hand, so that nothing was asked for.
+        was_known: bool,
+    },
+    /// robots.txt wants a longer time between requests than this one kept to.
+    TooSoon,
     Failed(Failure),
 }
 
@@ -215,7 +227,7 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
     let job = ticket.job.clone();
     let began = Instant::now();
     let mut ended = {
-        let attempt = AssertUnwindSafe(attempt(shared, &mut ticket)).catch_unwind();
+        let attempt = AssertUnwindSafe(attempt(shared, &mut ticket, &started)).catch_unwind();
         tokio::select! {
             biased;
             // Dropping an attempt drops its connection and what it staged.
@@ -225,7 +237,11 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
             ended = attempt => Some(ended),
         }
     };
-    ticket.tries.spend(began.elapsed());
+    let held_up = match &ended {
+        Some(Ok(Attempt::Failed(failure))) => failure.held_up,
+        _ => Duration::ZERO,
+    };
+    ticket.tries.spend(began.elapsed().saturating_sub(held_up));
     let next = match &mut ended {
         Some(Ok(Attempt::Failed(failure))) => {
             let moved_to = ticket.moved_to.as_ref();
@@ -248,6 +264,8 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
         // Nobody knows yet whether it was the host.
         Some(Ok(Attempt::Failed(_))) if next == Next::AnotherProxy => Health::Unknown,
         Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.tries.failed()),
+        Some(Ok(Attempt::Disallowed { was_known: true })) => Health::NotAsked,
+        Some(Ok(Attempt::TooSoon)) => Health::Unknown,
         Some(Ok(_)) => Health::Good,
         None | Some(Err(_)) => Health::Unknown,
     };
@@ -274,7 +292,9 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
     }
 }
 
-async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
+async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Attempt {
+    let before = (ticket.begun, ticket.attempts);
+    let is_chained = ticket.trail.is_some();
     ticket.begun.get_or_insert_with(Instant::now);
     let job = ticket.job.clone();
     let client = &job.terms.client;
@@ -284,10 +304,25 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket) -> Attempt {
     });
     let robots = client.settings_of(ticket.url()).robots();
     if robots {
-        match shared.robots.allows(client, ticket.url()).await {
-            Ok(true) => {}
-            Ok(false) => return Attempt::Disallowed,
+        let verdict = match shared.robots.judge(client, ticket.url()).await {
+            Ok(verdict) => verdict,
             Err(error) => return Attempt::Failed(no_answer(error)),
+        };
+        let keeps_apart = verdict.crawl_delay.is_none_or(|(delay, until)| {
+            let limits = job.terms.limits(started.lane());
+            let frontier = &shared.frontier;
+            frontier.keep_apart(started, &limits, delay, until)
+        });
+        if !verdict.is_allowed {
+            return Attempt::Disallowed {
+                was_known: verdict.was_known,
+            };
+        }
+        if !keeps_apart {
+            // Nothing has been asked for.
+            (ticket.begun, ticket.attempts) = before;
+            ticket.trail = is_chained.then_some(trail);
+            return Attempt::TooSoon;
         }
     }
     let url = ticket.moved_to.as_ref().unwrap_or(&ticket.target.url);
@@ -375,9 +410,11 @@ fn checked(target: &Target, download: Box<Download>) -> Attempt {
 impl Shared {
     /// Queues a ticket for the host of its URL.
     pub(super) fn push(&self, ticket: Box<Ticket>) -> Result<(), HostDown<Box<Ticket>>> {
-        let (job, lane) = (ticket.job.clone(), lane_of(ticket.url()).into_owned());
-        let limits = || job.terms.limits(&lane);
-        self.frontier.push(&lane, job.number, limits, ticket)
+        let job = ticket.job.clone();
+        let place = Place::of(&job, ticket.url());
+        let at = place.address();
+        let limits = || job.terms.limits(at.lane);
+        self.frontier.push(at, job.number, limits, ticket)
     }
 
     /// What stopping the job makes of a ticket that was being fetched.
@@ -427,8 +464,10 @@ impl Shared {
                 }
                 return self.settle(ticket.confirm(Some(meta))).await;
             }
-            Attempt::Continues => return self.requeue(ticket, Duration::ZERO, None).await,
-            Attempt::Disallowed => {
+            Attempt::Continues | Attempt::TooSoon => {
+                return self.requeue(ticket, Duration::ZERO, None).await;
+            }
+            Attempt::Disallowed { .. } => {
                 let detail = "robots.txt asks not to fetch it; `fetch.robots = false` ignores that";
                 return self
                     .settle(ticket.fail(Outcome::Skipped, Reason::Robots, detail))
@@ -511,11 +550,12 @@ impl Shared {
         failed: Option<(Outcome, Reason, String)>,
     ) {
         let job = ticket.job.clone();
-        let lane = lane_of(ticket.url()).into_owned();
-        let limits = || job.terms.limits(&lane);
+        let place = Place::of(&job, ticket.url());
+        let at = place.address();
+        let limits = || job.terms.limits(at.lane);
         let queued = self
             .frontier
-            .push_delayed(&lane, job.number, limits, ticket, delay);
+            .push_delayed(at, job.number, limits, ticket, delay);
         if let Err(HostDown(ticket, down)) = queued {
             match (failed, down) {
                 (Some((outcome, reason, mut detail)), down) => {
@@ -545,7 +585,7 @@ fn verdict(error: &DownloadError) -> (Outcome, Reason) {
         DownloadError::Fetch(error) => (Outcome::Failed, error.reason()),
         DownloadError::Rejected(rejection) => (Outcome::Rejected, rejection.reason),
         DownloadError::Store(error) => (Outcome::Failed, error.reason()),
-        DownloadError::Robots => (Outcome::Skipped, Reason::Robots),
+        DownloadError::Robots(_) => (Outcome::Skipped, Reason::Robots),
     }
 }
 
@@ -574,11 +614,25 @@ fn wants_rest(wait: Duration) -> String {
     )
 }
 
-/// The lane of a URL: its host, and its port where that is not the scheme's own.
-pub(super) fn lane_of(url: &Url) -> std::borrow::Cow<'_, str> {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}").into(),
-        None => host.into(),
+/// Where the frontier keeps a ticket.
+struct Place {
+    host: String,
+    /// Where that is not the host itself.
+    group: Option<String>,
+}
+
+impl Place {
+    fn of(job: &Job, url: &Url) -> Self {
+        Self {
+            host: fetch::authority(url).into_owned(),
+            group: job.terms.group_of(url),
+        }
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address {
+            lane: self.group.as_deref().unwrap_or(&self.host),
+            host: &self.host,
+        }
     }
 }

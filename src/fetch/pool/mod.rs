@@ -642,11 +642,10 @@ impl Ride {
         }
     }
 
-    /// The answer has come to its end, after `bytes`.
-    pub(super) fn arrived(self, bytes: u64) {
-        self.via
-            .pool
-            .took(&self.via.member, self.begun.elapsed(), bytes);
+    /// The answer has come to its end, after `bytes`. For a part of that time it was held up on this side.
+    pub(super) fn arrived(self, bytes: u64, held_up: Duration) {
+        let took = self.begun.elapsed().saturating_sub(held_up);
+        self.via.pool.took(&self.via.member, took, bytes);
     }
 }
 

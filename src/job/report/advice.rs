@@ -102,6 +102,7 @@ fn status_hint(status: Option<u16>, host: &str) -> Cow<'static, str> {
                 "give credentials: `hosts.\"{host}\".user` and `.password`, or `.token`"
             ));
         }
+        Some(402) => "the origin wants robots to pay; ask it for terms, or leave these URLs out",
         Some(403) => {
             return Cow::Owned(format!(
                 "the origin wants something more: credentials or headers (`hosts.\"{host}\".headers`), \

@@ -1,0 +1,611 @@
+//! Limits of bandwidth: `fetch.max_rate` for the process, `[hosts."NAME"] max_rate` for a host or group.
+//!
+//! A body pays for its bytes, as they came over the wire, before it hands them on and reads more. So TCP slows the origin down. The
+//! bytes wait in small pieces: hosts take turns, so that one with many connections gets no more than one with a single connection. The rates
+//! are looked up for each piece, so that a reload or a time of day counts at once.
+//!
+//! governor, which limits requests to the API, counts in whole nanoseconds, in no order, and by one rate; here these matter.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use chrono::Timelike as _;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as DeError, Visitor};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use url::Url;
+
+use super::hosts::Hosts;
+use super::settings::Settings;
+
+/// Time whose bytes may be made up for after a delay: timers are a millisecond late, and a busy machine more.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Largest piece that waits as one, in bytes.
+const MAX_PIECE: u64 = 64 * 1024;
+
+/// Pieces a second at rates that allow no large ones.
+const PIECES_A_SECOND: u64 = 20;
+
+/// Groups whose lines are remembered.
+const MAX_LINES: usize = 4096;
+
+/// `max_rate`: bytes a second, by the local time of day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MaxRate {
+    /// Minutes after midnight from which on a rate holds (`None`: no limit), in order. The last one holds over midnight.
+    spans: Vec<(u32, Option<NonZeroU64>)>,
+}
+
+impl MaxRate {
+    /// The rate at a time of day, in minutes after midnight; `None`: no limit.
+    fn at(&self, minute: u32) -> Option<NonZeroU64> {
+        let begun = self.spans.iter().rfind(|(from, _)| *from <= minute);
+        begun.or(self.spans.last()).and_then(|(_, rate)| *rate)
+    }
+
+    /// The rate by this machine's clock and time zone.
+    fn now(&self) -> Option<NonZeroU64> {
+        match self.spans.as_slice() {
+            [] => None,
+            [(_, rate)] => *rate,
+            _ => {
+                let time = chrono::Local::now();
+                self.at(time.hour() * 60 + time.minute())
+            }
+        }
+    }
+
+    fn is_unlimited(&self) -> bool {
+        self.spans.iter().all(|(_, rate)| rate.is_none())
+    }
+}
+
+/// A text that is no [`MaxRate`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMaxRate {
+    /// Neither a rate nor a time of day with one.
+    #[error(
+        "`{0}` is not a rate; write bytes a second such as \"512KiB\" or \"1.5M\", \"off\", or times of day with rates such as \"08:00 512KiB, 19:00 off\""
+    )]
+    Rate(String),
+    /// A time that a table has twice.
+    #[error("`{0}` is there twice")]
+    Twice(String),
+}
+
+impl FromStr for MaxRate {
+    type Err = InvalidMaxRate;
+
+    /// Reads `512KiB`, `off`, or `08:00 512KiB, 19:00 off`. `K`, `M`, `G` and `T` alone count by 1024, as curl and wget do.
+    fn from_str(text: &str) -> Result<Self, InvalidMaxRate> {
+        let invalid = |part: &str| InvalidMaxRate::Rate(part.to_owned());
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        if let Some(rate) = parse_rate(text) {
+            return Ok(Self {
+                spans: vec![(0, rate)],
+            });
+        }
+        let mut spans: Vec<(u32, Option<NonZeroU64>)> = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (time, rate) = part
+                .split_once(char::is_whitespace)
+                .ok_or_else(|| invalid(part))?;
+            let minute = parse_time(time).ok_or_else(|| invalid(part))?;
+            let rate = parse_rate(rate).ok_or_else(|| invalid(part))?;
+            if spans.iter().any(|(other, _)| *other == minute) {
+                return Err(InvalidMaxRate::Twice(time.to_owned()));
+            }
+            spans.push((minute, rate));
+        }
+        spans.sort_unstable_by_key(|(minute, _)| *minute);
+        Ok(Self { spans })
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = MaxRate;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes a second such as \"512KiB\", or \"08:00 512KiB, 19:00 off\"")
+            }
+            fn visit_i64<E: DeError>(self, rate: i64) -> Result<MaxRate, E> {
+                self.visit_str(&rate.to_string())
+            }
+            fn visit_u64<E: DeError>(self, rate: u64) -> Result<MaxRate, E> {
+                self.visit_str(&rate.to_string())
+            }
+            fn visit_str<E: DeError>(self, text: &str) -> Result<MaxRate, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// Bytes a second; `Some(None)`: no limit.
+fn parse_rate(text: &str) -> Option<Option<NonZeroU64>> {
+    let text = text.trim();
+    let text = text.strip_suffix("/s").unwrap_or(text).trim_end();
+    if text == "0" || text.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let digits = digits.trim_end();
+    // No sign, and no `1e9`.
+    if !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return None;
+    }
+    let unit: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" => bytesize::KIB,
+        "m" => bytesize::MIB,
+        "g" => bytesize::GIB,
+        "t" => bytesize::TIB,
+        unit => format!("1{unit}").parse::<ByteSize>().ok()?.as_u64(),
+    };
+    let number: f64 = digits.parse().ok()?;
+    // Saturates: nothing is as fast.
+    let rate = (number * unit as f64) as u64;
+    NonZeroU64::new(rate).map(Some)
+}
+
+/// Minutes after midnight of `08:00` or `8:00`.
+fn parse_time(text: &str) -> Option<u32> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+        let is_plain = digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        is_plain.then(|| text.parse::<u32>().ok()).flatten()
+    };
+    let (hour, minute) = (number(hour, 1..=2)?, number(minute, 2..=2)?);
+    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+}
+
+/// The bandwidth of a process, shared by all of its clients.
+#[derive(Debug)]
+pub(super) struct Bandwidth {
+    rules: RwLock<Arc<Rules>>,
+    /// Whether there is any limit, at any time of day.
+    is_limited: AtomicBool,
+    total: Line,
+    /// By politeness group.
+    groups: Mutex<HashMap<String, Arc<Line>>>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    total: MaxRate,
+    hosts: Hosts,
+}
+
+impl Bandwidth {
+    pub(super) fn new(settings: &Settings, hosts: &Hosts) -> Self {
+        let bandwidth = Self {
+            rules: RwLock::new(Arc::new(Rules {
+                total: MaxRate::default(),
+                hosts: Hosts::default(),
+            })),
+            is_limited: AtomicBool::new(false),
+            total: Line::default(),
+            groups: Mutex::default(),
+        };
+        bandwidth.set(settings, hosts);
+        bandwidth
+    }
+
+    /// Goes by these limits from now on, also for bodies under way.
+    pub(super) fn set(&self, settings: &Settings, hosts: &Hosts) {
+        let rules = Rules {
+            total: settings.max_rate.clone(),
+            hosts: hosts.clone(),
+        };
+        let own = rules
+            .hosts
+            .iter()
+            .filter_map(|(_, host)| host.max_rate.as_ref());
+        let is_limited = own.chain([&rules.total]).any(|rate| !rate.is_unlimited());
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.is_limited.store(is_limited, Ordering::Release);
+    }
+
+    /// Waits until `bytes` of a body of `url` may have come. Returns how long that took. Dropping it gives up its turn.
+    pub(super) async fn take(&self, url: &Url, bytes: u64) -> Duration {
+        if bytes == 0 || !self.is_limited.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let begun = Instant::now();
+        let mut left = bytes;
+        while left > 0 {
+            let rules = self.rules();
+            let group = rules.hosts.politeness_group(url).into_owned();
+            let own = || self.rules().own_rate(url);
+            let total = || self.rules().total.now();
+            let Some(rate) = [own(), total()].into_iter().flatten().min() else {
+                break;
+            };
+            let piece = left.min(piece(rate));
+            if own().is_some() {
+                self.line(&group).take(&group, piece, own).await;
+            }
+            self.total.take(&group, piece, total).await;
+            left -= piece;
+        }
+        begun.elapsed()
+    }
+
+    /// Whether any body waits for its share.
+    pub(super) fn holds_up_bodies(&self) -> bool {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = groups.values().map(|line| &**line).chain([&self.total]);
+        lines.any(|line| !line.lock().turns.is_empty())
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.clone()
+    }
+
+    fn line(&self, group: &str) -> Arc<Line> {
+        let mut lines = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(group) {
+            return line.clone();
+        }
+        if lines.len() >= MAX_LINES {
+            lines.retain(|_, line| Arc::strong_count(line) > 1);
+        }
+        lines.entry(group.to_owned()).or_default().clone()
+    }
+}
+
+impl Rules {
+    /// The rate of the group that the host of `url` belongs to, or of the host itself.
+    fn own_rate(&self, url: &Url) -> Option<NonZeroU64> {
+        let host = url.host_str()?;
+        let name = self.hosts.group(host).unwrap_or(host);
+        self.hosts.get(name)?.max_rate.as_ref()?.now()
+    }
+}
+
+/// How much waits as one at a rate: some 50 ms of it.
+fn piece(rate: NonZeroU64) -> u64 {
+    (rate.get() / PIECES_A_SECOND).clamp(1, MAX_PIECE)
+}
+
+/// Those who wait for bytes of one limit.
+#[derive(Debug, Default)]
+struct Line {
+    /// Held for queue operations only.
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// When what was let through so far has taken its time.
+    paid_until: Option<Instant>,
+    /// Whoever waits, by group; the groups take turns. None is empty.
+    turns: VecDeque<(String, VecDeque<Arc<Notify>>)>,
+}
+
+/// A place in a line, given up when it is dropped.
+struct Place<'a> {
+    line: &'a Line,
+    group: &'a str,
+    called: Arc<Notify>,
+    is_served: bool,
+}
+
+impl Line {
+    /// Waits for the time of `bytes`, behind those of `group` that wait already, in turn with other groups. Only who is
+    /// first looks at the clock and at the rate, and calls the next one.
+    async fn take(&self, group: &str, bytes: u64, rate: impl Fn() -> Option<NonZeroU64>) {
+        let mut place = Place {
+            line: self,
+            group,
+            called: Arc::default(),
+            is_served: false,
+        };
+        self.lock().enter(group, place.called.clone());
+        loop {
+            let wait_until = {
+                let mut queue = self.lock();
+                if queue.is_first(&place.called) {
+                    let paid_until = queue.pay(bytes, rate(), Instant::now());
+                    if paid_until.is_none() {
+                        place.is_served = true;
+                        queue.leave(group, &place.called);
+                        return;
+                    }
+                    paid_until
+                } else {
+                    None
+                }
+            };
+            match wait_until {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => place.called.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Queue operations do not panic half way, so a poisoned lock guards sound data.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn enter(&mut self, group: &str, called: Arc<Notify>) {
+        match self.turns.iter_mut().find(|(name, _)| name == group) {
+            Some((_, waiting)) => waiting.push_back(called),
+            None => self
+                .turns
+                .push_back((group.to_owned(), VecDeque::from([called]))),
+        }
+    }
+
+    fn first(&self) -> Option<&Arc<Notify>> {
+        self.turns.front()?.1.front()
+    }
+
+    fn is_first(&self, called: &Arc<Notify>) -> bool {
+        self.first().is_some_and(|first| Arc::ptr_eq(first, called))
+    }
+
+    /// Pays for `bytes` at `rate`, unless what was paid for before has not taken its time yet: returns until when.
+    fn pay(&mut self, bytes: u64, rate: Option<NonZeroU64>, now: Instant) -> Option<Instant> {
+        let Some(rate) = rate else {
+            self.paid_until = None;
+            return None;
+        };
+        if let Some(until) = self.paid_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        let oldest = now.checked_sub(SLACK).unwrap_or(now);
+        let from = self.paid_until.map_or(now, |until| until.max(oldest));
+        let time = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        self.paid_until = Some(from + time);
+        None
+    }
+
+    /// Takes somebody out; its group has had its turn if it was first. Calls who is first then.
+    fn leave(&mut self, group: &str, called: &Arc<Notify>) {
+        let was_first = self.is_first(called);
+        if let Some(at) = self.turns.iter().position(|(name, _)| name == group)
+            && let Some((name, mut waiting)) = self.turns.remove(at)
+        {
+            waiting.retain(|other| !Arc::ptr_eq(other, called));
+            match (waiting.is_empty(), was_first) {
+                (true, _) => {}
+                (false, true) => self.turns.push_back((name, waiting)),
+                (false, false) => self.turns.insert(at, (name, waiting)),
+            }
+        }
+        if was_first && let Some(first) = self.first() {
+            first.notify_one();
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_served {
+            self.line.lock().leave(self.group, &self.called);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn rate(bytes: u64) -> Option<NonZeroU64> {
+        NonZeroU64::new(bytes)
+    }
+
+    #[test]
+    fn a_rate_is_read_as_curl_and_as_gannet_write_it() {
+        for (text, expected) in [
+            ("off", None),
+            ("OFF", None),
+            ("0", None),
+            ("", None),
+            ("1", Some(1)),
+            ("524288", Some(512 << 10)),
+            ("512K", Some(512 << 10)),
+            ("512k", Some(512 << 10)),
+            ("2M", Some(2 << 20)),
+            ("1.5m", Some(3 << 19)),
+            ("1G", Some(1 << 30)),
+            ("512KiB", Some(512 << 10)),
+            ("512 KiB", Some(512 << 10)),
+            ("10MB", Some(10_000_000)),
+            ("64B", Some(64)),
+            ("2MiB/s", Some(2 << 20)),
+            (" 7 ", Some(7)),
+            ("99999999999T", Some(u64::MAX)),
+        ] {
+            let table: MaxRate = text.parse().unwrap();
+            assert_eq!(table.at(720), expected.and_then(rate), "{text}");
+        }
+        for text in [
+            "fast",
+            "-1",
+            "+1",
+            "0.5",
+            "1e6",
+            "inf",
+            "nan",
+            "K",
+            "1X",
+            "1 2",
+            "08:00",
+            "08:00 fast",
+            "24:00 1K",
+            "8:5 1K",
+            "08:60 1K",
+            "08:00 1K, 19:00",
+            "1K, 19:00 off",
+            "08:00 1K, 8:00 2K",
+            "08:00 1K,",
+            "08:00-19:00 1K",
+        ] {
+            assert!(text.parse::<MaxRate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_holds_until_the_next_one_and_over_midnight() {
+        for text in [
+            "08:00 512KiB, 19:00 off, 23:30 64",
+            "23:30 64,19:00 off, 8:00   512KiB",
+        ] {
+            let table: MaxRate = text.parse().unwrap();
+            for (time, expected) in [
+                ("00:00", Some(64)),
+                ("07:59", Some(64)),
+                ("08:00", Some(512 << 10)),
+                ("18:59", Some(512 << 10)),
+                ("19:00", None),
+                ("23:29", None),
+                ("23:30", Some(64)),
+                ("23:59", Some(64)),
+            ] {
+                let minute = parse_time(time).unwrap();
+                assert_eq!(table.at(minute), expected.and_then(rate), "{time}");
+            }
+            assert!(!table.is_unlimited());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_their_time() {
+        let line = Line::default();
+        let begun = Instant::now();
+        for n in 0..100 {
+            line.take("a", 50, || rate(1000)).await;
+            assert_eq!(begun.elapsed(), Duration::from_millis(50) * n);
+        }
+        // What was not used is not saved up, beyond the slack.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let begun = Instant::now();
+        for _ in 0..100 {
+            line.take("a", 50, || rate(1000)).await;
+        }
+        assert_eq!(begun.elapsed(), Duration::from_millis(50 * 99) - SLACK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_share_alike_however_many_connections_they_have() {
+        let line = Arc::new(Line::default());
+        let begun = Instant::now();
+        let tasks = ["a", "a", "a", "a", "b"].map(|group| {
+            let line = line.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    line.take(group, 100, || rate(1000)).await;
+                }
+                begun.elapsed().as_millis()
+            })
+        });
+        let mut ends = Vec::new();
+        for task in tasks {
+            ends.push(task.await.unwrap());
+        }
+        // `b` has every other turn, so its ten are over when twenty are.
+        assert!((1800..=2000).contains(&ends[4]), "{ends:?}");
+        assert_eq!(ends.iter().max(), Some(&4900), "all the time was used");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_counts_for_those_who_wait() {
+        let line = Arc::new(Line::default());
+        let rate_now = Arc::new(AtomicU64::new(10));
+        let begun = Instant::now();
+        let tasks = [(); 5].map(|()| {
+            let (line, rate_now) = (line.clone(), rate_now.clone());
+            tokio::spawn(async move {
+                line.take("a", 10, || rate(rate_now.load(Ordering::SeqCst)))
+                    .await;
+            })
+        });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        rate_now.store(0, Ordering::SeqCst);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_holds_up_nobody() {
+        let line = Arc::new(Line::default());
+        let take = |group| {
+            let line = line.clone();
+            tokio::spawn(async move { line.take(group, 1000, || rate(1000)).await })
+        };
+        take("a").await.unwrap();
+        let begun = Instant::now();
+        let (first, second, third) = (take("a"), take("a"), take("b"));
+        tokio::task::yield_now().await;
+        second.abort();
+        first.abort();
+        third.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        assert!(line.lock().turns.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_and_the_process_have_each_their_limit() {
+        let file = "[fetch]\nmax_rate = 1000\n[hosts.\"slow.example\"]\nmax_rate = \"100\"\n\
+             [hosts.\"*.cdn.example\"]\nshared = true\nmax_rate = 200";
+        let config: toml::Table = file.parse().unwrap();
+        let mut settings: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
+        let mut fetch = settings.remove("fetch").unwrap();
+        let of_file = config["fetch"].as_table().unwrap().clone();
+        fetch.as_table_mut().unwrap().extend(of_file);
+        let settings: Settings = fetch.try_into().unwrap();
+        let hosts: Hosts = config["hosts"].clone().try_into().unwrap();
+        let bandwidth = Arc::new(Bandwidth::new(&settings, &hosts));
+        let take = |url: &str| {
+            let (url, bandwidth) = (Url::parse(url).unwrap(), bandwidth.clone());
+            tokio::spawn(async move { bandwidth.take(&url, 1000).await.as_millis() })
+        };
+        let tasks = [
+            take("http://slow.example/"),
+            take("http://a.cdn.example/"),
+            take("http://b.cdn.example:8080/"),
+        ];
+        let mut times = Vec::new();
+        for task in tasks {
+            times.push(task.await.unwrap());
+        }
+        // Less a piece, which goes before its time; the two of the group share theirs.
+        assert!((9900..=10_000).contains(&times[0]), "{times:?}");
+        assert!(
+            (9800..=10_000).contains(&times[1].max(times[2])),
+            "{times:?}"
+        );
+        // Alone, all others have what the process has.
+        let other = take("http://other.example/").await.unwrap();
+        assert!((900..=1000).contains(&other), "{other}");
+        // Without limits, nobody waits.
+        let mut settings = settings;
+        settings.max_rate = MaxRate::default();
+        bandwidth.set(&settings, &Hosts::default());
+        assert_eq!(take("http://slow.example/").await.unwrap(), 0);
+    }
+}
