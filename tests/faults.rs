@@ -719,7 +719,11 @@ fn content_codings_are_taken_off_as_far_as_they_are_known() {
         table.case(
             &name("wrong"),
             coded(coding, body.clone()),
-            Bad("failed/bad-response", 1),
+            // gzip and zstd are told by their magic bytes.
+            match coding {
+                "gzip" | "zstd" => Stored(1),
+                _ => Bad("failed/bad-response", 1),
+            },
         );
         let mut flipped = whole.clone();
         let middle = flipped.len() / 2;

@@ -1,8 +1,9 @@
 //! Content codings (RFC 9110, section 8.4): which ones a response names, and how they are decoded.
 //!
 //! `Content-Encoding` is often wrong. Some origins name a charset or a transfer coding; some name a coding although a
-//! proxy has already decoded the body. Unknown names are ignored, and a body that begins like a picture or a document is
-//! taken as it is. The format checks decide whether the result is acceptable.
+//! proxy has already decoded the body. Unknown names are ignored. A body is taken as it is if it lacks the magic bytes of
+//! gzip or zstd, or, as brotli and raw deflate have none, if it begins like a picture or a document. The format checks
+//! decide whether the result is acceptable.
 
 use std::io;
 use std::pin::Pin;
@@ -27,8 +28,11 @@ pub(super) const ZSTD_WINDOW_LOG: u32 = 23;
 /// Bytes at the beginning of a body that tell how it is coded.
 const PREFIX: usize = 64;
 
-/// Bytes at the beginning of a gzip member or a zstd frame that tell it from padding.
-const MAGIC: usize = 4;
+/// The beginning of a gzip member.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// The beginning of a zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Most bytes after the end of the encoded data that are read and ignored, so that the connection can be reused. After
 /// that the connection is closed.
@@ -124,25 +128,27 @@ impl Format {
         if prefix.is_empty() || is_file(prefix) {
             return None;
         }
-        Some(match coding {
-            Coding::Brotli => Self::Brotli,
-            Coding::Zstd => Self::Zstd,
+        // A body that was cut off within the magic bytes is left to the decoder, which reports that.
+        let may_begin = |magic: &[u8]| magic.starts_with(prefix);
+        match coding {
             // Some origins send one under the name of the other.
-            Coding::Gzip | Coding::Deflate if Self::Gzip.begins(prefix) => Self::Gzip,
-            Coding::Gzip | Coding::Deflate if Self::Zlib.begins(prefix) => Self::Zlib,
-            Coding::Gzip => Self::Gzip,
-            Coding::Deflate => Self::Deflate,
-        })
+            Coding::Gzip | Coding::Deflate if Self::Gzip.begins(prefix) => Some(Self::Gzip),
+            Coding::Gzip | Coding::Deflate if Self::Zlib.begins(prefix) => Some(Self::Zlib),
+            Coding::Gzip => may_begin(&GZIP_MAGIC).then_some(Self::Gzip),
+            Coding::Deflate => Some(Self::Deflate),
+            Coding::Brotli => Some(Self::Brotli),
+            Coding::Zstd if Self::Zstd.begins(prefix) => Some(Self::Zstd),
+            Coding::Zstd => may_begin(&ZSTD_MAGIC).then_some(Self::Zstd),
+        }
     }
 
     /// Whether `prefix` is the beginning of this format; `false` for those that cannot be told by it.
     fn begins(self, prefix: &[u8]) -> bool {
         match (self, prefix) {
-            (Self::Gzip, [0x1f, 0x8b, ..]) => true,
-            // A frame, or one that is to be skipped.
-            (Self::Zstd, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) => {
-                true
-            }
+            (Self::Gzip, _) => prefix.starts_with(&GZIP_MAGIC),
+            // A skippable frame.
+            (Self::Zstd, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) => true,
+            (Self::Zstd, _) => prefix.starts_with(&ZSTD_MAGIC),
             // Method 8, a window of at most 32 KiB, and the check bits of both bytes.
             (Self::Zlib, &[method, flags, ..]) => {
                 method & 0x0f == 8
@@ -245,7 +251,7 @@ impl AsyncRead for Decoded {
                 State::Next(format, input) if format.has_members() => {
                     let format = *format;
                     // Anything else, such as zeros, is ignored, as browsers do.
-                    match format.begins(ready!(input.poll_peek(cx, MAGIC))?) {
+                    match format.begins(ready!(input.poll_peek(cx, ZSTD_MAGIC.len()))?) {
                         true => State::Member(format, decoder(format, input.take())),
                         false => State::Trailing(input.take(), MAX_TRAILING),
                     }
@@ -443,10 +449,14 @@ mod tests {
             }
             assert_eq!(Format::of(coding, b""), None);
         }
+        for coding in [Gzip, Zstd] {
+            for prefix in [&b"a text"[..], b"a", b"\0\0\0\x20ftypisom", b"ID3\x04"] {
+                assert_eq!(Format::of(coding, prefix), None, "{coding:?} {prefix:?}");
+            }
+        }
         for (coding, prefix, format) in [
             (Gzip, &b"\x1f\x8b\x08\0"[..], Format::Gzip),
             (Gzip, b"\x1f", Format::Gzip),
-            (Gzip, b"a text", Format::Gzip),
             (Gzip, b"\x78\x9c\x01", Format::Zlib),
             (Deflate, b"\x78\x01\x01", Format::Zlib),
             (Deflate, b"\x78\xda\x01", Format::Zlib),
@@ -460,7 +470,8 @@ mod tests {
             ),
             (Brotli, b"\x1b\x02\0\xf8", Format::Brotli),
             (Zstd, b"\x28\xb5\x2f\xfd", Format::Zstd),
-            (Zstd, b"a text", Format::Zstd),
+            (Zstd, b"\x28\xb5", Format::Zstd),
+            (Zstd, b"\x52\x2a\x4d\x18", Format::Zstd),
         ] {
             assert_eq!(
                 Format::of(coding, prefix),
