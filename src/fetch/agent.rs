@@ -2,11 +2,11 @@
 
 use serde::de::{Deserialize as _, Deserializer, Error as _};
 
-/// The token of a client whose user agent names none.
+/// Default token for a user agent that names no product.
 const DEFAULT: &str = "gannet";
 
-/// The product token in a `User-Agent` value: its first product, or, where that is a browser's `Mozilla`, the product
-/// in a comment, as in `Mozilla/5.0 (compatible; PictureBot/2.1; +https://example.org/bot)`.
+/// Returns the product token in a `User-Agent` value. That is its first product, or, if that is a browser's `Mozilla`,
+/// the product in a comment, as in `Mozilla/5.0 (compatible; PictureBot/2.1; +https://example.org/bot)`.
 pub(super) fn product_token(user_agent: &str) -> &str {
     let first = token(user_agent.trim_start());
     let product = if first.eq_ignore_ascii_case("mozilla") {
@@ -17,7 +17,7 @@ pub(super) fn product_token(user_agent: &str) -> &str {
     if product.is_empty() { DEFAULT } else { product }
 }
 
-/// The product after `compatible`, or else the first part of a comment of the form `NAME/VERSION`.
+/// Returns the product after `compatible`, or the first part of a comment that has the form `NAME/VERSION`.
 fn in_comment(user_agent: &str) -> Option<&str> {
     let parts = || {
         let comments = user_agent.split('(').skip(1);
@@ -29,7 +29,7 @@ fn in_comment(user_agent: &str) -> Option<&str> {
     compatible.or_else(|| parts().find_map(versioned))
 }
 
-/// The name in `NAME/VERSION`, where there is nothing else in `part`. Browsers have `Build/X` behind other words only.
+/// Returns the name if all of `part` is `NAME/VERSION`. In browsers' comments, `Build/X` always follows other words.
 fn versioned(part: &str) -> Option<&str> {
     let (name, version) = part.split_once('/')?;
     let is_product = is_product_token(name)
@@ -38,19 +38,19 @@ fn versioned(part: &str) -> Option<&str> {
     is_product.then_some(name)
 }
 
-/// The token (RFC 9110, section 5.6.2) that `text` begins with.
+/// Returns the token (RFC 9110, section 5.6.2) at the start of `text`.
 pub(super) fn token(text: &str) -> &str {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     &text[..text.find(|c| !is_part(c)).unwrap_or(text.len())]
 }
 
-/// Letters, `-` and `_` are what RFC 9309 (section 2.2.1) allows; digits and dots are in use.
+/// RFC 9309 (section 2.2.1) allows letters, `-` and `_`; digits and dots are in common use.
 fn is_product_token(text: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     !text.is_empty() && text.bytes().all(is_part)
 }
 
-/// Reads `robots_agent`; an empty text is `None`.
+/// Reads `robots_agent`. An empty string means `None`.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::settings::{FailureBackoff, Settings};
 
-/// A random wait before another attempt, `attempt` being the number of those that failed, from 1 on; or the wait that
-/// the origin asked for by `Retry-After`, where that is longer.
+/// Returns a random wait before the next attempt, or the wait from `Retry-After` if that is longer. `attempt` is the
+/// number of failed attempts, from 1 on.
 ///
-/// The random wait is up to `fetch.backoff` the first time, twice that the next time and so on, never more than
-/// `fetch.backoff_max`. The whole span is drawn from, so that requests which failed together do not come
-/// back together. `Retry-After: 0`, or a date in the past, leaves it as it is.
+/// The random wait is at most `fetch.backoff` after the first failure and doubles each time, up to `fetch.backoff_max`.
+/// It is drawn from the whole range, so that requests that failed together do not come back together. `Retry-After: 0`,
+/// or a date in the past, does not shorten it.
 pub fn backoff(settings: &Settings, attempt: u32, retry_after: Option<Duration>) -> Duration {
     let most = ceiling(settings.backoff, settings.backoff_max, attempt);
     wait(most, retry_after)
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(wait(secs(0), None), secs(0));
         assert_eq!(wait(secs(0), Some(secs(7))), secs(7));
         assert_eq!(wait(secs(5), Some(secs(7))), secs(7));
-        // Drawn from a thousand seconds, hardly any wait is below one.
+        // A draw from a thousand seconds is rarely below one.
         let waits = (0..20).map(|_| wait(secs(1000), Some(secs(0))));
         assert!(waits.max() > Some(secs(1)));
     }

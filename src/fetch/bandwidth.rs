@@ -1,10 +1,12 @@
-//! Limits of bandwidth: `fetch.max_rate` for the process, `[hosts."NAME"] max_rate` for a host or group.
+//! Bandwidth limits: `fetch.max_rate` for the process, `[hosts."NAME"] max_rate` for a host or group.
 //!
-//! A body pays for its bytes, as they came over the wire, before it hands them on and reads more. So TCP slows the origin down. The
-//! bytes wait in small pieces: hosts take turns, so that one with many connections gets no more than one with a single connection. The rates
-//! are looked up for each piece, so that a reload or a time of day counts at once.
+//! Bodies are charged for their bytes on the wire, before they hand them on and read more. TCP flow control then slows
+//! the origin down. Bytes are charged in small pieces and hosts take turns, so a host with many connections gets no
+//! more than one with a single connection. Each piece looks the rate up again, so that a reload or a new time of day
+//! takes effect at once.
 //!
-//! governor, which limits requests to the API, counts in whole nanoseconds, in no order, and by one rate; here these matter.
+//! governor, which limits API requests, is not used here. It counts in whole nanoseconds, keeps no order, and has one
+//! fixed rate.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -25,33 +27,34 @@ use url::Url;
 use super::hosts::Hosts;
 use super::settings::Settings;
 
-/// Time whose bytes may be made up for after a delay: timers are a millisecond late, and a busy machine more.
+/// Time that a limit may catch up on after a delay. Timers are a millisecond late, more on a busy machine.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Largest piece that waits as one, in bytes.
+/// Largest piece charged at once, in bytes.
 const MAX_PIECE: u64 = 64 * 1024;
 
-/// Pieces a second at rates that allow no large ones.
+/// Pieces per second at rates too low for the largest piece.
 const PIECES_A_SECOND: u64 = 20;
 
-/// Groups whose lines are remembered.
+/// Number of queues at which idle ones are dropped.
 const MAX_LINES: usize = 4096;
 
-/// `max_rate`: bytes a second, by the local time of day.
+/// `max_rate`: bytes per second, by local time of day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MaxRate {
-    /// Minutes after midnight from which on a rate holds (`None`: no limit), in order. The last one holds over midnight.
+    /// Start of each rate in minutes after midnight, sorted; `None` means no limit. The last rate also holds from
+    /// midnight to the first start.
     spans: Vec<(u32, Option<NonZeroU64>)>,
 }
 
 impl MaxRate {
-    /// The rate at a time of day, in minutes after midnight; `None`: no limit.
+    /// Returns the rate at a time of day, in minutes after midnight. `None` means no limit.
     fn at(&self, minute: u32) -> Option<NonZeroU64> {
         let begun = self.spans.iter().rfind(|(from, _)| *from <= minute);
         begun.or(self.spans.last()).and_then(|(_, rate)| *rate)
     }
 
-    /// The rate by this machine's clock and time zone.
+    /// Returns the current rate by this machine's clock and time zone.
     fn now(&self) -> Option<NonZeroU64> {
         match self.spans.as_slice() {
             [] => None,
@@ -68,15 +71,15 @@ impl MaxRate {
     }
 }
 
-/// A text that is no [`MaxRate`].
+/// A string that does not parse as a [`MaxRate`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMaxRate {
-    /// Neither a rate nor a time of day with one.
+    /// Neither a rate nor a time of day with a rate.
     #[error(
         "`{0}` is not a rate; write bytes a second such as \"512KiB\" or \"1.5M\", \"off\", or times of day with rates such as \"08:00 512KiB, 19:00 off\""
     )]
     Rate(String),
-    /// A time that a table has twice.
+    /// A time that occurs twice in the table.
     #[error("`{0}` is there twice")]
     Twice(String),
 }
@@ -84,7 +87,8 @@ pub enum InvalidMaxRate {
 impl FromStr for MaxRate {
     type Err = InvalidMaxRate;
 
-    /// Reads `512KiB`, `off`, or `08:00 512KiB, 19:00 off`. `K`, `M`, `G` and `T` alone count by 1024, as curl and wget do.
+    /// Parses `512KiB`, `off`, or `08:00 512KiB, 19:00 off`. A bare `K`, `M`, `G` or `T` is a power of 1024, as in curl
+    /// and wget.
     fn from_str(text: &str) -> Result<Self, InvalidMaxRate> {
         let invalid = |part: &str| InvalidMaxRate::Rate(part.to_owned());
         if text.trim().is_empty() {
@@ -134,7 +138,7 @@ impl<'de> Deserialize<'de> for MaxRate {
     }
 }
 
-/// Bytes a second; `Some(None)`: no limit.
+/// Parses bytes per second. `Some(None)` means no limit.
 fn parse_rate(text: &str) -> Option<Option<NonZeroU64>> {
     let text = text.trim();
     let text = text.strip_suffix("/s").unwrap_or(text).trim_end();
@@ -144,7 +148,7 @@ fn parse_rate(text: &str) -> Option<Option<NonZeroU64>> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let digits = digits.trim_end();
-    // No sign, and no `1e9`.
+    // Rejects signs and exponents such as `1e9`.
     if !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return None;
     }
@@ -157,12 +161,12 @@ fn parse_rate(text: &str) -> Option<Option<NonZeroU64>> {
         unit => format!("1{unit}").parse::<ByteSize>().ok()?.as_u64(),
     };
     let number: f64 = digits.parse().ok()?;
-    // Saturates: nothing is as fast.
+    // Saturates; no link is that fast.
     let rate = (number * unit as f64) as u64;
     NonZeroU64::new(rate).map(Some)
 }
 
-/// Minutes after midnight of `08:00` or `8:00`.
+/// Parses `08:00` or `8:00` as minutes after midnight.
 fn parse_time(text: &str) -> Option<u32> {
     let (hour, minute) = text.split_once(':')?;
     let number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
@@ -173,14 +177,14 @@ fn parse_time(text: &str) -> Option<u32> {
     (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
-/// The bandwidth of a process, shared by all of its clients.
+/// Bandwidth limits of the process, shared by all of its clients.
 #[derive(Debug)]
 pub(super) struct Bandwidth {
     rules: RwLock<Arc<Rules>>,
-    /// Whether there is any limit, at any time of day.
+    /// Set if any limit applies at any time of day.
     is_limited: AtomicBool,
     total: Line,
-    /// By politeness group.
+    /// Queues by politeness group.
     groups: Mutex<HashMap<String, Arc<Line>>>,
 }
 
@@ -205,7 +209,7 @@ impl Bandwidth {
         bandwidth
     }
 
-    /// Goes by these limits from now on, also for bodies under way.
+    /// Replaces the limits, also for bodies in flight.
     pub(super) fn set(&self, settings: &Settings, hosts: &Hosts) {
         let rules = Rules {
             total: settings.max_rate.clone(),
@@ -220,7 +224,8 @@ impl Bandwidth {
         self.is_limited.store(is_limited, Ordering::Release);
     }
 
-    /// Waits until `bytes` of a body of `url` may have come. Returns how long that took. Dropping it gives up its turn.
+    /// Waits until `bytes` of a body from `url` are within the limits. Returns the time waited. Dropping the future
+    /// gives up its place in the queue.
     pub(super) async fn take(&self, url: &Url, bytes: u64) -> Duration {
         if bytes == 0 || !self.is_limited.load(Ordering::Acquire) {
             return Duration::ZERO;
@@ -245,7 +250,7 @@ impl Bandwidth {
         begun.elapsed()
     }
 
-    /// Whether any body waits for its share.
+    /// Returns `true` if any body waits for bandwidth.
     pub(super) fn holds_up_bodies(&self) -> bool {
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = groups.values().map(|line| &**line).chain([&self.total]);
@@ -270,7 +275,7 @@ impl Bandwidth {
 }
 
 impl Rules {
-    /// The rate of the group that the host of `url` belongs to, or of the host itself.
+    /// Returns the rate of the politeness group that the host of `url` belongs to, or of the host itself.
     fn own_rate(&self, url: &Url) -> Option<NonZeroU64> {
         let host = url.host_str()?;
         let name = self.hosts.group(host).unwrap_or(host);
@@ -278,12 +283,12 @@ impl Rules {
     }
 }
 
-/// How much waits as one at a rate: some 50 ms of it.
+/// Returns the size of a piece at a rate: about 50 ms of it.
 fn piece(rate: NonZeroU64) -> u64 {
     (rate.get() / PIECES_A_SECOND).clamp(1, MAX_PIECE)
 }
 
-/// Those who wait for bytes of one limit.
+/// The waiters for one limit.
 #[derive(Debug, Default)]
 struct Line {
     /// Held for queue operations only.
@@ -292,13 +297,13 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// When what was let through so far has taken its time.
+    /// End of the time that the bytes let through so far take at the current rate.
     paid_until: Option<Instant>,
-    /// Whoever waits, by group; the groups take turns. None is empty.
+    /// Waiters by group. Groups take turns, and every entry has at least one waiter.
     turns: VecDeque<(String, VecDeque<Arc<Notify>>)>,
 }
 
-/// A place in a line, given up when it is dropped.
+/// A place in a line. Dropping it gives the place up.
 struct Place<'a> {
     line: &'a Line,
     group: &'a str,
@@ -307,8 +312,8 @@ struct Place<'a> {
 }
 
 impl Line {
-    /// Waits for the time of `bytes`, behind those of `group` that wait already, in turn with other groups. Only who is
-    /// first looks at the clock and at the rate, and calls the next one.
+    /// Waits until `bytes` may pass. Waiters of the same `group` go in order; groups take turns. Only the first in line
+    /// looks at the clock and the rate, and it wakes the next one.
     async fn take(&self, group: &str, bytes: u64, rate: impl Fn() -> Option<NonZeroU64>) {
         let mut place = Place {
             line: self,
@@ -363,7 +368,7 @@ impl Queue {
         self.first().is_some_and(|first| Arc::ptr_eq(first, called))
     }
 
-    /// Pays for `bytes` at `rate`, unless what was paid for before has not taken its time yet: returns until when.
+    /// Charges `bytes` at `rate` and returns `None`, or returns the time until which earlier bytes occupy the limit.
     fn pay(&mut self, bytes: u64, rate: Option<NonZeroU64>, now: Instant) -> Option<Instant> {
         let Some(rate) = rate else {
             self.paid_until = None;
@@ -379,7 +384,7 @@ impl Queue {
         None
     }
 
-    /// Takes somebody out; its group has had its turn if it was first. Calls who is first then.
+    /// Removes a waiter and wakes the new first one. If the waiter was first, its group has had its turn.
     fn leave(&mut self, group: &str, called: &Arc<Notify>) {
         let was_first = self.is_first(called);
         if let Some(at) = self.turns.iter().position(|(name, _)| name == group)
@@ -499,7 +504,7 @@ mod tests {
             line.take("a", 50, || rate(1000)).await;
             assert_eq!(begun.elapsed(), Duration::from_millis(50) * n);
         }
-        // What was not used is not saved up, beyond the slack.
+        // Unused bandwidth is not saved up beyond the slack.
         tokio::time::advance(Duration::from_secs(60)).await;
         let begun = Instant::now();
         for _ in 0..100 {
@@ -525,7 +530,7 @@ mod tests {
         for task in tasks {
             ends.push(task.await.unwrap());
         }
-        // `b` has every other turn, so its ten are over when twenty are.
+        // `b` has every other turn, so its ten pieces end when twenty are through.
         assert!((1800..=2000).contains(&ends[4]), "{ends:?}");
         assert_eq!(ends.iter().max(), Some(&4900), "all the time was used");
     }
@@ -593,16 +598,16 @@ mod tests {
         for task in tasks {
             times.push(task.await.unwrap());
         }
-        // Less a piece, which goes before its time; the two of the group share theirs.
+        // One piece less, because the first goes ahead of its time. The two hosts of the group share their limit.
         assert!((9900..=10_000).contains(&times[0]), "{times:?}");
         assert!(
             (9800..=10_000).contains(&times[1].max(times[2])),
             "{times:?}"
         );
-        // Alone, all others have what the process has.
+        // With the others done, a host without a limit of its own has the process's whole rate.
         let other = take("http://other.example/").await.unwrap();
         assert!((900..=1000).contains(&other), "{other}");
-        // Without limits, nobody waits.
+        // Without limits, no body waits.
         let mut settings = settings;
         settings.max_rate = MaxRate::default();
         bandwidth.set(&settings, &Hosts::default());

@@ -62,7 +62,7 @@ pub(super) enum Bytestream {
     Decoded {
         reader: Reader,
         buffer: BytesMut,
-        /// Encoded bytes that were read and not paid for yet.
+        /// Encoded bytes that were read and not yet charged to the bandwidth limits.
         encoded: Arc<AtomicU64>,
     },
     /// All are read, or there are none to read.
@@ -74,7 +74,7 @@ impl Bytestream {
     ///
     /// # Errors
     ///
-    /// When there are too many codings.
+    /// When `headers` name too many codings.
     pub(super) fn new(response: reqwest::Response, headers: &HeaderMap) -> Result<Self, Cause> {
         let codings = coding::codings(headers)?;
         // An empty body with a coding is what some origins send; there is nothing to decode.
@@ -103,12 +103,12 @@ pub(super) struct Body {
     stream: Bytestream,
     watch: Watch,
     bandwidth: Arc<Bandwidth>,
-    /// Bytes that came and wait for their share of the bandwidth, and their number on the wire.
+    /// A chunk that waits for bandwidth, and its length on the wire.
     unpaid: Option<(Bytes, u64)>,
-    /// How long bytes have waited for that.
+    /// Total time that chunks have waited for bandwidth.
     held_up: Duration,
     status: u16,
-    /// Whether other bodies come over the same connection, and may fill what it holds while they are held up.
+    /// Set for HTTP/2, where bodies share a connection. While others wait for bandwidth, they may fill its window.
     shares_connection: bool,
     max_bytes: u64,
     /// Bytes so far, with the part that a resumed body began with.
@@ -157,8 +157,8 @@ impl Body {
         }
     }
 
-    /// The next bytes; `None` at the end. They come as fast as the bandwidth allows; what that holds up counts for no limit of
-    /// time. Cancel safe: a dropped call loses nothing.
+    /// Returns the next bytes, or `None` at the end. They come as fast as the bandwidth limits allow; time spent
+    /// waiting for bandwidth counts towards no timeout. Cancel safe: a dropped call loses nothing.
     pub(super) async fn chunk(&mut self, url: &Url) -> Result<Option<Bytes>, FetchError> {
         if self.unpaid.is_none() {
             self.unpaid = self.read(url).await?;
@@ -171,12 +171,12 @@ impl Body {
         Ok(self.unpaid.take().map(|(bytes, _)| bytes))
     }
 
-    /// How long the limits of bandwidth have held up the body so far.
+    /// Returns the time that bandwidth limits have delayed the body so far.
     pub(super) fn held_up(&self) -> Duration {
         self.held_up
     }
 
-    /// Reads the next bytes, and how many these were on the wire.
+    /// Reads the next bytes, and returns them with their number on the wire.
     async fn read(&mut self, url: &Url) -> Result<Option<(Bytes, u64)>, FetchError> {
         let Self {
             stream,
@@ -298,7 +298,8 @@ impl Watch {
         }
     }
 
-    /// Ready once a limit has run out. Silence and slowness count from then on where they are excused.
+    /// Ready once a limit has run out. If `is_excused`, silence and slowness are measured afresh from that moment
+    /// instead.
     fn poll_expired(
         &mut self,
         cx: &mut Context<'_>,
@@ -409,7 +410,7 @@ mod tests {
             window: seconds(4),
             max_bytes: u64::MAX,
         };
-        // Slow after a window of silence, silent after ten seconds; and late in any case.
+        // Too slow after one window, idle after ten seconds, and past the deadline in any case.
         for (min_speed, excused_for, expected) in [
             (1000, 0, 4),
             (1000, 30, 32),

@@ -30,8 +30,8 @@ impl Validators {
         }
     }
 
-    /// The time that `Last-Modified` tells, in any of the three forms of RFC 9110 (section 5.6.7), or as it stands in
-    /// mails (RFC 5322); `None` where it is no date.
+    /// Returns the time in `Last-Modified`, which may have any of the three forms of RFC 9110 (section 5.6.7) or the
+    /// form of mail dates (RFC 5322). `None` if it is not a date.
     pub fn modified(&self) -> Option<DateTime<Utc>> {
         let text = self.last_modified.as_deref()?.trim();
         match httpdate::parse_http_date(text) {
@@ -60,23 +60,23 @@ impl Validators {
     }
 }
 
-/// Validators, with the URL whose answer gave them: to any other URL they mean nothing (RFC 9110, section 8.8).
+/// Validators with the URL that sent them. They mean nothing to any other URL (RFC 9110, section 8.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredValidators {
-    /// The URL that answered, as [`recorded_url`] writes it.
+    /// The URL that answered, in the form of [`recorded_url`].
     pub url: String,
-    /// What its answer gave.
+    /// The validators in its answer.
     pub validators: Validators,
 }
 
 impl StoredValidators {
-    /// The validators for a request to `url`; `None` where another URL gave them.
+    /// Returns the validators for a request to `url`, or `None` if another URL sent them.
     pub fn for_request(&self, url: &Url) -> Option<&Validators> {
         (recorded_url(url) == self.url).then_some(&self.validators)
     }
 }
 
-/// Writes a URL as records name the one that answered: without its fragment, which no origin sees, and with credentials
+/// Formats the URL of an answer as records keep it: without the fragment, which no origin sees, and with credentials
 /// masked.
 pub fn recorded_url(url: &Url) -> String {
     let mut url = url.clone();
@@ -84,11 +84,11 @@ pub fn recorded_url(url: &Url) -> String {
     SafeUrl::new(&url).to_string()
 }
 
-/// How long an answer with the redirect `status` lets the chain that goes through it pass as fresh, where it says
-/// `explicit` (RFC 9111, section 4.2); `None` sets no limit.
+/// Returns how long a redirect with `status` keeps its chain fresh. `explicit` is the freshness that the answer
+/// states (RFC 9111, section 4.2). `None` means no limit.
 ///
-/// Without explicit freshness a permanent redirect holds until further notice, a temporary one only for the request at
-/// hand (RFC 9110, section 15.4).
+/// Without explicit freshness, a permanent redirect holds until further notice, and a temporary one only for the
+/// current request (RFC 9110, section 15.4).
 pub(super) fn redirect_freshness(status: u16, explicit: Option<Duration>) -> Option<Duration> {
     let is_permanent = matches!(status, 301 | 308);
     explicit.or((!is_permanent).then_some(Duration::ZERO))
@@ -102,12 +102,12 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
     offset: u64,
-    /// `None`: the body begins again.
+    /// `None` restarts the body.
     validator: Option<HeaderValue>,
     /// Length of the whole body, if the origin said it.
     length: Option<u64>,
-    /// Whether `offset` is where an answered range ended, of a body whose length the origin did not say. It may
-    /// be the end of the body, too.
+    /// Set if `offset` is the end of an answered range and the origin did not state the length of the body. The body
+    /// may end there, too.
     ends_range: bool,
 }
 
@@ -117,13 +117,13 @@ impl Resume {
         self.offset
     }
 
-    /// Length of the whole body, if the origin said it.
+    /// Returns the length of the whole body, if the origin stated it.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Begins again, without a content encoding: a body that is cut off behind a decoder cannot be continued, but
-    /// the next one can.
+    /// Restarts the body and asks for no content encoding. A body that is cut off behind a decoder cannot be
+    /// continued, but an unencoded one can.
     pub(super) fn unencoded() -> Self {
         Self {
             offset: 0,
@@ -167,7 +167,7 @@ impl Resume {
         })
     }
 
-    /// Notes whether an answered range ended at the offset, although the body may go on behind it.
+    /// Records whether `offset` is the end of an answered range, although the body may go on after it.
     pub(super) fn at_end_of_range(self, ends_range: bool) -> Self {
         Self { ends_range, ..self }
     }
@@ -181,10 +181,10 @@ impl Resume {
         range.first == self.offset && self.length.is_none_or(is_same) && self.is_same(headers)
     }
 
-    /// Whether a 416 with `headers` says that the body ends where it was to be continued, so that it is whole.
+    /// Returns `true` if a 416 with `headers` means that the body ends at `offset`, and so is complete.
     ///
-    /// `Content-Range: bytes */LENGTH` states its length (RFC 9110, section 15.5.17). Without that, the status
-    /// alone is enough only from an origin that has answered a range of this body.
+    /// `Content-Range: bytes */LENGTH` states the length (RFC 9110, section 15.5.17). Without it, the status is proof
+    /// only from an origin that has already answered a range of this body.
     pub(super) fn is_whole(&self, headers: &HeaderMap) -> bool {
         let ends_here = match headers.get(CONTENT_RANGE) {
             Some(value) => unsatisfied_length(value) == Some(self.offset),
@@ -193,7 +193,7 @@ impl Resume {
         ends_here && self.length.is_none_or(|length| length == self.offset) && self.is_same(headers)
     }
 
-    /// Whether `headers` are of the same version of the body, as far as they tell.
+    /// Returns `true` unless `headers` show another version of the body.
     fn is_same(&self, headers: &HeaderMap) -> bool {
         let Some(validator) = &self.validator else {
             return false;
@@ -248,7 +248,7 @@ impl ContentRange {
     }
 }
 
-/// The length in `Content-Range: bytes */LENGTH`, RFC 9110 section 14.4.
+/// Returns the length in `Content-Range: bytes */LENGTH`, RFC 9110 section 14.4.
 fn unsatisfied_length(value: &HeaderValue) -> Option<u64> {
     let (unit, rest) = value.to_str().ok()?.trim().split_once(' ')?;
     let length = rest.trim().strip_prefix("*/")?;
@@ -264,7 +264,7 @@ fn digits(text: &str) -> Option<u64> {
     Some(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Longest time that anything waits or stays fresh: a year. Larger numbers only overflow clocks and dates.
+/// Longest wait and longest freshness: a year. Larger numbers only overflow clocks and dates.
 pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
@@ -318,10 +318,10 @@ pub(super) fn freshness(headers: &HeaderMap, now: SystemTime) -> Option<Duration
 
 /// How long `Retry-After` asks to wait (RFC 9110, section 10.2.3), in seconds or as a date.
 ///
-/// A date is held against the origin's own `Date`, so that a clock that is off does not matter. Of several lines, which a
-/// proxy may have added, the longest wait counts.
+/// A date is compared with the origin's own `Date`, so a wrong clock does not matter. Proxies may add lines; the
+/// longest wait counts.
 ///
-/// Zero, for which a date in the past stands as well, does not mean at once: see [`backoff`](super::backoff).
+/// Zero, or a date in the past, does not mean an immediate retry: see [`backoff`](super::backoff).
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let wait = |value: &HeaderValue| {
         let value = value.to_str().ok()?.trim();
@@ -533,7 +533,7 @@ mod tests {
         assert!(is_whole(Some(10), false, &[at("bytes */10")]));
         assert!(is_whole(None, true, &[]));
         for (length, ends_range, answer) in [
-            // Many an origin answers so to any range.
+            // Many origins answer any range like this.
             (None, false, &[][..]),
             (None, false, &[at("bytes */20")]),
             (None, true, &[at("bytes */20")]),

@@ -62,7 +62,7 @@ fn is_lost(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Whether the system gave a connection up because nothing comes back from the peer.
+/// Returns `true` if the system gave up on a connection because the peer does not respond.
 fn is_out_of_reach(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
@@ -73,9 +73,9 @@ fn is_out_of_reach(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// How the connection of a request ended, if that is why there is no answer.
+/// How the connection was lost, if that is why a request has no answer.
 pub(super) fn lost(error: &reqwest::Error) -> Option<Lost> {
-    // Of the client's pool, whose errors have no types that can be named.
+    // Errors of the client's pool. They have no public types, so their text is compared.
     const NEVER_SENT: [&str; 3] = [
         "checked out connection was closed",
         "request was canceled",
@@ -88,7 +88,7 @@ pub(super) fn lost(error: &reqwest::Error) -> Option<Lost> {
         return None;
     }
     if let Some(http2) = find::<h2::Error>(error) {
-        // The library ends only those requests by GOAWAY that are beyond its last stream.
+        // On GOAWAY, h2 fails only the requests beyond the last stream that the origin processed.
         let is_refused = http2.is_go_away()
             || http2.is_reset() && http2.reason() == Some(h2::Reason::REFUSED_STREAM);
         return (http2.is_remote() && is_refused).then_some(Lost::Unprocessed);

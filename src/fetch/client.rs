@@ -32,7 +32,7 @@ const ENCODINGS: &str = "gzip, br, zstd";
 #[derive(Debug)]
 pub struct Client {
     pub(super) wire: Arc<Wire>,
-    /// Of the process, whoever asks.
+    /// Shared by all clients of the process.
     bandwidth: Arc<Bandwidth>,
     headers: Arc<Headers>,
     settings: Settings,
@@ -89,7 +89,8 @@ pub struct Request<'a> {
     pub validators: Option<&'a Validators>,
     /// Where to continue a body that was cut off. Leaves `validators` unused.
     pub resume: Option<&'a Resume>,
-    /// The requests before this one, whose cookies it carries and whose challenge it answers; `None`: it stands alone.
+    /// Earlier requests of the same chain. This request sends their cookies and answers their challenge. `None` for a
+    /// request on its own.
     pub trail: Option<&'a Trail>,
     /// Proxies of the pool that it had better not go through.
     pub avoid: &'a [Via],
@@ -172,9 +173,9 @@ impl Client {
         })
     }
 
-    /// A client by other settings. Shares connections, names, certificates and proxies with this one where it may: unless it
-    /// connects in another way. What is known of proxies stays known, and the bandwidth is that of all until
-    /// [`apply_bandwidth`](Self::apply_bandwidth).
+    /// Returns a client with other settings. It shares connections, cached names, certificates and proxies with this
+    /// one, unless the settings change how it connects. Health of proxies carries over. Bandwidth limits stay those
+    /// of the process until [`apply_bandwidth`](Self::apply_bandwidth) is called.
     ///
     /// # Errors
     ///
@@ -227,7 +228,7 @@ impl Client {
         })
     }
 
-    /// Has the process go by the limits of bandwidth of this client's settings from now on, also for bodies under way.
+    /// Applies the bandwidth limits of this client's settings to the whole process, also to bodies in flight.
     pub fn apply_bandwidth(&self) {
         self.bandwidth.set(&self.settings, &self.hosts);
     }
@@ -280,7 +281,7 @@ impl Client {
         &self.settings
     }
 
-    /// `[hosts]`, as the client was made by it.
+    /// The `[hosts]` settings of this client.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
     }
@@ -333,11 +334,12 @@ impl Client {
         Ok(response)
     }
 
-    /// What `response` to a request of `trail` asks for, which the target at `origin` led to. Takes note of it in `trail`.
+    /// Returns what to do after `response`, the answer to a request of `trail`, and updates `trail`. `origin` is the
+    /// target's own URL.
     ///
     /// # Errors
     ///
-    /// When it redirects once too often, in a circle, or nowhere.
+    /// When the answer redirects once too often, in a circle, or to no usable URL.
     pub fn next(
         &self,
         trail: &mut Trail,
@@ -529,9 +531,9 @@ impl Client {
         self.follow(url, accept, max_bytes, redirects, None).await
     }
 
-    /// The same with further attempts, as targets get them: a list that is out of reach for a moment
-    /// must not cost a whole job. The URL that gave the validators in `known` is asked with them, be it where redirects
-    /// lead, so that the answer may be a 304 without a body.
+    /// Like [`get`](Self::get), but with retries as targets have: a list that is briefly unreachable must not cost a
+    /// whole job. The validators in `known` go to the URL that sent them, even if only redirects lead there, so that
+    /// the answer may be a 304 without a body.
     ///
     /// # Errors
     ///
@@ -599,8 +601,8 @@ impl Client {
         }
     }
 
-    /// The product token by which robots.txt and `X-Robots-Tag` of the host of `url` address this client:
-    /// `robots_agent`, or else the product in the `User-Agent` header that is sent there.
+    /// Returns the product token by which robots.txt and `X-Robots-Tag` of the host of `url` address this client:
+    /// `robots_agent`, or else the product in the `User-Agent` header sent to that host.
     pub fn agent(&self, url: &Url) -> &str {
         let settings = self.settings_of(url);
         if let Some(agent) = settings.robots_agent() {

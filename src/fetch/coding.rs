@@ -1,9 +1,9 @@
-//! Content codings (RFC 9110, section 8.4): which ones a response names, and how they are decoded.
+//! Content codings (RFC 9110, section 8.4): which ones a response names, and how to decode them.
 //!
 //! `Content-Encoding` is often wrong. Some origins name a charset or a transfer coding; some name a coding although a
-//! proxy has already decoded the body. Unknown names are ignored. A body is taken as it is if it lacks the magic bytes of
-//! gzip or zstd, or, as brotli and raw deflate have none, if it begins like a picture or a document. The format checks
-//! decide whether the result is acceptable.
+//! proxy has already decoded the body. Unknown names are ignored. A body labelled gzip or zstd that lacks the magic
+//! bytes is kept as it is. Brotli and raw deflate have no magic bytes, so a body with one of these labels is kept as
+//! it is if it begins like a picture or a document. The format checks decide whether the result is acceptable.
 
 use std::io;
 use std::pin::Pin;
@@ -19,31 +19,31 @@ use tokio::io::{AsyncBufRead, AsyncRead, BufReader, ReadBuf};
 
 use super::error::Cause;
 
-/// More codings than this over each other are not a way to save bytes.
+/// Largest number of nested codings. No honest origin needs more.
 const MAX_CODINGS: usize = 3;
 
-/// Largest window of zstd in HTTP as a power of two, RFC 9659: bounds a decoder's memory to 8 MiB.
+/// Largest zstd window in HTTP as a power of two, RFC 9659. Bounds a decoder's memory to 8 MiB.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// Bytes at the beginning of a body that tell how it is coded.
+/// Length of the prefix of a body that is used to detect its format, in bytes.
 const PREFIX: usize = 64;
 
-/// The beginning of a gzip member.
+/// Magic bytes of a gzip member.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The beginning of a zstd frame.
+/// Magic bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Most bytes after the end of the encoded data that are read and ignored, so that the connection can be reused. After
-/// that the connection is closed.
+/// Most bytes after the encoded data that are read and ignored, so that the connection can be reused. If there are
+/// more, the connection is closed.
 const MAX_TRAILING: usize = 64 * 1024;
 
-/// A coding that can be decoded.
+/// A supported coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// `gzip`, RFC 1952.
     Gzip,
-    /// `deflate`: zlib, RFC 1950, or what some origins send in its place, RFC 1951.
+    /// `deflate`: zlib (RFC 1950), or raw deflate (RFC 1951), which some origins send instead.
     Deflate,
     /// `br`, RFC 7932.
     Brotli,
@@ -67,21 +67,21 @@ impl Coding {
     }
 }
 
-/// Whether `headers` name a coding that can be decoded.
+/// Returns `true` if `headers` name a supported coding.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_ENCODING) && !codings(headers).is_ok_and(|list| list.is_empty())
 }
 
-/// The codings that `headers` name, in the order in which they were applied.
+/// Returns the codings that `headers` name, in the order in which they were applied.
 ///
 /// # Errors
 ///
-/// When they are too many.
+/// When there are more than [`MAX_CODINGS`].
 pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, Cause> {
     let mut list = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
         let value = String::from_utf8_lossy(value.as_bytes());
-        // Neither quotes nor parameters are allowed; some origins send them.
+        // Some origins send quotes or parameters, which are not allowed here.
         let names = value.split(',').map(|name| {
             let name = name.split(';').next().unwrap_or_default();
             name.trim_matches(|c: char| c.is_ascii_whitespace() || c == '"')
@@ -99,20 +99,20 @@ type Source = Pin<Box<dyn AsyncBufRead + Send + Sync>>;
 /// A decoded body.
 pub(super) type Reader = Pin<Box<dyn AsyncRead + Send + Sync>>;
 
-/// Decodes `encoded`, to which `codings` were applied in that order. There is at least one.
+/// Decodes `encoded`, to which `codings` were applied in that order. `codings` must not be empty.
 pub(super) fn decode(
     encoded: impl AsyncBufRead + Send + Sync + 'static,
     codings: &[Coding],
 ) -> Reader {
     let mut source: Source = Box::pin(encoded);
-    // Applied in the order listed, so the last one comes off first.
+    // Codings are listed in the order applied, so the last one comes off first.
     for coding in codings.iter().skip(1).rev() {
         source = Box::pin(BufReader::new(Decoded::new(*coding, source)));
     }
     Box::pin(Decoded::new(codings[0], source))
 }
 
-/// The format of encoded data, as its first bytes show it.
+/// The format of encoded data, detected by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Gzip,
@@ -123,15 +123,15 @@ enum Format {
 }
 
 impl Format {
-    /// The format of a body that is said to have `coding`, and begins with `prefix`; `None`: it is not encoded.
+    /// Returns the format of a body that begins with `prefix` and is labelled `coding`. `None` if it is not encoded.
     fn of(coding: Coding, prefix: &[u8]) -> Option<Self> {
         if prefix.is_empty() || is_file(prefix) {
             return None;
         }
-        // A body that was cut off within the magic bytes is left to the decoder, which reports that.
+        // A body that is cut off within the magic bytes is left to the decoder, which reports that.
         let may_begin = |magic: &[u8]| magic.starts_with(prefix);
         match coding {
-            // Some origins send one under the name of the other.
+            // Some origins confuse the two names.
             Coding::Gzip | Coding::Deflate if Self::Gzip.begins(prefix) => Some(Self::Gzip),
             Coding::Gzip | Coding::Deflate if Self::Zlib.begins(prefix) => Some(Self::Zlib),
             Coding::Gzip => may_begin(&GZIP_MAGIC).then_some(Self::Gzip),
@@ -142,7 +142,7 @@ impl Format {
         }
     }
 
-    /// Whether `prefix` is the beginning of this format; `false` for those that cannot be told by it.
+    /// Returns `true` if `prefix` begins this format. Always `false` for formats without magic bytes.
     fn begins(self, prefix: &[u8]) -> bool {
         match (self, prefix) {
             (Self::Gzip, _) => prefix.starts_with(&GZIP_MAGIC),
@@ -159,15 +159,15 @@ impl Format {
         }
     }
 
-    /// Whether there may be another member of gzip, or frame of zstd, behind one.
+    /// Returns `true` if one gzip member or zstd frame may follow another.
     fn has_members(self) -> bool {
         matches!(self, Self::Gzip | Self::Zstd)
     }
 }
 
-/// Whether a body begins like a picture or a document, and unlike encoded data.
+/// Returns `true` if a body begins like a picture or a document rather than encoded data.
 fn is_file(prefix: &[u8]) -> bool {
-    // Markup, and documents that `infer` does not count as images.
+    // Markup, and document formats that `infer` does not count as images.
     const STARTS: [&[u8]; 8] = [
         b"<svg",
         b"<?xml",
@@ -179,14 +179,14 @@ fn is_file(prefix: &[u8]) -> bool {
         b"\xd0\xcf\x11\xe0",
     ];
     if prefix.starts_with(b"BM") {
-        // Two bytes are not enough. Bytes 6 to 9 are reserved, and zero.
+        // Two magic bytes alone are too weak. Bytes 6 to 9 of a BMP are reserved, and zero.
         return prefix.get(6..10) == Some(&[0; 4]);
     }
     let text = prefix.strip_prefix(b"\xef\xbb\xbf").unwrap_or(prefix);
     let text = text.trim_ascii_start();
     infer::is_image(prefix)
         || STARTS.iter().any(|start| text.starts_with(start))
-        // SGI: magic, storage, bytes a channel.
+        // SGI: magic, storage, bytes per channel.
         || matches!(prefix, [0x01, 0xda, 0 | 1, 1 | 2, ..])
 }
 
@@ -201,11 +201,11 @@ enum State {
     Start(Input),
     /// The data is not encoded.
     Verbatim(Input),
-    /// Within the data, or one member of it.
+    /// Within a member, or within the data if the format has no members.
     Member(Format, Decoder),
     /// After a member.
     Next(Format, Input),
-    /// After the last member. At most so many more bytes are ignored.
+    /// After the last member. The number is how many more bytes may be ignored.
     Trailing(Input, usize),
     Ended,
 }
@@ -250,7 +250,7 @@ impl AsyncRead for Decoded {
                 }
                 State::Next(format, input) if format.has_members() => {
                     let format = *format;
-                    // Anything else, such as zeros, is ignored, as browsers do.
+                    // Anything else, such as zero padding, is ignored, as browsers do.
                     match format.begins(ready!(input.poll_peek(cx, ZSTD_MAGIC.len()))?) {
                         true => State::Member(format, decoder(format, input.take())),
                         false => State::Trailing(input.take(), MAX_TRAILING),
@@ -273,7 +273,7 @@ impl AsyncRead for Decoded {
 
 /// A decoder of one member.
 trait Decode: AsyncRead + Send + Sync + Unpin {
-    /// Its input. Once the member has been read, the input is at the byte after it.
+    /// The input, which is at the first byte after the member once the member has been read.
     fn input(&mut self) -> &mut Input;
 }
 
@@ -310,15 +310,15 @@ fn decoder(format: Format, input: Input) -> Decoder {
     }
 }
 
-/// Encoded bytes that can be peeked at.
+/// Encoded bytes, with the option to peek.
 struct Input {
-    /// Bytes that were peeked at. They precede those of `source`.
+    /// Bytes that were peeked at and come before those of `source`.
     held: BytesMut,
     source: Source,
 }
 
 impl Input {
-    /// The next `count` bytes, or fewer at the end, without consuming them.
+    /// Returns the next `count` bytes, or fewer at the end, without consuming them.
     fn poll_peek(&mut self, cx: &mut Context<'_>, count: usize) -> Poll<io::Result<&[u8]>> {
         while self.held.len() < count {
             let more = ready!(self.source.as_mut().poll_fill_buf(cx))?;
@@ -333,7 +333,7 @@ impl Input {
         Poll::Ready(Ok(&self.held[..count]))
     }
 
-    /// Takes it, leaving an empty one.
+    /// Moves the input out and leaves an empty one.
     fn take(&mut self) -> Self {
         let nothing = Self {
             held: BytesMut::new(),
@@ -416,7 +416,7 @@ mod tests {
             assert_eq!(codings(&headers).unwrap(), expected, "{lines:?}");
             assert_eq!(is_encoded(&headers), !expected.is_empty(), "{lines:?}");
         }
-        // Those that are ignored do not count.
+        // Ignored names do not count towards the limit.
         assert!(codings(&headers(&[b"gzip,gzip,gzip", b"utf-8, none, 8bit"])).is_ok());
         assert!(codings(&headers(&[b"gzip,gzip", b"gzip,gzip"])).is_err());
     }

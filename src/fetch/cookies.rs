@@ -1,6 +1,7 @@
-//! Cookies (RFC 6265) for the length of a chain of redirects, and those that a file in Netscape's format provides.
+//! Cookies (RFC 6265): those set within a chain of redirects, and those from a file in Netscape's format.
 //!
-//! Where RFC 6265 and its successor (draft-ietf-httpbis-rfc6265bis) differ, the successor counts: it is what browsers do.
+//! Where RFC 6265 and its successor (draft-ietf-httpbis-rfc6265bis) differ, this follows the successor, as browsers
+//! do.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -14,10 +15,10 @@ use url::{Host, Url};
 
 use super::error::{Cause, SetupError};
 
-/// Bytes of name and value together, rfc6265bis section 5.6.
+/// Largest total length of name and value in bytes, rfc6265bis section 5.6.
 const MAX_COOKIE: usize = 4096;
 
-/// Cookies that a chain of redirects may set. The oldest make room.
+/// Most cookies that a chain of redirects may set. Beyond that the oldest are dropped.
 const MAX_SET: usize = 64;
 
 /// Cookies, in the order in which they were set.
@@ -33,28 +34,28 @@ struct Cookie {
     value: Vec<u8>,
     /// A host name in lower case, or an address as [`Url::host_str`] prints it.
     domain: String,
-    /// Subdomains do not get it.
+    /// If set, the cookie is not sent to subdomains.
     is_host_only: bool,
     path: String,
     is_secure: bool,
-    /// `None`: it lasts as long as the chain.
+    /// `None` for a cookie that lasts as long as the chain.
     expires: Option<SystemTime>,
-    /// Set by an answer, rather than by the file.
+    /// Set by an answer, not read from the file.
     is_set: bool,
 }
 
-/// Why a cookie was not taken.
+/// Why a cookie was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Neither a name nor a value that could be sent.
+    /// It has no name, is too long, or contains control characters.
     Malformed,
-    /// Its domain is not that of the host.
+    /// Its domain does not cover the host.
     OtherDomain,
     /// Its domain is a public suffix, such as `co.uk`.
     PublicSuffix,
-    /// It is `Secure`, or one that was set over https, and this is http.
+    /// It is `Secure`, or would replace a cookie that was set over https, but the answer came over http.
     Insecure,
-    /// Its name begins with `__Host-` or `__Secure-`, and it lacks what that promises.
+    /// Its name begins with `__Host-` or `__Secure-`, but its attributes do not meet the requirements of that prefix.
     Prefix,
 }
 
@@ -71,7 +72,7 @@ impl fmt::Display for Refused {
 }
 
 impl Jar {
-    /// Counts the changes to what would be sent: a cookie that is set again with the same value is none.
+    /// Returns the number of changes to the cookies sent. Setting a cookie again to the same value does not count.
     pub(super) fn changes(&self) -> u32 {
         self.changes
     }
@@ -80,11 +81,11 @@ impl Jar {
         self.cookies.is_empty()
     }
 
-    /// Takes one `Set-Cookie` of an answer from `url`.
+    /// Applies one `Set-Cookie` line of an answer from `url`.
     pub(super) fn set(&mut self, url: &Url, line: &[u8], now: SystemTime) -> Result<(), Refused> {
         let cookie = Cookie::parse(url, line, now)?;
         let is_https = url.scheme() == "https";
-        // A plain http answer may not shadow what was set over https, rfc6265bis section 5.7.
+        // An answer over plain http must not shadow a cookie set over https, rfc6265bis section 5.7.
         let shadows = |other: &Cookie| {
             other.is_secure
                 && other.name == cookie.name
@@ -123,7 +124,8 @@ impl Jar {
         Ok(())
     }
 
-    /// `Cookie` of a request for `url`, behind the `given` one of the settings, whose cookies of the same name it replaces.
+    /// Returns the `Cookie` header for a request to `url`: the `given` one from the settings, then this jar's
+    /// cookies, which replace given ones of the same name.
     pub(super) fn header(
         &self,
         url: &Url,
@@ -140,7 +142,7 @@ impl Jar {
         if cookies.is_empty() {
             return None;
         }
-        // A stable sort: of equal paths, the earlier one goes first.
+        // The sort is stable, so older cookies come first among equal path lengths.
         cookies.sort_by_key(|cookie| Reverse(cookie.path.len()));
         let given = given.map_or(&[][..], HeaderValue::as_bytes);
         let given = given.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -164,7 +166,8 @@ impl Jar {
         Some(value)
     }
 
-    /// Reads a file in Netscape's format, which browsers' extensions and `curl --cookie-jar` write. Expired cookies are left out.
+    /// Reads a file in Netscape's format, as browser extensions and `curl --cookie-jar` write it. Expired cookies are
+    /// left out.
     pub(super) fn read(path: &Path, now: SystemTime) -> Result<Self, SetupError> {
         let bytes = std::fs::read(path).map_err(|source| SetupError::ReadCookies {
             path: path.to_owned(),
@@ -199,7 +202,7 @@ impl Jar {
     }
 }
 
-/// Without names and values.
+/// Prints neither names nor values.
 impl fmt::Debug for Jar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jar")
@@ -227,7 +230,7 @@ impl Cookie {
         }
         let (mut expires, mut max_age) = (None, None);
         let (mut domain, mut path, mut is_secure) = (None, None, false);
-        // Of a repeated attribute, the last one counts.
+        // The last of repeated attributes wins.
         for part in parts {
             let (key, value) = split_pair(part).unwrap_or((part.trim_ascii(), b""));
             match key.to_ascii_lowercase().as_slice() {
@@ -289,7 +292,8 @@ impl Cookie {
         })
     }
 
-    /// Parses one line of a file in Netscape's format; `None`: it holds no cookie. The error repeats nothing of the line.
+    /// Parses one line of a file in Netscape's format. `None` for a line without a cookie. The error quotes nothing
+    /// from the line.
     fn of_line(line: &[u8]) -> Result<Option<Self>, Cow<'static, str>> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = match line.strip_prefix(b"#HttpOnly_") {
@@ -308,7 +312,7 @@ impl Cookie {
             )
             .into());
         };
-        // An empty value may come without its tab.
+        // Some writers leave out the tab before an empty value.
         let value = match value {
             [] => &[][..],
             [value] => value,
@@ -360,7 +364,7 @@ impl Cookie {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    /// Whether the one replaces the other.
+    /// Returns `true` if either cookie replaces the other.
     fn is_same(&self, other: &Self) -> bool {
         self.name == other.name
             && self.domain == other.domain
@@ -380,13 +384,13 @@ impl Cookie {
     }
 }
 
-/// Name and value around the first `=`, without the space around them.
+/// Splits at the first `=` into name and value, both trimmed.
 fn split_pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == b'=')?;
     Some((text[..at].trim_ascii(), text[at + 1..].trim_ascii()))
 }
 
-/// A host name or address as URLs have it.
+/// Converts a host name or address to the form it has in URLs.
 fn canonical(domain: &[u8]) -> Option<String> {
     let domain = std::str::from_utf8(domain).ok()?;
     let host = Host::parse(domain)
@@ -399,14 +403,15 @@ fn is_address(host: &str) -> bool {
     host.starts_with('[') || host.parse::<IpAddr>().is_ok()
 }
 
-/// Whether anybody may register names below `domain`, so that a cookie for all of them would go to strangers.
+/// Returns `true` if `domain` is a public suffix: anyone may register names below it, so its cookies would reach
+/// strangers.
 fn is_public_suffix(domain: &str) -> bool {
     let name = domain.strip_suffix('.').unwrap_or(domain);
     !is_address(domain)
         && psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.as_bytes() == name.as_bytes())
 }
 
-/// RFC 6265, section 5.1.3.
+/// Domain matching, RFC 6265, section 5.1.3.
 fn domain_matches(host: &str, domain: &str) -> bool {
     host == domain
         || host
@@ -414,13 +419,13 @@ fn domain_matches(host: &str, domain: &str) -> bool {
             .is_some_and(|rest| rest.ends_with('.') && !is_address(host))
 }
 
-/// RFC 6265, section 5.1.4.
+/// Path matching, RFC 6265, section 5.1.4.
 fn path_matches(path: &str, cookie: &str) -> bool {
     path.strip_prefix(cookie)
         .is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
 }
 
-/// The path of a cookie that names none, RFC 6265, section 5.1.4.
+/// Default path of a cookie without a `Path` attribute, RFC 6265, section 5.1.4.
 fn default_path(url: &Url) -> String {
     match url.path().rfind('/') {
         None | Some(0) => "/".to_owned(),
@@ -428,7 +433,7 @@ fn default_path(url: &Url) -> String {
     }
 }
 
-/// `Max-Age`; zero for whatever deletes the cookie, `None` for what is no number.
+/// Parses `Max-Age`. Zero if the cookie is to be deleted, `None` if the value is not a number.
 fn seconds(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?;
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -438,14 +443,14 @@ fn seconds(value: &[u8]) -> Option<Duration> {
     if digits.len() < text.len() {
         return Some(Duration::ZERO);
     }
-    // Browsers keep none for longer than 400 days.
+    // Browsers cap the lifetime of cookies at 400 days.
     const LONGEST: u64 = 400 * 24 * 3600;
     Some(Duration::from_secs(
         digits.parse().unwrap_or(LONGEST).min(LONGEST),
     ))
 }
 
-/// `Expires`, RFC 6265, section 5.1.1: whatever holds a time, a day, a month and a year, in any order.
+/// Parses `Expires` (RFC 6265, section 5.1.1): any text with a time, a day, a month and a year, in any order.
 fn date(value: &[u8]) -> Option<SystemTime> {
     const MONTHS: [&str; 12] = [
         "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
@@ -480,7 +485,7 @@ fn date(value: &[u8]) -> Option<SystemTime> {
     Some(time.and_utc().into())
 }
 
-/// `hh:mm:ss`, each of one or two digits.
+/// Parses `hh:mm:ss`. Each part has one or two digits.
 fn clock(token: &str) -> Option<(u32, u32, u32)> {
     let mut parts = token.splitn(3, ':').map(|part| {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
@@ -513,7 +518,7 @@ mod tests {
     #[test]
     fn a_cookie_goes_where_its_attributes_say() {
         for (from, line, to, expected) in [
-            // Host only, and the default path.
+            // Host-only cookies and the default path.
             ("http://a.example/x/y", "k=v", "http://a.example/x/z", "k=v"),
             ("http://a.example/x/y", "k=v", "http://a.example/x", "k=v"),
             ("http://a.example/x/y", "k=v", "http://a.example/xz", ""),
@@ -756,7 +761,7 @@ mod tests {
                 "http://a.example/",
                 "k=v",
             ),
-            // Forms.
+            // Syntax.
             (
                 "http://a.example/",
                 " k = v w ;Secure=0x",
@@ -805,7 +810,7 @@ mod tests {
         }
         assert_eq!(changes, [1, 1, 2, 3, 3, 4, 5]);
         assert_eq!(sent(&jar, "http://a.example/x/y"), "k=3; k=4");
-        // The longest path first.
+        // Longer paths come first.
         jar.set(&here, b"l=5", now()).unwrap();
         assert_eq!(sent(&jar, "http://a.example/x/y"), "l=5; k=3; k=4");
     }

@@ -1,4 +1,5 @@
-//! Challenges of HTTP authentication (RFC 9110, section 11), and the answer to those of Digest (RFC 7616, RFC 2617, RFC 2069).
+//! Challenges of HTTP authentication (RFC 9110, section 11), and answers to Digest challenges (RFC 7616, RFC 2617,
+//! RFC 2069).
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,36 +10,36 @@ use md5::{Digest as _, Md5};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use url::{Position, Url};
 
-/// Longest name of an unknown scheme that is repeated in a message.
+/// Longest name of an unknown scheme that messages quote.
 const MAX_SCHEME: usize = 20;
 
-/// The parameters of a challenge: names and values, in their order.
+/// Parameters of a challenge, as names and values in their original order.
 type Params = Vec<(String, Vec<u8>)>;
 
-/// Who asks.
+/// A user name and password.
 pub(super) struct Login<'a> {
     pub(super) user: &'a [u8],
     pub(super) password: &'a [u8],
 }
 
-/// The ways to authenticate that an answer offers.
+/// The authentication schemes that an answer offers.
 #[derive(Debug, Default)]
 pub(super) struct Offer {
-    /// The strongest challenge of Digest that can be answered.
+    /// The strongest Digest challenge that is supported.
     pub(super) digest: Option<Challenge>,
     pub(super) basic: bool,
     pub(super) bearer: bool,
-    /// What is asked for and not supported, for people.
+    /// Unsupported schemes and features on offer, worded for messages.
     pub(super) unsupported: Vec<String>,
 }
 
 impl Offer {
-    /// What the `WWW-Authenticate` of `headers` offer.
+    /// Parses the `WWW-Authenticate` fields of `headers`.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self::parse(headers, &WWW_AUTHENTICATE)
     }
 
-    /// What a proxy lacks that answered 407 with these headers. Proxies get user name and password as Basic only.
+    /// Explains a proxy's 407 with these headers. Proxies get user name and password by Basic only.
     pub(super) fn refusal_of_proxy(headers: &HeaderMap) -> String {
         let offer = Self::parse(headers, &PROXY_AUTHENTICATE);
         let mut asks = offer.unsupported;
@@ -66,7 +67,7 @@ impl Offer {
             "bearer" => self.bearer = true,
             "digest" => match Challenge::new(params) {
                 Ok(challenge) => {
-                    // Of equally strong ones, the first.
+                    // The first of equally strong challenges wins.
                     let best = self.digest.as_ref().map(|best| best.algorithm);
                     if best.is_none_or(|best| challenge.algorithm > best) {
                         self.digest = Some(challenge);
@@ -85,7 +86,7 @@ impl Offer {
     }
 }
 
-/// Hash functions, the weakest first.
+/// Hash functions, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Algorithm {
     Md5,
@@ -94,7 +95,7 @@ enum Algorithm {
 }
 
 impl Algorithm {
-    /// The hash of the parts with colons between them, in lower-case hexadecimal digits.
+    /// Returns the hash of `parts`, joined by colons, in lower-case hexadecimal.
     fn hash(self, parts: &[&[u8]]) -> String {
         let bytes = parts.join(&b':');
         match self {
@@ -114,28 +115,29 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// One challenge of Digest.
+/// A Digest challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Challenge {
-    /// Between its quotes, as it came, which is what is sent back. Without its backslashes it is hashed, as curl and Apache do.
+    /// The quoted text as it came, which is sent back unchanged. Only its unescaped form is hashed, as in curl and
+    /// Apache.
     realm: Vec<u8>,
     nonce: Vec<u8>,
     opaque: Option<Vec<u8>>,
     algorithm: Algorithm,
-    /// Its name as the origin spells it; `None`: it named none, which means MD5.
+    /// The algorithm as the origin spells it. `None` if the challenge names no algorithm, which means MD5.
     algorithm_name: Option<String>,
-    /// The `-sess` variants.
+    /// Set for the `-sess` variants.
     is_session: bool,
-    /// `qop=auth`; otherwise as RFC 2069 has it.
+    /// Set for `qop=auth`; otherwise the answer follows RFC 2069.
     has_qop: bool,
     hashes_user: bool,
     is_utf8: bool,
-    /// The credentials were right, the nonce was too old.
+    /// The credentials were right, but the nonce was too old.
     pub(super) is_stale: bool,
 }
 
 impl Challenge {
-    /// The error says what it takes that is not supported.
+    /// Parses a challenge. The error names the unsupported feature that it requires.
     fn new(params: &[(String, Vec<u8>)]) -> Result<Self, String> {
         let get = |name: &str| {
             let found = params
@@ -166,7 +168,7 @@ impl Challenge {
             }
         };
         let has_qop = match get("qop") {
-            // Some devices send an empty one, and mean none.
+            // Some devices send an empty `qop` and mean no `qop`.
             None | Some(b"") => false,
             Some(qop) => {
                 let mut options = qop.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -192,7 +194,7 @@ impl Challenge {
     }
 }
 
-/// A nonce of an origin in use, and how often it was used.
+/// An origin's nonce and the number of its uses.
 pub(super) struct Session {
     challenge: Challenge,
     uses: AtomicU32,
@@ -212,10 +214,10 @@ impl Session {
         }
     }
 
-    /// The session that follows, where an answer names its next nonce (RFC 7616, section 3.5).
+    /// Returns the next session if an answer carries a `nextnonce` (RFC 7616, section 3.5).
     pub(super) fn next(&self, headers: &HeaderMap) -> Option<Self> {
         let info = headers.get("authentication-info")?;
-        // The header is a challenge without its scheme.
+        // `Authentication-Info` has the syntax of a challenge without its scheme.
         let text = [b"Digest ", info.as_bytes()].concat();
         let (_, params) = challenges(&text).pop()?;
         let (_, nonce) = params
@@ -227,7 +229,7 @@ impl Session {
         }))
     }
 
-    /// `Authorization` of a GET for `url`. Counts as a use of the nonce.
+    /// Returns the `Authorization` header for a GET of `url`. Counts as one use of the nonce.
     pub(super) fn answer(&self, login: &Login<'_>, url: &Url) -> Option<HeaderValue> {
         let uses = self.uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let cnonce = hex(&rand::random::<[u8; 16]>());
@@ -245,7 +247,7 @@ impl Challenge {
         uses: u32,
         cnonce: &str,
     ) -> Option<HeaderValue> {
-        // RFC 7616, section 3.4.1 and following.
+        // RFC 7616, sections 3.4.1 to 3.4.4.
         let hash = |parts: &[&[u8]]| self.algorithm.hash(parts);
         let (realm, nonce) = (unescaped(&self.realm), unescaped(&self.nonce));
         let mut secret = hash(&[login.user, &realm, login.password]);
@@ -311,7 +313,7 @@ fn quoted(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.push(b'"');
 }
 
-/// The text of a quoted string, RFC 9110, section 5.6.4.
+/// Removes the backslashes of a quoted string, RFC 9110, section 5.6.4.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut is_escaped = false;
     let is_text = |byte: &&u8| {
@@ -332,7 +334,7 @@ fn escaped(text: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// The challenges of one header: schemes with their parameters. Values of quoted strings are what stands between the quotes.
+/// Parses the challenges of one header into schemes and parameters. Quoted values keep their backslashes.
 fn challenges(text: &[u8]) -> Vec<(String, Params)> {
     let mut found: Vec<(String, Params)> = Vec::new();
     let mut rest = text;
@@ -340,7 +342,7 @@ fn challenges(text: &[u8]) -> Vec<(String, Params)> {
         rest = trimmed(rest, |byte| byte == b',' || byte.is_ascii_whitespace());
         let (name, after) = split(rest, is_token);
         if name.is_empty() {
-            // Whatever cannot be read ends at the next comma.
+            // Text that cannot be parsed is skipped up to the next comma.
             match rest.iter().position(|byte| *byte == b',') {
                 Some(comma) => rest = &rest[comma..],
                 None => return found,
@@ -356,7 +358,7 @@ fn challenges(text: &[u8]) -> Vec<(String, Params)> {
             continue;
         }
         found.push((name, Vec::new()));
-        // What follows may be a token of 68 characters in place of parameters, as in `Negotiate YII=`.
+        // A token68 may stand in place of parameters, as in `Negotiate YII=`.
         let (token, after) = split(spaced, |byte| is_token(byte) || byte == b'/');
         let after = trimmed(after, |byte| byte == b'=');
         let after = trimmed(after, |byte| byte.is_ascii_whitespace());
@@ -365,7 +367,7 @@ fn challenges(text: &[u8]) -> Vec<(String, Params)> {
     }
 }
 
-/// RFC 9110, section 5.6.2.
+/// Bytes of a token, RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -379,7 +381,7 @@ fn trimmed(text: &[u8], is_in: impl Fn(u8) -> bool) -> &[u8] {
     split(text, is_in).1
 }
 
-/// A token, or what stands in a quoted string; and what follows.
+/// Splits off a value, which is a token or the raw text of a quoted string, and returns it with the rest.
 fn value_of(text: &[u8]) -> (Vec<u8>, &[u8]) {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let (value, rest) = split(text, |byte| byte != b',' && !byte.is_ascii_whitespace());
@@ -454,7 +456,8 @@ mod tests {
                 )
             );
         }
-        // RFC 7616, section 3.9.2. The standard's own values are of another hash (erratum 4897); this one is of Python's hashlib.
+        // RFC 7616, section 3.9.2. The values in the standard come from another hash (erratum 4897); these are from
+        // Python's hashlib.
         let hashed = challenge(
             "Digest realm=\"api@example.org\", qop=\"auth\", algorithm=SHA-512-256, nonce=\"5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK\", \
              opaque=\"HRPCssKJSGjCrkzDg8OhwpzCiGPChXYjwrI2QmXDnsOS\", charset=UTF-8, userhash=true",

@@ -64,7 +64,7 @@ pub enum FetchError {
         source: Cause,
         /// Whether the connection was lost in the handshake, rather than refused for a reason that stays.
         is_transient: bool,
-        /// Whether no trusted authority vouches for the server's certificate.
+        /// Set if no trusted authority vouches for the server's certificate.
         is_untrusted: bool,
     },
     /// The host wants a client certificate.
@@ -186,7 +186,7 @@ pub enum FetchError {
         status: u16,
         /// How long the origin asks to wait.
         retry_after: Option<Duration>,
-        /// What is missing, where that is known; `None`: what usually is.
+        /// What the request lacks, if known. `None` falls back to the usual advice for the status.
         advice: Option<Box<Cause>>,
     },
     /// The body is larger than allowed.
@@ -210,7 +210,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// The error of a 304 from `url` to a request that had no validators.
+    /// Returns the error for a 304 from `url` to a request without validators.
     pub fn unasked_not_modified(url: &Url) -> Self {
         Self::BadResponse {
             url: url.into(),
@@ -391,7 +391,7 @@ pub enum RedirectProblem {
     },
     /// To a URL that redirected before.
     Loop,
-    /// The same, after a cookie that was not taken: which, and why.
+    /// A loop after a refused cookie; the source names the cookie and the reason.
     CookieRefused(Box<Cause>),
     /// A redirect status without `Location`.
     NoLocation,
@@ -455,14 +455,14 @@ pub enum SetupError {
         /// Why.
         source: std::io::Error,
     },
-    /// A line of `fetch.cookies_file` is no cookie.
+    /// A line of `fetch.cookies_file` is not a valid cookie.
     #[error("line {line} of `{}` is no cookie in Netscape's format", path.display())]
     BadCookies {
         /// The file.
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         source: Cause,
     },
     /// `fetch.netrc_file` cannot be read.
@@ -473,14 +473,14 @@ pub enum SetupError {
         /// Why.
         source: std::io::Error,
     },
-    /// A line of `fetch.netrc_file` cannot be understood.
+    /// A line of `fetch.netrc_file` does not parse.
     #[error("line {line} of `{}` of `fetch.netrc_file` cannot be understood", path.display())]
     BadNetrc {
         /// The file.
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         source: Cause,
     },
     /// `proxies.file` cannot be read.

@@ -20,7 +20,7 @@ use super::netrc::Netrc;
 use super::redirect::{Reply, Trail};
 use super::settings::{Auth, HostSettings, Settings, is_secret};
 
-/// Origins whose nonces are remembered.
+/// Maximum number of remembered Digest nonces.
 const MAX_SESSIONS: usize = 1024;
 
 /// Headers ready to be sent.
@@ -31,18 +31,18 @@ pub(super) struct Headers {
     hosts: HashMap<String, Sets>,
     names: Hosts,
     netrc: Netrc,
-    /// Cookies of `fetch.cookies_file`, with which each target's chain begins.
+    /// Cookies of `fetch.cookies_file`. The chain of each target starts with them.
     pub(super) cookies: Jar,
     sessions: Arc<Sessions>,
 }
 
-/// What `Authorization` a request carried.
+/// The `Authorization` that a request carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     Nothing,
     Basic,
     Digest,
-    /// A token, or whatever the settings say.
+    /// A token, or a value from the settings.
     Other,
 }
 
@@ -57,7 +57,7 @@ impl Sent {
     }
 }
 
-/// User name and password for one request.
+/// A user name and password for one request.
 struct Credentials {
     user: Vec<u8>,
     password: Vec<u8>,
@@ -79,20 +79,20 @@ impl Credentials {
     }
 }
 
-/// By the origin, as RFC 6454 writes it, and the user's name.
+/// Sessions by origin, as RFC 6454 writes it, and user name.
 type ByOrigin = HashMap<(String, Vec<u8>), Arc<Session>>;
 
-/// Nonces of Digest that origins accepted, by origin and user.
+/// Digest nonces that origins accepted, by origin and user.
 #[derive(Debug, Default)]
 struct Sessions {
-    /// Spares requests the lock where no origin ever asked for Digest.
+    /// Set once an origin has asked for Digest. Until then requests skip the lock.
     is_used: AtomicBool,
     by_origin: Mutex<ByOrigin>,
 }
 
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, ByOrigin> {
-        // A panic elsewhere leaves the map whole.
+        // A panic cannot leave the map inconsistent.
         self.by_origin
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -107,7 +107,7 @@ impl Sessions {
         let key = (url.origin().ascii_serialization(), credentials.user);
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&key) {
-            // Each costs its origin one more challenge.
+            // Each forgotten nonce costs its origin one more challenge.
             sessions.clear();
         }
         sessions.insert(key, session);
@@ -124,7 +124,7 @@ struct Sets {
 }
 
 impl Headers {
-    /// Those that the settings ask for, with the nonces of `before`. Reads the files of cookies and credentials.
+    /// Builds the headers from the settings and the files of cookies and credentials. Keeps the nonces of `before`.
     pub(super) fn new(
         settings: &Settings,
         hosts: &Hosts,
@@ -163,8 +163,8 @@ impl Headers {
         })
     }
 
-    /// The headers of a request of `trail` for `url`, which the target at `origin` led to: those of [`of`](Self::of), with the
-    /// answer to what the origin asked for, with what the netrc file has, and with cookies.
+    /// Returns the headers for the request of `trail` to `url`: those of [`of`](Self::of), with credentials from the
+    /// netrc file, the answer to a challenge, and cookies. `origin` is the target's own URL.
     pub(super) fn of_hop(&self, url: &Url, origin: &Url, trail: Option<&Trail>) -> HeaderMap {
         let mut headers = self.of(url, origin);
         if !self.netrc.is_empty()
@@ -200,11 +200,11 @@ impl Headers {
         headers
     }
 
-    /// The answer to a 401 of `url` with these headers, to a request that carried `sent`.
+    /// Answers a 401 from `url` with these headers. The request carried `sent`.
     ///
     /// # Errors
     ///
-    /// A sentence about what is missing, where another request would bring the same.
+    /// A sentence that says what is missing, if another request would bring the same 401.
     pub(super) fn reply(
         &self,
         url: &Url,
@@ -218,7 +218,7 @@ impl Headers {
         decide(Offer::of(headers), auth, sent, challenges)
     }
 
-    /// Remembers the nonce of a `trail` whose answer the origin took.
+    /// Remembers the nonce of `trail` after the origin has accepted it.
     pub(super) fn accepted(&self, url: &Url, origin: &Url, headers: &HeaderMap, trail: &Trail) {
         if let Some(Reply::Digest(session)) = trail.reply()
             && let Some(credentials) = self.credentials(url, origin)
@@ -229,14 +229,14 @@ impl Headers {
         }
     }
 
-    /// How user name and password may be sent to the host of `url`.
+    /// Returns how to send user name and password to the host of `url`.
     fn auth(&self, url: &Url) -> Auth {
         let host = url.host_str().and_then(|host| self.names.get(host));
         host.and_then(|host| host.auth).unwrap_or_default()
     }
 
-    /// User name and password for a request to `url`: those in URLs, those of `[hosts]`, those of the netrc file. None where a
-    /// token or a header of the settings goes before them.
+    /// Returns user name and password for a request to `url`: from the URL, else from `[hosts]`, else from the netrc
+    /// file. `None` if there are none, or if a token or header from the settings takes precedence.
     fn credentials(&self, url: &Url, origin: &Url) -> Option<Credentials> {
         let reach = Reach::of(url, origin);
         if let Some(from) = reach.with_credentials(url, origin) {
@@ -263,7 +263,7 @@ impl Headers {
         self.in_netrc(host, reach)
     }
 
-    /// Those in `url`. Where it has a user name only, the netrc file may have the password.
+    /// Returns the credentials in `url`. If it has only a user name, the password may come from the netrc file.
     fn in_url(&self, url: &Url) -> Credentials {
         let mut credentials = Credentials::of_url(url);
         if url.password().is_none()
@@ -287,7 +287,7 @@ impl Headers {
         })
     }
 
-    /// The `User-Agent` among the headers of a request for `url`.
+    /// Returns the `User-Agent` for a request to `url`.
     pub(super) fn user_agent(&self, url: &Url) -> Option<&HeaderValue> {
         let own = url
             .host_str()
@@ -326,14 +326,14 @@ impl Headers {
     }
 }
 
-/// How far credentials reach on the way from a target's own URL to the URL that redirects led to.
+/// How far credentials reach, from the target's own URL to the URL that redirects led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// The origin that the target names (scheme, host and port, RFC 6454).
+    /// Same origin (scheme, host and port, RFC 6454) as the target's own URL.
     Origin,
-    /// Another one, which gets what the settings have for its host.
+    /// Another origin. It gets the credentials that the settings have for its host.
     Other,
-    /// Another one at a port of its own, or over plain HTTP after HTTPS: it gets none.
+    /// Another origin that gets no credentials: it has a port of its own, or is plain HTTP after HTTPS.
     Foreign,
 }
 
@@ -349,8 +349,8 @@ impl Reach {
         }
     }
 
-    /// The URL whose credentials count. Those in the URL itself belong to it. `Url::join` keeps them for a relative redirect
-    /// only, so an absolute one back to the same origin takes the target's.
+    /// Returns the URL whose credentials apply. `url`'s own come first. `Url::join` keeps credentials only for
+    /// relative redirects, so an absolute redirect back to the same origin takes those of the target's URL.
     fn with_credentials<'a>(self, url: &'a Url, origin: &'a Url) -> Option<&'a Url> {
         if has_credentials(url) {
             return Some(url);
@@ -359,7 +359,7 @@ impl Reach {
     }
 }
 
-/// Whether a 401 is worth another request, and with what. `auth`: there are credentials, and how they may be sent.
+/// Decides whether another request may cure a 401, and how it authenticates. `auth` is `None` without credentials.
 fn decide(offer: Offer, auth: Option<Auth>, sent: Sent, challenges: u8) -> Result<Reply, String> {
     let asks = (!offer.unsupported.is_empty()).then(|| {
         format!(
@@ -380,7 +380,8 @@ fn decide(offer: Offer, auth: Option<Auth>, sent: Sent, challenges: u8) -> Resul
     let refused = || Err("it refused user name and password".to_owned());
     match offer.digest {
         Some(challenge) if auth != Auth::Basic => {
-            // A nonce from before may be too old without the origin saying so. One that it has just given is not.
+            // An older nonce may have expired even if the origin does not say so. A nonce from the previous answer
+            // has not.
             let is_worth_it = match (sent, challenges) {
                 (Sent::Digest, 1) => challenge.is_stale,
                 (_, challenges) => challenges == 0,
@@ -402,7 +403,7 @@ fn decide(offer: Offer, auth: Option<Auth>, sent: Sent, challenges: u8) -> Resul
     }
 }
 
-/// A file of secrets. `~/` stands for the home directory. Warns where everybody may read it.
+/// Expands `~/` to the home directory in the path of a file of secrets. Warns if every user may read the file.
 fn private(path: &Path) -> PathBuf {
     let path = match (path.strip_prefix("~"), std::env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -605,7 +606,7 @@ mod tests {
                 "http://other.example/",
                 basic("def:def"),
             ),
-            // After redirects: what the file has for that host by its name, and not the default.
+            // After redirects, an entry for the host by name applies, and the default does not.
             ("https://a.example/", "http://b.example/", basic("a:a")),
             ("http://other.example/", "http://a.example/", String::new()),
             ("http://a.example:81/", "http://a.example/", String::new()),

@@ -1,4 +1,4 @@
-//! `[hosts]`: settings by host name, and the groups of hosts that count as one.
+//! `[hosts]`: settings by host name, and groups of hosts that share limits.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,26 +12,27 @@ use super::settings::HostSettings;
 
 /// `[hosts]`: settings by host name.
 ///
-/// A name is matched exactly first, then by the longest `*.suffix` of which the host is a subdomain.
+/// An exact name wins, then the longest `*.suffix` that the host is a subdomain of.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts {
     settings: HashMap<String, HostSettings>,
-    /// The key of the group that a name or pattern belongs to; `None`: it belongs to none, whatever a shorter suffix says.
+    /// Key of the group that a name or pattern belongs to. `None` keeps it out of all groups, also those of shorter
+    /// suffixes.
     groups: HashMap<String, Option<String>>,
 }
 
-/// `[hosts."NAME"] shared`: which hosts count as one in all limits of pace.
+/// `[hosts."NAME"] shared`: which hosts share the limits of pace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shared {
-    /// The hosts that the name stands for, on every port: all subdomains of a pattern.
+    /// All hosts that the name matches, on every port. For a pattern, that is all subdomains.
     All,
-    /// None, although a shorter pattern may be shared.
+    /// None, even if a shorter pattern is shared.
     None,
-    /// Those, and the ones that these names and patterns stand for.
+    /// The hosts that the name matches, and those that these names and patterns match.
     With(Vec<String>),
 }
 
-/// A fault in the groups: the name in `[hosts]`, the key below it, and what is wrong.
+/// A problem with a group: the name in `[hosts]`, the key below it, and a description.
 pub(crate) type GroupProblem = (String, &'static str, String);
 
 impl Hosts {
@@ -54,36 +55,36 @@ impl Hosts {
         Self { settings, groups }
     }
 
-    /// The settings for `host`, as [`Url::host_str`] prints it.
+    /// Returns the settings for `host`, in the form of [`Url::host_str`].
     pub fn get(&self, host: &str) -> Option<&HostSettings> {
         self.key(host).map(|key| &self.settings[key])
     }
 
-    /// Every name or pattern with its settings.
+    /// Iterates over names and patterns with their settings.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HostSettings)> {
         self.settings
             .iter()
             .map(|(name, host)| (name.as_str(), host))
     }
 
-    /// The same, to be changed in anything but `shared`.
+    /// Like [`iter`](Self::iter), but mutable. `shared` must not be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut HostSettings)> {
         self.settings
             .iter_mut()
             .map(|(name, host)| (name.as_str(), host))
     }
 
-    /// The name or pattern that settles `host`.
+    /// Returns the name or pattern that applies to `host`.
     pub fn key(&self, host: &str) -> Option<&str> {
         Some(entry(&self.settings, host)?.0)
     }
 
-    /// The name in `[hosts]` of the group that `host` belongs to, whatever its port; `None`: it is alone.
+    /// Returns the name in `[hosts]` of the group that `host` belongs to on any port, or `None` if it is in no group.
     pub fn group(&self, host: &str) -> Option<&str> {
         entry(&self.groups, host)?.1.as_deref()
     }
 
-    /// What the limits of pace for `url` are counted by: the name of its group, or its own [`authority`].
+    /// Returns the key of the limits of pace for `url`: the name of its group, or its own [`authority`].
     pub fn politeness_group<'a>(&'a self, url: &'a Url) -> Cow<'a, str> {
         match self.group(url.host_str().unwrap_or_default()) {
             Some(group) => group.into(),
@@ -91,7 +92,7 @@ impl Hosts {
         }
     }
 
-    /// What is wrong with the groups, if anything is.
+    /// Returns the first problem with the groups.
     pub(crate) fn group_problem(&self) -> Option<GroupProblem> {
         let mut owners: HashMap<&str, &str> = HashMap::new();
         let mut names: Vec<&str> = self.settings.keys().map(String::as_str).collect();
@@ -103,7 +104,7 @@ impl Hosts {
         for &name in &names {
             for member in group(name) {
                 let other = owners.insert(member, name).filter(|other| *other != name);
-                // A group of its own, or a way out of all groups.
+                // A member must not have a `shared` of its own: that starts another group, or opts out of all groups.
                 let own = self.settings.get(member).filter(|_| member != name);
                 let own = own
                     .and_then(|own| own.shared.as_ref())
@@ -118,7 +119,7 @@ impl Hosts {
         }
         for &name in &names {
             let host = &self.settings[name];
-            // A pattern belongs to the group that its subdomains belong to.
+            // A pattern is in the same group as its subdomains.
             let group = match self.groups.get(name) {
                 Some(group) => group.as_deref(),
                 None => self.group(name.strip_prefix("*.").map_or(name, |_| &name[1..])),
@@ -142,7 +143,7 @@ impl Hosts {
     }
 }
 
-/// What `map` has for `host`: under its name, or else under the longest `*.suffix`.
+/// Looks `host` up in `map`, by exact name and then by the longest `*.suffix`.
 fn entry<'a, V>(map: &'a HashMap<String, V>, host: &str) -> Option<(&'a str, &'a V)> {
     if map.is_empty() {
         return None;
@@ -150,14 +151,14 @@ fn entry<'a, V>(map: &'a HashMap<String, V>, host: &str) -> Option<(&'a str, &'a
     if let Some((name, value)) = map.get_key_value(host) {
         return Some((name, value));
     }
-    // From the left, so that the longest suffix is met first.
+    // From left to right, so that the longest suffix comes first.
     host.match_indices('.').find_map(|(dot, _)| {
         let (name, value) = map.get_key_value(format!("*{}", &host[dot..]).as_str())?;
         Some((name.as_str(), value))
     })
 }
 
-/// The host of `url`, and its port where that is not the scheme's own.
+/// Returns the host of `url`, with the port if it is not the scheme's default.
 pub fn authority(url: &Url) -> Cow<'_, str> {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -167,7 +168,7 @@ pub fn authority(url: &Url) -> Cow<'_, str> {
 }
 
 impl FromIterator<(String, HostSettings)> for Hosts {
-    /// Takes names as they are: in lower case and ASCII, as URLs have them.
+    /// Keeps names as they are. They must be lower-case ASCII, as in URLs.
     fn from_iter<I: IntoIterator<Item = (String, HostSettings)>>(hosts: I) -> Self {
         Self::new(hosts.into_iter().collect())
     }
@@ -234,7 +235,7 @@ fn no_name(name: &str) -> String {
     )
 }
 
-/// `name` as URLs have it: lower case, IDNA, addresses in their one form.
+/// Converts `name` to the form it has in URLs: lower case, IDNA, addresses in canonical notation.
 fn normal_name(name: &str) -> Option<String> {
     let (star, host) = match name.strip_prefix("*.") {
         Some(host) => ("*.", host),

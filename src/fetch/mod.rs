@@ -7,15 +7,15 @@
 //! - [`FetchError`] says why there is no body: its reason, and whether another attempt may help;
 //!   [`backoff`] how long to wait for it.
 //! - [`Validators`] and [`Resume`] ask for a body only if it changed, or for the rest of it. Validators are kept as
-//!   [`StoredValidators`], with the URL that gave them.
+//!   [`StoredValidators`], with the URL that sent them.
 //! - [`Via`] is the proxy of a pool that an answer came through, and takes a verdict on it.
-//! - [`Trail`] keeps what belongs to one chain of requests: redirects and how long they are fresh, cookies, challenges.
-//!   [`Client::next`] says what an answer asks for. [`Robots`] knows robots.txt, and [`Refusal`] is an answer that asks robots not
-//!   to use the file.
+//! - [`Trail`] keeps the state of one chain of requests: redirects and their freshness, cookies, challenges.
+//!   [`Client::next`] decides what to do after an answer. [`Robots`] reads robots.txt, and [`Refusal`] is an answer
+//!   that asks robots not to use the file.
 //!
-//! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who knows whose turn it is.
-//! There are no cookies beyond a chain, no caches of bodies, and no way around the guard: reqwest's own entrances are closed
-//! to other rooms by `clippy.toml`.
+//! This room knows nothing of jobs, lanes or files. Retrying is up to the caller, who schedules requests. There are
+//! no cookies beyond a chain, no caches of bodies, and no way around the guard: `clippy.toml` closes reqwest's own
+//! entrances to other rooms.
 
 mod agent;
 mod backoff;

@@ -8,13 +8,13 @@ use url::Host;
 
 use super::error::{Cause, SetupError};
 
-/// The entries of a file, in its order. The first that fits counts.
+/// Entries of the file in order. The first match counts.
 #[derive(Debug, Default)]
 pub(super) struct Netrc(Vec<Entry>);
 
 #[derive(Default)]
 struct Entry {
-    /// `None`: `default`.
+    /// `None` for the entry `default`.
     machine: Option<String>,
     login: Option<String>,
     password: Option<SecretString>,
@@ -46,8 +46,9 @@ impl Netrc {
         self.0.is_empty()
     }
 
-    /// User name, empty where there is none, and password for `host`, as [`Url::host_str`](url::Url::host_str) prints it; those of `user`, where that is
-    /// given. The entry `default` counts if `takes_default`.
+    /// Returns user name and password for `host`, in the form of [`Url::host_str`](url::Url::host_str). The user name
+    /// may be empty. If `user` is given, entries for other users do not match. The entry `default` matches only if
+    /// `takes_default`.
     pub(super) fn get(
         &self,
         host: &str,
@@ -59,14 +60,14 @@ impl Netrc {
                 Some(machine) => machine == host,
                 None => takes_default,
             };
-            // `https://ann@host/` takes the password of ann, or one that is for any user.
+            // `https://ann@host/` takes the password of ann, or one for any user.
             is_host && (user.is_none() || entry.login.is_none() || entry.login.as_deref() == user)
         })?;
         let password = entry.password.as_ref().map_or("", |it| it.expose_secret());
         Some((entry.login.as_deref().unwrap_or_default(), password))
     }
 
-    /// The error has the number of a line. It repeats nothing of it, since any word may be a password.
+    /// Errors carry a line number, and never quote the line, since any word may be a password.
     fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
         let mut words = Words {
             text: text.trim_start_matches('\u{feff}'),
@@ -103,7 +104,7 @@ impl Netrc {
                 }
                 "account" => drop(value()?),
                 "macdef" => words.skip_macro(),
-                // Other programs have words of their own.
+                // Other programs define words of their own.
                 _ => {}
             }
         }
@@ -112,20 +113,20 @@ impl Netrc {
     }
 }
 
-/// `machine` as URLs have it.
+/// Converts `machine` to the form it has in URLs.
 fn normal(machine: &str) -> String {
     let host = Host::parse(machine).or_else(|_| Host::parse(&format!("[{machine}]")));
     host.map_or_else(|_| machine.to_ascii_lowercase(), |host| host.to_string())
 }
 
-/// Words between white space, or in quotes.
+/// Words separated by white space; a word may be quoted.
 struct Words<'a> {
     text: &'a str,
     line: usize,
 }
 
 impl Words<'_> {
-    /// The next word. `#` begins a comment only where `takes_comment`: a password may begin with it.
+    /// Returns the next word. `#` starts a comment only if `takes_comment`, because a password may start with it.
     fn next(&mut self, takes_comment: bool) -> Result<Option<String>, (usize, &'static str)> {
         loop {
             let rest = self.text.trim_start();
@@ -168,7 +169,7 @@ impl Words<'_> {
         Err((self.line, "a quoted word does not end on its line"))
     }
 
-    /// A macro has a name, and ends with an empty line.
+    /// Skips a macro: its name, and its lines up to an empty one.
     fn skip_macro(&mut self) {
         let mut end = 0;
         for line in self.text.split_inclusive('\n') {
@@ -229,7 +230,7 @@ mod tests {
         }
         let default = Some(("anonymous", "me@a.example"));
         assert_eq!(netrc.get("other.example", None, true), default);
-        // The first that fits counts.
+        // The first match counts.
         assert_eq!(netrc.get("late.example", None, true), default);
         assert_eq!(netrc.get("a.example", None, true), Some(("ann", "hush1")));
         assert!(!format!("{netrc:?}").contains("hush"));

@@ -11,7 +11,7 @@ use url::Url;
 use super::resolver::{LookupError, Resolver};
 use super::settings::ProxySetting;
 
-/// A target of each scheme. `NO_PROXY` cannot matter for a name under `.invalid` unless it holds for all.
+/// A target of each scheme. `NO_PROXY` matches a name under `.invalid` only if it matches everything.
 const ANY: [&str; 2] = ["http://any.invalid/", "https://any.invalid/"];
 
 /// The proxies of this process.
@@ -32,7 +32,7 @@ impl Proxies {
         Self(is_used.then_some(matcher))
     }
 
-    /// All of them: one for each scheme of a target at most.
+    /// Returns all proxies: at most one per scheme of targets.
     pub(super) fn all(&self) -> Vec<Proxy> {
         let Some(matcher) = &self.0 else {
             return Vec::new();
@@ -83,12 +83,12 @@ impl Proxy {
         !matches!(self.0.scheme_str(), Some("socks4" | "socks5"))
     }
 
-    /// Whether `name` is the proxy's own host name.
+    /// Returns `true` if `name` is the proxy's own host name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.host().eq_ignore_ascii_case(name)
     }
 
-    /// Whether it takes IPv4 addresses only, as SOCKS 4 does.
+    /// Returns `true` if the proxy accepts only IPv4 addresses, as SOCKS 4 does.
     fn is_ipv4_only(&self) -> bool {
         self.0.scheme_str() == Some("socks4")
     }
@@ -96,8 +96,8 @@ impl Proxy {
 
 /// The resolver of a client whose requests all go through `proxies`.
 ///
-/// Names of proxies that the operator chose resolve to any address. All other names, among them those of targets behind
-/// a proxy that takes addresses only, pass the guard.
+/// Names of proxies that the operator chose may resolve to any address. All other names have to pass the guard,
+/// including those of targets if a proxy accepts addresses only.
 #[derive(Clone)]
 pub(super) struct ProxyResolver {
     resolver: Resolver,
@@ -132,17 +132,17 @@ impl Resolve for ProxyResolver {
                 true => resolver.lookup_any(name.as_str()).await.map_err(Into::into),
                 false => resolver.lookup_allowed(name.as_str()).await,
             };
-            // The bare error, so that whoever walks the chain finds it.
+            // Unwrapped, so that code that walks the error chain finds it.
             let mut addresses = match found {
                 Ok(addresses) => addresses,
                 Err(LookupError::Denied(denied)) => return Err(denied.into()),
                 Err(LookupError::Unresolved(unresolved)) => return Err(unresolved.into()),
             };
-            // Without an IPv4 address the handshake says what is missing.
+            // If there is no IPv4 address, the handshake reports that.
             if is_ipv4_only && addresses.iter().any(IpAddr::is_ipv4) {
                 addresses.retain(IpAddr::is_ipv4);
             }
-            // Port 0 lets the connector put in the URL's.
+            // The connector replaces port 0 with the URL's port.
             Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
         })
     }

@@ -13,7 +13,7 @@ use super::cookies::{Jar, Refused};
 use super::digest::Session;
 use super::error::{Cause, FetchError, RedirectProblem};
 
-/// Longest name of a cookie that is repeated in a message, in characters.
+/// Longest cookie name that messages quote, in characters.
 const MAX_NAME: usize = 40;
 
 /// Leaves all ASCII as it is; bytes beyond are always encoded.
@@ -52,22 +52,22 @@ pub(super) fn location(url: &Url, status: u16, headers: &HeaderMap) -> Result<Ur
     Ok(next)
 }
 
-/// The requests of one attempt at a target so far: redirects, the cookies that they set, and credentials that origins asked
-/// for. Nothing of it outlives the attempt.
+/// The requests of one attempt at a target so far: redirects, the cookies that they set, and the challenges of
+/// origins. It lasts no longer than the attempt.
 #[derive(Debug)]
 pub struct Trail {
     limit: u32,
-    /// Each URL that redirected, and the number of changes to the cookies before it was asked.
+    /// URLs that redirected, each with the number of changes to the cookies before its request.
     seen: Vec<(Url, u32)>,
-    /// When the first of them is stale; `None`: none of them sets a limit.
+    /// When the first of these redirects becomes stale. `None` if none sets a limit.
     fresh_until: Option<Instant>,
-    /// `None`: no answer set a cookie.
+    /// Created by the first `Set-Cookie`.
     jar: Option<Box<Jar>>,
-    /// The last cookie that was not taken.
+    /// Name of the last refused cookie, and the reason.
     refused: Option<(String, Refused)>,
-    /// What the origin of the current URL asked for.
+    /// Answer to the challenge from the current URL.
     reply: Option<Reply>,
-    /// How often it did.
+    /// Number of challenges from the current URL.
     challenges: u8,
 }
 
@@ -78,14 +78,14 @@ pub(super) enum Reply {
     Digest(Arc<Session>),
 }
 
-/// What an answer asks for.
+/// What to do after an answer.
 #[derive(Debug)]
 pub enum Next {
-    /// Nothing: it is the answer to the target.
+    /// Nothing: this is the answer for the target.
     Nothing,
-    /// A request for another URL.
+    /// Request another URL.
     Redirect(Url),
-    /// The same request once more, with the credentials that it asks for.
+    /// Repeat the request with the credentials that it asks for.
     Again,
 }
 
@@ -103,17 +103,17 @@ impl Trail {
         }
     }
 
-    /// The cookies, once an answer set one.
+    /// Returns the cookies, or `None` before the first `Set-Cookie`.
     pub(super) fn jar(&self) -> Option<&Jar> {
         self.jar.as_deref()
     }
 
-    /// Changes to the cookies so far.
+    /// Returns the number of changes to the cookies so far.
     pub(super) fn changes(&self) -> u32 {
         self.jar.as_ref().map_or(0, |jar| jar.changes())
     }
 
-    /// Takes the cookies of an answer from `url`, on top of those that each chain begins with.
+    /// Stores the cookies of an answer from `url`. The jar starts as a copy of `first`.
     pub(super) fn take_cookies(&mut self, url: &Url, headers: &HeaderMap, first: &Jar) {
         for line in headers.get_all(SET_COOKIE) {
             let jar = self.jar.get_or_insert_with(|| Box::new(first.clone()));
@@ -133,14 +133,14 @@ impl Trail {
         self.challenges
     }
 
-    /// The next request answers a challenge.
+    /// Makes the next request answer a challenge.
     pub(super) fn answer(&mut self, reply: Reply) {
         self.reply = Some(reply);
         self.challenges += 1;
     }
 
-    /// Notes how long a redirect that is followed stays fresh by its own word, `None` where it does not say
-    /// ([`Response::freshness`](super::Response::freshness)).
+    /// Records the freshness of a redirect that is followed. `explicit` is what the redirect states, see
+    /// [`Response::freshness`](super::Response::freshness).
     pub(super) fn note_freshness(&mut self, status: u16, explicit: Option<Duration>) {
         if let Some(limit) = redirect_freshness(status, explicit) {
             let until = Instant::now() + limit;
@@ -148,20 +148,20 @@ impl Trail {
         }
     }
 
-    /// How long the answer at the end of the trail is fresh for whoever asks for its beginning: as long as the least
-    /// fresh hop (RFC 9111, section 4.2). `own` is what that answer says of itself.
+    /// Returns how long the answer at the end of the trail is fresh for a request to its beginning: as long as the
+    /// least fresh hop (RFC 9111, section 4.2). `own` is the freshness that the answer states.
     pub fn freshness(&self, own: Option<Duration>) -> Option<Duration> {
         let own = own?;
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         Some(self.fresh_until.map_or(own, |until| own.min(left(until))))
     }
 
-    /// Goes from `from` to `to`, as an answer with `status` asks. The request for `from` was made after `changes` changes to the
-    /// cookies.
+    /// Follows a redirect with `status` from `from` to `to`. `changes` is the number of changes to the cookies before
+    /// the request to `from`.
     ///
     /// # Errors
     ///
-    /// When that is one redirect too many, or `to` was asked before and no cookie changed since.
+    /// When there are too many redirects, or when `to` has redirected before and no cookie has changed since.
     pub(super) fn follow(
         &mut self,
         from: &Url,
@@ -286,7 +286,7 @@ mod tests {
             }
             assert_eq!(trail.freshness(own), expected, "{hops:?}");
         }
-        // The last hop may have waited for its turn.
+        // Waiting before the last hop uses up freshness.
         let mut trail = Trail::new(9);
         trail.note_freshness(302, Some(HOUR));
         tokio::time::advance(MINUTE).await;
@@ -343,7 +343,7 @@ mod tests {
         };
         assert_eq!(step("k=1"), Ok(()));
         assert_eq!(step("k=2"), Ok(()));
-        // The same again changes nothing.
+        // Setting the same value again changes nothing.
         assert!(step("k=2").unwrap_err().contains("in a circle"));
         let refused = step("k=3; Domain=example").unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! Answers by which an origin asks robots not to use a file: `X-Robots-Tag`, and 402 where robots are to pay.
+//! Answers by which an origin asks robots not to use a file: `X-Robots-Tag`, and 402 where it asks robots to pay.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -9,34 +9,34 @@ use serde::Deserialize;
 
 use super::agent::token;
 
-/// The price that comes with a 402 (Cloudflare's pay per crawl).
+/// The price in a 402 answer (Cloudflare's pay per crawl).
 const PRICE: HeaderName = HeaderName::from_static("crawler-price");
 
-/// Longest price that is repeated in a message, in bytes.
+/// Longest price that messages quote, in bytes.
 const MAX_PRICE: usize = 64;
 
-/// Statuses by which an origin keeps a file back. On any other error an `X-Robots-Tag` is about the page of the error.
+/// Error statuses whose `X-Robots-Tag` is about the file. With any other error it is about the error page.
 const KEPT_BACK: [u16; 3] = [401, 403, 451];
 
-/// A directive of `X-Robots-Tag` that can be respected: `fetch.robots_tags`.
+/// A directive of `X-Robots-Tag` that `fetch.robots_tags` can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RobotsTag {
-    /// Not for machine learning.
+    /// No machine learning.
     NoAi,
-    /// Its pictures are not for machine learning.
+    /// No machine learning with the pictures of the page.
     NoImageAi,
-    /// Not for an index. `none` and an `unavailable_after` that has passed mean the same.
+    /// No indexing. `none`, and an `unavailable_after` in the past, mean the same.
     NoIndex,
-    /// Its pictures are not for an index.
+    /// No indexing of the pictures of the page.
     NoImageIndex,
 }
 
-/// What an origin wants robots to pay, in its own words.
+/// The price that an origin asks of robots, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price(Box<str>);
 
-/// How an origin asked not to use a file.
+/// How an origin asked robots not to use a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// `X-Robots-Tag` with this directive, as the origin wrote it.
@@ -65,19 +65,20 @@ fn in_brackets(price: Option<&Price>) -> String {
     price.map_or_else(String::new, |Price(price)| format!(" (`{PRICE}: {price}`)"))
 }
 
-/// What an answer of status 402 is to be told with.
+/// Returns the advice for an answer with status 402.
 pub(super) fn payment(headers: &HeaderMap) -> String {
     let price = in_brackets(price(headers).as_deref());
     format!("the origin wants robots to pay{price}")
 }
 
-/// The price that an answer asks for.
+/// Returns the price in an answer.
 fn price(headers: &HeaderMap) -> Option<Box<Price>> {
     let price = headers.get(PRICE)?.to_str().ok()?.trim();
     (!price.is_empty() && price.len() <= MAX_PRICE).then(|| Box::new(Price(price.into())))
 }
 
-/// Whether an answer asks the product `agent` not to use it, by any of the directives in `respected`, or by its status.
+/// Returns how an answer asks the product `agent` not to use it: by one of the directives in `respected`, or by
+/// status 402.
 pub(super) fn refusal(
     status: u16,
     has_body: bool,
@@ -98,9 +99,10 @@ pub(super) fn refusal(
     found.next().map(Refusal::Tag)
 }
 
-/// The first directive of an `X-Robots-Tag` line that is respected and applies to `agent`.
+/// Returns the first directive of an `X-Robots-Tag` line that is in `respected` and applies to `agent`.
 ///
-/// A name before a colon limits the directives after it to that robot, except where it is itself a directive with a value.
+/// A name before a colon limits the directives after it to that robot, unless the name is itself a directive with a
+/// value.
 fn forbidding(
     line: &str,
     agent: &str,
@@ -126,7 +128,7 @@ fn forbidding(
                 (part, value) = (name, Some(rest.to_owned()));
                 break;
             }
-            // Robots are named by tokens: what has blanks in it is a piece of a date.
+            // Robot names are tokens. A name with white space in it is part of a date.
             if name.is_empty() || name.contains(char::is_whitespace) {
                 break;
             }
@@ -138,7 +140,7 @@ fn forbidding(
             && is_weekday(value)
             && let Some(date) = parts.next()
         {
-            // `Fri, 25 Jun 2027 15:00:00 GMT` has a comma of its own.
+            // The date in `Fri, 25 Jun 2027 15:00:00 GMT` contains a comma.
             value.push_str(", ");
             value.push_str(date);
         }
@@ -153,7 +155,7 @@ fn forbidding(
     None
 }
 
-/// What a directive amounts to at `now`; `None`: nothing that can be respected.
+/// Returns the tag that a directive stands for at `now`, or `None` if it stands for none.
 fn meaning(directive: &str, value: Option<&str>, now: DateTime<Utc>) -> Option<RobotsTag> {
     match (directive.to_ascii_lowercase().as_str(), value) {
         ("noai", None) => Some(RobotsTag::NoAi),
@@ -173,7 +175,7 @@ fn is_weekday(text: &str) -> bool {
     DAYS.iter().any(|day| start.eq_ignore_ascii_case(day)) && !text.contains(char::is_whitespace)
 }
 
-/// A date as RFC 822, RFC 850 or ISO 8601 writes it.
+/// Parses a date in the form of RFC 822, RFC 850 or ISO 8601.
 fn parse_date(text: &str) -> Option<DateTime<Utc>> {
     let rfc822 = DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text));
     if let Ok(date) = rfc822 {

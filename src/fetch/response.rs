@@ -38,11 +38,11 @@ pub struct Response {
     content_length: Option<u64>,
     is_encoded: bool,
     resumed_at: u64,
-    /// Where the range ends that a 206 brings.
+    /// End of the range that a 206 carries, as an offset in the file.
     range_end: Option<u64>,
     /// Length of the file, the part before included; `None`: the origin did not say.
     whole_length: Option<u64>,
-    /// What was there before is all of the file.
+    /// Set if the bytes from before are the whole file.
     is_rest_empty: bool,
     body: Body,
     via: Option<Via>,
@@ -50,9 +50,9 @@ pub struct Response {
     ride: Option<Ride>,
     /// Bytes of the body so far.
     got: u64,
-    /// What the request carried.
+    /// The `Authorization` that the request carried.
     pub(super) sent: Sent,
-    /// What is missing, where the status is an error.
+    /// What the request lacks, if the status is an error.
     pub(super) advice: Option<Box<Cause>>,
     /// Nobody else is going to say whether it was good.
     pub(super) is_document: bool,
@@ -144,13 +144,13 @@ impl Response {
         matches!(self.status, 200 | 203 | 206)
     }
 
-    /// The next bytes of the body, decoded; `None` at its end, and at once where [`has_body`](Self::has_body)
-    /// is false. Cancel safe.
+    /// Returns the next bytes of the body, decoded, or `None` at its end. `None` at once if
+    /// [`has_body`](Self::has_body) returns `false`. Cancel safe.
     ///
     /// # Errors
     ///
-    /// Whatever cuts the body off, and a body that passes the request's `max_bytes`. A 206 that brings less
-    /// than the rest of the file ends like one that is cut off; [`is_part`](Self::is_part) tells them apart.
+    /// When the body is cut off or passes the request's `max_bytes`. A 206 that carries less than the rest of the
+    /// file ends like a body that is cut off; [`is_part`](Self::is_part) tells them apart.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         let chunk = self.body.chunk(&self.url).await?;
         match &chunk {
@@ -160,7 +160,7 @@ impl Response {
                     return Err(not_resumed(&self.url, self.resumed_at, self.status));
                 }
             }
-            // Without the file's length nobody knows yet whether this was the rest.
+            // Without the file's length it is unknown whether this was the rest.
             None if self.is_part() => {
                 return Err(FetchError::Truncated {
                     url: (&self.url).into(),
@@ -182,7 +182,7 @@ impl Response {
         Ok(chunk)
     }
 
-    /// How long the limits of bandwidth have held up the body so far.
+    /// Returns the time that bandwidth limits have delayed the body so far.
     pub fn held_up(&self) -> Duration {
         self.body.held_up()
     }
@@ -197,24 +197,24 @@ impl Response {
         self.content_length
     }
 
-    /// Length of the whole file, where that is known: for a 206 with the part that was there before.
+    /// Returns the length of the whole file if known. For a 206 that includes the bytes from before.
     pub fn whole_length(&self) -> Option<u64> {
         self.whole_length
     }
 
-    /// Whether all of a 206 has arrived, and the file goes on behind it, or may: the origin chose to send less
-    /// than was asked for (RFC 9110, sections 14.2 and 15.3.7), and is to be asked for what follows.
+    /// Returns `true` if all of a 206 has arrived and the file goes on after it, or may go on. The origin chose to
+    /// send less than the request asked for (RFC 9110, sections 14.2 and 15.3.7), and the rest takes another request.
     pub fn is_part(&self) -> bool {
         self.range_end == Some(self.end()) && self.whole_length != Some(self.end())
     }
 
-    /// Whether the answer says that what was there before is all of the file: 416 to a range that begins
-    /// where the file ends.
+    /// Returns `true` if the bytes from before are the whole file: the answer is 416 to a range that begins at the
+    /// end of the file.
     pub fn is_rest_empty(&self) -> bool {
         self.is_rest_empty
     }
 
-    /// Where in the file the bytes end that have arrived.
+    /// Returns the offset in the file after the last byte received.
     fn end(&self) -> u64 {
         self.resumed_at + self.got
     }
@@ -230,7 +230,7 @@ impl Response {
         self.resumed_at
     }
 
-    /// `Content-Type` as it was sent, with its parameters.
+    /// Returns `Content-Type` as sent, with its parameters.
     pub fn content_type(&self) -> Option<&str> {
         self.text(&CONTENT_TYPE)
     }
@@ -258,8 +258,8 @@ impl Response {
         Some(resume.at_end_of_range(ends_range))
     }
 
-    /// How to ask for this body once more, should it be cut off: without the encoding that keeps it from being
-    /// continued. `None`: it has none.
+    /// Returns how to request this body again without the encoding, so that it can be continued if it is cut off.
+    /// `None` if it is not encoded.
     pub fn restart_unencoded(&self) -> Option<Resume> {
         self.is_encoded.then(Resume::unencoded)
     }
@@ -296,8 +296,8 @@ impl Response {
         }
     }
 
-    /// How the answer asks the product `agent` not to use the file: by one of the directives in `respected`, or by
-    /// the status 402.
+    /// Returns how the answer asks the product `agent` not to use the file: by one of the directives in `respected`,
+    /// or by status 402.
     pub fn refusal(&self, agent: &str, respected: &[RobotsTag]) -> Option<Refusal> {
         let now = SystemTime::now();
         let has_body = self.has_body();
@@ -347,18 +347,18 @@ fn not_resumed(url: &Url, offset: u64, status: u16) -> FetchError {
     }
 }
 
-/// Where in the file the body of an answer belongs.
+/// Position of an answer's body in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// At its start.
+    /// At the start of the file.
     Start,
-    /// Behind the bytes that are there.
+    /// After the bytes from before.
     Part(ContentRange),
-    /// Nowhere: the bytes that are there are the whole file.
+    /// There is no body, because the bytes from before are the whole file.
     Nothing,
 }
 
-/// Decides where the body belongs, if `status` and `headers` fit what was asked for.
+/// Returns the position of the body. Fails if `status` and `headers` do not fit the request.
 fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Place, FetchError> {
     let url = request.url;
     let range = || headers.get(CONTENT_RANGE).and_then(ContentRange::parse);
@@ -369,7 +369,7 @@ fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Plac
             "a part of the body that was not asked for",
         )),
         (206, Some(resume)) => range()
-            // What came before was asked for, and came, without encoding; and it was no list of parts.
+            // A continued body was requested and sent without encoding, and it is not a list of ranges.
             .filter(|range| {
                 resume.fits(headers, range)
                     && !coding::is_encoded(headers)
@@ -379,7 +379,7 @@ fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Plac
             .ok_or_else(|| not_resumed(url, resume.offset(), status)),
         (416, Some(resume)) if resume.is_whole(headers) => Ok(Place::Nothing),
         (416, Some(resume)) => Err(not_resumed(url, resume.offset(), status)),
-        // The status says that it is the whole, the header that it is not.
+        // The status means the whole body, the header a part.
         (200 | 203, Some(resume)) if range().is_some_and(|range| range.first > 0) => {
             Err(not_resumed(url, resume.offset(), status))
         }
@@ -392,7 +392,7 @@ fn place(status: u16, headers: &HeaderMap, request: &Request<'_>) -> Result<Plac
     }
 }
 
-/// Whether the body is a list of ranges with headers of their own (RFC 9110, section 14.6).
+/// Returns `true` if the body is a list of ranges, each with its own headers (RFC 9110, section 14.6).
 fn is_multipart(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let kind = b"multipart/byteranges";

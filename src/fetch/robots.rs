@@ -1,7 +1,7 @@
 //! robots.txt (RFC 9309).
 //!
-//! [`Robots`] asks each origin for its rules and remembers them. Groups, precedence and wildcards are robotxt's; `canonical` brings
-//! paths and patterns to one form before it compares them.
+//! [`Robots`] fetches the rules of each origin and caches them. Groups, precedence and wildcards are robotxt's work;
+//! `canonical` first brings paths and patterns to a common form.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,18 +33,18 @@ const MAX_ORIGINS: usize = 4096;
 /// The rules of origins, each read once a day.
 #[derive(Debug, Default)]
 pub struct Robots {
-    /// By origin and product token. Held for look-ups only, never while an origin is asked.
+    /// Rules by origin and product token. Held for look-ups only, never during a request.
     origins: Mutex<HashMap<String, Slot>>,
 }
 
-/// What the robots.txt of an origin says of one URL.
+/// What an origin's robots.txt says about one URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether the URL may be asked for.
+    /// Set if the URL may be requested.
     pub is_allowed: bool,
-    /// Time that the origin wants between two requests, and until when its rules are believed.
+    /// The origin's interval between requests, and the time until which its rules are cached.
     pub crawl_delay: Option<(Duration, Instant)>,
-    /// Whether the rules were at hand, so that no request was made for them.
+    /// Set if the rules were in the cache, so that no request was made for them.
     pub was_known: bool,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Rules {
 }
 
 impl Robots {
-    /// Whether the origin of `url` lets this client ask for it, see [`judge`](Self::judge).
+    /// Returns `true` if the origin of `url` allows this client to request it, see [`judge`](Self::judge).
     ///
     /// # Errors
     ///
@@ -82,14 +82,16 @@ impl Robots {
         Ok(self.judge(client, url).await?.is_allowed)
     }
 
-    /// What the origin of `url` says of it to this client. Asks for robots.txt where it is not known.
+    /// Returns what the origin's robots.txt says about `url` to this client. Requests robots.txt if it is not in the
+    /// cache.
     ///
-    /// An origin without a robots.txt (any 4xx but 429) allows all.
+    /// An origin without a robots.txt (any 4xx but 429) allows everything.
     ///
     /// # Errors
     ///
-    /// [`FetchError::NoRules`] when robots.txt cannot be had: the origin answers 5xx or 429, breaks off, or cannot
-    /// be reached. Nothing may be asked there then, RFC 9309 section 2.3.1.4. Whoever asks later, asks anew.
+    /// [`FetchError::NoRules`] when robots.txt is not available: the origin answers 5xx or 429, breaks off, or cannot
+    /// be reached. Nothing may be requested there in that case, RFC 9309 section 2.3.1.4. The failure is not cached:
+    /// the next call asks again.
     pub async fn judge(&self, client: &Client, url: &Url) -> Result<Verdict, FetchError> {
         let agent = client.agent(url);
         let slot = self.slot(format!("{} {agent}", url.origin().ascii_serialization()));
@@ -172,7 +174,7 @@ async fn ask(client: &Client, url: &Url, agent: &str) -> Rules {
                 ),
             })),
         },
-        // No rules there: 4xx (RFC 9309 section 2.3.1.3), an empty answer such as 204, or a choice of several (300).
+        // No rules: 4xx (RFC 9309 section 2.3.1.3), an empty answer such as 204, or a choice of several (300).
         Err(FetchError::Status {
             status: 200..=428 | 430..=499,
             ..
@@ -188,7 +190,7 @@ async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
         .follow(url, "text/plain, */*;q=0.1", u64::MAX, REDIRECTS, None)
         .await?;
     let mut text = Vec::new();
-    // One byte more than is used shows whether the last line is whole.
+    // Reads one byte more than is used, which shows whether the last line is complete.
     while text.len() <= MAX_BYTES
         && let Some(chunk) = response.chunk().await?
     {
@@ -197,12 +199,12 @@ async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
     Ok(text)
 }
 
-/// The rules of `text` for the product `agent`.
+/// Parses the rules for the product `agent`.
 fn parse(text: &[u8], agent: &str) -> robotxt::Robots {
     robotxt::Robots::parse(&tidied(whole_lines(text)), agent)
 }
 
-/// `text` without a line that [`MAX_BYTES`] cuts: half a rule may say the opposite of the whole.
+/// Drops a line that [`MAX_BYTES`] cuts, because half a rule may mean the opposite of the whole.
 fn whole_lines(text: &[u8]) -> &[u8] {
     let Some(window) = text.get(..=MAX_BYTES) else {
         return text;
@@ -215,7 +217,7 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r' | b'\0')
 }
 
-/// The lines of a robots.txt that say something, with user agents as product tokens and patterns in canonical form.
+/// Returns the lines of a robots.txt that hold rules. User agents become product tokens, and patterns canonical.
 fn tidied(text: &[u8]) -> Vec<u8> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut tidy = Vec::with_capacity(text.len());
@@ -223,7 +225,7 @@ fn tidied(text: &[u8]) -> Vec<u8> {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or(line);
         let line = line.trim_ascii();
         let colon = line.iter().position(|byte| *byte == b':');
-        // Some leave the colon out.
+        // Some files lack the colon.
         let Some(end) = colon.or_else(|| line.iter().position(u8::is_ascii_whitespace)) else {
             continue;
         };
@@ -245,7 +247,7 @@ fn tidied(text: &[u8]) -> Vec<u8> {
 
 enum Key {
     UserAgent,
-    /// `Allow`, `Disallow`, or a misspelling of them that robotxt understands.
+    /// `Allow`, `Disallow`, or a misspelling that robotxt accepts.
     Pattern,
     Other,
 }
@@ -266,34 +268,35 @@ impl Key {
     }
 }
 
-/// The product tokens of a `User-agent` line: `PictureBot` of `PictureBot/2.1`; several where commas divide them.
+/// Returns the product tokens of a `User-agent` line: `PictureBot` for `PictureBot/2.1`, several if commas separate
+/// them.
 fn agents(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(|agent| {
         let agent = agent.trim_ascii();
         let product = std::str::from_utf8(agent).map_or(0, |agent| token(agent).len());
         match &agent[..product] {
-            // What is no token is left to match nobody.
+            // Text that does not start with a token stays as it is, and matches no robot.
             b"" => agent,
             product => product,
         }
     })
 }
 
-/// Where a path stands.
+/// Where a path comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// In a URL, where every character stands for itself.
+    /// A URL, in which every character is literal.
     Url,
-    /// In a rule, where `*` and a `$` at the end do not.
+    /// A rule, in which `*` and a final `$` are wildcards.
     Pattern,
 }
 
-/// Brings a path with its query to the form in which paths and patterns are compared, as far as robotxt does not do that
-/// (RFC 9309, sections 2.2.2 and 2.2.3):
+/// Converts a path with its query to the form in which paths and patterns are compared, where robotxt does not do
+/// that itself (RFC 9309, sections 2.2.2 and 2.2.3):
 ///
-/// - `*` and `$` that stand for themselves are `%2A` and `%24`, so that a rule can name them.
-/// - Characters that some writers of URLs encode and others do not are encoded.
-/// - In the query, `/` `:` `?` and `@` divide nothing, and are not encoded. In the path `%2F` and `/` stay two things.
+/// - Literal `*` and `$` become `%2A` and `%24`, so that a rule can name them.
+/// - Characters that only some writers of URLs encode are encoded.
+/// - In the query, `/` `:` `?` and `@` are not separators, and are decoded. In the path, `%2F` and `/` stay distinct.
 fn canonical(path: &[u8], side: Side) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| !matches!(byte, b'%' | b'*' | b'$') && !is_seldom_encoded(*byte);
     if path.iter().all(is_plain) {
@@ -331,7 +334,7 @@ fn canonical(path: &[u8], side: Side) -> Cow<'_, [u8]> {
     Cow::Owned(form)
 }
 
-/// Characters that the URL standard encodes in one place and leaves in another, and that no URL needs raw.
+/// Characters that the URL standard encodes in some places only, and that no URL needs unencoded.
 fn is_seldom_encoded(byte: u8) -> bool {
     matches!(byte, b'\'' | b'[' | b']' | b'\\' | b'^' | b'|')
 }
@@ -348,7 +351,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether `rules` for everybody allow a URL with this path, as the `url` crate writes it.
+    /// Checks `rules` that address all robots against a path, as the `url` crate writes it.
     fn allows(rules: &str, path: &str) -> bool {
         allows_agent(format!("User-agent: *\n{rules}").as_bytes(), "gannet", path)
     }
@@ -379,7 +382,7 @@ mod tests {
             ("/a%5eb%7cc%5bd%5d", "/a^b|c[d]"),
             ("/100%", "/100%"),
             ("/%zz", "/%zz"),
-            // The examples of RFC 9309.
+            // Examples from RFC 9309.
             ("/foo/bar?baz=quz", "/foo/bar?baz=quz"),
             (
                 "/foo/bar?baz=https://foo.bar",
@@ -480,7 +483,7 @@ mod tests {
                 "{agent} {path}"
             );
         }
-        // Rules of nobody, of a robot without a name, and behind a byte order mark.
+        // Rules outside of a group, rules for a robot without a name, and rules after a byte order mark.
         assert!(allows_agent(b"Disallow: /\n", "gannet", "/a"));
         assert!(allows_agent(b"User-agent:\nDisallow: /\n", "gannet", "/a"));
         let marked = b"\xef\xbb\xbfUser-agent: *\nDisallow: /a\n";
@@ -549,7 +552,7 @@ mod tests {
         let path = format!("/{}", "a".repeat(8000));
         let begun = std::time::Instant::now();
         assert!(rules.is_allowed(&path));
-        // Some milliseconds; with backtracking it would outlast the machine.
+        // Takes milliseconds. With backtracking it would never end.
         assert!(begun.elapsed() < Duration::from_secs(20));
     }
 

@@ -32,7 +32,7 @@ pub struct Settings {
     /// Requests a second to one host, finite and not negative; 0: no limit.
     #[serde(deserialize_with = "rate")]
     pub rate: f64,
-    /// Bytes a second of all bodies that come in, over all hosts, by time of day.
+    /// Limit of bytes per second for all bodies from all hosts together, by time of day.
     pub max_rate: MaxRate,
     /// Limit for name resolution, TCP and TLS together; not zero.
     #[serde(deserialize_with = "positive")]
@@ -90,14 +90,14 @@ pub struct Settings {
     /// How long a known URL is not asked again.
     #[serde(deserialize_with = "duration")]
     pub refresh_after: Duration,
-    /// Whether robots.txt, `X-Robots-Tag` and 402 are respected as the origin's wish.
+    /// Whether to respect robots.txt, `X-Robots-Tag` and 402.
     pub robots: bool,
-    /// The product token by which robots.txt and `X-Robots-Tag` address gannet; `None`: that of the user agent.
+    /// Product token by which robots.txt and `X-Robots-Tag` address gannet. `None` takes it from the user agent.
     #[serde(deserialize_with = "super::agent::deserialize")]
     pub robots_agent: Option<String>,
-    /// The directives of `X-Robots-Tag` that are respected.
+    /// Directives of `X-Robots-Tag` to respect.
     pub robots_tags: Vec<RobotsTag>,
-    /// Longest `Crawl-delay` that is kept to; zero: none is.
+    /// Longest `Crawl-delay` to respect. Zero ignores `Crawl-delay`.
     #[serde(deserialize_with = "duration")]
     pub crawl_delay_max: Duration,
     /// The `User-Agent` header.
@@ -105,26 +105,26 @@ pub struct Settings {
     pub user_agent: HeaderValue,
     /// Bytes of bodies that may wait in memory.
     pub body_memory: ByteSize,
-    /// Cookies in Netscape's format, which the chain of each target and list begins with.
+    /// Cookie file in Netscape's format. The chain of each target and list starts with its cookies.
     #[serde(deserialize_with = "local_path::optional")]
     pub cookies_file: Option<LocalPath>,
-    /// User names and passwords by host, as `.netrc`; `~/` stands for the home directory.
+    /// User names and passwords by host, in the format of `.netrc`. `~/` is the home directory.
     #[serde(deserialize_with = "local_path::optional")]
     pub netrc_file: Option<LocalPath>,
     /// Headers for every request.
     pub headers: Headers,
 }
 
-/// How user name and password are sent.
+/// How to send user name and password.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
-    /// Basic (RFC 7617) at once, Digest (RFC 7616) where the origin asks for that.
+    /// Basic (RFC 7617) with the first request, Digest (RFC 7616) if the origin asks for it.
     #[default]
     Auto,
     /// Basic only.
     Basic,
-    /// Digest only: no password leaves in clear.
+    /// Digest only, so that no password is sent in clear.
     Digest,
 }
 
@@ -138,20 +138,20 @@ pub struct HostSettings {
     /// Requests a second to this host.
     #[serde(deserialize_with = "optional_rate")]
     pub rate: Option<f64>,
-    /// Bytes a second of bodies from this host, by time of day.
+    /// Limit of bytes per second for bodies from this host, by time of day.
     pub max_rate: Option<MaxRate>,
-    /// Which hosts count as one in all limits of pace.
+    /// Which hosts share the limits of pace.
     pub shared: Option<Shared>,
     /// Further attempts.
     pub retries: Option<u32>,
     /// Whether robots.txt is respected.
     pub robots: Option<bool>,
-    /// The product token for this host's robots.txt.
+    /// Product token for this host's robots.txt.
     #[serde(deserialize_with = "super::agent::deserialize")]
     pub robots_agent: Option<String>,
-    /// The directives of `X-Robots-Tag` that are respected.
+    /// Directives of `X-Robots-Tag` to respect.
     pub robots_tags: Option<Vec<RobotsTag>>,
-    /// Longest `Crawl-delay` that is kept to.
+    /// Longest `Crawl-delay` to respect.
     #[serde(deserialize_with = "some_duration")]
     pub crawl_delay_max: Option<Duration>,
     /// Longest silence.
@@ -177,7 +177,7 @@ pub struct HostSettings {
     pub user_agent: Option<HeaderValue>,
     /// User name for Basic or Digest authentication.
     pub user: Option<String>,
-    /// How user name and password are sent.
+    /// How to send user name and password.
     pub auth: Option<Auth>,
     /// Password for Basic or Digest authentication.
     pub password: Option<SecretString>,
@@ -432,8 +432,8 @@ impl<'de> Deserialize<'de> for ProxySetting {
     }
 }
 
-/// The URL of a proxy of a kind that is known, and that the connector takes. Without a scheme it is an HTTP proxy, as for
-/// curl; then it needs a port, since any word could be a host.
+/// Parses the URL of a proxy whose scheme is supported and which the connector accepts. Without a scheme it is an
+/// HTTP proxy, as in curl; it then needs a port, since any word could be a host.
 pub(super) fn parse_proxy(text: &str) -> Option<Url> {
     let text = text.trim();
     let url = match text.contains("://") {

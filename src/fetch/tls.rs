@@ -1,6 +1,7 @@
-//! TLS as a client: which certificates of servers are trusted.
+//! TLS client configuration: which server certificates are trusted.
 //!
-//! Every TLS client of this process is made here: HTTP, brokers and mail. PostgreSQL's is sqlx's own.
+//! All TLS clients of this process are made here: HTTP, brokers and mail. The exception is PostgreSQL, which uses
+//! sqlx's own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use rustls::{
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Version};
 
-/// A client that trusts the system's authorities, and the certificates in `given`: as authorities, and as what a
-/// server may present itself.
+/// Returns a client that trusts the system's authorities and the certificates in `given`, both as authorities and as
+/// certificates of servers.
 ///
 /// A certificate that cannot be used as an authority is left out; see [`check`].
 pub(crate) fn client_config(given: Vec<CertificateDer<'static>>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let system = rustls_native_certs::load_native_certs();
     if system.certs.is_empty() {
-        // A container without them can still fetch over plain HTTP, and over TLS with `ca_files`.
+        // A container without authorities can still fetch over plain HTTP, and over TLS with `ca_files`.
         let why = system.errors.first().map(ToString::to_string);
         tracing::warn!(
             "no system certificate authorities: {}",
@@ -42,34 +43,35 @@ pub(crate) fn client_config(given: Vec<CertificateDer<'static>>) -> ClientConfig
         .with_no_client_auth()
 }
 
-/// Whether a certificate can be trusted as an authority, and compared with one that a server presents.
+/// Checks that a certificate can be trusted as an authority, and compared with one that a server presents.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The problem with the certificate.
 pub(crate) fn check(certificate: &CertificateDer<'_>) -> Result<(), Error> {
     RootCertStore::empty().add(certificate.clone())?;
     parse(certificate).map(drop)
 }
 
-/// Whether `error` means that nobody vouches for a certificate, so that trusting it, or its authority, is a cure.
+/// Returns `true` if `error` means that no authority vouches for a certificate. Trusting it, or its authority, is a
+/// cure.
 pub(crate) fn is_untrusted(error: &Error) -> bool {
     use CertificateError::{
         BadSignature, UnknownIssuer, UnsupportedSignatureAlgorithmForPublicKeyContext as OtherKey,
     };
-    // The last two come of an authority with the same name and another key.
+    // The last two occur with an authority that has the same name and another key.
     matches!(
         error,
         Error::InvalidCertificate(UnknownIssuer | BadSignature | OtherKey { .. })
     )
 }
 
-/// Verifies servers like curl with OpenSSL does.
+/// Verifies servers as curl with OpenSSL does.
 ///
-/// webpki has the first word. Beyond it, a certificate in `given` is trusted when a server presents it, or one that
-/// it signed directly, although webpki takes no such certificate for a server's: an authority (CA:TRUE, as
-/// `openssl req -x509` makes), X.509 version 1, a subject without alternative names. Validity, purpose and name are
-/// checked all the same.
+/// webpki decides first. If it refuses, a certificate is still trusted if it is in `given`, or if one in `given`
+/// signed it directly. This covers certificates that webpki never accepts from a server: authorities (CA:TRUE, as
+/// `openssl req -x509` makes), X.509 version 1, and those without subject alternative names. Validity, purpose and
+/// name are checked all the same.
 #[derive(Debug)]
 struct Verifier {
     /// `None` without any authority.
@@ -89,14 +91,14 @@ impl Verifier {
         roots.add_parsable_certificates(given.iter().cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         Self {
-            // Without revocation lists, only an empty store is an error.
+            // Without revocation lists, building fails only for an empty store.
             webpki: webpki.build().ok(),
             given,
             algorithms: provider.signature_verification_algorithms,
         }
     }
 
-    /// Whether `certificate` is a given one, or is signed by one.
+    /// Returns `true` if `certificate` is in `given`, or signed by a certificate in `given`.
     fn vouches_for(&self, der: &CertificateDer<'_>, certificate: &X509Certificate<'_>) -> bool {
         self.given.contains(der)
             || self.given.iter().any(|issuer| {
@@ -171,7 +173,8 @@ impl ServerCertVerifier for Verifier {
             check_name(&certificate, name)?;
             return Ok(ServerCertVerified::assertion());
         }
-        // webpki did not come to the question whether the authority is known, and giving the certificate helps.
+        // webpki refused before it looked for an issuer. Trusting the certificate would help, so the error says
+        // "unknown issuer".
         match is_unfit(&error) {
             true => Err(CertificateError::UnknownIssuer.into()),
             false => Err(error),
@@ -211,7 +214,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether webpki takes the certificate for none of a server, whoever signed it.
+/// Returns `true` if webpki accepts no such certificate from a server, whoever signed it.
 fn is_unfit(error: &Error) -> bool {
     use webpki::Error::{CaUsedAsEndEntity, UnsupportedCertVersion};
     let Error::InvalidCertificate(CertificateError::Other(error)) = error else {
@@ -230,12 +233,12 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
     }
 }
 
-/// Version 1 has no extensions, and webpki refuses it.
+/// webpki refuses version 1, which has no extensions.
 fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
     parse(certificate).is_ok_and(|parsed| parsed.version() == X509Version::V1)
 }
 
-/// Whether it may sign any certificate, of all that a check of one signature can tell.
+/// Returns `true` if the certificate may sign any other, as far as a check of a single signature can decide that.
 fn is_plain_authority(certificate: &X509Certificate<'_>) -> bool {
     if certificate.version() == X509Version::V1 {
         return true;
@@ -266,7 +269,7 @@ fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<()
     Ok(())
 }
 
-/// RFC 5280, sections 4.2.1.3 and 4.2.1.12.
+/// Key usage and extended key usage, RFC 5280, sections 4.2.1.3 and 4.2.1.12.
 fn check_purpose(certificate: &X509Certificate<'_>) -> Result<(), Error> {
     let is_for_servers = certificate
         .extended_key_usage()
@@ -283,8 +286,8 @@ fn check_purpose(certificate: &X509Certificate<'_>) -> Result<(), Error> {
     }
 }
 
-/// The names of a certificate are its alternative ones, RFC 9525; only without any, its common name (RFC 2818,
-/// section 3.1), which nobody but the operator who trusts this very certificate can make count.
+/// Checks the subject alternative names, RFC 9525. The common name (RFC 2818, section 3.1) counts only if there are
+/// none. That is safe because the operator trusts this very certificate.
 fn check_name(certificate: &X509Certificate<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     let alternatives = certificate
         .subject_alternative_name()
@@ -334,7 +337,7 @@ fn check_name(certificate: &X509Certificate<'_>, name: &ServerName<'_>) -> Resul
     .into())
 }
 
-/// RFC 9525, section 6.3: `*` stands for the whole first label, and for no other.
+/// RFC 9525, section 6.3: `*` stands for the whole first label, and nothing else.
 fn matches_host(pattern: &str, name: &ServerName<'_>) -> bool {
     let ServerName::DnsName(name) = name else {
         return false;
@@ -342,7 +345,7 @@ fn matches_host(pattern: &str, name: &ServerName<'_>) -> bool {
     let name = name.as_ref().trim_end_matches('.');
     let pattern = pattern.trim_end_matches('.');
     match pattern.strip_prefix("*.") {
-        // Not for everything below a top-level domain.
+        // A wildcard must not cover a whole top-level domain.
         Some(parent) => {
             parent.contains('.')
                 && name
@@ -367,7 +370,7 @@ mod tests {
         CertificateDer::from_pem_file(format!("{folder}/{name}.pem")).unwrap()
     }
 
-    /// What a client that is given `given` says of a server that presents `chain` as `host`.
+    /// Verifies a server that presents `chain` as `host`, with a client that trusts `given`.
     fn verify(given: &[&str], chain: &[&str], host: &str) -> Result<(), Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let given = given.iter().copied().map(fixture).collect();
@@ -429,7 +432,7 @@ mod tests {
                 "{given} {chain:?} {host}"
             );
         }
-        // In a bundle.
+        // The certificate is one of a bundle.
         let bundle = [
             "authority",
             "self-signed-other-name",
@@ -510,7 +513,7 @@ mod tests {
                 "other.test",
                 "not valid for name",
             ),
-            // A common name counts for nothing beside alternative ones.
+            // The common name is ignored if there are alternative names.
             (
                 "self-signed-other-name",
                 &["self-signed-other-name"],

@@ -47,7 +47,7 @@ const POOL_IDLE: Duration = Duration::from_secs(50);
 /// The same through a proxy of a pool, where there is a connection for each pair of proxy and host, and each costs a descriptor.
 const PROXIED_IDLE: Duration = Duration::from_secs(2);
 
-/// RFC 8305, section 8: how long an address may be silent until the next one is tried beside it.
+/// How long an address may be silent before the next one is tried in parallel, RFC 8305 section 8.
 const CONNECTION_DELAY: Duration = Duration::from_millis(250);
 
 /// Lines of a response's header that are read over HTTP/1; `fetch.max_header_bytes` is what usually limits them.
@@ -73,9 +73,10 @@ impl Admitted {
 
 /// The connections of this process.
 pub(super) struct Wire {
-    /// For requests that go through no pool of proxies.
+    /// For requests outside of a pool of proxies.
     clients: Clients,
-    /// The same without idle connections, for [`Route::Own`]. Built when first needed; `None` inside: that failed.
+    /// Like `clients`, but without idle connections, for [`Route::Own`]. Built on first use; the inner `None` is a
+    /// failure.
     unpooled: OnceLock<Option<Clients>>,
     guard: Arc<Guard>,
     resolver: Resolver,
@@ -86,7 +87,7 @@ pub(super) struct Wire {
     base: Option<Arc<Self>>,
     connect_timeout: Duration,
     settings: Settings,
-    /// TLS of all connections.
+    /// TLS configuration of all connections.
     tls: rustls::ClientConfig,
 }
 
@@ -194,7 +195,7 @@ impl Wire {
                 });
             }
         }
-        // What `fetch.proxy` and the environment name, the operator chose.
+        // Proxies from `fetch.proxy` and the environment are the operator's choice.
         let (proxy, is_trusted) = match &ride {
             Some(ride) => (Some(ride.proxy().clone()), ride.is_trusted()),
             None => (self.proxies.of(url), true),
@@ -223,7 +224,7 @@ impl Wire {
             })
     }
 
-    /// Judges the proxy's own address where it is literal. A name is judged by the resolver, at the moment of connecting.
+    /// Checks the proxy's own address if it is a literal. The resolver checks names, at the time of connecting.
     fn judge_proxy(&self, proxy: &Proxy) -> Result<(), FetchError> {
         let Some(address) = proxy.address() else {
             return Ok(());
@@ -236,8 +237,8 @@ impl Wire {
             })
     }
 
-    /// Judges every address of a target whose name the proxy resolves: since it chooses among them, a single denied one
-    /// denies the name. A name that does not resolve here may resolve there, and passes.
+    /// Checks every address of a target whose name the proxy resolves. The proxy chooses among them, so one denied
+    /// address denies the name. A name that does not resolve here may resolve at the proxy, and passes.
     async fn judge_proxied(
         &self,
         url: &Url,
@@ -254,7 +255,8 @@ impl Wire {
             if !proxy.is_called(name) {
                 return Ok(());
             }
-            // The connector's resolver cannot tell this target from the proxy, which may have any address.
+            // The connector's resolver cannot tell this target from the proxy of the same name, which may have any
+            // address.
             let lookup = self.resolver.lookup(name).await;
             let addresses = lookup.map_err(|error| LookupError::from(error).of(name))?;
             return addresses
@@ -274,8 +276,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Connects to a port of `host`, which may be a name, as the guard allows; if `is_trusted`, at any address. No proxy
-    /// stands between.
+    /// Connects to a port of `host`, a name or address, without a proxy. The guard has to allow the address, unless
+    /// `is_trusted`.
     pub(super) async fn connect(
         &self,
         host: &str,
@@ -346,7 +348,7 @@ impl Wire {
             Some(_) => Method::POST,
             None => Method::GET,
         };
-        // Events that are posted to receivers do not count as downloads.
+        // Events posted to receivers do not count as downloads.
         let is_download = method == Method::GET;
         let start = Instant::now();
         let mut sleep = Box::pin(sleep_until((start + limits.idle).min(limits.deadline.at)));
@@ -421,8 +423,8 @@ impl Wire {
         })
     }
 
-    /// A client whose connections serve one request each, to go through `ride`, or else through `proxy` or directly. `None`
-    /// if it cannot be set up.
+    /// Returns a client whose connections serve one request each, through `ride`, else through `proxy`, else
+    /// directly. `None` if it cannot be built.
     fn own_connection(
         &self,
         ride: Option<&Ride>,
@@ -481,10 +483,10 @@ impl Wire {
     }
 }
 
-/// The clients for requests that go out directly, or through the proxies of `fetch.proxy` or the environment.
+/// Clients for requests that go out directly, or through the proxies of `fetch.proxy` or the environment.
 struct Clients {
     direct: reqwest::Client,
-    /// For requests through a proxy, whose name may resolve to any address; `None`: there is no proxy.
+    /// For requests through a proxy, whose name may resolve to any address. `None` without a proxy.
     proxied: Option<reqwest::Client>,
 }
 
@@ -505,7 +507,7 @@ impl Clients {
             Some(build(settings, setting, Arc::new(resolver), tls, route)?)
         };
         let direct = match (&proxied, setting) {
-            // Nothing goes out directly.
+            // `fetch.proxy` covers every target, so nothing goes out directly.
             (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
             _ => {
                 let resolver = Arc::new(resolver.clone());
@@ -515,7 +517,7 @@ impl Clients {
         Ok(Self { direct, proxied })
     }
 
-    /// The client for a request that goes through `proxy`, or directly.
+    /// Returns the client for a request through `proxy`, or directly.
     fn of(&self, proxy: Option<&Proxy>) -> &reqwest::Client {
         let proxied = self.proxied.as_ref().filter(|_| proxy.is_some());
         proxied.unwrap_or(&self.direct)
@@ -530,8 +532,8 @@ impl fmt::Debug for Wire {
     }
 }
 
-/// Connects to whichever address answers first. Each next one is tried when the last one failed, or did not answer for
-/// a moment; the kinds of addresses take turns. RFC 8305, sections 4 and 5.
+/// Connects to the address that answers first. The next address is tried when the previous one has failed, or has
+/// been silent for [`CONNECTION_DELAY`]. Address families alternate. RFC 8305, sections 4 and 5.
 async fn connect_any(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
     let mut addresses = interleave(addresses).into_iter();
     let mut attempts = FuturesUnordered::new();
@@ -561,7 +563,7 @@ async fn connect_any(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream>
     }
 }
 
-/// One kind of addresses after the other, beginning with the kind of the first.
+/// Alternates the address families, starting with that of the first address.
 fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let is_v4 = addresses.first().is_some_and(IpAddr::is_ipv4);
     let (first, second): (Vec<_>, Vec<_>) = addresses
@@ -579,7 +581,7 @@ pub(super) struct Deadline {
     pub(super) limit: Duration,
 }
 
-/// Sends `request` once. Returns the answer, or the limit that ran out first, and how far its own connection was.
+/// Sends `request` once. Returns the answer or the limit that ran out, and the state of the request's own connection.
 async fn send(
     http: &reqwest::Client,
     request: reqwest::Request,
@@ -601,8 +603,8 @@ async fn send(
                 ready!(sleep.as_mut().poll(cx));
                 let silent_since = match CONNECT.with(Cell::get) {
                     Connect::Pooled => start,
-                    // The connector has its own limit. Should another connection of the pool have
-                    // become free meanwhile, the request is on that one; this bounds it as well.
+                    // The connector has its own limit. This one also bounds a request that went out on a pooled
+                    // connection which became free meanwhile.
                     Connect::Running => start + connect_timeout,
                     Connect::Done { at, .. } => at,
                 };
@@ -622,36 +624,37 @@ async fn send(
     answer.await
 }
 
-/// Which connection a request goes out on.
+/// The kind of connection that a request goes out on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
-    /// An idle or shared one of the pool, or a new one that the pool keeps.
+    /// A pooled connection, idle or shared, or a new one that the pool keeps.
     Pooled,
-    /// A new one for this request alone.
+    /// A new connection for this request alone.
     Own,
 }
 
 /// How a connection ended before the head of the answer was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// The origin has not processed the request: it was never sent, or HTTP/2 says so (RFC 9113, sections 6.8 and 8.7).
+    /// The origin has not processed the request. It was never sent, or HTTP/2 says so (RFC 9113, sections 6.8 and
+    /// 8.7).
     Unprocessed,
     /// The origin may have processed the request.
     Unknown,
 }
 
-/// Most times that a request is sent on connections it shares with others. With many requests in flight and few allowed
-/// on a connection, the same request may be refused on several connections in a row.
+/// Most times that a request is sent on shared connections. With many requests in flight and few allowed per
+/// connection, several connections in a row may refuse the same request.
 const SHARED_SENDS: u32 = 5;
 
-/// The connection to send a request on again after its connection was [`Lost`]. `None` if the loss is the origin's fault.
+/// Decides how to send a request again after its connection was [`Lost`]. `None` if the loss is the origin's fault.
 ///
-/// An origin may close a connection that has served other requests at any time (RFC 9112, section 9.3.1). Only the loss
-/// of a connection that was made for the request is a fault, so a request is sent [`SHARED_SENDS`] + 1 times at most. A
-/// request that may have been processed is sent again only if its method is idempotent.
+/// An origin may close a connection that has served other requests at any time (RFC 9112, section 9.3.1). Only the
+/// loss of a connection that was made for the request is a fault, so a request is sent at most [`SHARED_SENDS`] + 1
+/// times. A request that may have been processed is sent again only if its method is idempotent.
 ///
-/// A connection that ends within the head of an answer is treated like one that ends before it: hyper's errors do not
-/// tell them apart.
+/// A connection that ends within the head of an answer is treated like one that ends before it, because hyper's
+/// errors do not distinguish them.
 fn resend(
     lost: Lost,
     route: Route,
@@ -662,7 +665,7 @@ fn resend(
     if route == Route::Own {
         return None;
     }
-    // Over HTTP/2 others may have used it first.
+    // Over HTTP/2, other requests may have used it first.
     let is_made_for_it = matches!(connect, Connect::Done { is_http2, .. } if !is_http2);
     match lost {
         Lost::Unprocessed if sends < SHARED_SENDS => Some(Route::Pooled),
@@ -671,7 +674,8 @@ fn resend(
     }
 }
 
-/// Whether an answer is what some origins send on an idle connection before they close it: 408 (RFC 9110, section 15.5.9).
+/// Returns `true` for the 408 that some origins send on an idle connection before they close it (RFC 9110, section
+/// 15.5.9).
 fn is_idle_timeout(response: &reqwest::Response) -> bool {
     let closes = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
     response.status() == StatusCode::REQUEST_TIMEOUT
@@ -679,7 +683,7 @@ fn is_idle_timeout(response: &reqwest::Response) -> bool {
         && response.headers().get(CONNECTION).is_some_and(closes)
 }
 
-/// The proxy of requests that do not go through a pool. Beside a pool, these go out directly.
+/// Returns the proxy for requests outside of a pool. If there is a pool, these go out directly.
 fn proxy_setting(settings: &Settings, has_pool: bool) -> &ProxySetting {
     match has_pool {
         true => &ProxySetting::Direct,
@@ -742,7 +746,7 @@ fn build(
     let client = match proxy {
         ProxySetting::Url(url) => reqwest::Proxy::all(url.clone())
             .and_then(|proxy| builder.no_proxy().proxy(proxy).build()),
-        // Without `no_proxy`, the environment is read.
+        // Without `no_proxy`, reqwest reads the environment.
         ProxySetting::Environment => builder.build(),
         ProxySetting::Direct => builder.no_proxy().build(),
     };
@@ -751,7 +755,7 @@ fn build(
     })
 }
 
-/// TLS that trusts the system's authorities and the certificates of `ca_files`.
+/// Returns a TLS configuration that trusts the system's authorities and the certificates of `ca_files`.
 fn tls(settings: &Settings) -> Result<rustls::ClientConfig, SetupError> {
     let mut given = Vec::new();
     for path in &settings.ca_files {

@@ -75,7 +75,8 @@ struct Tended {
 pub(super) struct Member {
     url: ProxyUrl,
     proxy: Proxy,
-    /// The settings or the file name it, so that it may have any address. Those that only remote lists name pass the guard.
+    /// Set if the operator named this proxy, in the settings or a file: it may have any address. Proxies that only
+    /// remote lists name have to pass the guard.
     is_trusted: bool,
     /// Held for short sections only. Shared with the pool that follows after a reload.
     standing: Arc<Mutex<Standing>>,
@@ -156,15 +157,15 @@ impl Pool {
             .clone()
     }
 
-    /// The members that only remote lists named.
+    /// Returns the members that only remote lists named.
     fn listed(&self) -> Vec<ProxyUrl> {
         let members = self.members();
         let listed = members.iter().filter(|member| !member.is_trusted);
         listed.map(|member| member.url.clone()).collect()
     }
 
-    /// Makes the pool consist of the proxies in `named`, which the operator chose, and those in `listed` whose addresses
-    /// are not denied: each of them once, as far as there is room.
+    /// Replaces the members by the proxies in `named`, which the operator chose, and those in `listed` whose
+    /// addresses are not denied. Drops repeats, and what exceeds `proxies.max`.
     fn replace(&self, named: Vec<ProxyUrl>, listed: Vec<ProxyUrl>) {
         let before = self.members();
         let known: HashMap<_, _> = before.iter().map(|member| (&member.url, member)).collect();
@@ -195,7 +196,7 @@ impl Pool {
             }
             members.push(match known.get(&url) {
                 Some(member) if member.is_trusted == is_trusted => (*member).clone(),
-                // Its client resolves its name in another way.
+                // The new client resolves the proxy's name by other rules.
                 Some(member) => {
                     self.drop_client(member);
                     Arc::new(member.renewed(is_trusted))
@@ -568,7 +569,7 @@ impl Member {
         }
     }
 
-    /// The same proxy, with another client: for another pool, or because it is trusted from now on, or no longer.
+    /// Returns the same proxy with a new client, for another pool or for a change of `is_trusted`.
     fn renewed(&self, is_trusted: bool) -> Self {
         Self {
             standing: self.standing.clone(),
@@ -622,7 +623,7 @@ impl Ride {
         &self.via.member.url
     }
 
-    /// Whether the operator named this proxy, so that it may have any address.
+    /// Returns `true` if the operator named this proxy, so that it may have any address.
     pub(super) fn is_trusted(&self) -> bool {
         self.via.member.is_trusted
     }
@@ -642,7 +643,8 @@ impl Ride {
         }
     }
 
-    /// The answer has come to its end, after `bytes`. For a part of that time it was held up on this side.
+    /// Records the end of an answer after `bytes`. `held_up` is the delay on this side, which does not count against
+    /// the proxy.
     pub(super) fn arrived(self, bytes: u64, held_up: Duration) {
         let took = self.begun.elapsed().saturating_sub(held_up);
         self.via.pool.took(&self.via.member, took, bytes);

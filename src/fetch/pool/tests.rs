@@ -262,7 +262,7 @@ fn no_more_clients_are_kept_than_there_may_be() {
     assert_eq!(kept, pool.clients.load(Ordering::Relaxed));
 }
 
-/// The URLs of the members, and whether they are trusted.
+/// URLs of the members, and whether they are trusted.
 fn members(pool: &Pool) -> Vec<(String, bool)> {
     let members = pool.members();
     let each = members.iter();
@@ -297,12 +297,12 @@ fn only_what_the_operator_names_may_have_a_private_address() {
     assert_eq!(members(&pool), owned(&[(inside, true)]));
     pool.replace(proxies(&[inside]), listed.clone());
     assert_eq!(members(&pool), owned(&[(inside, true), (public, false)]));
-    // A reload by which the operator names another one.
+    // A reload by which the operator names the other proxy.
     let reloaded = made(&format!("{public:?}"), Some(&pool));
     assert_eq!(members(&reloaded), owned(&[(public, true)]));
     reloaded.replace(proxies(&[public]), listed.clone());
     assert_eq!(members(&reloaded), owned(&[(public, true)]));
-    // And one by which they are left to the list.
+    // A reload by which the operator names none, so both are left to the list.
     let left = made("", Some(&pool));
     assert_eq!(members(&left), owned(&[(public, false)]));
     left.replace(Vec::new(), listed);

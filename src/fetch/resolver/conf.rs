@@ -7,38 +7,38 @@ use resolv_conf::ScopedIp;
 
 const PORT: u16 = 53;
 
-// glibc's limits.
+// Limits of glibc.
 const MAX_SERVERS: usize = 3;
 const MAX_NDOTS: u32 = 15;
 const MAX_TIMEOUT: u32 = 30;
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Which name servers to ask, and for which names.
+/// Configuration of name resolution: which servers to ask, and for which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Conf {
-    /// In the order in which they are asked; never empty.
+    /// Name servers in the order in which they are asked. Never empty.
     pub(super) servers: Vec<SocketAddr>,
-    /// Whether `servers` is only the default, because the system names none.
+    /// Set if the system names no server, so that `servers` is the default.
     pub(super) is_default: bool,
-    /// Domains to complete names by, in lower case, without the last dot.
+    /// Domains of the search list, in lower case, without the final dot.
     pub(super) search: Vec<String>,
-    /// Dots from which on a name is first asked for as it is.
+    /// Number of dots from which on a name is tried as it is before the search list.
     pub(super) ndots: usize,
-    /// How long one server may take.
+    /// Timeout for one server.
     pub(super) timeout: Duration,
-    /// How often every server is asked that does not answer.
+    /// Number of times that a silent server is asked.
     pub(super) attempts: u32,
-    /// Whether each query begins with another server.
+    /// Set if each query starts with the next server.
     pub(super) rotate: bool,
-    /// Whether to ask over TCP only.
+    /// Set to ask over TCP only.
     pub(super) use_tcp: bool,
     pub(super) edns: bool,
-    /// Whether to ask for IPv4 addresses only.
+    /// Set to ask for IPv4 addresses only.
     pub(super) no_aaaa: bool,
 }
 
 impl Conf {
-    /// These servers, and nothing of the system's configuration.
+    /// Returns a configuration with these servers and otherwise glibc's defaults.
     pub(super) fn with_servers(servers: Vec<SocketAddr>) -> Self {
         Self {
             servers,
@@ -47,11 +47,11 @@ impl Conf {
         }
     }
 
-    /// Lines that cannot be read are ignored. Without any server it is this host's, as for every program with glibc.
+    /// Parses resolv.conf. Lines that do not parse are ignored. The default server is this host, as in glibc.
     pub(super) fn parse(text: &[u8], environment: &Environment) -> Self {
         let mut text: Vec<u8> = text
             .split(|&byte| byte == b'\n')
-            // glibc takes a keyword at the very beginning of a line only.
+            // glibc accepts a keyword only at the very start of a line.
             .filter(|line| !line.starts_with(b" ") && !line.starts_with(b"\t"))
             .flat_map(|line| line.iter().chain(b"\n"))
             .copied()
@@ -97,7 +97,7 @@ impl Conf {
         }
     }
 
-    /// The names that `name` may stand for, in the order in which they are asked for; without their last dot.
+    /// Returns the names to try for `name`, in order, without their final dot.
     pub(super) fn candidates(&self, name: &str) -> Vec<String> {
         if let Some(absolute) = name.strip_suffix('.') {
             return vec![absolute.to_owned()];
@@ -111,12 +111,12 @@ impl Conf {
     }
 }
 
-/// What else goes into the configuration.
+/// Other inputs to the configuration.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
     /// `LOCALDOMAIN`, which overrides `search`.
     local_domain: Option<String>,
-    /// `RES_OPTIONS`, which amends `options`.
+    /// `RES_OPTIONS`, which is added to `options`.
     options: Option<String>,
     host_name: String,
 }
@@ -144,7 +144,7 @@ fn server(address: &ScopedIp) -> Option<SocketAddr> {
     }
 }
 
-/// The index of a network interface.
+/// Returns the index of a network interface.
 fn interface(name: &str) -> Option<u32> {
     if name.contains('/') {
         return None;

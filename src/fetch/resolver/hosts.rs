@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Names to addresses, as `/etc/hosts` lists them.
+/// Addresses by name, as in `/etc/hosts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hosts(HashMap<Box<str>, Vec<IpAddr>>);
 
 impl Hosts {
-    /// Lines that begin with no address are ignored, as glibc ignores them.
+    /// Lines that do not begin with an address are ignored, as in glibc.
     pub(super) fn parse(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let mut names: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
@@ -28,8 +28,8 @@ impl Hosts {
         Self(names)
     }
 
-    /// All addresses of `name`, which is in lower case: from all lines, of both families. `None` if no line has the
-    /// name. With a family missing, the name has no address of that family, whatever name servers say.
+    /// Returns the addresses of `name`, which must be in lower case, from all lines and of both families. `None` if
+    /// no line has the name. A family that is missing here is missing: name servers are not asked for it.
     pub(super) fn get(&self, name: &str) -> Option<&[IpAddr]> {
         self.0.get(name).map(Vec::as_slice)
     }

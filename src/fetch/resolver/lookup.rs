@@ -1,4 +1,5 @@
-//! Look-ups of names by name servers: both kinds of addresses at once, each name once, kept as long as it holds.
+//! Looks names up at name servers: both address families at once, each name once, and cached for as long as the TTL
+//! allows.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,41 +14,41 @@ use tokio::time::{Instant, sleep_until};
 
 use super::servers::{Answer, Servers};
 
-/// Names that are kept; some 300 bytes each.
+/// Most cached names, at about 300 bytes each.
 const MAX_NAMES: usize = 8192;
 
-/// RFC 8305, section 3: how long what is there waits for the other kind of addresses.
+/// How long addresses of one family wait for those of the other, RFC 8305 section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// How long the other kind is still waited for after that, so as to be known the next time.
+/// How much longer the other family is waited for in the background, so that the next look-up has it.
 const LATE: Duration = Duration::from_secs(2);
 
-/// How long a kind of addresses that no server tells of is done without where the other kind is there.
+/// How long the addresses of one family are used alone after no server answered for the other.
 const WITHOUT: Duration = Duration::from_secs(10);
 
-/// What came of a look-up.
+/// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// At least one, IPv4 first.
+    /// At least one address, IPv4 first.
     Addresses(Vec<IpAddr>),
     NoData,
     NoName,
-    /// No server gave an answer, for these reasons.
+    /// No server answered; the text has the reasons.
     Failed(String),
 }
 
-/// Look-ups by one set of servers.
+/// Look-ups at one set of servers, and their cache.
 #[derive(Debug)]
 pub(super) struct Lookups {
     servers: Arc<Servers>,
-    /// Held for moments.
+    /// Held for short sections only.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     names: HashMap<Box<str>, watch::Receiver<Progress>>,
-    /// Aborted with the look-ups.
+    /// Look-ups in flight. Dropping the set aborts them.
     tasks: JoinSet<()>,
 }
 
@@ -63,8 +64,8 @@ impl Lookups {
         &self.servers
     }
 
-    /// The addresses of `name`, which is `text` as a query has it. `is_enough` says which of them are worth going on
-    /// with while others are still asked for; `None`: wait for all.
+    /// Returns the addresses of `name`; `text` is the same name as a cache key. Once there is an address for which
+    /// `is_enough` returns `true`, the other family gets only a short time. `None` waits for both families.
     pub(super) async fn resolve(
         &self,
         text: &str,
@@ -90,7 +91,7 @@ impl Lookups {
         progress.borrow().outcome()
     }
 
-    /// The look-up of a name: one that holds, or is under way, or a new one.
+    /// Returns the look-up of a name: a cached one, one in flight, or a new one.
     fn begin(&self, text: &str, name: Name) -> watch::Receiver<Progress> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +116,7 @@ impl Lookups {
     }
 }
 
-/// Whether a look-up answers for its name: while it is under way, and as long as its answers live.
+/// Returns `true` while a look-up is in flight, and until its answers expire.
 fn holds(known: &watch::Receiver<Progress>, now: Instant) -> bool {
     let is_under_way = known.has_changed().is_ok();
     known
@@ -124,7 +125,7 @@ fn holds(known: &watch::Receiver<Progress>, now: Instant) -> bool {
         .map_or(is_under_way, |end| now < end)
 }
 
-/// Asks for both kinds, and tells of each as it comes.
+/// Asks for both families, and reports each answer as it comes.
 async fn look_up(servers: Arc<Servers>, name: Name, progress: watch::Sender<Progress>) {
     let mut v4 = pin!(servers.ask(&name, RecordType::A));
     let mut v6 = pin!(servers.ask(&name, RecordType::AAAA));
@@ -163,7 +164,7 @@ async fn look_up(servers: Arc<Servers>, name: Name, progress: watch::Sender<Prog
     }
 }
 
-/// How far a look-up is.
+/// The state of a look-up.
 #[derive(Debug, Default)]
 struct Progress {
     v4: Option<Noted>,
@@ -196,7 +197,7 @@ impl Progress {
         self.v6.get_or_insert_with(late);
     }
 
-    /// From when on there is an outcome; `None`: an answer has to come first.
+    /// Returns when a caller may use the outcome, or `None` if it has to wait for another answer.
     fn ready_at(&self, is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>) -> Option<Instant> {
         let is_useful = |noted: &Noted| match (&noted.answer, is_enough) {
             (Answer::Addresses(addresses, _), Some(is_enough)) => {
@@ -209,7 +210,8 @@ impl Progress {
             (Some(one), None) | (None, Some(one)) if is_useful(one) => {
                 Some(one.at + RESOLUTION_DELAY)
             }
-            // True of every kind. Not so when said of IPv6: some servers say it although there are IPv4 addresses.
+            // NXDOMAIN holds for both families. It counts only in answers for IPv4, because some servers send it for
+            // IPv6 although there are IPv4 addresses.
             (Some(v4), None) if matches!(v4.answer, Answer::NoName(_)) => {
                 Some(v4.at + RESOLUTION_DELAY)
             }
@@ -217,7 +219,7 @@ impl Progress {
         }
     }
 
-    /// By what is there. One kind that fails takes nothing from the other.
+    /// Combines the answers so far. A failure of one family does not discard the addresses of the other.
     fn outcome(&self) -> Outcome {
         let answers = || [&self.v4, &self.v6].into_iter().flatten();
         let addresses: Vec<_> = answers()
@@ -249,7 +251,7 @@ impl Progress {
         }
     }
 
-    /// Until when both answers live; `None` while one is missing.
+    /// Returns when the first of both answers expires, or `None` while one is missing.
     fn lives_until(&self) -> Option<Instant> {
         let (v4, v6) = (self.v4.as_ref()?, self.v6.as_ref()?);
         let is_found = |noted: &Noted| matches!(noted.answer, Answer::Addresses(..));
@@ -324,9 +326,9 @@ mod tests {
             (None, None, Some(all), None),
             (Some(found("10.0.0.1")), None, Some(all), soon),
             (None, Some(found("::1")), Some(all), soon),
-            // Denied ones are not gone on with.
+            // A denied address is not enough.
             (Some(found("10.0.0.1")), None, Some(no_v4), None),
-            // Who needs all of them waits for all.
+            // A caller that needs all addresses waits for both families.
             (Some(found("10.0.0.1")), None, None, None),
             (Some(Answer::NoData(MINUTE)), None, Some(all), None),
             (Some(failed()), None, Some(all), None),

@@ -1,13 +1,13 @@
-//! Names to addresses as the system has them, cached, and only those that the guard allows.
+//! Resolves names as the system does, with a cache, and returns only addresses that the guard allows.
 //!
 //! The hosts file comes first, then the name servers of resolv.conf in their order, as with getaddrinfo and its usual
-//! `hosts: files dns`. Unlike getaddrinfo, a look-up holds no thread, does not wait for one kind of addresses when the
-//! other is there (RFC 8305), and takes any label that fits into a query.
+//! `hosts: files dns`. Unlike getaddrinfo, a look-up holds no thread, does not wait for one address family when the
+//! other is there (RFC 8305), and accepts any label that fits into a query.
 //!
 //! - `system`: the two files, read again when they change;
-//! - `hosts`, `conf`: what they say;
-//! - `servers`: asking name servers;
-//! - `lookup`: both kinds of addresses of one name, shared by all that want them.
+//! - `hosts`, `conf`: parsers of the two files;
+//! - `servers`: queries to name servers;
+//! - `lookup`: look-ups of both families for one name, shared by concurrent callers.
 
 mod conf;
 mod hosts;
@@ -29,7 +29,7 @@ use super::settings::Settings;
 use lookup::Outcome;
 use system::System;
 
-/// A failure that took longer is due to silent servers: they are not asked for the rest of the search list.
+/// A failure that took longer than this is due to silent servers. They are not asked for the rest of the search list.
 const SILENCE: Duration = Duration::from_millis(500);
 
 const NO_NAME: &str = "there is no such name";
@@ -50,20 +50,20 @@ impl Resolver {
         }
     }
 
-    /// All addresses of `host`: a name, or an address in the notation of URLs. Waits for both kinds.
+    /// Returns all addresses of `host`, which is a name or an address in URL notation. Waits for both families.
     pub(super) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
         self.resolve_where(host, None).await
     }
 
-    /// The addresses of a host that may have any, for connecting to it. Like [`lookup_allowed`](Self::lookup_allowed), but
-    /// without the guard.
+    /// Returns the addresses to connect to for a host that may have any address. Like
+    /// [`lookup_allowed`](Self::lookup_allowed), but without the guard.
     pub(super) async fn lookup_any(&self, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
         self.resolve_where(host, Some(&|_| true)).await
     }
 
-    /// The addresses of `host` that may be connected to, as the connector asks for them.
+    /// Returns the addresses of `host` that the guard allows, for the connector.
     ///
-    /// Soon after there is one, this goes on without those that are still asked for.
+    /// Once there is one, the other address family gets only a short time.
     pub(super) async fn lookup_allowed(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let is_allowed = |address| self.guard.judge(address).is_ok();
         let mut addresses = self.resolve_where(host, Some(&is_allowed)).await?;
@@ -81,7 +81,7 @@ impl Resolver {
         }
     }
 
-    /// `is_enough`: which addresses are worth going on with; `None`: only all of them.
+    /// With `None` for `is_enough`, waits for both families; see [`Lookups::resolve`](lookup::Lookups::resolve).
     async fn resolve_where(
         &self,
         host: &str,
@@ -94,7 +94,7 @@ impl Resolver {
         if let Ok(address) = bare.parse() {
             return Ok(vec![address]);
         }
-        // It means this host whatever a name server says, RFC 6761 section 6.3.
+        // Always this host, regardless of name servers, RFC 6761 section 6.3.
         if is_within(host, "localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
@@ -108,7 +108,7 @@ impl Resolver {
         if let Some(addresses) = system.hosts.get(&host) {
             return Ok(addresses.to_vec());
         }
-        // No name server is asked for these, RFC 6761 section 6.4 and RFC 7686 section 2.
+        // Never sent to name servers, RFC 6761 section 6.4 and RFC 7686 section 2.
         if is_within(&host, "invalid") || is_within(&host, "onion") {
             return Err(unresolved(NO_NAME.to_owned(), true));
         }
@@ -116,7 +116,7 @@ impl Resolver {
         let begun = Instant::now();
         let (mut has_name, mut failure) = (false, None);
         for candidate in system.conf().candidates(&host) {
-            // What the search list completes may be too long.
+            // A domain of the search list may make the name too long.
             let Ok(name) = query_name(&candidate) else {
                 continue;
             };
@@ -143,8 +143,8 @@ impl Resolver {
     }
 }
 
-/// `name` with its labels as they are: what a name server can be asked for is more than what RFC 952 calls a host name
-/// (RFC 2181, section 11), and such hosts exist.
+/// Converts `name` to a query name with its labels unchanged. DNS allows more than the host names of RFC 952 (RFC
+/// 2181, section 11), and such hosts exist.
 fn query_name(name: &str) -> Result<Name, String> {
     let labels = name.split('.').map(str::as_bytes);
     Name::from_labels(labels).map_err(|error| {
@@ -166,17 +166,17 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let addresses = match resolver.lookup_allowed(name.as_str()).await {
                 Ok(addresses) => addresses,
-                // The bare error, so that whoever walks the chain finds it.
+                // Unwrapped, so that code that walks the error chain finds it.
                 Err(LookupError::Denied(denied)) => return Err(denied.into()),
                 Err(LookupError::Unresolved(unresolved)) => return Err(unresolved.into()),
             };
-            // Port 0 lets the connector put in the URL's.
+            // The connector replaces port 0 with the URL's port.
             Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
         })
     }
 }
 
-/// Whether `name` is `domain`, or a name below it. Upper and lower case are the same.
+/// Returns `true` if `name` is `domain` or a name below it. Ignores case.
 fn is_within(name: &str, domain: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let head = name.len().checked_sub(domain.len());
@@ -192,7 +192,7 @@ pub(super) enum LookupError {
 }
 
 impl LookupError {
-    /// What it means to whoever wants to connect to `host`.
+    /// Converts this to the error of a connection to `host`.
     pub(super) fn of(self, host: &str) -> FetchError {
         let host = host.to_owned();
         match self {
@@ -221,13 +221,13 @@ impl From<Unresolved> for LookupError {
     }
 }
 
-/// A name that has no addresses, or whose name servers do not answer.
+/// The error for a name that has no address, or whose name servers do not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct Unresolved {
     pub(super) host: String,
     pub(super) why: String,
-    /// Whether a name server said so, rather than none saying anything.
+    /// Set if asking again will not help: a name server denied the name, or the name cannot be asked for.
     pub(super) is_final: bool,
 }
 

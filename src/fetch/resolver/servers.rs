@@ -1,4 +1,4 @@
-//! Name servers: which of them to ask, and what an answer means.
+//! Queries to name servers: which servers to ask, and how to read their answers.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -26,33 +26,33 @@ use tokio::time::{Instant, timeout};
 
 use super::conf::Conf;
 
-/// How long a datagram may be under way before it is sent again. Time for a resolver to resolve, and not yet
-/// `timeout`: one lost datagram does not use that up.
+/// How long to wait before a datagram is sent again. Long enough for a server to resolve a name, and shorter than
+/// `timeout`, so that one lost datagram does not cost the whole query.
 const RESEND: Duration = Duration::from_secs(1);
 
-/// How long a server that answers nobody is asked last. glibc waits for it anew each time.
+/// How long a server that answers nothing is asked last. glibc waits for it anew each time.
 const DOWN: Duration = Duration::from_secs(10);
 
-/// Aliases that are followed when a server leaves that to us.
+/// Most aliases followed if the server does not follow them itself.
 const MAX_ALIASES: usize = 8;
 
-/// Longest time that an answer is kept, whatever it says.
+/// Longest time that an answer is cached, whatever its TTL.
 const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a name that did not resolve is taken not to. A list of a dead host's URLs then costs few
-/// queries, and a name that just came up is not missed for long.
+/// Longest time that a failed look-up is cached. A list of a dead host's URLs then costs few queries, and a name that
+/// has just been created is soon found.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
-/// What the servers say of one kind of addresses of a name.
+/// The servers' answer for one address family of a name. Durations are TTLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// At least one.
+    /// At least one address.
     Addresses(Vec<IpAddr>, Duration),
-    /// The name exists, and has none of this kind.
+    /// The name exists, but has no address of this family.
     NoData(Duration),
-    /// There is no such name.
+    /// The name does not exist.
     NoName(Duration),
-    /// None of them gave an answer, for these reasons.
+    /// No server answered; the text has the reasons.
     Failed(String),
 }
 
@@ -61,16 +61,16 @@ pub(super) enum Answer {
 pub(super) struct Servers {
     servers: Vec<Server>,
     conf: Conf,
-    /// For one server, in one attempt.
+    /// Timeout for one server in one attempt.
     patience: Duration,
-    /// For all of them.
+    /// Timeout for a query to all servers.
     limit: Duration,
-    /// Counts queries for `rotate`.
+    /// Number of queries so far, for `rotate`.
     queries: AtomicUsize,
 }
 
 impl Servers {
-    /// Whatever the servers do not answer fits into `limit` together, with time left for what follows.
+    /// Chooses timeouts such that silence of all servers ends within `limit`, with some time left.
     pub(super) fn new(conf: Conf, limit: Duration) -> Self {
         let share = u32::try_from(conf.servers.len() + 1).unwrap_or(u32::MAX);
         Self {
@@ -86,7 +86,7 @@ impl Servers {
         &self.conf
     }
 
-    /// Asks for the addresses of `name` of one kind, [`RecordType::A`] or [`RecordType::AAAA`].
+    /// Asks for the addresses of `name` of one family, [`RecordType::A`] or [`RecordType::AAAA`].
     pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Answer {
         let mut name = name.clone();
         let mut alias_ttl = MAX_TTL;
@@ -115,8 +115,8 @@ impl Servers {
         Answer::Failed(format!("more than {MAX_ALIASES} aliases"))
     }
 
-    /// The first answer of a server that has one. They are asked one after the other, in their order, and those again
-    /// that did not answer, as long as there are attempts and time left.
+    /// Returns the first usable answer. Servers are asked in order, one at a time. Silent ones are asked again while
+    /// attempts and time remain.
     async fn exchange(&self, name: &Name, kind: RecordType) -> Result<DnsResponse, String> {
         let end = Instant::now() + self.limit;
         let mut order = self.order();
@@ -147,7 +147,7 @@ impl Servers {
         Err(self.explain(&reasons))
     }
 
-    /// Those first that are not known to be down.
+    /// Returns the order in which to ask the servers. Those known to be down come last.
     fn order(&self) -> Vec<usize> {
         let count = self.servers.len();
         let first = match self.conf.rotate {
@@ -156,7 +156,7 @@ impl Servers {
         };
         let mut order: Vec<_> = (0..count).map(|at| (first + at) % count).collect();
         let now = Instant::now();
-        // Stable.
+        // The sort is stable, so the configured order holds otherwise.
         order.sort_by_key(|&at| self.servers[at].health().is_down(now));
         order
     }
@@ -177,7 +177,7 @@ impl Servers {
     }
 }
 
-/// Without the usual port.
+/// Displays an address without the default port.
 struct ShortAddress(SocketAddr);
 
 impl std::fmt::Display for ShortAddress {
@@ -189,11 +189,11 @@ impl std::fmt::Display for ShortAddress {
     }
 }
 
-/// Why a server gave no answer that counts.
+/// Why a server gave no usable answer.
 #[derive(Debug)]
 struct Refusal {
     why: String,
-    /// Nothing came in time, so that asking again may help.
+    /// Set if nothing came in time, so that asking again may help.
     is_silence: bool,
 }
 
@@ -206,9 +206,9 @@ impl Refusal {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
-    /// When it answered last.
+    /// Time of the last answer.
     answered: Option<Instant>,
-    /// Until when it is asked last.
+    /// End of the time in which the server is asked last.
     down_until: Option<Instant>,
 }
 
@@ -221,8 +221,9 @@ impl Health {
         (self.answered, self.down_until) = (Some(now), None);
     }
 
-    /// Silence alone may be due to the name: many resolvers wait long for the servers of a lame one. A server counts
-    /// as down if it answered nobody else meanwhile.
+    /// Records that a query sent at `since` got no answer. The name alone may cause that, because many resolvers wait
+    /// long for the servers of a lame delegation. So a server counts as down only if it has answered no other query
+    /// since.
     fn note_silence(&mut self, since: Instant, now: Instant) {
         if self.answered.is_none_or(|answered| answered < since) {
             self.down_until = Some(now + DOWN);
@@ -233,7 +234,7 @@ impl Health {
 struct Server {
     address: SocketAddr,
     transport: Transport,
-    /// Held for moments only.
+    /// Held for short sections only.
     health: Mutex<Health>,
 }
 
@@ -325,7 +326,7 @@ fn in_words(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(whole)
 }
 
-/// Whether an answer counts, or the next server is to be asked, as glibc does.
+/// Rejects an answer after which glibc would ask the next server.
 fn judge(response: DnsResponse) -> Result<DnsResponse, Refusal> {
     match response.response_code {
         ResponseCode::NXDomain => Ok(response),
@@ -343,13 +344,13 @@ fn judge(response: DnsResponse) -> Result<DnsResponse, Refusal> {
 }
 
 struct Found {
-    /// The name at the end of the aliases that the answer has.
+    /// The name at the end of the chain of aliases in the answer.
     name: Name,
     addresses: Vec<IpAddr>,
     ttl: Duration,
 }
 
-/// What an answer says of `name`.
+/// Extracts the addresses of `name` from an answer.
 fn addresses(response: &DnsResponse, mut name: Name, kind: RecordType) -> Found {
     let mut ttl = MAX_TTL;
     let mut note_ttl = |seconds: u32| ttl = ttl.min(Duration::from_secs(seconds.into()));
@@ -379,7 +380,7 @@ fn addresses(response: &DnsResponse, mut name: Name, kind: RecordType) -> Found 
     }
 }
 
-/// Sockets on tokio.
+/// Tokio's sockets, with [`Connected`] for UDP.
 #[derive(Clone, Default)]
 struct Transport(TokioRuntimeProvider);
 
@@ -413,7 +414,7 @@ impl RuntimeProvider for Transport {
     }
 }
 
-/// A connected socket, so that the system reports a port where nobody listens.
+/// A connected socket, on which the system reports an ICMP "port unreachable".
 struct Connected(UdpSocket);
 
 #[async_trait]
@@ -428,7 +429,7 @@ impl DnsUdpSocket for Connected {
         DnsUdpSocket::poll_recv_from(&self.0, cx, buffer)
     }
 
-    /// Such a report makes a socket not readable, so that tokio wakes nobody who only waits for that.
+    /// An ICMP error does not make a socket readable, so tokio does not wake a task that waits only for readability.
     async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         loop {
             let ready = self.0.ready(Interest::READABLE | Interest::ERROR).await?;
@@ -436,7 +437,7 @@ impl DnsUdpSocket for Connected {
                 if let Some(error) = self.0.take_error()? {
                     return Err(error);
                 }
-                // Forgets it, or this would not wait again.
+                // Clears the readiness; otherwise the next wait would return at once.
                 let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                 let _ = self.0.try_io(Interest::ERROR, nothing);
             }
@@ -556,7 +557,7 @@ mod tests {
         assert!(health.is_down(later) && !health.is_down(later + DOWN));
         health.note_answer(later);
         assert!(!health.is_down(later));
-        // It answered another query meanwhile.
+        // The server answered another query meanwhile.
         health.note_silence(begun, later);
         assert!(!health.is_down(later));
     }

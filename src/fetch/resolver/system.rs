@@ -1,4 +1,4 @@
-//! The system's configuration of name resolution, followed while it changes.
+//! The system's configuration of name resolution, reloaded when its files change.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use super::servers::Servers;
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// How often the files are looked at, at most.
+/// Least time between two checks of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The files, and what was made of them last.
+/// The configuration files and the latest snapshot of them.
 #[derive(Debug)]
 pub(super) struct System {
-    /// Servers to ask instead of those of resolv.conf, if any.
+    /// Servers that replace those of resolv.conf, if not empty.
     servers: Vec<SocketAddr>,
     connect_timeout: Duration,
-    /// Held for moments, and while the files are read.
+    /// Held for short sections, and while the files are read.
     latest: Mutex<Latest>,
 }
 
@@ -37,7 +37,7 @@ struct Latest {
     snapshot: Arc<Snapshot>,
 }
 
-/// What the files say, and what was looked up by it.
+/// The contents of the files, with the look-ups made under them.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) hosts: Hosts,
@@ -51,7 +51,7 @@ impl Snapshot {
 }
 
 impl System {
-    /// Files that are not there, or cannot be read, are empty: names may not resolve, but addresses need no resolver.
+    /// Missing and unreadable files count as empty: names may not resolve then, but addresses need no resolver.
     pub(super) fn new(servers: &[SocketAddr], connect_timeout: Duration) -> Self {
         let stamps = Stamps::now();
         Self {
@@ -65,12 +65,12 @@ impl System {
         }
     }
 
-    /// What holds now. Nothing that was looked up by earlier files is in it.
+    /// Returns the current snapshot. It caches nothing that was looked up under an earlier version of the files.
     pub(super) fn current(&self) -> Arc<Snapshot> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.looked.elapsed() >= LOOK_EVERY {
             latest.looked = Instant::now();
-            // Before reading, so that a change meanwhile is seen the next time.
+            // Taken before reading, so that a change meanwhile is seen the next time.
             let stamps = Stamps::now();
             if stamps != latest.stamps {
                 tracing::debug!("`{HOSTS}` or `{RESOLV_CONF}` has changed, and is read again");
@@ -102,7 +102,7 @@ fn contents(path: &str) -> Vec<u8> {
     })
 }
 
-/// Changes when either file does.
+/// Identifies the versions of both files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamps([Option<Stamp>; 2]);
 
@@ -115,7 +115,7 @@ impl Stamps {
     }
 }
 
-/// `None`: there is no such file. Links are followed.
+/// Returns `None` if there is no such file. Follows links.
 fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
     Some((
