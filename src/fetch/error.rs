@@ -186,7 +186,7 @@ pub enum FetchError {
         status: u16,
         /// How long the origin asks to wait.
         retry_after: Option<Duration>,
-        /// What the request lacks, if known. `None` falls back to the usual advice for the status.
+        /// The missing part of the request, if known. `None` falls back to the usual advice for the status.
         advice: Option<Box<Cause>>,
     },
     /// The body is larger than allowed.
@@ -462,7 +462,7 @@ pub enum SetupError {
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong with the line.
+        /// The problem with the line.
         source: Cause,
     },
     /// `fetch.netrc_file` cannot be read.
@@ -480,7 +480,7 @@ pub enum SetupError {
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong with the line.
+        /// The problem with the line.
         source: Cause,
     },
     /// `proxies.file` cannot be read.

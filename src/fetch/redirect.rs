@@ -78,7 +78,7 @@ pub(super) enum Reply {
     Digest(Arc<Session>),
 }
 
-/// What to do after an answer.
+/// The next step after an answer.
 #[derive(Debug)]
 pub enum Next {
     /// Nothing: this is the answer for the target.

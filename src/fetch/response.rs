@@ -52,7 +52,7 @@ pub struct Response {
     got: u64,
     /// The `Authorization` that the request carried.
     pub(super) sent: Sent,
-    /// What the request lacks, if the status is an error.
+    /// The missing part of the request, if the status is an error.
     pub(super) advice: Option<Box<Cause>>,
     /// Nobody else is going to say whether it was good.
     pub(super) is_document: bool,

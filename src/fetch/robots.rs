@@ -37,7 +37,7 @@ pub struct Robots {
     origins: Mutex<HashMap<String, Slot>>,
 }
 
-/// What an origin's robots.txt says about one URL.
+/// An origin's robots.txt applied to one URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Set if the URL may be requested.

@@ -1,4 +1,4 @@
-//! From the bytes of a source to the UTF-8 that its parser reads.
+//! Decodes the bytes of a source to UTF-8 for its parser.
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
@@ -10,10 +10,10 @@ use crate::source::sink::SharedSink;
 /// Bytes that come, from wherever. Lives on one thread.
 pub(super) type Input = Box<dyn Read>;
 
-/// Bytes that are decoded at a time. A line of UTF-8 is looked at as a whole up to this length.
+/// Bytes decoded at a time. Also the longest line of UTF-8 that is judged as a whole.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What a message says of how to name an encoding.
+/// Advice for messages about a wrong encoding.
 const ADVICE: &str = "if that is wrong, name the encoding with `--list-encoding`, or `list_encoding` of the schedule or job";
 
 /// Reads until `enough` says so, the input ends, or `most` bytes are there.
@@ -39,9 +39,10 @@ pub(super) fn peek(
     Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
 }
 
-/// Turns `input` into UTF-8 without a byte order mark. What is not as `encoding` says is made known in `sink`, once.
+/// Decodes `input` to UTF-8 and drops a byte order mark. The first place that does not match `encoding` is reported
+/// in `sink`.
 ///
-/// Lines that are not UTF-8, where that is the encoding, are read as `fallback`.
+/// With UTF-8, lines that are not valid are read as `fallback`.
 pub(super) fn to_utf8(
     input: Input,
     encoding: &'static Encoding,
@@ -55,7 +56,7 @@ pub(super) fn to_utf8(
     }
 }
 
-/// Reads an encoding other than UTF-8. What makes no sense in it becomes U+FFFD.
+/// Decodes an encoding other than UTF-8. Malformed sequences become U+FFFD.
 struct Transcoder {
     inner: Input,
     decoder: Decoder,
@@ -66,7 +67,7 @@ struct Transcoder {
     flushed: bool,
     text: Vec<u8>,
     text_start: usize,
-    /// The line that is being decoded; `None` once it was said that something makes no sense.
+    /// The line being decoded, or `None` once a malformed sequence has been reported.
     line: Option<u64>,
     sink: SharedSink,
 }
@@ -119,7 +120,8 @@ impl Transcoder {
         Ok(())
     }
 
-    /// Makes known what was replaced in `text`, which begins in `line`; else answers with the line behind it.
+    /// Reports a replacement in `text`, which begins in `line`, and returns `None`. Returns the line after `text` if
+    /// there is none.
     fn note(&self, line: u64, is_damaged: bool) -> Option<u64> {
         let replaced = is_damaged.then(|| memchr::memmem::find(&self.text, b"\xef\xbf\xbd"));
         let before = &self.text[..replaced.flatten().unwrap_or(self.text.len())];
@@ -152,24 +154,25 @@ impl Read for Transcoder {
     }
 }
 
-/// Reads UTF-8, and lines that are something else as an encoding in which every byte has a meaning.
+/// Reads UTF-8. A line that is not valid UTF-8 is read in a fallback encoding, in which every byte is a character.
 ///
-/// A line decides for itself: files of several encodings are put together, and a single broken name is no reason to
-/// misread all others. ASCII goes through at once; what follows it in its line waits until the line is there.
+/// Each line is decided on its own. Files are sometimes joined from several encodings, and one broken name is no
+/// reason to misread all other lines. ASCII is handed out at once; the rest of its line waits until the line is
+/// complete.
 struct Utf8Lines {
     inner: Input,
     fallback: &'static Encoding,
     raw: Box<[u8]>,
-    /// `raw[start..ready]` is to be handed out as it is, `raw[ready..end]` to be looked at.
+    /// `raw[start..ready]` is ready to be handed out, `raw[ready..end]` is not judged yet.
     start: usize,
     ready: usize,
     end: usize,
     ended: bool,
-    /// What a line of the other encoding says, from `text_start` on.
+    /// A decoded line of the fallback encoding, to be handed out from `text_start` on.
     text: String,
     text_start: usize,
     is_begun: bool,
-    /// The line at `ready`; `None` once it was said that one is not UTF-8.
+    /// The line at `ready`, or `None` once a line has been reported that is not UTF-8.
     line: Option<u64>,
     sink: SharedSink,
 }
@@ -192,7 +195,7 @@ impl Utf8Lines {
         }
     }
 
-    /// Finds out how to read what waits, reading once if that needs more bytes.
+    /// Decides how to read the waiting bytes. Reads once if that takes more bytes.
     fn judge(&mut self) -> io::Result<()> {
         if !self.is_begun && (self.end - self.ready >= 3 || self.ended) {
             self.is_begun = true;
@@ -247,19 +250,19 @@ impl Utf8Lines {
     }
 }
 
-/// What to do with the bytes that wait.
+/// The next step for the waiting bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Hand out so many as they are.
+    /// Hand out this many bytes as they are.
     Take(usize),
-    /// Decode so many, which are a line that is not UTF-8.
+    /// Decode this many bytes, which are a line or part of a line that is not UTF-8.
     Decode(usize),
-    /// Wait for more.
+    /// Read more.
     Read,
 }
 
-/// Decides about `bytes`, which begin in a line of which only ASCII came before. `is_whole`: no more are to come, or
-/// no more have room.
+/// Decides the next step for `bytes`. In their first line, only ASCII has been handed out before. `is_whole` is set
+/// at the end of input, or if the buffer is full.
 fn next_step(bytes: &[u8], is_whole: bool) -> Step {
     if bytes.is_empty() {
         return Step::Read;
@@ -284,7 +287,7 @@ fn next_step(bytes: &[u8], is_whole: bool) -> Step {
     match memchr::memchr2(b'\n', b'\r', &bytes[valid..]) {
         Some(at) => Step::Decode(valid + at + 1),
         None if !is_whole => Step::Read,
-        // The character that is cut off may go on in the next bytes.
+        // The next bytes may complete the character at the end.
         None if cut() && valid > 0 => Step::Take(valid),
         None => Step::Decode(bytes.len()),
     }
@@ -322,7 +325,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    /// Hands out at most `step` bytes at a time.
+    /// Yields at most `step` bytes at a time.
     struct Dribble(Cursor<Vec<u8>>, usize);
 
     impl Read for Dribble {
@@ -332,7 +335,7 @@ mod tests {
         }
     }
 
-    /// What `bytes` are in `encoding`, and what is made known of them.
+    /// Decodes `bytes` as `encoding`, and returns the text and the notices.
     fn decoded(bytes: &[u8], encoding: &'static Encoding, step: usize) -> (String, Vec<String>) {
         let (out, _messages) = tokio::sync::mpsc::channel(1);
         let sink = Rc::new(RefCell::new(Sink::new("list".to_owned(), out)));
@@ -359,14 +362,14 @@ mod tests {
             (b"a\r\ngr\xfcn\r\nb", "a\r\ngrün\r\nb", Some(2)),
             (b"\x80 5\n", "€ 5\n", Some(1)),
             (b"\x81\n", "\u{81}\n", Some(1)),
-            // One line says nothing about the others.
+            // Each line is decided on its own.
             (
                 b"gr\xc3\xbcn\ngr\xfcn\ngr\xc3\xbcn",
                 "grün\ngrün\ngrün",
                 Some(2),
             ),
             (b"gr\xfcn\rgr\xc3\xbcn\r", "grün\rgrün\r", Some(1)),
-            // All of a line is of one encoding, though `É»` would be UTF-8 too.
+            // A line has one encoding, although `É»` alone would be valid UTF-8.
             (b"\xabCAF\xc9\xbb\n", "«CAFÉ»\n", Some(1)),
             (b"x\xc3", "xÃ", Some(1)),
             (b"\xc3", "Ã", Some(1)),

@@ -4,13 +4,13 @@ use std::io::{self, BufReader, Read};
 
 use crate::source::decode::{Input, peek};
 
-/// Compressions inside each other that are undone; more is no list that somebody meant to write.
+/// Largest number of nested compressions. No list needs more.
 const MAX_LAYERS: usize = 3;
 
-/// Bytes that a decoder reads at a time.
+/// Buffer size of a decoder, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Memory for one xz stream, in KiB: `xz -9` needs 65 MiB. A header may ask for 4 GiB.
+/// Memory limit for an xz stream, in KiB. `xz -9` needs 65 MiB; a header may ask for 4 GiB.
 const XZ_MEMORY_KIB: u32 = 160 * 1024;
 
 /// A compressed format.
@@ -25,16 +25,17 @@ enum Compression {
     Bzip2,
 }
 
-/// Longest signature: that of bzip2.
+/// Length of the longest signature, that of bzip2.
 const SIGNATURE_BYTES: usize = 10;
 
-/// The compression of an input that begins with `head`.
+/// Returns the compression of an input that begins with `head`.
 fn compression(head: &[u8]) -> Option<Compression> {
     Some(match head {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-        // `BZh` and a digit may begin a text, so the number of the first block, or of the end, is looked at too.
+        // `BZh` and a digit may begin a text, so the magic of the first block, or of the end of the stream, is
+        // required too.
         [b'B', b'Z', b'h', b'1'..=b'9', rest @ ..]
             if rest.starts_with(b"\x31\x41\x59\x26\x53\x59")
                 || rest.starts_with(b"\x17\x72\x45\x38\x50\x90") =>
@@ -45,7 +46,7 @@ fn compression(head: &[u8]) -> Option<Compression> {
     })
 }
 
-/// Whether more than `head` can show no other compression, so that the first line of a slow writer is not held up.
+/// Returns `true` if more bytes cannot change the answer, so that the first line of a slow writer is not delayed.
 fn is_enough(head: &[u8]) -> bool {
     match head.first() {
         None => false,
@@ -56,9 +57,10 @@ fn is_enough(head: &[u8]) -> bool {
     }
 }
 
-/// Undoes gzip, zstd, xz and bzip2, each also of several streams, as far as the first bytes show one of them.
+/// Decompresses gzip, zstd, xz and bzip2, as detected from the first bytes. Several concatenated streams are read as
+/// one.
 ///
-/// A stream that is cut off or damaged is an error of the input where it shows, never its end.
+/// A stream that is cut off or damaged yields an error, never a plain end of input.
 pub(super) fn decompress(mut input: Input) -> io::Result<Input> {
     for _ in 0..MAX_LAYERS {
         let (head, rest) = peek(input, SIGNATURE_BYTES, is_enough)?;
@@ -88,7 +90,7 @@ pub(super) fn decompress(mut input: Input) -> io::Result<Input> {
     Ok(input)
 }
 
-/// A decoder whose errors say what it was reading.
+/// A decoder that names its format in errors.
 struct Decompressed<R>(&'static str, R);
 
 impl<R: Read> Read for Decompressed<R> {
@@ -108,7 +110,7 @@ impl<R: Read> Read for Decompressed<R> {
     }
 }
 
-/// An input that ends with an error where it is longer than a limit.
+/// An input that fails beyond a limit.
 pub(super) struct Capped {
     inner: Input,
     left: u64,
@@ -116,7 +118,7 @@ pub(super) struct Capped {
 }
 
 impl Capped {
-    /// At most `most` bytes of `inner`; what follows them is `error`.
+    /// Passes on at most `most` bytes of `inner`. If there are more, reading fails with `error`.
     pub(super) fn new(inner: Input, most: u64, error: io::Error) -> Self {
         Self {
             inner,
@@ -212,7 +214,7 @@ mod tests {
                 let error = all(decompress(input(whole[..length].to_vec()))).unwrap_err();
                 assert!(error.to_string().contains("cut off"), "{length}: {error}");
             }
-            // A second stream is no less part of the list.
+            // The second stream is part of the list as well.
             let cut = [&whole[..], &whole[..whole.len() - 1]].concat();
             let error = all(decompress(input(cut))).unwrap_err();
             assert!(error.to_string().contains("cut off"), "{error}");
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let plain: Vec<u8> = (0..2000_u32).map(|n| ((n * n) >> 3) as u8).collect();
-        // Without a checksum, as here, zstd cannot notice it.
+        // zstd is left out: without a checksum, as here, it cannot detect the damage.
         for pack in [gzip as Pack, bzip2, xz] {
             let mut packed = pack(&plain);
             let middle = packed.len() / 2;

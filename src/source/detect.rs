@@ -12,10 +12,10 @@ use crate::source::{ListEncoding, ListFormat};
 /// Bytes that are looked at, at most.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
-/// Bytes in which control characters are counted.
+/// Length of the prefix in which control characters are counted, in bytes.
 const BINARY_BYTES: usize = 4096;
 
-/// Bytes in which whatever has a signature has one that is no text.
+/// Length of the prefix of a binary file in which bytes that are not text are expected.
 const SIGNATURE_BYTES: usize = 128;
 
 /// What is known of a list besides its bytes.
@@ -23,9 +23,9 @@ const SIGNATURE_BYTES: usize = 128;
 pub(super) struct Hints {
     /// What the user says.
     pub(super) format: Option<ListFormat>,
-    /// What the user says of its encoding.
+    /// Encoding given by the user.
     pub(super) encoding: Option<ListEncoding>,
-    /// Longest text, after decompression; `None`: any.
+    /// Longest text after decompression. `None` means no limit.
     pub(super) max_bytes: Option<u64>,
     /// A file name or the last segment of a URL.
     pub(super) name: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Whether the user, the name or the media type says that it is XML.
+    /// Returns `true` if the user, the name or the media type says that the list is XML.
     fn expects_xml(&self) -> bool {
         let is_xml = |format| matches!(format, ListFormat::Sitemap | ListFormat::Feed);
         if let Some(format) = self.format.or_else(|| self.claimed()) {
@@ -86,7 +86,7 @@ fn by_ending(ending: &str) -> Option<ListFormat> {
     }
 }
 
-/// A media type in lower case, without its parameters.
+/// Returns a media type in lower case, without its parameters.
 fn essence(media_type: &str) -> String {
     let essence = media_type.split(';').next().unwrap_or_default();
     essence.trim().to_ascii_lowercase()
@@ -111,7 +111,7 @@ fn by_media_type(media_type: &str) -> Option<ListFormat> {
 pub(super) fn is_enough(head: &[u8], hints: &Hints) -> bool {
     let text = trimmed(head);
     if !text.is_empty() && hints.expects_xml() {
-        // Something may stand before what is expected.
+        // Other text may come before the root.
         return root_format(text).is_some();
     }
     match text.first() {
@@ -122,7 +122,7 @@ pub(super) fn is_enough(head: &[u8], hints: &Hints) -> bool {
     }
 }
 
-/// Decides by what the user says, what name and type claim, and the first bytes, in this order. `head` is UTF-8.
+/// Decides the format by the user's choice, then by name and media type, then by the first bytes. `head` is UTF-8.
 pub(super) fn decide(head: &[u8], hints: &Hints) -> Result<ListFormat, Stop> {
     let text = trimmed(head);
     let claimed = hints.claimed();
@@ -143,7 +143,7 @@ pub(super) fn decide(head: &[u8], hints: &Hints) -> Result<ListFormat, Stop> {
     }
 }
 
-/// What follows white space and byte order marks.
+/// Skips white space and byte order marks.
 fn trimmed(head: &[u8]) -> &[u8] {
     let mut text = head.trim_ascii_start();
     while let Some(rest) = text.strip_prefix(b"\xef\xbb\xbf") {
@@ -152,7 +152,7 @@ fn trimmed(head: &[u8]) -> &[u8] {
     text
 }
 
-/// The format of an XML list with any root, and whatever stands before its declaration or its root: scripts write
+/// Returns the format of an XML list. Other text may come before its declaration or root, because scripts print
 /// warnings there.
 fn root_format(text: &[u8]) -> Option<ListFormat> {
     let format = |text: &[u8]| match markup(text) {
@@ -175,7 +175,7 @@ fn root_format(text: &[u8]) -> Option<ListFormat> {
     })
 }
 
-/// Whether `text` begins with the start tag of a list: cheaper than to judge all that precedes it.
+/// Returns `true` if `text` begins with the start tag of a list. Cheaper than judging all that precedes the root.
 fn is_root(text: &[u8]) -> bool {
     matches!(named(text), Some((name, _)) if matches!(root(&name, true), Markup::List(_)))
 }
@@ -240,7 +240,7 @@ fn markup(text: &[u8]) -> Markup {
         }
         let end: &[u8] = match rest {
             [b'<', b'!', b'-', b'-', ..] => b"-->",
-            // Values of a declaration hold no `>`, and some leave out the `?` before it.
+            // Values in a declaration contain no `>`. Some declarations lack the final `?`.
             [b'<', b'?', b'x', b'm', b'l', ..] => b">",
             [b'<', b'?', ..] => b"?>",
             [b'<', b'!', ..] => {
@@ -276,7 +276,7 @@ fn markup(text: &[u8]) -> Markup {
     root(&name, xml)
 }
 
-/// The name of the tag that `text` begins with, and what follows it; `None` where the name does not end.
+/// Returns the name of the tag that `text` begins with, and the text after it. `None` if the name does not end.
 fn named(text: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
     let name_end = text[1..]
         .iter()
@@ -330,14 +330,14 @@ fn root(name: &str, xml: bool) -> Markup {
 
 const ADVICE: &str = "lists are text, CSV, TSV, JSON Lines, sitemaps or feeds, plain or compressed with gzip, zstd, xz or bzip2";
 
-/// Refuses pictures, archives and documents by their signatures. `head` is as it came, and not in UTF-16.
+/// Refuses pictures, archives and documents by their signatures. `head` is undecoded, and not in UTF-16.
 ///
-/// A small archive may hold its lists as they are, so URLs in it prove nothing.
+/// A small archive may store its lists uncompressed, so URLs in it prove nothing.
 pub(super) fn refuse_signature(head: &[u8]) -> Result<(), Stop> {
     if head.starts_with(b"%PDF-") {
         return Err(Stop::not_a_list("a PDF document", ADVICE));
     }
-    // Signatures such as `BM` may begin a text. What they are meant for has other bytes soon.
+    // Signatures such as `BM` may begin a text. A real file of such a format soon has bytes that are not text.
     let start = &head[..head.len().min(SIGNATURE_BYTES)];
     if !start.iter().any(|byte| is_control((*byte).into())) {
         return Ok(());
@@ -351,7 +351,7 @@ pub(super) fn refuse_signature(head: &[u8]) -> Result<(), Stop> {
     }
 }
 
-/// Refuses what is no text, by its control characters: every byte is some character of some encoding.
+/// Refuses binary data by its control characters. Its bytes may otherwise be characters of some encoding.
 fn refuse_binary(text: &[u8]) -> Result<(), Stop> {
     let binary = || Err(Stop::not_a_list("binary data", ADVICE));
     let text = &text[..text.len().min(BINARY_BYTES)];
@@ -370,7 +370,7 @@ fn refuse_binary(text: &[u8]) -> Result<(), Stop> {
         chars += 1;
         controls += usize::from(is_control(c));
     }
-    // Of random bytes one in eight is such a character.
+    // In random bytes, one character in eight is a control character.
     if chars >= 16 && controls >= 3 && controls * 25 > chars {
         return binary();
     }
@@ -486,7 +486,7 @@ mod tests {
             ("<svg xmlns='x'>", "SVG"),
             ("<b>Warning</b>: no such file", "HTML"),
             ("\u{1}\0\0\0\0\u{2}\0\0\0\0\0\0\0\0\0\0\0\0", "binary"),
-            // An archive in the oldest form of tar.
+            // An archive in the oldest format of tar.
             (
                 "list.txt\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0http://a/\nhttp://b/\n",
                 "binary",
@@ -545,7 +545,7 @@ mod tests {
         ] {
             assert_eq!(found(head), Ok(format), "{head:?}");
         }
-        // What only speaks of XML is none.
+        // Text that mentions XML is not XML.
         assert_eq!(found("# <rss>\nhttps://a.example/"), Ok(Text));
         assert!(found("<html><p>&lt;rss></p>").is_err());
     }

@@ -1,4 +1,4 @@
-//! In which encoding a list is written.
+//! Detection of a list's encoding.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What is read where a text is not UTF-8 and nothing names its encoding: what spreadsheets write in Western Europe
-/// and the Americas.
+/// The encoding of text that is not UTF-8 and names no encoding: that of spreadsheets in Western Europe and the
+/// Americas.
 pub(super) const FALLBACK: &Encoding = WINDOWS_1252;
 
-/// An encoding by a name that browsers know (WHATWG Encoding, section 4.2), such as `windows-1252` or `shift_jis`.
+/// An encoding by a label that browsers know (WHATWG Encoding, section 4.2), such as `windows-1252` or `shift_jis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListEncoding(&'static Encoding);
 
@@ -21,7 +21,7 @@ impl fmt::Display for ListEncoding {
     }
 }
 
-/// A name that names no encoding.
+/// A name that is not a known label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no encoding; write one such as `utf-8`, `windows-1252`, `shift_jis` or `utf-16le`"
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for ListEncoding {
     }
 }
 
-/// Reads a setting in which an empty text means that nothing is said.
+/// Reads a setting in which an empty string means `None`.
 pub(super) fn or_none<'de, D>(deserializer: D) -> Result<Option<ListEncoding>, D::Error>
 where
     D: Deserializer<'de>,
@@ -63,9 +63,9 @@ where
     }
 }
 
-/// The encoding of that label; `None` also for those that browsers refuse to decode.
+/// Returns the encoding with this label. `None` also for those that browsers refuse to decode.
 ///
-/// ASCII is taken for UTF-8 rather than for windows-1252: servers say so of XML that is more than that (RFC 3023).
+/// ASCII means UTF-8 here rather than windows-1252, because servers label XML as ASCII that is not (RFC 3023).
 fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     let name = label.trim_ascii();
     if name.eq_ignore_ascii_case(b"us-ascii") || name.eq_ignore_ascii_case(b"ascii") {
@@ -74,26 +74,26 @@ fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     Encoding::for_label(label).filter(|encoding| *encoding != REPLACEMENT)
 }
 
-/// Who says in which encoding a text is.
+/// An encoding, and how it was determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// A byte order mark, the user, or the `charset` that the text came with.
+    /// Stated by a byte order mark, by the user, or by the `charset` that came with the text.
     Said(&'static Encoding),
-    /// Nobody; zero bytes show UTF-16.
+    /// Not stated; zero bytes show that it is UTF-16.
     Shown(&'static Encoding),
-    /// Nobody. It is UTF-8, unless a declaration within says otherwise, or it turns out to be something else.
+    /// Unknown. Assumed to be UTF-8, unless a declaration or the text itself shows otherwise.
     Open,
 }
 
-/// Chooses the encoding of a text that begins with `head`, of which four bytes are enough.
+/// Chooses the encoding of a text that begins with `head`. Four bytes are enough.
 ///
-/// What the user says goes before all. A byte order mark goes before the `charset` of `media_type` (RFC 7303,
-/// section 3; WHATWG Encoding, section 6): whatever the server believes, no list begins with `ï»¿`.
+/// The user's choice comes first. A byte order mark comes before the `charset` of `media_type` (RFC 7303, section 3;
+/// WHATWG Encoding, section 6), because no list really begins with `ï»¿`.
 pub(super) fn choose(head: &[u8], said: Option<ListEncoding>, media_type: Option<&str>) -> Choice {
     let mark = Encoding::for_bom(head).map(|(encoding, _)| encoding);
     let is_utf_16 = |encoding| encoding == UTF_16LE || encoding == UTF_16BE;
     if let Some(ListEncoding(said)) = said {
-        // `utf-16` alone leaves the order of its bytes to the mark.
+        // For a plain `utf-16`, the mark decides the byte order.
         let order = mark.filter(|mark| is_utf_16(said) && is_utf_16(*mark));
         return Choice::Said(order.unwrap_or(said));
     }
@@ -104,7 +104,7 @@ pub(super) fn choose(head: &[u8], said: Option<ListEncoding>, media_type: Option
         charset.filter(|charset| !(is_ascii && is_utf_16(*charset)))
     };
     if let Some(encoding) = mark.or_else(charset) {
-        // Zero bytes show what is no such text, or in which order the bytes of UTF-16 are.
+        // Zero bytes disprove any other `charset`, and show the byte order of UTF-16.
         return match by_zeros(head) {
             Some(shown) if mark.is_none() => Choice::Shown(shown),
             _ => Choice::Said(encoding),
@@ -113,7 +113,7 @@ pub(super) fn choose(head: &[u8], said: Option<ListEncoding>, media_type: Option
     by_zeros(head).map_or(Choice::Open, Choice::Shown)
 }
 
-/// UTF-16, told by the zero bytes of its ASCII. A list begins with two such characters, whatever follows.
+/// Detects UTF-16 by the zero bytes of ASCII characters. Every list begins with two ASCII characters.
 fn by_zeros(head: &[u8]) -> Option<&'static Encoding> {
     let ascii = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     match *head {
@@ -123,12 +123,12 @@ fn by_zeros(head: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// Whether `head` begins with the byte order mark of UTF-32, which nothing here decodes.
+/// Returns `true` if `head` begins with the byte order mark of UTF-32, which is not supported.
 pub(super) fn is_utf_32(head: &[u8]) -> bool {
     head.starts_with(b"\xff\xfe\0\0") || head.starts_with(b"\0\0\xfe\xff")
 }
 
-/// The `charset` of a media type (RFC 9110, section 8.3.2); `None` where there is none that is known.
+/// Returns the `charset` of a media type (RFC 9110, section 8.3.2), if it is a known one.
 pub(super) fn charset(media_type: &str) -> Option<&'static Encoding> {
     media_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -138,9 +138,9 @@ pub(super) fn charset(media_type: &str) -> Option<&'static Encoding> {
     })
 }
 
-/// The encoding that an XML declaration in `head` names (XML 1.0, section 4.3.3).
+/// Returns the encoding named by an XML declaration in `head` (XML 1.0, section 4.3.3).
 ///
-/// `None` where it names UTF-16, in which it could not be read like this.
+/// `None` if it names UTF-16, because the declaration could not be read like this in UTF-16.
 pub(super) fn xml_declared(head: &[u8]) -> Option<&'static Encoding> {
     let begin = memchr::memmem::find(head, b"<?xml")?;
     let declaration = &head[begin..];
@@ -152,7 +152,7 @@ pub(super) fn xml_declared(head: &[u8]) -> Option<&'static Encoding> {
     by_label(name).filter(|encoding| encoding.is_ascii_compatible())
 }
 
-/// The encoding that a page names in a `meta` element of its first 1024 bytes (WHATWG HTML, section 13.2.3.2).
+/// Returns the encoding named by a `meta` element in the first 1024 bytes of a page (WHATWG HTML, section 13.2.3.2).
 fn meta_declared(page: &[u8]) -> Option<&'static Encoding> {
     let head = page[..page.len().min(1024)].to_ascii_lowercase();
     let meta = memchr::memmem::find(&head, b"<meta")?;
@@ -166,7 +166,7 @@ fn meta_declared(page: &[u8]) -> Option<&'static Encoding> {
     by_label(&value[..end]).filter(|encoding| encoding.is_ascii_compatible())
 }
 
-/// A page that is there whole as text, by the rule for lists. `media_type` is that of its answer.
+/// Decodes a complete page by the rules for lists. `media_type` is that of its answer.
 pub(super) fn text<'a>(page: &'a [u8], media_type: Option<&str>) -> Cow<'a, str> {
     let encoding = match choose(page, None, media_type) {
         Choice::Said(encoding) | Choice::Shown(encoding) => encoding,

@@ -50,7 +50,7 @@ impl FileSource {
         }
     }
 
-    /// The same list, read in `encoding`, whatever it says itself; `None`: find out.
+    /// Sets the encoding of the list, which overrides what the list itself states. `None` detects it.
     pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
         self.encoding = encoding;
         self

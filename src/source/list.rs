@@ -22,16 +22,16 @@ use crate::source::sink::{CHUNKS_WAITING, Message, SharedSink, Sink};
 use crate::source::{CHUNK_ENTRIES, Entry, ListFormat, Source, format};
 use crate::target::{Reason, SafeUrl, describe};
 
-/// Sitemaps that are read for one list: what a sitemap index may name (sitemaps.org, "Sitemap index").
+/// Most sitemaps read for one list: as many as a sitemap index may name (sitemaps.org, "Sitemap index").
 pub(super) const MAX_SITEMAPS: usize = 50_000;
 
 /// Sitemaps of an index that may fail one after the other before the rest is not tried: each may cost a minute.
 const MAX_FAILED_IN_A_ROW: u32 = 10;
 
-/// Faults of a list and of the sitemaps that it names that are kept as notices. Others stand in the log.
+/// Most faults of a list and its sitemaps that are kept as notices. The others are only logged.
 const MAX_FAULTS: u32 = 20;
 
-/// Bytes that show an encoding: the longest byte order mark, and two characters of UTF-16.
+/// Bytes needed to detect an encoding: the longest byte order mark, or two characters of UTF-16.
 const ENCODING_BYTES: usize = 4;
 
 /// An open list. Dropping it ends the thread that parses it or the task that feeds it, and the request that brings it.
@@ -48,27 +48,27 @@ pub struct List {
     failed_in_a_row: u32,
     ended: bool,
     notices: Vec<Notice>,
-    /// Notices of faults so far.
+    /// Number of notices about faults so far.
     faults: u32,
 }
 
-/// Something to be known of how a list, or a part of it, was read.
+/// A remark on how a list, or a part of it, was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// In words, such as "openverse has no more results for `red panda`".
     pub text: String,
-    /// What it is about.
+    /// The kind of remark.
     pub kind: NoticeKind,
 }
 
-/// What a [`Notice`] is about.
+/// The kind of a [`Notice`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeKind {
-    /// There is no more to be had.
+    /// The source has no more results.
     Exhausted,
-    /// More would have come if something had not failed.
+    /// A failure cut the results short.
     Incomplete,
-    /// The list is not written as it should be, and was read all the same.
+    /// The list has a fault, and was read nevertheless.
     Fault,
 }
 
@@ -192,12 +192,12 @@ impl List {
         Ok(None)
     }
 
-    /// What has become known of how the list was read, once.
+    /// Takes the notices that have come up since the last call.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
-    /// Keeps notices, as many as anybody reads: an index may name thousands of sitemaps with the same fault.
+    /// Keeps notices up to [`MAX_FAULTS`], because an index may name thousands of sitemaps with the same fault.
     fn note(&mut self, notices: Vec<Notice>) {
         for notice in notices {
             if notice.kind == NoticeKind::Fault {
@@ -498,7 +498,7 @@ fn prepare(input: Input, hints: &Hints, sink: &SharedSink) -> Result<(ListFormat
     if encoding != UTF_16LE && encoding != UTF_16BE {
         detect::refuse_signature(&head)?;
     }
-    // Some servers say that everything is UTF-8.
+    // Some servers declare everything as UTF-8, so an XML declaration serves as the fallback.
     let fallback = match declared == UTF_8 {
         true => encoding::FALLBACK,
         false => declared,

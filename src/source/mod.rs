@@ -73,9 +73,9 @@ pub use spec::{Place, SourceSpec, parse_source};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Longest remote list that is read, after content decoding and decompression.
+    /// Longest remote list, in bytes after content decoding and decompression.
     pub max_bytes: ByteSize,
-    /// The encoding of lists, whatever they say themselves; `None`: it is found out.
+    /// Encoding of lists, which overrides what they state themselves. `None` detects it.
     #[serde(deserialize_with = "encoding::or_none")]
     pub encoding: Option<ListEncoding>,
 }

@@ -42,9 +42,9 @@ const MAX_DEPTH: u8 = 2;
 ///
 /// # Contract
 ///
-/// - An answer that is no success is an error.
-/// - Validators are sent to the URL that gave them and to no other, be it `url` or where redirects lead. Only an answer
-///   to them is [`Answer::Unchanged`].
+/// - An answer without success is an error.
+/// - Validators go only to the URL that sent them, which may be `url` or the end of its redirects.
+///   [`Answer::Unchanged`] is always an answer to them.
 /// - The stream ends with an error when the body is shorter than promised, or comes too slowly.
 /// - Every connection goes through the egress guard, redirects included.
 #[async_trait]
@@ -128,7 +128,7 @@ impl RemoteSource {
         }
     }
 
-    /// The same list, read in `encoding`, whatever it says itself; `None`: find out.
+    /// Sets the encoding of the list, which overrides what the list itself states. `None` detects it.
     pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
         self.encoding = encoding;
         self
@@ -171,16 +171,16 @@ pub(super) struct Follow {
     reader: Reader,
     encoding: Option<ListEncoding>,
     depth: u8,
-    /// Shared by a list and all that it leads to; nothing awaits while it is locked.
+    /// Shared by a list and all sitemaps reached from it. Never locked across an await.
     known: Arc<Mutex<Known>>,
 }
 
-/// What is not to be read once more.
+/// URLs that must not be read again.
 #[derive(Debug, Default)]
 struct Known {
-    /// URLs that were read or wait to be, and those that they redirect to, each with the URL that was asked for.
+    /// URLs that were read or are queued, and the URLs they redirect to. The value is the URL that was requested.
     urls: HashMap<String, String>,
-    /// URLs that were read or wait to be.
+    /// Number of URLs that were read or are queued.
     count: usize,
 }
 
@@ -193,21 +193,22 @@ impl Follow {
         }
     }
 
-    /// Whether `url` was read already, or waits to be.
+    /// Returns `true` if `url` was read or is queued.
     pub(super) fn is_known(&self, url: &Url) -> bool {
         self.known().urls.contains_key(&spelling(url))
     }
 
-    /// Adds `url` to what is read; `false` where that is too much.
+    /// Adds `url` to the queued URLs. Returns `false` if there are too many.
     pub(super) fn take(&self, url: &Url) -> bool {
         let mut known = self.known();
         known.urls.insert(spelling(url), spelling(url));
         known.count += 1;
-        // The list itself is one of them.
+        // The list itself counts too.
         known.count <= MAX_SITEMAPS + 1
     }
 
-    /// Adds where `url` led; `false` where another URL stands for that. May be called again.
+    /// Records the URL that `url` led to. Returns `false` if another requested URL covers it. May be called
+    /// repeatedly.
     fn arrive(&self, url: &Url, final_url: &Url) -> bool {
         let from = spelling(url);
         let mut known = self.known();
@@ -230,14 +231,14 @@ impl Follow {
     }
 }
 
-/// One spelling for all URLs that mean the same resource (RFC 3986, section 6.2.2), without credentials.
+/// Normalises a URL (RFC 3986, section 6.2.2), so that URLs for the same resource are equal, and drops credentials.
 fn spelling(url: &Url) -> String {
     let mut plain = url.clone();
     plain.set_fragment(None);
     if plain.query() == Some("") {
         plain.set_query(None);
     }
-    // Only URLs without a host refuse, and they have no credentials.
+    // The setters fail only for URLs without a host, which have no credentials.
     let _ = plain.set_username("");
     let _ = plain.set_password(None);
     let mut text = String::with_capacity(plain.as_str().len());
@@ -265,7 +266,7 @@ fn spelling(url: &Url) -> String {
     text + rest
 }
 
-/// Opens a sitemap that an index names; `None` where a redirect leads to one that is read anyway.
+/// Opens a sitemap that an index names. `None` if it redirects to one that is read already or is queued.
 pub(super) async fn open_sitemap(url: &Url, follow: Follow) -> Result<Option<List>, SourceError> {
     open_unless_known(url, None, follow).await
 }
@@ -320,7 +321,7 @@ enum Asked {
 }
 
 impl Asked {
-    /// Where redirects led.
+    /// Returns the URL at the end of the redirects.
     fn final_url(&self) -> &Url {
         match self {
             Self::Body(body) => &body.final_url,

@@ -178,7 +178,7 @@ enum Ending<'a> {
     Temporary(&'a str),
 }
 
-/// Whether a copy was of no use for too long. One that was of use in the future counts as one that was just now.
+/// Returns `true` if a copy has been unused for too long. A time of use in the future counts as now.
 fn is_unused(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
     let Ok(modified) = modified else { return false };
@@ -186,7 +186,7 @@ fn is_unused(entry: &fs::DirEntry) -> bool {
         Some(age) => age > KEPT,
         None => {
             let touched = File::options().write(true).open(entry.path());
-            // It is tried again with the next sweep.
+            // If this fails, the next sweep tries again.
             let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
             false
         }
@@ -209,7 +209,7 @@ fn not_kept(head: &Head, error: &io::Error) {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Head {
     url: String,
-    /// The URL that answered, as [`recorded_url`] writes it. Copies of earlier versions have none.
+    /// The URL that answered, in the form of [`recorded_url`]. Missing in copies from earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answered: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,7 +267,7 @@ impl LastCopy {
         })
     }
 
-    /// The validators that came with it, for the URL that gave them; `None` where that is not known.
+    /// Returns the copy's validators with the URL that sent them, or `None` if that URL is unknown.
     pub(super) fn validators(&self) -> Option<StoredValidators> {
         Some(StoredValidators {
             url: self.head.answered.clone()?,
@@ -287,11 +287,11 @@ impl LastCopy {
         self.head.fetched.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// The body, once the origin said that it is still the list.
+    /// Returns the body, after the origin has confirmed that it is current.
     ///
     /// # Errors
     ///
-    /// When the bytes are not those that came.
+    /// When the bytes differ from those that were stored.
     pub(super) async fn body(mut self) -> io::Result<io::Take<File>> {
         let checked = spawn_blocking(move || {
             let mut hasher = Sha256Hasher::default();

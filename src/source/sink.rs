@@ -21,9 +21,9 @@ pub(super) const CHUNKS_WAITING: usize = 4;
 pub(super) enum Message {
     /// Entries, in the order of the list.
     Entries(Vec<Entry>),
-    /// A sitemap that a sitemap index names.
+    /// A sitemap named by a sitemap index.
     Sitemap(Url),
-    /// What is to be known of how it was read.
+    /// Notices on how the list was read.
     Notices(Vec<Notice>),
     /// Nothing follows.
     End(Result<(), SourceError>),
@@ -35,7 +35,7 @@ pub(super) type SharedSink = Rc<RefCell<Sink>>;
 /// Gathers entries into chunks.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// How messages call the list.
+    /// Name of the list in messages.
     name: String,
     /// The newest entry stays here until another follows or the input pauses: option lines amend it.
     pending: Vec<Entry>,
@@ -53,9 +53,9 @@ impl Sink {
         }
     }
 
-    /// Logs that the list is not as it should be, and lets the job's summary say so too.
+    /// Logs a fault of the list, and records it for the job's summary.
     ///
-    /// For what concerns the list as a whole: it is kept until the end.
+    /// For faults of the list as a whole. The notice is kept until the end.
     pub(super) fn warn(&mut self, detail: impl std::fmt::Display) {
         let text = format!("the list `{}`: {detail}", self.name);
         tracing::warn!("{text}");
@@ -65,7 +65,7 @@ impl Sink {
         });
     }
 
-    /// What is to be known so far, once.
+    /// Takes the notices that have come up since the last call.
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }

@@ -17,7 +17,7 @@ pub struct SourceSpec {
     pub place: Place,
     /// Its format; `None`: find out.
     pub format: Option<ListFormat>,
-    /// Its encoding; `None`: find out. Nothing where there is no list, as of a search.
+    /// Encoding of the list; `None` detects it. Ignored by sources without a list, such as a search.
     pub encoding: Option<ListEncoding>,
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Place {
 }
 
 impl SourceSpec {
-    /// The same source, its lists read in `encoding`; `None`: find out.
+    /// Sets the encoding of the source's lists. `None` detects it.
     pub fn in_encoding(mut self, encoding: Option<ListEncoding>) -> Self {
         self.encoding = encoding;
         self

@@ -58,7 +58,7 @@ pub(super) fn read(format: Option<ListFormat>, bytes: &[u8]) -> (Vec<Entry>, Opt
     (entries, failure)
 }
 
-/// As [`read`], with the texts of notices in between.
+/// Like [`read`], with the texts of notices in between.
 pub(super) fn read_noticing(
     format: Option<ListFormat>,
     bytes: &[u8],

@@ -459,13 +459,13 @@ async fn the_sitemaps_of_an_index_are_followed_but_not_for_ever() {
             "1 https://a.example/2"
         ]
     );
-    // One that is named again is not read again, nor an error.
+    // A sitemap named twice is read once, and is not an error.
     let (entries, error) = drain(remote("/loop").open().await.unwrap()).await;
     assert!(entries.is_empty() && error.is_none(), "{error:?}");
     let (entries, error) = drain(remote("/twice").open().await.unwrap()).await;
     assert_eq!(shorts(&entries), ["1 https://a.example/1"]);
     assert!(error.is_none());
-    // An index of an index of an index is one too many.
+    // Indexes nested three deep are refused.
     let error = drain(remote("/outer").open().await.unwrap()).await.1;
     assert!(matches!(error, Some(SourceError::SitemapIndex { .. })));
     let error = drain(remote("/gone").open().await.unwrap())

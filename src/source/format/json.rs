@@ -37,7 +37,7 @@ fn lines(input: Input, sink: &SharedSink) -> Result<(), Stop> {
             continue;
         }
         let text = line.bytes.trim_ascii();
-        // Lines out of an array end with its commas.
+        // Lines taken from an array end with commas.
         let text = text.strip_suffix(b",").unwrap_or(text);
         if text.is_empty() {
             continue;
@@ -193,7 +193,7 @@ struct Elements<'a> {
     position: Position,
     sink: &'a SharedSink,
     reader: RowReader,
-    /// Whether a comma follows the last element, as many write it who write arrays by hand.
+    /// Set if a comma follows the last element, as is common in hand-written arrays.
     ends_in_comma: bool,
     stop: Option<Stop>,
 }
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
                 Ok(Some(element)) => element,
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    // An element has a message of its own, if it can be one.
+                    // An error in the element itself takes precedence, if there is one.
                     let is_comma = error.to_string().starts_with("trailing comma");
                     self.ends_in_comma = is_comma && !is_begun.get();
                     return Err(error);

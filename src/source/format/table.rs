@@ -214,7 +214,7 @@ enum Quoted {
     Stray,
 }
 
-/// The quote that may open the cell at `begin`. Some writers put blanks before it.
+/// Returns the position of the quote that opens the cell at `begin`. Some writers put spaces before it.
 fn opening(text: &[u8], begin: usize) -> Option<usize> {
     let at = text.get(begin..)?.iter().position(|byte| *byte != b' ')?;
     (text[begin + at] == b'"').then_some(begin + at)

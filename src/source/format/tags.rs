@@ -1,7 +1,7 @@
-//! Where tags begin and end in XML that need not be well-formed.
+//! Finds tags in XML that need not be well-formed.
 //!
-//! An XML parser has to stop at the first fault (XML 1.0, section 1.2), and a feed that has one has it for weeks. Here a
-//! fault ends where the next tag begins, and is counted. What a tag says is left to quick-xml.
+//! An XML parser has to stop at the first fault (XML 1.0, section 1.2), but a feed with a fault often keeps it for
+//! weeks. Here a fault extends to the next tag at most, and is counted. quick-xml parses the contents of tags.
 
 use std::io::{self, Read as _};
 
@@ -10,31 +10,31 @@ use quick_xml::events::BytesStart;
 use crate::source::decode::Input;
 use crate::source::detect::after_doctype;
 
-/// Longest tag. What is longer is taken for text.
+/// Longest tag, in bytes. A longer one is treated as text.
 const MAX_TAG_BYTES: usize = 128 * 1024;
 
-/// Bytes that are read at a time, at most.
+/// Buffer size, in bytes.
 const BUFFER_BYTES: usize = 2 * MAX_TAG_BYTES;
 
-/// Longest reference, as `&CounterClockwiseContourIntegral;` is the longest name of HTML.
+/// Longest reference, in bytes. The longest name in HTML is `&CounterClockwiseContourIntegral;`.
 pub(super) const MAX_REFERENCE_BYTES: usize = 40;
 
 /// A part of a document.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
-    /// Text as it is written; of a long one, a part.
+    /// Text as written. Long text comes in several pieces.
     Text(&'a str),
-    /// What a CDATA section holds; of a long one, a part.
+    /// Contents of a CDATA section. Long ones come in several pieces.
     CData(&'a str),
     /// A start tag.
     Start(BytesStart<'a>),
-    /// A start tag that is an end tag too.
+    /// An empty-element tag.
     Empty(BytesStart<'a>),
-    /// An end tag: the name in it.
+    /// An end tag, by its name.
     End(&'a str),
 }
 
-/// What is wrong with a document: the first fault, and how many there are.
+/// The faults of a document: the first of them, and the number of all.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     first: Option<(u64, String)>,
@@ -48,7 +48,7 @@ impl Faults {
         self.first.get_or_insert_with(|| (line, what()));
     }
 
-    /// Counts those of `others` too. The first of all is that of the earlier line.
+    /// Adds the faults of `others`. The one in the earlier line becomes the first.
     pub(super) fn append(&mut self, others: Self) {
         self.count += others.count;
         self.first = match (self.first.take(), others.first) {
@@ -57,7 +57,7 @@ impl Faults {
         };
     }
 
-    /// All of them in a sentence; `None` where there is none.
+    /// Returns a sentence about all faults, or `None` if there are none.
     pub(super) fn summary(&self) -> Option<String> {
         let (line, what) = self.first.as_ref()?;
         let more = match self.count - 1 {
@@ -71,24 +71,24 @@ impl Faults {
     }
 }
 
-/// Splits a document, which is UTF-8, into tags and text. Comments, declarations and instructions are left out.
+/// Splits a document in UTF-8 into tags and text. Skips comments, declarations and processing instructions.
 pub(super) struct Tags {
     input: Input,
     buffer: Box<[u8]>,
-    /// `buffer[start..end]` is to be looked at.
+    /// `buffer[start..end]` has not been scanned yet.
     start: usize,
     end: usize,
     ended: bool,
     /// The line at `start`.
     line: u64,
     inside: Inside,
-    /// What the document ended in.
+    /// The construct in which the document broke off.
     unfinished: Option<&'static str>,
-    /// What is wrong so far.
+    /// Faults so far.
     pub(super) faults: Faults,
 }
 
-/// What `start` stands in.
+/// The construct around `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inside {
     Content,
@@ -111,17 +111,17 @@ impl Tags {
         }
     }
 
-    /// The line of the next byte, counted from 1.
+    /// Returns the line of the next byte, counted from 1.
     pub(super) fn line(&self) -> u64 {
         self.line
     }
 
-    /// What the document broke off in, such as `a tag`.
+    /// Returns the construct in which the document broke off, such as `a tag`.
     pub(super) fn unfinished(&self) -> Option<&'static str> {
         self.unfinished
     }
 
-    /// The next piece and the line in which it begins; `None` at the end.
+    /// Returns the next piece and the line in which it begins, or `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<(u64, Piece<'_>)>> {
         let Some((line, begin, kind)) = self.advance()? else {
             return Ok(None);
@@ -140,7 +140,7 @@ impl Tags {
         Ok(Some((line, piece)))
     }
 
-    /// Goes on behind the next piece. Answers with its line, where it begins in the buffer, and what it is.
+    /// Moves past the next piece. Returns its line, its position in the buffer, and its kind.
     fn advance(&mut self) -> io::Result<Option<(u64, usize, Kind)>> {
         loop {
             let rest = &self.buffer[self.start..self.end];
@@ -188,7 +188,7 @@ impl Tags {
     }
 }
 
-/// The start tag with this content, at whose end a quote may be missing.
+/// Builds a start tag from its content. `quote` is the closing quote missing at its end.
 fn start(content: &str, quote: Option<char>) -> Piece<'_> {
     let (content, is_empty) = match content.trim_end().strip_suffix('/') {
         Some(content) => (content, true),
@@ -206,32 +206,32 @@ fn start(content: &str, quote: Option<char>) -> Piece<'_> {
     }
 }
 
-/// What stands at the beginning of some bytes.
+/// The result of scanning some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scanned {
     Found(Found),
-    /// More bytes have to show it. If there are none, the document ends within this.
+    /// More bytes are needed. At the end of input, the document breaks off in this construct.
     Unfinished(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
     kind: Kind,
-    /// All of it, in bytes.
+    /// Length of the whole construct, in bytes.
     length: usize,
-    /// What follows.
+    /// The construct around the bytes that follow.
     inside: Inside,
     fault: Option<&'static str>,
 }
 
-/// Kinds of pieces, and where in them their text begins and ends.
+/// The kind of a piece, with the start and end of its text within the piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Part of a comment, a declaration, an instruction.
+    /// Part of a comment, declaration or processing instruction.
     Nothing,
     Text(usize),
     CData(usize),
-    /// A start tag, and the quote that is missing at its end.
+    /// A start tag, and the closing quote missing at its end.
     Start(usize, usize, Option<char>),
     End(usize, usize),
 }
@@ -263,7 +263,7 @@ fn enter(inside: Inside, length: usize) -> Scanned {
     })
 }
 
-/// Looks at `rest`, after which nothing comes where the input has `ended`.
+/// Scans the construct at the start of `rest`. `ended` means that no bytes follow `rest`.
 fn scan(rest: &[u8], inside: Inside, ended: bool) -> Scanned {
     match inside {
         Inside::Comment => up_to(rest, b"-->", inside, |_| Kind::Nothing, "a comment"),
@@ -273,7 +273,7 @@ fn scan(rest: &[u8], inside: Inside, ended: bool) -> Scanned {
     }
 }
 
-/// What goes on until `close`; as much of it as is there.
+/// Scans up to `close`, or as much as is in the buffer.
 fn up_to(
     rest: &[u8],
     close: &[u8],
@@ -295,7 +295,7 @@ fn up_to(
     }
 }
 
-/// How many of these bytes are whole characters.
+/// Returns the length of the prefix that consists of whole characters.
 fn whole_chars(text: &[u8]) -> usize {
     let is_begin = |byte: &u8| *byte & 0xc0 != 0x80;
     match text.iter().rposition(is_begin) {
@@ -304,7 +304,7 @@ fn whole_chars(text: &[u8]) -> usize {
     }
 }
 
-/// Text up to the next tag. A reference is not divided.
+/// Scans text up to the next tag. Does not split a reference.
 fn text(rest: &[u8], ended: bool) -> Scanned {
     if let Some(at) = memchr::memchr(b'<', rest) {
         return found(Kind::Text(at), at);
@@ -323,7 +323,7 @@ fn text(rest: &[u8], ended: bool) -> Scanned {
     }
 }
 
-/// What begins with a `<`.
+/// Scans a construct that begins with `<`.
 fn markup(rest: &[u8], ended: bool) -> Scanned {
     let is_too_long = ended || rest.len() > MAX_TAG_BYTES;
     let no_tag = || faulty(Kind::Text(1), 1, "a `<` begins no tag");
@@ -346,7 +346,7 @@ fn markup(rest: &[u8], ended: bool) -> Scanned {
             None => Scanned::Unfinished("a declaration"),
         },
         b'?' => {
-            // Values of an XML declaration hold no `>`.
+            // Values in an XML declaration contain no `>`.
             let end: &[u8] = if begins(b"<?xml") { b">" } else { b"?>" };
             let at = memchr::memmem::find(rest, end);
             match at.map(|at| at + end.len()) {
@@ -395,14 +395,14 @@ fn start_tag(rest: &[u8], is_too_long: bool) -> Scanned {
     }
 }
 
-/// Where a start tag ends.
+/// The end of a start tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TagEnd {
-    /// At this `>`.
+    /// At the `>` in this position.
     Closed(usize),
-    /// Before this `<`, without a `>`.
+    /// Before the `<` in this position; the `>` is missing.
     Unclosed(usize),
-    /// At this `>`, before which such a quote is missing.
+    /// At the `>` in this position; this quote is missing before it.
     Unquoted(usize, char),
     /// Not within these bytes.
     Open,
@@ -415,7 +415,7 @@ fn tag_end(tag: &[u8]) -> TagEnd {
         match byte {
             b'>' => return TagEnd::Closed(at),
             b'<' => return TagEnd::Unclosed(at),
-            // Elsewhere a quote is some character of a name or of a value without quotes.
+            // Elsewhere a quote is part of a name or of an unquoted value.
             b'"' | b'\'' if is_value => match value_end(&tag[at + 1..], *byte) {
                 ValueEnd::Quote(length) => at += 1 + length,
                 ValueEnd::Missing(length) => {
@@ -431,17 +431,17 @@ fn tag_end(tag: &[u8]) -> TagEnd {
     TagEnd::Open
 }
 
-/// Where a quoted value ends.
+/// The end of a quoted value.
 enum ValueEnd {
-    /// At this quote.
+    /// At the quote in this position.
     Quote(usize),
-    /// Its quote is missing: the tag ends at this `>`.
+    /// The quote is missing, and the tag ends at the `>` in this position.
     Missing(usize),
     Open,
 }
 
-/// Looks for the end of a value. A quote is missing where a tag begins behind a `>`: markup within a value, which XML
-/// does not allow either, begins with its `<`.
+/// Finds the end of a value. The quote counts as missing if a tag begins after a `>`. Markup within a value, which
+/// XML does not allow either, begins with `<` before any `>`.
 fn value_end(value: &[u8], quote: u8) -> ValueEnd {
     let (mut tags, mut first) = (0_usize, None);
     for at in memchr::memchr3_iter(quote, b'<', b'>', value) {
@@ -462,7 +462,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::{Cursor, Read};
 
-    /// Hands out at most `step` bytes at a time.
+    /// Yields at most `step` bytes at a time.
     struct Dribble(Cursor<Vec<u8>>, usize);
 
     impl Read for Dribble {
@@ -472,7 +472,8 @@ mod tests {
         }
     }
 
-    /// The pieces of a document, neighbouring text joined, what it ends in, and its faults.
+    /// Returns the pieces of a document, with adjacent text joined, the construct it breaks off in, and the number of
+    /// faults.
     fn pieces(document: &str, step: usize) -> (Vec<String>, Option<&'static str>, u64) {
         let input = Dribble(Cursor::new(document.as_bytes().to_vec()), step);
         let mut tags = Tags::new(Box::new(input));

@@ -1,4 +1,4 @@
-//! Text: one URL a line, captions, comments, and the option lines of aria2's input files.
+//! Plain text: one URL per line, captions, comments, and the option lines of aria2's input files.
 
 use serde_json::{Map, Value};
 
@@ -51,15 +51,15 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
     Ok(())
 }
 
-/// White space of any alphabet, and what nobody sees. Files that were joined carry their byte order marks with them.
+/// Unicode white space and invisible characters. Joined files have byte order marks inside.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
 }
 
-/// The URL of a line, and the caption behind it.
+/// Splits a line into its URL and the caption after it.
 ///
-/// A URL ends at white space, or is all that stands between quotes or in brackets; a comma behind it is that of an
-/// array. aria2 takes several addresses of one file, divided by tabs: the first of them counts.
+/// A URL ends at white space, unless it is in quotes or angle brackets. A comma after it is dropped, as lines of an
+/// array have one. aria2 accepts several mirrors of one file, separated by tabs; the first one counts.
 fn parts(text: &str) -> (&str, Option<&str>) {
     let (url, mut rest) = match quoted(text) {
         Some(parts) => parts,
@@ -77,12 +77,12 @@ fn parts(text: &str) -> (&str, Option<&str>) {
             break caption;
         }
         if !rest[..rest.len() - caption.len()].contains('\t') {
-            // Two URLs, which are refused as such.
+            // Two URLs on one line. The whole line is refused.
             return (text, None);
         }
         rest = &caption[caption.find(is_blank).unwrap_or(caption.len())..];
     };
-    // A blank in a host is one too many, rather than the end of a URL.
+    // White space within a host is a mistake, not the end of the URL.
     let is_cut = |host: &str| !host.contains(['/', '?', '.', ':']);
     match url.split_once("://") {
         Some((_, host)) if is_cut(host) => (text, None),
@@ -90,7 +90,7 @@ fn parts(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What stands in the quotes or brackets that `text` begins with, and what follows them.
+/// Splits off the text in the quotes or angle brackets that `text` begins with. Returns it with the rest.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let close = match text.as_bytes()[0] {
         b'<' => '>',

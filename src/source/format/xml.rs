@@ -1,7 +1,7 @@
 //! Sitemaps with the image extension, RSS and Atom, well-formed or not.
 //!
-//! Elements are known by their local names, in any case: prefixes are free, and what lists use is not ambiguous. What
-//! is wrong with a document costs one entry at most, and is made known once.
+//! Elements are matched by local name, ignoring case. Prefixes are arbitrary, and the names that lists use are
+//! unambiguous. A fault in a document costs at most one entry. Faults are reported in one notice.
 
 use std::borrow::Cow;
 
@@ -19,19 +19,19 @@ use crate::source::sink::SharedSink;
 use crate::source::{Entry, ListFormat, row};
 use crate::target::Target;
 
-/// Deepest nesting that is followed. Sitemaps and feeds need less than ten levels.
+/// Deepest nesting that is tracked. Sitemaps and feeds need fewer than ten levels.
 const MAX_DEPTH: usize = 256;
 
-/// How often a URL may be escaped.
+/// Most levels of escaping in a URL.
 const MAX_ESCAPES: usize = 4;
 
 /// Root elements of lists, in lower case.
 const ROOTS: [&str; 6] = ["urlset", "sitemapindex", "rss", "feed", "rdf", "channel"];
 
-/// Elements that stand for one entry. One begins where the one before was not closed.
+/// Elements that stand for one entry. A new one closes an open one of the same name.
 const RECORDS: [&str; 3] = ["item", "entry", "sitemap"];
 
-/// Elements of HTML that have no end tag, and stand in texts of feeds as they are.
+/// HTML elements without an end tag, which texts in feeds contain unescaped.
 const VOID: [&str; 8] = ["br", "hr", "img", "input", "wbr", "col", "area", "embed"];
 
 /// One entry for each picture of a sitemap's page, or for the page where it names none; one for each
@@ -66,7 +66,7 @@ pub(super) fn parse(
             Piece::End(name) => walk.end(name)?,
         }
     }
-    // What follows the root may break off as it likes.
+    // After the root element has ended, the document may break off anywhere.
     if walk.path.iter().any(|name| ROOTS.contains(&&**name)) {
         let within = match (tags.unfinished(), walk.path.last()) {
             (Some(what), _) => what.to_owned(),
@@ -99,7 +99,7 @@ struct Walk<'a> {
     path: Vec<String>,
     /// What relative URLs are relative to, innermost last, and how many elements are open where each holds.
     bases: Vec<(usize, Url)>,
-    /// Where the piece begins that is being read.
+    /// The line where the current piece begins.
     line: u64,
     /// The `loc` that is open.
     text: Option<Text>,
@@ -116,7 +116,7 @@ struct Walk<'a> {
 /// What a document says, in place of a URL.
 #[derive(Debug)]
 struct Text {
-    /// As it is written, with its references.
+    /// As written, with references unresolved.
     raw: String,
     /// Where it begins.
     line: u64,
@@ -143,7 +143,7 @@ impl Walk<'_> {
             }
             "item" | "entry" => self.items += 1,
             "enclosure" => self.enclosure(element, &["url", "resource"], base.as_ref())?,
-            // Atom's `content` is a text, and has no `url`.
+            // Atom's `content` holds text, and has no `url` attribute.
             "content" => self.enclosure(element, &["url"], base.as_ref())?,
             "link" if self.is_enclosure(element) => {
                 self.enclosure(element, &["href"], base.as_ref())?;
@@ -167,14 +167,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Closes what cannot go on when an element of that name begins: the record before, or a `loc`, which holds nothing
-    /// but text.
+    /// Closes elements that cannot contain a new element `name`: an open record of that name, or a `loc`, which
+    /// contains only text.
     fn close_what_ends_before(&mut self, name: &str) -> Result<(), Stop> {
         let is_record = RECORDS.contains(&name) || (name == "url" && self.is_sitemap);
         let innermost = |wanted: &str| self.path.iter().rposition(|open| open == wanted);
         let record = || innermost(name).filter(|_| is_record);
         let Some(at) = record().or_else(|| innermost("loc")) else {
-            // What is nested so deep was not meant to be, and a record has to be followed.
+            // Nesting this deep comes from missing end tags. Records have to be tracked nevertheless, so half of it
+            // is closed.
             return match is_record && self.path.len() >= MAX_DEPTH {
                 true => self.close_to(MAX_DEPTH / 2),
                 false => Ok(()),
@@ -186,7 +187,7 @@ impl Walk<'_> {
         self.close_to(at)
     }
 
-    /// Closes elements until so many are open.
+    /// Closes elements until `depth` are open.
     fn close_to(&mut self, depth: usize) -> Result<(), Stop> {
         while self.path.len() > depth {
             self.close()?;
@@ -194,7 +195,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes an end tag, which closes what is open within its element too.
+    /// Handles an end tag. It also closes elements that are still open within the element.
     fn end(&mut self, name: &str) -> Result<(), Stop> {
         let name = name.rsplit(':').next().unwrap_or(name).trim();
         let name = name.to_ascii_lowercase();
@@ -253,13 +254,13 @@ impl Walk<'_> {
         self.bases.last().map(|(_, base)| base)
     }
 
-    /// The base that an element sets by `xml:base`.
+    /// Returns the base URL that `xml:base` sets on an element.
     fn base_of(&self, element: &BytesStart<'_>) -> Option<Url> {
         let base = self.attribute(element, |name| name == "xml:base")?;
         base.url(self.base()).ok()
     }
 
-    /// Adds text as it is written.
+    /// Adds text as written.
     fn add_text(&mut self, piece: &str) {
         let line = self.line;
         if has_bare_ampersand(piece) {
@@ -287,7 +288,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a `link` leads to an enclosure (RFC 4287, section 4.2.7.2).
+    /// Returns `true` if a `link` element points to an enclosure (RFC 4287, section 4.2.7.2).
     fn is_enclosure(&self, element: &BytesStart<'_>) -> bool {
         self.attribute(element, |name| name == "rel")
             .is_some_and(|rel| {
@@ -319,7 +320,7 @@ impl Walk<'_> {
     /// The value of the first attribute whose local name, or name in the space `xml`, is `wanted`.
     fn attribute(&self, element: &BytesStart<'_>, wanted: impl Fn(&str) -> bool) -> Option<Text> {
         let mut attributes = element.html_attributes();
-        // One that cannot be read is none.
+        // Attributes that do not parse are skipped.
         let found = attributes
             .with_checks(false)
             .filter_map(Result::ok)
@@ -362,7 +363,7 @@ fn not_closed(name: &str) -> String {
     format!("`<{}>` is not closed", shown(name))
 }
 
-/// A name as a message may show it.
+/// Shortens a name for messages, and drops control characters.
 fn shown(name: &str) -> String {
     name.chars().take(40).filter(|c| !c.is_control()).collect()
 }
@@ -382,7 +383,7 @@ impl Text {
     }
 }
 
-/// A value without the name of the next attribute, which is part of it where its own closing quote is missing.
+/// Strips the name of the next attribute, which is part of the value if its closing quote is missing.
 fn without_next_name(value: &str) -> &str {
     let Some((url, name)) = value.rsplit_once(|c: char| c.is_ascii_whitespace()) else {
         return value;
@@ -399,7 +400,7 @@ fn without_next_name(value: &str) -> &str {
     }
 }
 
-/// A reference (XML 1.0, section 4.1) at the `&` that `text` begins with: what stands between that and the `;`.
+/// Returns the name in the reference (XML 1.0, section 4.1) that `text`, at its `&`, begins with.
 fn reference(text: &str) -> Option<&str> {
     let bytes = &text.as_bytes()[1..];
     let end = memchr::memchr(b';', &bytes[..bytes.len().min(MAX_REFERENCE_BYTES)])?;
@@ -413,9 +414,9 @@ fn has_bare_ampersand(text: &str) -> bool {
     memchr::memchr_iter(b'&', text.as_bytes()).any(|at| reference(&text[at..]).is_none())
 }
 
-/// What a reference stands for: a character, or an entity that XML or HTML has.
+/// Returns the text of a reference to a character, or to an entity of XML or HTML.
 ///
-/// Entities of a document's own are never expanded: a few lines of them may stand for gigabytes.
+/// Entities declared in the document are never expanded, because a few lines of them may expand to gigabytes.
 fn resolved(name: &str) -> Option<Cow<'static, str>> {
     if name.starts_with('#') {
         let c = BytesRef::new(name).resolve_char_ref().ok()??;
@@ -426,11 +427,12 @@ fn resolved(name: &str) -> Option<Cow<'static, str>> {
     }
     let written = format!("&{name};");
     let text = html::plain(&written);
-    // `&notme;` would be read as `&not;` and more.
+    // A `;` that remains means a prefix match: `&notme;` would decode as `&not;` and more.
     (!text.contains(';')).then_some(text.into())
 }
 
-/// A URL out of its references, and the first of them that stands for nothing. A `&` that begins none is itself.
+/// Resolves the references in a URL. Also returns the first unknown one. A `&` that begins no reference stays as it
+/// is.
 fn unescaped(raw: &str) -> (Cow<'_, str>, Option<&str>) {
     if !raw.contains('&') {
         return (Cow::Borrowed(raw), None);
@@ -454,7 +456,7 @@ fn unescaped(raw: &str) -> (Cow<'_, str>, Option<&str>) {
         }
     }
     text.push_str(rest);
-    // What is left of a `&` that was escaped twice; no URL has it otherwise.
+    // Resolves ampersands that were escaped more than once. No URL contains these references otherwise.
     for _ in 1..MAX_ESCAPES {
         for escaped in ["&amp;", "&#38;", "&#038;", "&#x26;"] {
             if text.contains(escaped) {
@@ -630,7 +632,7 @@ mod tests {
         }
     }
 
-    /// Reads a list with a fault: its entries, and what is made known of it.
+    /// Reads a list that has faults, and returns its entries and notices.
     fn faulty(format: crate::source::ListFormat, list: &str) -> (Vec<String>, Vec<String>) {
         let (entries, notices, failure) = read_noticing(Some(format), list.as_bytes());
         assert_eq!(failure, None, "{list}");
@@ -671,7 +673,7 @@ mod tests {
                 );
             }
         }
-        // What is only unusual is no fault.
+        // Unusual but valid XML is not a fault.
         for item in [
             "<!-- a -- b & c <d> -->",
             "<?php if (1 > 0) ?>",

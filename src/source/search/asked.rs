@@ -129,7 +129,7 @@ fn number(parameters: &HashMap<String, String>, name: &str) -> u64 {
     parameters[name].parse().unwrap()
 }
 
-/// Reads a list to its end: provider, query and path of each result, and the notices.
+/// Reads a list to its end. Returns provider, query and path of each result, and the notices.
 async fn read(mut list: List) -> (Vec<String>, Vec<Notice>) {
     let mut found = Vec::new();
     while let Some(entries) = list.next_chunk().await.unwrap() {
@@ -435,7 +435,7 @@ async fn a_short_retry_after_is_waited_for_and_a_long_one_told() {
     let openverse = |all: &Arc<Search>| self::source(all, "search:openverse?q=a");
     openverse(&all).open().await.unwrap_err();
     assert_eq!(fake.seconds(), [0, 1, 2, 3]);
-    // Nor at once, when it names one that has passed.
+    // A time in the past does not mean an immediate retry either.
     for passed in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
         for code in [429, 503] {
             let fake = Fake::new(move |_, _, _| Some(status(code, Some(passed))));
