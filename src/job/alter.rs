@@ -108,7 +108,7 @@ impl Keeper {
                 .first()
                 .and_then(|row| row.url.parse::<url::Url>().ok());
             let host = url.as_ref().and_then(|url| url.host_str());
-            // An earlier version may have kept a dash at its start.
+            // An earlier version may have kept a leading dash.
             let name = sanitise(name, &format_of(row));
             let name = name.ok_or_else(|| invalid("name", "`name` is empty"))?;
             let metadata = row.metadata.as_deref();
@@ -146,8 +146,8 @@ impl Keeper {
         moved.pop().unwrap_or(Ok(()))
     }
 
-    /// Moves images in one transaction, which makes `changes` too; they may change places with each other. Says of each
-    /// whether it was moved. Where none can be, nothing is changed.
+    /// Moves images in one transaction, together with `changes`. Images may swap places. Returns a result for each
+    /// image. If none can be moved, nothing is changed.
     pub(super) async fn move_images(
         &self,
         moves: Vec<(ImageRow, Move)>,
@@ -167,7 +167,8 @@ impl Keeper {
             self.store.remove_empty_folders(places).await;
             return Ok(results);
         }
-        // Two files may not have one path, not even for a moment within a transaction. No file is ever there.
+        // Two files must not share a path, not even within a transaction. The catalog records a detour; no file is
+        // ever there.
         let left: HashSet<&StorePath> = moved.iter().map(|index| &olds[*index]).collect();
         let detours = moved.iter().filter(|index| {
             let to = &moves[**index].1.path;
@@ -222,8 +223,8 @@ impl Keeper {
         Ok(results)
     }
 
-    /// Takes images that are to be elsewhere into the stage, unless their new places are not free or they are not as they
-    /// were recorded. Says of each why it stays.
+    /// Moves images from their old places into the stage. An image stays if its new place is not free, or if it
+    /// differs from its record. Returns a result for each image.
     async fn withdraw_all(
         &self,
         moves: &[(ImageRow, Move)],
@@ -266,12 +267,12 @@ impl Keeper {
                 }
             }
             Err(error) => {
-                // What is recorded has to be visible.
+                // A recorded file has to be visible.
                 self.store.publish(batch(&leaving)).await;
                 return Err(error.into());
             }
         }
-        // Who waits for the place of one that stays, stays too.
+        // An image that waits for the place of one that stays has to stay too.
         let waiting: HashMap<&StorePath, usize> = leaving
             .iter()
             .map(|index| (&moves[*index].1.path, *index))
@@ -295,7 +296,7 @@ impl Keeper {
         Ok(results)
     }
 
-    /// What became of an image that was to be taken into the stage.
+    /// Turns the result of withdrawing an image into an answer to the client.
     async fn withdrawn(
         &self,
         stage: StageId,
@@ -304,7 +305,7 @@ impl Keeper {
     ) -> Result<(), Refusal> {
         let why = match withdrawn {
             Ok(Withdrawn::Taken) => return Ok(()),
-            // It may have waited there to be published.
+            // It may have waited in the stage to be published.
             Ok(Withdrawn::Missing) if self.store.is_staged(stage).await? => return Ok(()),
             Ok(Withdrawn::Missing) => {
                 "it is recorded, and is not there; `gannet verify --repair` fetches it again"
@@ -585,7 +586,7 @@ fn new_name(wanted: &str, shown: &str, row: &ImageRow) -> Result<Option<FileName
     Ok(Some(name).filter(|name| name.as_str() != old))
 }
 
-/// The format of a file, as far as names go.
+/// Returns the format of a file, as far as naming needs it.
 pub(super) fn format_of(row: &ImageRow) -> Format {
     Format {
         name: "",
@@ -617,7 +618,7 @@ fn of_album(event: &str, album: &AlbumName, from: Option<&AlbumName>) -> Event {
 }
 
 impl Move {
-    /// Has the catalog say that the image is at `path`.
+    /// Returns the change that records the image at `path`.
     fn change(&self, row: &ImageRow, path: String) -> Change {
         Change::MoveFile {
             id: row.file.id,

@@ -1,51 +1,52 @@
-//! When a target that failed is asked for again: how many attempts failed in a row, and what starts the count anew.
+//! Counts the failed attempts for a target, and decides what resets the count.
 
 use std::time::Duration;
 
-/// Progress that always is enough, in bytes.
+/// Progress in bytes that is always enough.
 const ENOUGH_BYTES: u64 = 1024;
 
-/// Progress of one part in so many of the file is enough as well. Together with [`ENOUGH_BYTES`] it bounds the attempts
-/// for an origin that sends a byte at a time.
+/// Progress of this fraction of the file is enough as well: one part in `ENOUGH_SHARE`. Together with
+/// [`ENOUGH_BYTES`] it bounds the attempts for an origin that sends one byte at a time.
 const ENOUGH_SHARE: u64 = 100;
 
-/// What a request left behind that did not bring the whole file.
+/// Where a request ended that did not bring the whole file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Left {
-    /// Bytes that the next attempt goes on from.
+    /// Offset from which the next attempt continues.
     pub(super) bytes: u64,
-    /// Length of the whole file, where the origin said it.
+    /// Length of the whole file, if the origin stated it.
     pub(super) of: Option<u64>,
-    /// The origin sent all that it announced, and announced less than the rest of the file: that is no failure.
+    /// Set if the origin sent all that it announced, and announced less than the rest of the file. That is not a
+    /// failure.
     pub(super) is_part: bool,
 }
 
 /// The attempts for one target that count against `fetch.retries`.
 ///
-/// An attempt that brought the body further than any one before starts the count anew, if that is enough: 1 KiB, or a
-/// hundredth of the file; and `fetch.min_speed` on average since the count last started. An answer with a part that
-/// makes such progress does not count at all.
+/// An attempt resets the count if it gets further than all before it by 1 KiB or by a hundredth of the file, at an
+/// average of at least `fetch.min_speed` since the last reset. A partial answer with such progress does not count at
+/// all.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: u32,
-    /// How far the body had come when the count last started anew.
+    /// Offset of the body at the last reset.
     mark: u64,
-    /// Time that requests took since.
+    /// Time that requests took since the last reset.
     took: Duration,
 }
 
 impl Attempts {
-    /// Attempts that failed in a row.
+    /// Returns the number of failed attempts in a row.
     pub(super) fn failed(&self) -> u32 {
         self.failed
     }
 
-    /// A request took this long, whatever came of it.
+    /// Adds the duration of a request, whatever its result.
     pub(super) fn spend(&mut self, took: Duration) {
         self.took += took;
     }
 
-    /// An attempt ended without the whole file. `min_speed` is in bytes a second; 0: any.
+    /// Records the end of an attempt without the whole file. `min_speed` is in bytes per second; 0 means no minimum.
     pub(super) fn end(&mut self, left: Left, min_speed: u64) {
         if is_progress(self.mark, left, self.took, min_speed) {
             (self.mark, self.took) = (left.bytes, Duration::ZERO);
@@ -56,7 +57,7 @@ impl Attempts {
     }
 }
 
-/// Whether a body that had come to `mark` bytes has come far enough since.
+/// Returns `true` if the body has grown enough since it was at `mark` bytes.
 fn is_progress(mark: u64, left: Left, took: Duration, min_speed: u64) -> bool {
     let gain = left.bytes.saturating_sub(mark);
     let share = left.of.unwrap_or(left.bytes).div_ceil(ENOUGH_SHARE);
@@ -113,18 +114,18 @@ mod tests {
             ),
             (&[part(20_000, 100_000), part(40_000, 100_000)], &[0, 0]),
             (&[cut(20_000, 100_000), part(40_000, 100_000)], &[1, 0]),
-            // A hundredth of a small file, and of what there is of one whose length nobody knows.
+            // A hundredth of a small file; for unknown lengths, a hundredth of the bytes so far.
             (&[cut(10, 100), cut(20, 100), cut(21, 100)], &[1, 1, 1]),
             (&[unknown(100), unknown(200), unknown(202)], &[1, 1, 2]),
-            // A byte at a time is no progress in a large file, be it answered or cut.
+            // In a large file, one byte at a time is no progress, whether the answers are partial or cut off.
             (
                 &[cut(1, GB), cut(2, GB), cut(3, GB), cut(4, GB)],
                 &[1, 2, 3, 4],
             ),
             (&[part(1, GB), part(2, GB), part(3, GB)], &[1, 2, 3]),
-            // Little by little comes to enough.
+            // Small steps add up.
             (&[cut(512, GB), cut(1_024, GB), cut(1_500, GB)], &[1, 1, 2]),
-            // A body that began again has to pass the place where it was before.
+            // A body that starts over has to pass its previous offset.
             (
                 &[
                     cut(50_000, 100_000),
@@ -134,7 +135,7 @@ mod tests {
                 ],
                 &[1, 2, 3, 1],
             ),
-            // What is left of a body while the host does not answer is no progress either.
+            // Bytes kept from before are no progress if the host does not answer.
             (&[cut(50_000, 100_000), cut(50_000, 100_000)], &[1, 2]),
         ] {
             assert_eq!(failed(ends), expected, "{ends:?}");
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn requests_without_end_are_bounded_by_the_length() {
-        // As little as is enough each time.
+        // The least progress that is enough, each time.
         for length in [1_u64, 50, 10_000, 1 << 20, 1 << 30] {
             let (mut attempts, mut bytes, mut made) = (Attempts::default(), 0, 0_u64);
             while bytes < length {

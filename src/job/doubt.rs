@@ -1,8 +1,12 @@
-//! Whether what came is believed when it is no good: bytes from several answers, and what came through a proxy of the pool.
+//! Decides whether to believe a bad result: bytes from several answers, and results that came through a proxy of the
+//! pool.
 //!
-//! Bytes that were put together from several answers may be of several versions of the file, whatever the validators
-//! say. So a file of such bytes is rejected only after it was asked for once more as a whole. A proxy may alter what it sees, and cut off whatever it carries. So a rejection is believed once another proxy brought the same: one
-//! that has brought good files, or several that have not. Where another one brings a good file, those before are to blame.
+//! Bytes from several answers may belong to several versions of the file, whatever the validators say. So a file made
+//! of such bytes is rejected only after one more request for the whole file.
+//!
+//! A proxy may alter what it carries, and may cut it off. So a rejection is believed once another proxy has brought
+//! the same: one that has brought good files before, or several that have not. If another proxy brings a good file,
+//! the earlier ones are to blame.
 
 use std::time::{Duration, Instant};
 
@@ -12,31 +16,32 @@ use crate::downloader::{DownloadError, Failure};
 use crate::fetch::{FetchError, Via};
 use crate::target::describe;
 
-/// What follows an attempt that did not bring an acceptable file.
+/// The next step after an attempt that did not bring an acceptable file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It counts: another attempt follows if its kind may pass, or the target has its outcome.
+    /// Count the attempt. The target is retried if the failure may pass, and otherwise has its outcome.
     Count,
-    /// The target is asked for from its start, and what comes is not continued: the parts of this one may not belong together.
+    /// Request the whole file, because the parts of this one may not belong together. Its body is not continued.
     Whole,
-    /// Another proxy is asked: this one may have altered what came, or cut it off.
+    /// Ask another proxy, because this one may have altered the file or cut it off.
     AnotherProxy,
 }
 
-/// What there is to decide from.
+/// The facts behind the decision.
 #[derive(Debug, Clone, Copy, Default)]
 struct Evidence {
-    /// Bytes of several answers came to a file that is not acceptable.
+    /// Set if bytes of several answers made a file that is not acceptable.
     is_stitched: bool,
-    /// They came so before.
+    /// Set if that has happened before.
     was_stitched: bool,
-    /// The proxy that may be what made it fail, whether it has brought good files before, and whether there are others.
+    /// For a failure that a proxy may have caused: whether that proxy has brought good files, and whether there are
+    /// others.
     suspect: Option<(bool, bool)>,
-    /// Opinions that there were before this one.
+    /// Number of earlier opinions.
     opinions: u32,
 }
 
-/// One piece before one proxy: where parts do not belong together, no proxy is to blame.
+/// Parts that may not belong together are decided first, because no proxy is to blame for them.
 fn next(evidence: Evidence) -> Next {
     let Evidence {
         is_stitched,
@@ -51,7 +56,7 @@ fn next(evidence: Evidence) -> Next {
     }
 }
 
-/// Whether there are opinions enough, with one more from a proxy that is `is_proven`.
+/// Returns `true` if one more opinion is enough. It comes from a proxy that has brought good files if `is_proven`.
 fn is_believed(opinions: u32, is_proven: bool) -> bool {
     opinions + 1 >= OPINIONS || opinions > 0 && is_proven
 }
@@ -68,9 +73,9 @@ pub(super) struct Doubts {
     vias: Vec<Via>,
     complaints: Vec<Complaint>,
     opinions: u32,
-    /// Bytes of several answers came to a file that was not acceptable.
+    /// Set if bytes of several answers have made a file that was not acceptable.
     was_stitched: bool,
-    /// The origin is believed to break bodies off, or to be slow: that is no proxy's doing from then on.
+    /// Set once the origin is believed to break bodies off or to be slow. Proxies are not blamed for that any more.
     origin_breaks_off: bool,
 }
 
@@ -108,7 +113,7 @@ impl Doubts {
         &self.vias
     }
 
-    /// Whether the target is asked for as a whole: no body that is cut off is continued.
+    /// Returns `true` if the target has to be requested as a whole, without continuing a body that is cut off.
     pub(super) fn wants_whole(&self) -> bool {
         self.was_stitched
     }
@@ -118,10 +123,10 @@ impl Doubts {
         self.redirects.extend(via.filter(Via::is_plain));
     }
 
-    /// The target came to nothing, at `moved_to` where redirects led. Decides what follows.
+    /// Decides the next step after a failure. `moved_to` is the URL that redirects led to.
     pub(super) fn next(&mut self, failure: &Failure, moved_to: Option<&Url>) -> Next {
         let redirects = std::mem::take(&mut self.redirects);
-        // A part is what the origin announced.
+        // The origin announced this part.
         if failure.is_part {
             return Next::Count;
         }
@@ -237,17 +242,17 @@ mod tests {
         let (proven, unproven) = (Some((true, true)), Some((false, true)));
         let (last_proven, last_unproven) = (Some((true, false)), Some((false, false)));
         for (is_stitched, was_stitched, suspect, opinions, expected) in [
-            // In one piece, and past no proxy: believed at once.
+            // One answer, and no proxy: believed at once.
             (false, false, None, 0, Next::Count),
             (false, true, None, 0, Next::Count),
-            // In several: asked for once more, and once only.
+            // Several answers: requested once more, and only once.
             (true, false, None, 0, Next::Whole),
             (true, true, None, 0, Next::Count),
-            // Before any proxy is suspected.
+            // That comes before any proxy is suspected.
             (true, false, unproven, 0, Next::Whole),
             (true, false, proven, 3, Next::Whole),
             (true, false, last_unproven, 0, Next::Whole),
-            // Then by each proxy's word, as for what came in one piece.
+            // After that, each proxy has a say, as with a single answer.
             (false, true, unproven, 0, Next::AnotherProxy),
             (false, false, unproven, 0, Next::AnotherProxy),
             (false, false, proven, 0, Next::AnotherProxy),
@@ -255,7 +260,7 @@ mod tests {
             (false, false, proven, 1, Next::Count),
             (false, false, unproven, OPINIONS - 2, Next::AnotherProxy),
             (false, false, unproven, OPINIONS - 1, Next::Count),
-            // Where there is no other, the last word counts.
+            // If there is no other proxy, the last one is believed.
             (false, false, last_proven, 0, Next::Count),
             (false, false, last_unproven, 0, Next::Count),
         ] {

@@ -1,5 +1,5 @@
-//! Decides what is asked for, by what is known of a URL: whether a record serves a job, whether it is fresh, whether the
-//! URL is left alone for a while.
+//! Decides from the record of a URL whether to request it: whether the record serves a job, is fresh, or rests after
+//! failures.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::step::Steps;
 use crate::store::{Opened, StageId, Store};
 use crate::target::{Reason, Sha256, Target};
 
-/// Kept files that are looked at again at a time.
+/// Kept files inspected at a time.
 const LOOKS: usize = 8;
 
-/// What a look at the catalog needs to know of a job.
+/// A look-up of records for one job.
 pub(super) struct Lookup<'a> {
     pub(super) catalog: &'a dyn Catalog,
     pub(super) store: &'a Store,
@@ -33,13 +33,13 @@ pub(super) struct Lookup<'a> {
     pub(super) downloader: &'a Arc<dyn Downloader>,
     pub(super) steps: &'a Steps,
     pub(super) settings: &'a (dyn Fn(&Url) -> Effective<'a> + Sync),
-    /// Cancelled when nothing more is begun, and so no file looked at any more.
+    /// Cancelled when nothing more is begun. Kept files are not inspected any more then.
     pub(super) halt: &'a CancellationToken,
 }
 
 impl Lookup<'_> {
-    /// What is known of `targets` as far as it holds for this job: without validators and freshness where the file is not
-    /// there, or is none that the job accepts; without failures that only another job has to do with.
+    /// Returns the records of `targets`, limited to what holds for this job. If the file is missing or not acceptable
+    /// to the job, its validators and freshness are dropped. Failures that concern only other jobs are dropped too.
     pub(super) async fn known(
         &self,
         targets: impl Iterator<Item = (TargetKey, &Target)>,
@@ -82,19 +82,19 @@ impl Lookup<'_> {
         Ok(known)
     }
 
-    /// Whether the last failure would have been one of this job too.
+    /// Returns `true` if the last failure would also be one for this job.
     fn failed_for_this(&self, known: &Known, target: &Target) -> bool {
         match known.failed_under {
             Some(under) => {
                 let max_bytes = (self.settings)(&target.url).max_bytes().as_u64();
                 under == acceptance(&**self.downloader, self.steps, target, max_bytes)
             }
-            // An earlier version did not tell judgements apart.
+            // Records of earlier versions do not say under which settings a file was judged.
             None => !known.reason.is_some_and(is_judgement),
         }
     }
 
-    /// The largest body that the host which answered may send.
+    /// Returns the largest body that the job accepts from the host that answered.
     fn max_bytes(&self, known: &Known, target: &Target) -> u64 {
         let answered = known.answered.as_deref();
         let answered = answered.and_then(|url| Url::parse(url).ok());
@@ -102,8 +102,8 @@ impl Lookup<'_> {
         settings.max_bytes().as_u64()
     }
 
-    /// Holds a file that is there against what the job accepts. Returns it with what that showed; `None`: it is not
-    /// accepted, or cannot be read.
+    /// Inspects a kept file by the job's criteria, and returns it with the facts found. `None` if it is not accepted,
+    /// or cannot be read.
     async fn look_again(&self, mut file: KnownFile, name: Option<String>) -> Option<KnownFile> {
         if self.halt.is_cancelled() {
             return None;
@@ -134,7 +134,7 @@ impl Lookup<'_> {
     }
 }
 
-/// Whether a job accepts a file by its record alone; `None`: its bytes have to be looked at.
+/// Returns whether a job accepts a file by its record alone. `None` if its bytes have to be inspected.
 pub(super) fn is_accepted(
     downloader: &dyn Downloader,
     file: &KnownFile,
@@ -152,7 +152,7 @@ pub(super) fn is_accepted(
     })
 }
 
-/// Notes what another look at the bytes of a file showed, by these criteria.
+/// Updates a file's record with the facts that an inspection under `criteria` found.
 pub(super) fn note_facts(file: &mut KnownFile, facts: &Facts, criteria: &str) {
     file.format = facts.format.name.to_owned();
     file.media_type = facts.format.media_type.to_owned();
@@ -162,7 +162,7 @@ pub(super) fn note_facts(file: &mut KnownFile, facts: &Facts, criteria: &str) {
     file.is_rechecked = true;
 }
 
-/// Names what a job accepts of a target.
+/// Identifies the criteria by which a job accepts a target.
 pub(super) fn acceptance(
     downloader: &dyn Downloader,
     steps: &Steps,
@@ -180,7 +180,7 @@ pub(super) fn acceptance(
     ])
 }
 
-/// Whether a failure for this reason is a job's judgement of what came, so that another job may judge otherwise.
+/// Returns `true` if the reason is a job's verdict on the file, so that another job may decide otherwise.
 pub(super) fn is_judgement(reason: Reason) -> bool {
     matches!(
         reason,
@@ -194,8 +194,8 @@ pub(super) fn is_judgement(reason: Reason) -> bool {
     )
 }
 
-/// A file that somebody removed or wrote to has to be brought again, whatever the origin says
-/// about what was there.
+/// Drops the validators of files that someone removed or changed. These have to be fetched again, even if the origin
+/// has no new version.
 async fn forget_missing_files(
     store: &Store,
     distrusted: &HashSet<Uuid>,
@@ -222,8 +222,8 @@ async fn forget_missing_files(
     Ok(())
 }
 
-/// Decides what to do about a target of which `known` is [looked up](Lookup::known). What came or was confirmed at
-/// `fresh_since` or later, and did not fail since, need not be asked for.
+/// Decides what to do about a target whose record `known` comes from [a look-up](Lookup::known). A file that was
+/// fetched or confirmed at `fresh_since` or later, and has not failed since, is fresh.
 pub(super) fn decide(
     known: Option<&Known>,
     refresh: bool,
@@ -252,8 +252,8 @@ pub(super) fn decide(
     }
 }
 
-/// Until when a URL that keeps failing is left alone: for ever where it answered 410 (RFC 9110, section 15.5.11).
-/// A failure in the future is none to go by.
+/// Returns until when a URL that keeps failing is left alone: for ever after a 410 (RFC 9110, section 15.5.11).
+/// `None` also if the failure is dated in the future, which is not believed.
 fn rests_until(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let tried = known.tried.filter(|_| known.failures > 0)?;
     if !clock::is_believable(tried, now) {
@@ -270,7 +270,7 @@ fn rests_until(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) -> Opti
     )
 }
 
-/// Why a URL is left alone, in words.
+/// Returns the message for a URL that is left alone.
 pub(super) fn resting(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) -> String {
     let tried = known
         .tried
@@ -450,7 +450,7 @@ mod tests {
             );
         }
         assert_eq!(decide(None, false, None, &fetch, now), Would::Fetch);
-        // What an interrupted job had need not be asked for again, unless its clock was ahead.
+        // Targets that an interrupted job has done are fresh, unless its clock was ahead.
         let had = |checked| known(now, |k| k.checked = Some(checked));
         for (checked, expected) in [
             (now - minutes(1), Would::Fresh),
@@ -463,7 +463,7 @@ mod tests {
         }
     }
 
-    /// A kind of somebody else's.
+    /// A kind that a library user registers.
     #[derive(Debug)]
     struct Own(&'static str);
 
@@ -500,7 +500,7 @@ mod tests {
         let header = defaults.get("image").unwrap().criteria().to_owned();
         let (any, document) = (Some("any"), Some("document"));
         let image = Some(&*header);
-        /// A kind, changes of its settings, the criteria that the file passed, and what follows.
+        /// A kind, changes to its settings, the criteria that the file passed, and the expected answer.
         type Case<'a> = (&'a str, &'a [&'a str], Option<&'a str>, Option<bool>);
         let cases: [Case<'_>; 13] = [
             ("any", &[], any, Some(true)),
@@ -522,12 +522,12 @@ mod tests {
             let accepted = is_accepted(&*downloader, &file(criteria), None, 100);
             assert_eq!(accepted, expected, "{kind} {changes:?} {criteria:?}");
         }
-        // Whatever is registered is asked in the same way.
+        // Registered kinds are treated like built-in ones.
         let own = |kind, criteria| is_accepted(&Own(kind), &file(criteria), None, 100);
         assert_eq!(own("own", Some("own")), Some(true));
         assert_eq!(own("own", any), None);
         assert_eq!(own("image", image), None);
-        // The list and the limit of bodies come first.
+        // The list's checksum and the limit of bodies come first.
         let any = defaults.get("any").unwrap();
         let promised = |body: &[u8]| Some(Sha256::of(body));
         let kept = file(Some("any"));

@@ -63,7 +63,7 @@ pub struct Item {
     /// Where redirects led, when elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
-    /// When the origin says that the bytes were last modified (`Last-Modified`, RFC 9110, section 8.8.2).
+    /// The origin's time of the last modification (`Last-Modified`, RFC 9110, section 8.8.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<DateTime<Utc>>,
     /// What gave the file its name.

@@ -86,7 +86,7 @@ pub(super) struct Staged {
     sha256: Sha256,
     bytes: u64,
     facts: Facts,
-    /// The name that `Content-Disposition` gives.
+    /// The name in `Content-Disposition`.
     header_name: Option<String>,
 }
 
@@ -280,12 +280,13 @@ impl Keeper {
         }
     }
 
-    /// Gives staged files the times that their origins tell. Where that cannot be, they keep their own.
+    /// Sets the modification times of staged files to those that their origins state. A file keeps its own time if
+    /// that fails.
     async fn set_mtimes(&self, entries: &mut [(Finished, Option<Staged>)]) {
         let now = Utc::now();
         let (mut owners, mut times) = (Vec::new(), Vec::new());
         for (finished, staged) in entries {
-            // The first second of 1970 stands for "not known".
+            // Some origins send the start of 1970 for an unknown time.
             let told = finished.item.last_modified;
             let told = told.filter(|told| *told <= now && *told > DateTime::UNIX_EPOCH);
             let told = told.and_then(|told| told.timestamp_nanos_opt());
@@ -939,7 +940,7 @@ impl Finished {
         self.item.steps = Some(steps).filter(|steps| !steps.is_empty()).map(Box::new);
     }
 
-    /// What the job accepts, where it was that which the target failed by.
+    /// Returns the job's criteria if the target failed by them.
     fn failed_under(&self) -> Option<Acceptance> {
         let target = self.target.as_ref()?;
         self.item.reason.filter(|reason| is_judgement(*reason))?;

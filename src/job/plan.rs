@@ -38,7 +38,7 @@ impl Shard {
         self.index == 0
     }
 
-    /// Whether a URL belongs to this share. All URLs of a politeness group belong to one.
+    /// Returns `true` if a URL belongs to this share. All URLs of a politeness group belong to the same share.
     pub(super) fn has(self, hosts: &Hosts, url: &Url) -> bool {
         let digest = Sha256::of(hosts.politeness_group(url).as_bytes()).0;
         let number = digest[..8]

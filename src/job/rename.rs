@@ -1,7 +1,7 @@
-//! Gives the files of albums the names that the settings would give them now.
+//! Renames the files of albums as the current settings would name them.
 //!
-//! [`RenamePlan::new`] looks at an album and says which file goes where; it changes nothing. [`Files::rename`] has the
-//! keeper move them, a batch at a time, in the same way in which it moves one image for a client.
+//! [`RenamePlan::new`] works out where each file of an album goes, and changes nothing. [`Files::rename`] moves the
+//! files a batch at a time, through the keeper, as a client moves a single image.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,31 +18,31 @@ use crate::naming::{self, Facts, NameFrom, StorePath, Wants};
 use crate::store::Store;
 use crate::target::{AlbumName, Sha256};
 
-/// Files that are looked up, and paths that are looked at, at a time.
+/// Files looked up, and paths checked, at a time.
 const CHUNK: usize = 500;
 
-/// Files that are moved in one transaction, unless more of them swap places.
+/// Files moved in one transaction. A larger cycle of files that swap places is not split.
 const BATCH: usize = 200;
 
-/// A file that gets another name.
+/// A file with its new name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Renaming {
     /// The file.
     pub file: Uuid,
-    /// Where it is, relative to the store's root.
+    /// Its current path, relative to the store's root.
     pub from: StorePath,
-    /// Where it goes.
+    /// Its new path.
     pub to: StorePath,
-    /// What gives it its new name.
+    /// The source of its new name.
     pub name_from: NameFrom,
 }
 
-/// What renaming the files of an album comes to.
+/// The renames for an album.
 #[derive(Debug, Default)]
 pub struct RenamePlan {
-    /// Files that the album has.
+    /// Number of files in the album.
     pub files: u64,
-    /// Those that get other names. No batch needs a place that a later one frees.
+    /// The files to rename. No batch needs a path that only a later batch frees.
     pub batches: Vec<Vec<Renaming>>,
 }
 
@@ -51,7 +51,7 @@ pub struct RenamePlan {
 struct Present {
     id: Uuid,
     path: StorePath,
-    /// Where the settings want it; `None` where it keeps its place.
+    /// The path by the current settings. `None` if the file keeps its path.
     wanted: Option<Wanted>,
 }
 
@@ -59,15 +59,15 @@ struct Present {
 struct Wanted {
     path: StorePath,
     name_from: NameFrom,
-    /// 64 hexadecimal digits that depend on the URL alone.
+    /// 64 hexadecimal digits that depend only on the URL.
     digits: String,
 }
 
 impl RenamePlan {
-    /// Says which files of `album` (empty: the root folder) go where by the settings in `naming`. Takes memory for each
-    /// file of the album, since two may want each other's names.
+    /// Plans the renames in `album` (empty for the root folder) by the settings in `naming`. Uses memory for each
+    /// file of the album, since two files may want each other's names.
     ///
-    /// A file that no URL stands for keeps its name. Of several that want one name, that which has it keeps it, and else
+    /// A file without a URL keeps its name. If several files want one name, a file that has it keeps it; otherwise
     /// the oldest gets it.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl RenamePlan {
     }
 }
 
-/// The files of an album, oldest first.
+/// Reads the files of an album, oldest first.
 async fn read(
     catalog: &dyn Catalog,
     naming: &naming::Settings,
@@ -133,7 +133,7 @@ async fn read(
     Ok(files)
 }
 
-/// Where a file goes by the first of its URLs, or by the one that leaves it where it is.
+/// Returns the path by the file's first URL, or `None` if any of its URLs leaves it where it is.
 fn wanted(
     row: &ImageRow,
     path: &StorePath,
@@ -178,7 +178,7 @@ fn wanted(
     first
 }
 
-/// Finds out which paths are not free, besides those of the album's own files.
+/// Finds paths in use, other than those of the album's own files.
 struct Taken<'a> {
     catalog: &'a dyn Catalog,
     store: &'a Store,
@@ -192,7 +192,7 @@ impl Taken<'_> {
             let recorded = self.catalog.taken(texts).await?;
             let exist = self.store.exist(paths.to_vec()).await;
             let found = paths.iter().zip(exist).filter(|(path, exists)| {
-                // What cannot be looked at is nothing to write over.
+                // A path that cannot be checked counts as in use, so that nothing is overwritten.
                 recorded.contains(path.as_str()) || !matches!(exists, Ok(false))
             });
             taken.extend(found.map(|(path, _)| path.clone()));
@@ -201,7 +201,7 @@ impl Taken<'_> {
     }
 }
 
-/// Where each file goes; `None`: it stays.
+/// Assigns a path to each file. `None` if it stays.
 async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<StorePath>>, JobError> {
     let own: HashSet<&StorePath> = files.iter().map(|file| &file.path).collect();
     let stays = |file: &&Present| file.wanted.is_none();
@@ -221,7 +221,7 @@ async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<Store
             break;
         }
         if attempt > 0 {
-            // It has a name of its own beside that which another one has.
+            // A file keeps its suffixed name if another file has the name that it wants.
             open.retain(|(index, wanted)| {
                 let path = &files[*index].path;
                 let stays = path.is_suffixed(&wanted.path) && claimed.insert(path.clone());
@@ -247,7 +247,7 @@ async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<Store
     Ok(places)
 }
 
-/// The paths that are tried in turn, as where a file is named for the first time.
+/// Returns the path to try at an attempt, by the same rule as for new files.
 fn candidate(wanted: &Wanted, attempt: u32) -> StorePath {
     match attempt {
         0 => wanted.path.clone(),
@@ -259,10 +259,10 @@ fn candidate(wanted: &Wanted, attempt: u32) -> StorePath {
     }
 }
 
-/// Batches in which every place that is needed is free, or freed by the same batch. Files that change places in a circle
-/// are in one batch, however many they are.
+/// Splits the moves into batches, such that each batch needs only paths that are free or that it frees itself. A
+/// cycle of files that swap places stays in one batch, whatever its size.
 fn in_order(moves: Vec<Renaming>) -> Vec<Vec<Renaming>> {
-    // No two files have one place, and no two get one, so these are chains and circles.
+    // Each path is the origin of one move and the target of one, so the moves form chains and cycles.
     let holders: HashMap<StorePath, usize> = moves
         .iter()
         .enumerate()
@@ -285,7 +285,7 @@ fn in_order(moves: Vec<Renaming>) -> Vec<Vec<Renaming>> {
         }
         let is_circle = at == Some(start) && !chain.is_empty();
         let together = if is_circle { chain.len() } else { 1 };
-        // The last of a chain goes first.
+        // The last move of a chain comes first.
         chain.reverse();
         for part in chain.chunks(together.max(1)) {
             let has_room = |batch: &Vec<Renaming>| batch.len() + part.len() <= BATCH;
@@ -301,12 +301,12 @@ fn in_order(moves: Vec<Renaming>) -> Vec<Vec<Renaming>> {
 }
 
 impl Files {
-    /// Moves files to where a [`RenamePlan`] wants them, all in one transaction. Returns why a file stays, for each of
-    /// the batch; `None`: it was moved.
+    /// Moves files as a [`RenamePlan`] says, in one transaction. Returns for each file of the batch the reason why it
+    /// stays, or `None` if it was moved.
     ///
     /// # Errors
     ///
-    /// When the store or the catalog fails, and nothing is moved.
+    /// When the store or the catalog fails. Nothing is moved in that case.
     pub async fn rename(&self, batch: Vec<Renaming>) -> Result<Vec<Option<String>>, Refusal> {
         self.ask(move |keeper| Box::pin(keeper.rename(batch))).await
     }
@@ -363,7 +363,7 @@ mod tests {
         pairs.iter().map(renaming).collect()
     }
 
-    /// Moves batch by batch, and fails where a place is not free.
+    /// Applies the batches in order, and fails if a path is not free.
     fn play(pairs: &[(&str, &str)], batches: &[Vec<Renaming>]) {
         let mut there: HashMap<StorePath, StorePath> = pairs
             .iter()

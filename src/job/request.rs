@@ -33,7 +33,7 @@ pub struct Request {
     /// How they are written, where it is not to be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_format: Option<ListFormat>,
-    /// The encoding that they are read in, where it is not to be found out.
+    /// Encoding of the lists. `None` detects it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_encoding: Option<ListEncoding>,
     /// The kind of file; else `job.kind`.

@@ -584,7 +584,7 @@ impl Running<'_> {
             tracing::warn!(job.id = %head.job, "{told}");
             upkept.warnings.push(told);
         }
-        // What keeps the job from its count stands in its error.
+        // The reason for too few files is already in the job's error.
         let is_warning = |notice: &Notice| match notice.kind {
             NoticeKind::Exhausted => false,
             NoticeKind::Incomplete => too_few.is_none(),

@@ -98,17 +98,17 @@ impl Failures {
     }
 }
 
-/// How many files a job gave names, and how many of those are made of chance.
+/// Number of files that a job named, and how many of these names are random.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Names {
     /// Files that got a name.
     pub given: u64,
-    /// Files that got a random one.
+    /// Files that got a random name.
     pub random: u64,
 }
 
 impl Names {
-    /// Counts `item` if it has a name of its own since this job.
+    /// Counts `item` if this job named it.
     pub fn note(&mut self, item: &Item) {
         if item.outcome == Outcome::Stored {
             self.given += 1;
@@ -116,8 +116,8 @@ impl Names {
         }
     }
 
-    /// How to have other names, where most of them are random and nobody asked for that by the `order` in which names
-    /// are looked for.
+    /// Returns advice on other names if most names are random, unless `order`, the order of name sources, asks for
+    /// random ones.
     fn advice(self, order: &[NameFrom]) -> Option<&'static str> {
         if self.random * 2 <= self.given {
             return None;
@@ -145,9 +145,9 @@ pub struct Text<'a> {
     pub summary: &'a Summary,
     /// What was not fetched.
     pub failures: &'a Failures,
-    /// Where the names of the files are from.
+    /// Number of files named, and how many names are random.
     pub names: Names,
-    /// Where names are looked for.
+    /// Order of the sources of names.
     pub order: &'a [NameFrom],
     /// The folder that holds the files.
     pub files: &'a Path,
@@ -399,7 +399,7 @@ mod tests {
             (names(2, 3), &default, Some("--name-by url")),
             (names(1, 1), &[], Some("--name-by url")),
             (names(3, 3), &[List, Url], Some("column `name`")),
-            // As it was asked for.
+            // Random names were asked for.
             (names(3, 3), &[Random], None),
         ] {
             let said = names.advice(order);

@@ -101,7 +101,7 @@ impl Terms {
         })
     }
 
-    /// The encoding of lists that have none of their own in the settings; `None`: it is found out.
+    /// Returns the default encoding of lists, or `None` to detect it.
     pub fn list_encoding(&self) -> Option<ListEncoding> {
         self.list_encoding
     }
@@ -117,13 +117,13 @@ impl Terms {
         &self.registry
     }
 
-    /// The group of hosts that the host of `url` counts as one with; `None`: it is alone.
+    /// Returns the group that the host of `url` belongs to, if any.
     pub(super) fn group_of(&self, url: &Url) -> Option<String> {
         let pace = self.pace.read().unwrap_or_else(PoisonError::into_inner);
         pace.hosts().group(url.host_str()?).map(str::to_owned)
     }
 
-    /// The limits of a lane, whose name is a host with or without a port, or that of a group in `[hosts]`.
+    /// Returns the limits of a lane. Its name is a host, with or without a port, or a group in `[hosts]`.
     pub(super) fn limits(&self, lane: &str) -> Limits {
         let host = match lane.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
@@ -144,7 +144,7 @@ impl Terms {
         }
     }
 
-    /// Has all jobs of the process go by the limits of bandwidth in these settings from now on.
+    /// Applies the bandwidth limits of these settings to all jobs of the process.
     pub fn apply_bandwidth(&self) {
         self.client.apply_bandwidth();
     }

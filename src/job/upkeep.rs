@@ -124,7 +124,7 @@ impl Upkeep<'_> {
             self.warnings.push(refused);
             return Ok(());
         }
-        // Also where none went: those that went in the future are to be marked anew.
+        // Needed even if none is gone: marks with a time in the future are set anew.
         self.catalog.mark_gone(source, job, self.now).await?;
         if gone > 0 {
             tracing::info!(

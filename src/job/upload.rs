@@ -136,7 +136,7 @@ impl Keeper {
             name_from,
             metadata,
             mtime_ns: Some(mtime_ns),
-            // No URL stands for it whose job would want to know.
+            // An upload has no URL, so no job asks for its criteria.
             criteria: None,
             header_name: None,
             line: None,

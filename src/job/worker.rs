@@ -35,17 +35,18 @@ pub(super) struct Ticket {
     pub(super) known: Option<Known>,
     /// Where redirects led.
     pub(super) moved_to: Option<Url>,
-    /// The requests of this attempt; `None`: it has not begun.
+    /// The requests of this attempt. `None` before it begins.
     pub(super) trail: Option<Trail>,
-    /// How often the target was asked for, be it for the rest of a body or for a proxy's opinion. Redirects do not count.
+    /// Number of requests for the target, including those for the rest of a body and for a second proxy. Redirects do
+    /// not count.
     pub(super) attempts: u32,
-    /// Which of these count against `fetch.retries`.
+    /// The attempts that count against `fetch.retries`.
     pub(super) tries: Attempts,
     pub(super) begun: Option<Instant>,
     pub(super) status: Option<u16>,
     /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
     pub(super) partial: Option<(Url, Partial)>,
-    /// What came and is not believed.
+    /// Results that are not believed yet.
     pub(super) doubts: Doubts,
     /// The keeper may wait for it.
     pub(super) _coming: OneComing,
@@ -209,15 +210,15 @@ pub(super) async fn work(shared: Arc<Shared>, number: usize) {
 enum Attempt {
     File(Box<Download>),
     NotModified(Meta),
-    /// It takes another request, to where a redirect leads or with credentials. So the lane of that has to be asked, be it the
-    /// same.
+    /// Another request is needed, after a redirect or with credentials. It has to pass through its lane, which may be
+    /// the same.
     Continues,
-    /// robots.txt forbids it.
+    /// robots.txt disallows the URL.
     Disallowed {
-        /// Whether the rules were at hand, so that nothing was asked for.
+        /// Set if the rules were in the cache, so that no request was made.
         was_known: bool,
     },
-    /// robots.txt wants a longer time between requests than this one kept to.
+    /// robots.txt asks for a longer interval between requests than this one kept.
     TooSoon,
     Failed(Failure),
 }
@@ -319,7 +320,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
             };
         }
         if !keeps_apart {
-            // Nothing has been asked for.
+            // Nothing has been requested yet.
             (ticket.begun, ticket.attempts) = before;
             ticket.trail = is_chained.then_some(trail);
             return Attempt::TooSoon;
@@ -343,7 +344,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
     match job.downloader.clone().download(&job.cx, ask).await {
         Ok(Answer::Continue { to, partial, via }) => {
             ticket.doubts.redirected(via);
-            // One that is of where a redirect leads stays for that.
+            // Otherwise the ticket keeps the part it has, which may belong to the URL that the redirect leads to.
             if let Some(partial) = partial {
                 ticket.partial = Some((ticket.url().clone(), *partial));
             }
@@ -353,7 +354,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
             ticket.trail = Some(trail);
             Attempt::Continues
         }
-        // A record is as fresh as the least fresh hop that led to it.
+        // A record is only as fresh as the least fresh hop that led to it.
         Ok(Answer::File(mut download)) => {
             download.meta.fresh_for = trail.freshness(download.meta.fresh_for);
             checked(&ticket.target, download)
@@ -372,7 +373,7 @@ fn no_answer(error: FetchError) -> Failure {
     Failure::new(error, status, None)
 }
 
-/// What the next attempt has to go on from.
+/// Returns where the attempt ended.
 fn left(failure: &Failure) -> Left {
     let partial = failure.partial.as_ref();
     Left {
@@ -382,7 +383,7 @@ fn left(failure: &Failure) -> Left {
     }
 }
 
-/// A 304 that a downloader hands on although nothing was asked about.
+/// Returns the failure for a 304 from a downloader to a request without validators.
 fn unasked(url: &Url, meta: Meta) -> Failure {
     let error = FetchError::unasked_not_modified(url);
     Failure::new(error, Some(meta.status), meta.via)
@@ -505,7 +506,7 @@ impl Shared {
             // The lane itself waits when the host is to be left alone.
             let delay = match health {
                 Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
-                // The origin said that there is more.
+                // The origin announced that there is more.
                 _ if failed == 0 => Duration::ZERO,
                 _ => fetch::backoff(client.settings(), failed, None).max(back_in),
             };
@@ -519,7 +520,7 @@ impl Shared {
         }
     }
 
-    /// Queues a ticket again because `failure` is not believed yet.
+    /// Queues a ticket again, because `failure` is not believed yet.
     async fn ask_again(&self, mut ticket: Box<Ticket>, failure: Failure, next: Next) {
         let (outcome, reason) = verdict(&failure.error);
         let detail = describe(&failure.error);
@@ -614,10 +615,10 @@ fn wants_rest(wait: Duration) -> String {
     )
 }
 
-/// Where the frontier keeps a ticket.
+/// The place of a ticket in the frontier.
 struct Place {
     host: String,
-    /// Where that is not the host itself.
+    /// The lane, if the host belongs to a group.
     group: Option<String>,
 }
 
