@@ -1,7 +1,7 @@
-//! One politeness group's queue, limits and breakers. Pure state: every method is given the time.
+//! Queue, limits and breakers of one politeness group. Pure state: every method takes the current time.
 //!
-//! Limits, rate, throttling and rests that a host asked for count for the whole group. Connection faults count for the host that has
-//! them, so that one dead host does not give up the others of its group.
+//! Limits, rate, throttling and requested rests apply to the whole group. Connection faults count for a single host,
+//! so that one dead host does not take its group down.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -18,7 +18,7 @@ const GOOD_ROUNDS: usize = 8;
 /// How long a throttled host is asked less once nothing waits for it.
 const THROTTLED_FOR: Duration = Duration::from_secs(3600);
 
-/// Hosts of a group that are remembered whether they may be forgotten or not.
+/// Number of hosts in a lane at which idle ones are forgotten.
 const REMEMBERED_HOSTS: usize = 1024;
 
 /// When a lane may start something.
@@ -46,9 +46,9 @@ pub(super) struct Lane<T> {
     crawl_delay: Option<CrawlDelay>,
     /// End of the rest that a host asked for.
     held_until: Option<Instant>,
-    /// End of a rest that is longer than anybody waits, and how long it was to be.
+    /// End and length of a rest that is longer than jobs wait.
     closed: Option<(Instant, Duration)>,
-    /// Hosts with requests in flight or with faults. A lane that is no group's has one host at most.
+    /// Hosts with requests in flight or with faults. A lane without a group has at most one.
     hosts: HashMap<Arc<str>, Host>,
     /// What waits, by job; the jobs take turns.
     queue: VecDeque<Queued<T>>,
@@ -59,27 +59,27 @@ pub(super) struct Lane<T> {
     pub(super) alarm: Option<Instant>,
 }
 
-/// A `Crawl-delay` of robots.txt.
+/// A `Crawl-delay` from robots.txt.
 #[derive(Debug, Clone, Copy)]
 struct CrawlDelay {
     delay: Duration,
-    /// Requests that were let through before did not keep to it.
+    /// Requests started before this time did not keep the delay.
     since: Instant,
-    /// When the rules have to be read again.
+    /// When the rules expire.
     until: Instant,
 }
 
-/// The breaker of one host.
+/// Circuit breaker of one host.
 #[derive(Debug, Default)]
 struct Host {
     in_flight: usize,
-    /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault
-    /// belong to its round, so that one blip does not count once for each request in flight.
+    /// Rounds of connection faults in a row. Faults of requests that began before the last counted fault belong to
+    /// its round, so that a brief outage does not count once per request in flight.
     faults: u32,
     last_fault: Option<Instant>,
     /// End of the wait after a fault.
     held_until: Option<Instant>,
-    /// Until when the host is given up.
+    /// End of the time for which the host is given up.
     down_until: Option<Instant>,
 }
 
@@ -88,7 +88,7 @@ impl Host {
         self.down_until.is_some_and(|until| now < until)
     }
 
-    /// Whether nothing is under way, and the host is neither given up nor held.
+    /// Returns `true` if no request is in flight, and the host is neither given up nor held.
     fn is_forgettable(&self, now: Instant) -> bool {
         let waits = [self.held_until, self.down_until];
         self.in_flight == 0 && waits.into_iter().flatten().all(|until| until <= now)
@@ -100,7 +100,7 @@ impl Host {
 struct Queued<T> {
     job: u64,
     limits: Limits,
-    /// By host; the hosts take turns. None is empty.
+    /// Items by host. Hosts take turns, and every entry has at least one item.
     hosts: VecDeque<(Arc<str>, VecDeque<T>)>,
 }
 
@@ -198,8 +198,8 @@ impl<T> Lane<T> {
         queued.for_each(|queued| queued.limits = limits);
     }
 
-    /// Earliest start of a request to any host of the lane by these limits; `None`: not before something is done. How many
-    /// are in flight, what a throttled host is spared and when the last request started counts for all jobs.
+    /// Returns the earliest start of a request to any host of the lane under these limits, or `None` if a request has
+    /// to end first. Requests in flight, throttling and the last start count across all jobs.
     fn start(&self, limits: &Limits, now: Instant) -> Option<Instant> {
         let cap = self.cap.unwrap_or(usize::MAX);
         let allowed = limits.concurrency.max(1).min(cap);
@@ -207,12 +207,12 @@ impl<T> Lane<T> {
         (self.in_flight < allowed).then(|| waits.into_iter().flatten().fold(now, Instant::max))
     }
 
-    /// Earliest start of a request to `host`, where the lane lets one start at `lane_start`.
+    /// Returns the earliest start of a request to `host`, if the lane allows one at `lane_start`.
     fn start_at(&self, host: &str, limits: &Limits, lane_start: Instant) -> Option<Instant> {
         let Some(host) = self.hosts.get(host) else {
             return Some(lane_start);
         };
-        // After a time of being given up, one request shows whether the host is back.
+        // After the time for which the host was given up, a single request probes it.
         if host.faults >= limits.down_after && host.in_flight > 0 {
             return None;
         }
@@ -220,7 +220,7 @@ impl<T> Lane<T> {
         Some(held.map_or(lane_start, |held| held.max(lane_start)))
     }
 
-    /// Which of the queue of a job may start first, and when.
+    /// Returns the host of a job's queue that may start first, by position, and when.
     fn first_of(&self, queued: &Queued<T>, now: Instant) -> Option<(usize, Instant)> {
         let lane_start = self.start(&queued.limits, now)?;
         let mut first: Option<(usize, Instant)> = None;
@@ -231,7 +231,7 @@ impl<T> Lane<T> {
             if first.is_none_or(|(_, earliest)| start < earliest) {
                 first = Some((at, start));
             }
-            // None is earlier.
+            // No other host can start earlier.
             if start == lane_start {
                 break;
             }
@@ -247,8 +247,8 @@ impl<T> Lane<T> {
         last_start.map(|start| start + interval)
     }
 
-    /// Keeps requests apart by a `Crawl-delay` that is believed until then. Of several, the longest counts. Returns whether
-    /// a request that was let through at `started` keeps to it.
+    /// Applies a `Crawl-delay` that holds until `until`. The longest of several counts. Returns `true` if a request
+    /// that started at `started` keeps it.
     pub(super) fn keep_apart(
         &mut self,
         limits: &Limits,
@@ -297,7 +297,7 @@ impl<T> Lane<T> {
         Ok(())
     }
 
-    /// Why a host is given up; `None`: it is not.
+    /// Returns why a host is given up, or `None` if it is not.
     fn down(&self, host: &str, now: Instant) -> Option<Down> {
         if let Some((until, wait)) = self.closed
             && now < until
@@ -308,8 +308,8 @@ impl<T> Lane<T> {
         host.is_down(now).then_some(Down::Faults)
     }
 
-    /// Whether the lane may be forgotten: nothing waits or is under way, and the hosts are owed nothing, neither
-    /// a rest nor, for a while after they were throttled, fewer requests at a time.
+    /// Returns `true` if the lane may be forgotten. It must be idle, and hosts must have no rest left, nor, for a
+    /// while after throttling, a lower limit of requests at a time.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         let throttled_until = self
             .throttled
@@ -331,13 +331,13 @@ impl<T> Lane<T> {
             .all(|until| until <= now)
     }
 
-    /// Whether all hosts of the lane are given up, as far as anything is known of them.
+    /// Returns `true` if all known hosts of the lane are given up.
     pub(super) fn is_down(&self, now: Instant) -> bool {
         let is_closed = self.closed.is_some_and(|(until, _)| until > now);
         is_closed || !self.hosts.is_empty() && self.hosts.values().all(|host| host.is_down(now))
     }
 
-    /// Whether nothing may be asked for a while.
+    /// Returns `true` if no request may start for a while.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         let is_held = |until: Option<Instant>| until.is_some_and(|until| until > now);
         let mut hosts = self.hosts.values();
@@ -364,7 +364,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// When the first of what waits for a time may start.
+    /// Returns when the first delayed item may start.
     fn delayed_start(&self, now: Instant) -> Option<Instant> {
         let delayed = self.delayed.peek()?;
         let lane_start = self.start(&delayed.limits, now)?;
@@ -372,7 +372,7 @@ impl<T> Lane<T> {
         Some(start.max(delayed.at))
     }
 
-    /// Takes what may start now, and the host that it is for. The second value is when the request before started.
+    /// Takes an item that may start now, with its host and the start of the previous request.
     pub(super) fn take(&mut self, now: Instant) -> Option<(T, Arc<str>, Option<Instant>)> {
         let (limits, host, item) = match self.delayed_start(now) {
             Some(start) if start <= now => {
@@ -390,7 +390,7 @@ impl<T> Lane<T> {
         Some((item, host, self.last_start.replace(now)))
     }
 
-    /// The first that may start something; a job with narrower limits, and a host that is held, keep their turns.
+    /// Takes the first item that may start. Jobs with lower limits and held hosts keep their turns.
     fn take_queued(&mut self, now: Instant) -> Option<(Limits, Arc<str>, T)> {
         let ready = |queued: &Queued<T>| {
             let (host, start) = self.first_of(queued, now)?;
@@ -495,7 +495,7 @@ impl<T> Lane<T> {
         items
     }
 
-    /// Takes out what waits for the hosts that are meant.
+    /// Removes the items of the hosts for which `is_meant` returns `true`.
     fn give_up(&mut self, is_meant: impl Fn(&Arc<str>) -> bool, down: Down) -> Vec<HostDown<T>> {
         let mut items = Vec::new();
         self.queue.retain_mut(|queued| {

@@ -1,10 +1,10 @@
-//! Decides what is asked for next: a lane for each politeness group, fair and polite.
+//! Decides what to fetch next, with one lane per politeness group, fair and polite.
 //!
-//! [`Frontier`] holds what waits to be fetched, for all jobs of the process. Workers take from it with
-//! [`Frontier::next`] and say with [`Frontier::done`] how it went. A lane is the queue of a host, or of a group of hosts that
-//! count as one, with its limits: requests at a time, requests a second, and waits that a host asked for hold for the whole
-//! group. Each host has a breaker of its own that gives it up when it keeps failing to connect. Jobs may have limits of their own,
-//! but not counts.
+//! [`Frontier`] holds the items that wait to be fetched, for all jobs of the process. Workers take them with
+//! [`Frontier::next`] and report the result with [`Frontier::done`]. A lane is the queue of a host, or of a group of
+//! hosts, with its limits. Concurrency, request rate and requested rests apply to the whole group. Each host has a
+//! breaker of its own, which gives the host up if connections keep failing. Jobs may have limits of their own, but
+//! share the counts.
 //!
 //! Lanes with something to do take turns, and within a lane the jobs do, so neither a long list nor a
 //! slow host holds up the rest. A lane whose limits are reached costs nothing until they free up.
@@ -31,12 +31,12 @@ const REMEMBERED: usize = 10_000;
 /// Lanes that are looked at for each new one beyond that. With two, lanes go faster than they come.
 const LOOKED_AT: usize = 2;
 
-/// Where something is asked for.
+/// The place of an item: its lane and host.
 #[derive(Debug, Clone, Copy)]
 pub struct Address<'a> {
-    /// The politeness group: a host, or the name of a group of hosts.
+    /// Name of the politeness group: a host, or a group of hosts.
     pub lane: &'a str,
-    /// The host, whose faults are its own.
+    /// The host that connection faults count for.
     pub host: &'a str,
 }
 
@@ -47,7 +47,7 @@ pub struct Limits {
     pub concurrency: usize,
     /// Shortest time between the starts of two requests; zero: none.
     pub interval: Duration,
-    /// Longest `Crawl-delay` that is kept to in place of a shorter `interval`; zero: none.
+    /// Longest `Crawl-delay` that may replace a shorter `interval`. Zero ignores `Crawl-delay`.
     pub crawl_delay_max: Duration,
     /// Rounds of connection faults in a row after which a host is given up.
     pub down_after: u32,
@@ -60,13 +60,13 @@ pub struct Limits {
 pub enum Health {
     /// The host answered.
     Good,
-    /// The host answered that it is asked too much; its lane is left alone for so long, and asked less.
+    /// The host throttled the request. Its lane rests for this long, with fewer requests at a time afterwards.
     Throttled(Duration),
     /// No connection came about; the host is left alone for so long.
     Unreachable(Duration),
-    /// The host asked to be left alone for longer than anybody here waits: its lane is given up for that time.
+    /// The host asked for a longer rest than jobs wait. Its lane is given up for that time.
     Closed(Duration),
-    /// No request was made: the next one need not keep a distance.
+    /// No request was made, so the next one need not keep an interval.
     NotAsked,
     /// Nothing can be said: the request was given up on this side.
     Unknown,
@@ -100,19 +100,19 @@ pub struct Permit<T> {
     started: Started,
 }
 
-/// A place in a lane.
+/// A place in a lane, which a request occupies.
 #[derive(Debug, Clone)]
 pub struct Started {
     lane: Arc<str>,
     host: Arc<str>,
-    /// When it was handed out: the lane counts faults by it.
+    /// When the place was handed out. The lane assigns faults to rounds by it.
     at: Instant,
-    /// When the request before it started, for a request that is not made after all.
+    /// Start of the previous request, to be restored if this one is not made.
     before: Option<Instant>,
 }
 
 impl Started {
-    /// The lane.
+    /// Returns the name of the lane.
     pub fn lane(&self) -> &str {
         &self.lane
     }
@@ -168,9 +168,9 @@ impl<T> Frontier<T> {
         }
     }
 
-    /// Queues `item` of `job` behind what the job already has for the host. Where it has nothing, `limits` is asked how that
-    /// job may ask the host. What is under way counts whichever job it is of: each starts something only where its own
-    /// limits allow that.
+    /// Queues `item` after other items of `job` for the host. `limits` is called if the job has no items there; it
+    /// returns the limits of the job for the lane. Requests in flight count across all jobs: a job starts one only
+    /// within its own limits.
     ///
     /// # Errors
     ///
@@ -312,10 +312,10 @@ impl<T> Frontier<T> {
         refused
     }
 
-    /// Keeps the requests of a lane apart by a `Crawl-delay`, of which a job with these `limits` learnt with the place `started`,
-    /// and which is believed until then. Of several delays in a lane, the longest counts.
+    /// Applies a `Crawl-delay` to a lane until `until`. A job with these `limits` learnt it while it held `started`.
+    /// The longest of several delays in a lane counts.
     ///
-    /// Returns whether the request that the place is for keeps to it. If not, it has to be queued again.
+    /// Returns `true` if the request of `started` keeps the delay. Otherwise it has to be queued again.
     #[must_use = "a request that comes too early has to be queued again"]
     pub fn keep_apart(
         &self,

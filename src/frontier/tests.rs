@@ -406,7 +406,7 @@ async fn a_dead_host_gives_up_none_of_its_group() {
             permits,
             Health::Unreachable(Duration::from_secs(1)),
         );
-        // Between the rounds the others of the group are asked.
+        // Other hosts of the group are served between the rounds.
         frontier.push(of_cdn("alive.cdn"), 1, limits, 100).unwrap();
         let permits = ready(&frontier);
         assert_eq!(items(&permits), [100]);
@@ -417,7 +417,7 @@ async fn a_dead_host_gives_up_none_of_its_group() {
     assert_eq!(frontier.push(of_cdn("dead.cdn"), 1, limits, 7), down);
     frontier.push(of_cdn("alive.cdn"), 1, limits, 101).unwrap();
     assert_eq!(items(&ready(&frontier)), [101]);
-    // One request shows whether it is back, and holds up nobody.
+    // One request probes the host, and delays no other.
     tokio::time::advance(Duration::from_secs(61)).await;
     for n in 0..3 {
         frontier.push(of_cdn("dead.cdn"), 1, limits, n).unwrap();
@@ -460,7 +460,7 @@ async fn a_crawl_delay_holds_for_all_that_comes_after_it() {
     }
     let until = Instant::now() + Duration::from_secs(3600);
     let second = Duration::from_secs(1);
-    // Both were let through before anybody knew of it, and have to come again.
+    // Both started before the delay was known, and are queued again.
     for permit in ready(&frontier) {
         let (item, started) = permit.split();
         assert!(!frontier.keep_apart(&started, &limits(), second, until));
@@ -472,7 +472,7 @@ async fn a_crawl_delay_holds_for_all_that_comes_after_it() {
         let (_, started) = frontier.next().await.unwrap().split();
         assert_eq!(begun.elapsed(), second * n);
         assert!(frontier.keep_apart(&started, &limits(), second, until));
-        // A shorter one, of another origin in the lane, changes nothing.
+        // A shorter delay from another origin in the lane has no effect.
         assert!(frontier.keep_apart(&started, &limits(), second / 2, until));
         let _ = frontier.done(&started, Health::Good);
     }
