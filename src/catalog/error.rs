@@ -11,7 +11,7 @@ pub enum CatalogError {
         "`catalog.url` is `{0}`; leave it empty, or write `sqlite:PATH` or `postgres://HOST/DATABASE`"
     )]
     UnsupportedUrl(String),
-    /// The file that the setting names is on no local file system.
+    /// The setting names a file that is not on a local file system.
     #[error("`catalog.url`: {0}")]
     NotALocalPath(#[from] NotALocalPath),
     /// It cannot be opened.

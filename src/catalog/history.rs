@@ -261,7 +261,7 @@ pub(super) fn select_jobs() -> String {
     )
 }
 
-/// The newest job of source `$1` that did anything, with an id up to `$2`.
+/// Selects the newest job of source `$1` that has done anything, with an id up to `$2`.
 pub(super) fn select_newest() -> String {
     format!(
         "{} WHERE source_id = $1 AND id <= $2 AND (interrupted OR targets > 0) ORDER BY id DESC LIMIT 1",
@@ -269,7 +269,8 @@ pub(super) fn select_newest() -> String {
     )
 }
 
-/// The last id of a job that can have begun by `now`: ids of version 7 begin with the time in milliseconds.
+/// Returns the greatest id of a job that may have begun by `now`. Ids of version 7 begin with the time in
+/// milliseconds.
 pub(super) fn last_id(now: DateTime<Utc>) -> Uuid {
     let millis = u128::try_from(millis(clock::latest_believable(now))).unwrap_or_default();
     Uuid::from_u128(millis << 80 | ((1 << 80) - 1))

@@ -124,13 +124,13 @@ impl SourceId {
     }
 }
 
-/// Names what a job accepts of a URL: the kind with all that settings make of it, what its list promises, what is done
-/// with the file. A rejection says nothing about another job's chances unless both accept the same.
+/// Identifies the criteria by which a job accepts a URL: the kind with its settings, what the list promises, and the
+/// steps for the file. A rejection matters to another job only if both have the same criteria.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceptance([u8; 16]);
 
 impl Acceptance {
-    /// The name of what `parts` say, none of which holds a zero byte.
+    /// Digests `parts`. No part may hold a zero byte.
     pub fn of(parts: &[&str]) -> Self {
         Self(half_digest(parts))
     }
@@ -161,10 +161,10 @@ pub struct Known {
     pub etag: Option<String>,
     /// Its `Last-Modified`.
     pub last_modified: Option<String>,
-    /// The URL that gave that answer, as [`recorded_url`] writes it, where redirects led away from the target's. No
-    /// other is asked with its validators.
+    /// The URL that gave that answer, in the form of [`recorded_url`], if it is not the target's own. The validators
+    /// are sent only to this URL.
     pub answered: Option<String>,
-    /// Until when that answer is fresh (RFC 9111, section 4.2), as are the redirects that led to it.
+    /// End of the freshness of that answer (RFC 9111, section 4.2), and of the redirects that led to it.
     pub fresh_until: Option<DateTime<Utc>>,
     /// When the origin gave that answer.
     pub checked: Option<DateTime<Utc>>,
@@ -174,7 +174,7 @@ pub struct Known {
     pub status: Option<u16>,
     /// How many times in a row it was rejected or failed.
     pub failures: u32,
-    /// What the job accepts that rejected it last; `None` where it would have failed in any job.
+    /// Criteria of the job that rejected it last. `None` if it would have failed in any job.
     pub failed_under: Option<Acceptance>,
     /// What became of it last.
     pub outcome: Outcome,
@@ -192,14 +192,15 @@ impl Known {
         let Some(age) = clock::age(checked, now) else {
             return false;
         };
-        // No answer is recorded as fresh for longer than `LONGEST`, so what claims to be has another time than its own.
+        // No answer is recorded as fresh for longer than `LONGEST`. A longer lifetime means that the clock has
+        // changed.
         let lifetime = |until: DateTime<Utc>| (until - clock::TOLERANCE - checked).to_std();
         let is_fresh = |until| now < until && lifetime(until).unwrap_or_default() <= LONGEST;
         self.fresh_until.is_some_and(is_fresh) || age < refresh_after
     }
 
-    /// The validators for a request to `hop`, on the way from the target's URL, `listed`; `None` where another URL gave
-    /// them (RFC 9110, section 8.8), or none did.
+    /// Returns the validators for a request to `hop`, the target's URL `listed` or a redirect from it. `None` if
+    /// another URL sent them (RFC 9110, section 8.8), or if there are none.
     pub fn validators(&self, listed: &Url, hop: &Url) -> Option<Validators> {
         let gave_them = match &self.answered {
             None => hop == listed || recorded_url(hop) == recorded_url(listed),
@@ -249,16 +250,16 @@ pub struct KnownFile {
     pub mtime_ns: Option<i64>,
     /// Whether more than one URL may stand for it.
     pub shared: bool,
-    /// The checks that its bytes passed, in the words of their kind; `None`: not known.
+    /// The checks that its bytes passed, in the notation of its kind. `None` if unknown.
     pub criteria: Option<String>,
     /// Whether it is where it should be. The catalog says yes; who looked says what he saw.
     pub is_present: bool,
-    /// Whether its bytes were looked at again, so that what is said of them is newer than the catalog.
+    /// Set if its bytes were inspected again, so that these facts are newer than the catalog's.
     pub is_rechecked: bool,
 }
 
 impl KnownFile {
-    /// Takes over what another look at the same bytes showed.
+    /// Takes over the facts that another inspection of the same bytes found.
     pub fn take_facts(&mut self, looked: &Self) {
         self.format.clone_from(&looked.format);
         self.media_type.clone_from(&looked.media_type);
@@ -268,7 +269,7 @@ impl KnownFile {
         self.is_rechecked = true;
     }
 
-    /// What to record of another look at its bytes, if there was one.
+    /// Returns what to record of another inspection, if there was one.
     pub fn recheck(&self) -> Option<Recheck> {
         self.is_rechecked.then(|| Recheck {
             file: self.id,
@@ -384,8 +385,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// ask for it. Returns how many are over.
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError>;
 
-    /// The interrupted job of this source, kind and album, unless they had another job since that did anything. Jobs that
-    /// began in the future, as `now` tells, are left out.
+    /// Returns the interrupted job of this source, kind and album, unless a later job of theirs has done anything.
+    /// Jobs that began after `now` are ignored.
     async fn interrupted_job(
         &self,
         source: SourceId,
@@ -413,7 +414,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     ) -> Result<Vec<OutcomeRow>, CatalogError>;
 
     /// Deletes the jobs that ended before `time`, with their outcomes, a bounded number of rows at a time. Returns
-    /// how many jobs that were. A job that ended in the future counts as one that ended `now`, and is recorded so.
+    /// the number of jobs deleted. A job that ended in the future is recorded as ended `now`.
     async fn delete_jobs_before(
         &self,
         time: DateTime<Utc>,
@@ -432,8 +433,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// How many of those `job`, which read the whole list, did not have.
     async fn gone(&self, source: SourceId, job: Uuid) -> Result<u64, CatalogError>;
 
-    /// Marks them as gone since `now`, and those too that were marked as gone since a time in the future. A URL that a job has from the source again is no longer gone. Returns how many
-    /// were marked.
+    /// Marks these URLs as gone since `now`, and also those that are marked as gone since a time in the future. A URL
+    /// that a later job finds in the source again is unmarked. Returns the number of URLs marked.
     async fn mark_gone(
         &self,
         source: SourceId,
@@ -463,8 +464,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError>;
 
-    /// Up to `limit` files of `album` that are beyond `limits`, oldest first. A file that came in the future counts as one
-    /// that came `now`, and is recorded so.
+    /// Returns up to `limit` files of `album` that exceed `limits`, oldest first. A file stored in the future is
+    /// recorded as stored `now`.
     async fn excess(
         &self,
         album: &str,
@@ -550,8 +551,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Notes that a receiver has all events up to `position`. What all have leaves the outbox.
     async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError>;
 
-    /// Drops events that are older than `before`, and the oldest where there are more than `keep`. Returns how many
-    /// were dropped, and the last of them. Events of the future count as written `now`, and are recorded so.
+    /// Drops events older than `before`, and the oldest of more than `keep`. Returns the number dropped, and the
+    /// position of the last. Events from the future are recorded as written `now`.
     async fn trim_events(
         &self,
         keep: u64,

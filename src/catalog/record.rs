@@ -71,13 +71,13 @@ pub struct Record {
     pub last_modified: Option<String>,
     /// See [`etag`](Self::etag).
     pub fresh_until: Option<DateTime<Utc>>,
-    /// What the job accepts that rejected the target; `None` also where it would have failed in any job.
+    /// Criteria of the job, if it rejected the target. `None` also if the target would have failed in any job.
     pub failed_under: Option<Acceptance>,
     /// Bytes that are kept because of it.
     pub bytes: u64,
     /// The file's record, when its bytes are new.
     pub new_file: Option<FileRow>,
-    /// What another look at the file showed, when it was there before.
+    /// Facts from another inspection of the file, if it was kept before.
     pub recheck: Option<Recheck>,
 }
 
@@ -92,7 +92,7 @@ impl Record {
         }
     }
 
-    /// The URL whose answer it is, where redirects led away from the target's.
+    /// Returns the URL that answered, if redirects led away from the target's.
     pub(super) fn answered(&self) -> Option<&str> {
         let answered = without_fragment(self.final_url.as_deref()?);
         (answered != without_fragment(&self.url)).then_some(answered)
@@ -189,12 +189,12 @@ pub struct FileRow {
     pub last_modified: Option<DateTime<Utc>>,
 }
 
-/// What the bytes of a recorded file show by other checks than those that it was recorded with.
+/// Facts about a recorded file from an inspection by other criteria than those it was recorded with.
 #[derive(Debug, Clone)]
 pub struct Recheck {
     /// The file.
     pub file: Uuid,
-    /// Digest of the bytes that were looked at.
+    /// Digest of the inspected bytes.
     pub sha256: Sha256,
     /// gannet's word for the format.
     pub format: String,
@@ -202,9 +202,9 @@ pub struct Recheck {
     pub media_type: String,
     /// Width and height in pixels.
     pub dimensions: Option<(u32, u32)>,
-    /// Whether it may run code in a browser.
+    /// Set if it may run code in a browser.
     pub active: bool,
-    /// The checks.
+    /// The checks that the bytes passed.
     pub criteria: Option<String>,
 }
 

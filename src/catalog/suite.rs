@@ -823,7 +823,7 @@ async fn validators_are_known_with_the_url_that_gave_them(catalog: &dyn Catalog)
     write(catalog, [brought]).await.unwrap();
     let answered = Some("http://b.example/v1?x".to_owned());
     assert_eq!(known(catalog, url).await.answered, answered);
-    // Without an answer they stay as they were.
+    // Outcomes without an answer change nothing.
     let failed = redirected("http://c.example/", record(job, 1, url, Outcome::Failed));
     write(catalog, [failed]).await.unwrap();
     let fresh = record(job, 2, url, Outcome::Unchanged);
@@ -893,7 +893,7 @@ async fn another_look_at_a_file_is_recorded(catalog: &dyn Catalog) {
         }),
         ..record(job, seq, url, Outcome::Unchanged)
     };
-    // The bytes of another version say nothing about these.
+    // Facts about other bytes are not written.
     let other = looked(1, b"b", "other");
     write(catalog, [other, looked(2, b"a", "image/decode")])
         .await
@@ -910,7 +910,7 @@ async fn times_of_a_clock_that_was_ahead_are_put_right(catalog: &dyn Catalog) {
     let (now, years) = (Utc::now(), chrono::TimeDelta::days(3650));
     let source = SourceId::of("list.txt", "image", None);
     let ids = |records: &[&str]| records.iter().map(|url| key(url)).collect::<Vec<_>>();
-    // An interrupted job of the future is none to go on with, nor does it hide a later one.
+    // An interrupted job from the future is not resumed, and does not hide a later one.
     let ahead = Uuid::from_u128(0x0200_0000_0000 << 80 | 7 << 76);
     begin_job(catalog, ahead).await.unwrap();
     let listed = |record: Record| Record {
@@ -939,7 +939,7 @@ async fn times_of_a_clock_that_was_ahead_are_put_right(catalog: &dyn Catalog) {
     let found = catalog.interrupted_job(source, now).await.unwrap();
     assert_eq!(found.map(|found| found.id), Some(job));
 
-    // Its history, its files and the marks of what went count as of now.
+    // Its history, its files and its marks count as of now.
     let hour = chrono::TimeDelta::hours(1);
     let deleted = catalog.delete_jobs_before(now - hour, now).await.unwrap();
     assert_eq!(deleted, 0);
@@ -965,7 +965,7 @@ async fn times_of_a_clock_that_was_ahead_are_put_right(catalog: &dyn Catalog) {
     expected.sort();
     assert_eq!(prunable, expected);
 
-    // So do events that wait.
+    // So do waiting events.
     want(catalog, "all", "*").await;
     let end = JobEnd {
         finished: now + years,
@@ -1610,7 +1610,7 @@ async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Cata
         ("", NameFrom::List)
     );
     assert_eq!(row.metadata.as_deref(), Some("{\"x\":null}"));
-    // What names are made of stays with the file.
+    // The parts that names are made of stay with the file.
     assert_eq!(
         (row.header_name.as_deref(), row.line, row.group.as_deref()),
         (Some("cat.png"), Some(7), Some("dogs"))

@@ -36,13 +36,13 @@ pub struct ImageRow {
     pub stored: DateTime<Utc>,
     /// What its list says of it besides: a JSON object.
     pub metadata: Option<String>,
-    /// The name that `Content-Disposition` gave it, as it came; `None` also where it was not recorded.
+    /// The name in `Content-Disposition`, unchanged. `None` also if it was not recorded.
     pub header_name: Option<String>,
-    /// Its line in the list; `None` also where it was not recorded.
+    /// Its line in the list. `None` also if it was not recorded.
     pub line: Option<u64>,
-    /// The group that the list puts it in; `None` also where it was not recorded.
+    /// Its group in the list. `None` also if it was not recorded.
     pub group: Option<String>,
-    /// When its origin says that the bytes were last modified; `None` also where it was not recorded.
+    /// The origin's time of the last modification. `None` also if it was not recorded.
     pub last_modified: Option<DateTime<Utc>>,
 }
 

@@ -206,7 +206,7 @@ pub(super) async fn reasons(db: &PgPool, job: Uuid) -> Result<BTreeMap<Reason, u
         .collect()
 }
 
-/// Dates jobs that ended in the future back to `now`.
+/// Sets the end of jobs that ended in the future to `now`.
 pub(super) async fn redate(db: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
     query("UPDATE jobs SET started = LEAST(started, $1), finished = $1 WHERE finished > $2")
         .bind(millis(now))

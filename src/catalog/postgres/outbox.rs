@@ -187,7 +187,7 @@ pub(super) async fn acknowledge(
     delete_delivered(db).await
 }
 
-/// Whether there are events of the future. Nearly always there are none, and so nothing to write.
+/// Returns `true` if there are events from the future. There are nearly always none, which saves a write.
 pub(super) async fn is_ahead(db: &PgPool, now: DateTime<Utc>) -> Result<bool> {
     query_scalar("SELECT EXISTS (SELECT 1 FROM events WHERE created > $1)")
         .bind(millis(latest_believable(now)))
@@ -195,7 +195,7 @@ pub(super) async fn is_ahead(db: &PgPool, now: DateTime<Utc>) -> Result<bool> {
         .await
 }
 
-/// Dates events of the future back to `now`.
+/// Sets the time of events from the future to `now`.
 pub(super) async fn redate(db: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
     query("UPDATE events SET created = $1 WHERE created > $2")
         .bind(millis(now))

@@ -148,7 +148,7 @@ pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: 
     .map(drop)
 }
 
-/// Writes what another look at files that were there showed, unless they have other bytes by now.
+/// Writes the facts from repeated inspections of kept files, except for files whose bytes have changed since.
 async fn write_rechecks(db: &mut PgConnection, rechecks: &[&Recheck]) -> Result<()> {
     if rechecks.is_empty() {
         return Ok(());

@@ -111,8 +111,8 @@ pub(super) async fn mark_gone(
     Ok(marked.rows_affected())
 }
 
-/// When a URL was seen last matters only if it was another job than the last one that had it from this source: by the
-/// job that had it from there it was seen before it went.
+/// When a URL was last seen matters only if another job saw it than the last one that found it in this source. That
+/// last job saw it before it was gone.
 pub(super) async fn prunable(
     db: &PgPool,
     source: SourceId,
@@ -186,7 +186,7 @@ pub(super) async fn delete_files(
     Ok(events.len() as u64)
 }
 
-/// Dates files that came in the future back to `now`.
+/// Sets the time of files stored in the future to `now`.
 pub(super) async fn redate_files(
     db: &mut PgConnection,
     album: &str,

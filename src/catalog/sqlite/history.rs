@@ -194,7 +194,7 @@ pub(super) fn reasons(db: &Connection, job: Uuid) -> rusqlite::Result<BTreeMap<R
     .collect()
 }
 
-/// Dates jobs that ended in the future back to `now`.
+/// Sets the end of jobs that ended in the future to `now`.
 pub(super) fn redate(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE jobs SET started = min(started, ?1), finished = ?1 WHERE finished > ?2",

@@ -150,13 +150,13 @@ pub(super) fn acknowledge(db: &Connection, receiver: &str, position: i64) -> rus
     delete_delivered(db)
 }
 
-/// Whether there are events of the future. Nearly always there are none, and so nothing to write.
+/// Returns `true` if there are events from the future. There are nearly always none, which saves a write.
 pub(super) fn is_ahead(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM events WHERE created > ?")?
         .exists([millis(latest_believable(now))])
 }
 
-/// Dates events of the future back to `now`.
+/// Sets the time of events from the future to `now`.
 pub(super) fn redate(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE events SET created = ? WHERE created > ?")?
         .execute((millis(now), millis(latest_believable(now))))

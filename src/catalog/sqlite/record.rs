@@ -100,7 +100,7 @@ pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::
     .map(drop)
 }
 
-/// Writes what another look at files that were there showed, unless they have other bytes by now.
+/// Writes the facts from repeated inspections of kept files, except for files whose bytes have changed since.
 fn write_rechecks(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
     let mut file = db.prepare_cached(
         "UPDATE files SET format = ?, media_type = ?, width = ?, height = ?, active = ?, criteria = ? \

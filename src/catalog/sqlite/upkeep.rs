@@ -49,8 +49,8 @@ pub(super) fn index_urls(db: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// When a URL was seen last matters only if it was another job than the last one that had it from this source: by the
-/// job that had it from there it was seen before it went.
+/// When a URL was last seen matters only if another job saw it than the last one that found it in this source. That
+/// last job saw it before it was gone.
 pub(super) fn prunable(
     db: &Connection,
     source: SourceId,
@@ -124,7 +124,7 @@ pub(super) fn delete_files(
     Ok(count)
 }
 
-/// Dates files that came in the future back to `now`.
+/// Sets the time of files stored in the future to `now`.
 pub(super) fn redate_files(
     db: &Connection,
     album: &str,
