@@ -1,10 +1,9 @@
 //! Kinds of files, and how to tell that what arrived is one of them.
 //!
-//! [`Downloader`] is gannet's extension point: it says what to ask an origin for, judges the first
-//! bytes as soon as they are there, and judges the whole body when it is complete. It may also tell while a
-//! long body arrives that the bytes so far are damaged. [`Registry`] finds
-//! one by the name of its kind. `image`, `document` and `any` are built in; a library user adds one
-//! with [`Registry::register`].
+//! [`Downloader`] is gannet's extension point: it says what to ask an origin for, judges the first bytes as soon as
+//! they are there, and judges the whole body when it is complete. It may also detect damage while a long body
+//! arrives. [`Registry`] finds a downloader by the name of its kind. `image`, `document` and `any` are built in; a
+//! library user adds one with [`Registry::register`].
 //!
 //! This room knows nothing of jobs, names or the catalog.
 
@@ -40,10 +39,11 @@ pub use standard::{
 /// - Formats are known by bytes. Headers and names are hints: they may settle a tie, never overrule bytes.
 /// - `sniff` is called with a growing head of the body until it answers anything but [`Verdict::More`];
 ///   it must answer when `hints.complete` is true.
-/// - `inspect_prefix` is called after `sniff` accepted a body that is long, or was cut off; perhaps several times,
-///   with prefixes of which each is at least twice as long as the one before.
-/// - `inspect` is called once, with the complete body, after `sniff` accepted it. Neither panics,
-///   whatever the bytes, and their memory is bounded independently of the body's length.
+/// - `inspect_prefix` is called after `sniff` accepted a body that is long or was cut off. It may be called several
+///   times, with longer and longer prefixes: at least twice as long each time while the body arrives, and at least a
+///   quarter longer where it is cut off.
+/// - `inspect` is called once, with the complete body, after `sniff` accepted it. Neither panics, whatever the bytes,
+///   and their memory is bounded independently of the body's length.
 #[async_trait]
 pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// The name under which settings and reports know this kind, such as `image`.
@@ -55,14 +55,14 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// Judges the first bytes.
     fn sniff(&self, head: &[u8], hints: &Hints<'_>) -> Verdict;
 
-    /// Judges the beginning of a body, of which `sniff` said that it is `format`. `length` is the length of the
-    /// whole body in bytes, where the origin announced it.
+    /// Judges the beginning of a body that `sniff` accepted as `format`. `length` is the length of the whole body in
+    /// bytes, if the origin announced it.
     ///
     /// `Ok` means that the body may turn out to be acceptable. The default never rejects.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if `inspect` is going to reject the body, whatever follows: the transfer is ended then.
+    /// A [`Rejection`] if `inspect` would reject the body, whatever follows. It ends the transfer.
     fn inspect_prefix(
         &self,
         prefix: &Body,
@@ -80,21 +80,21 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
     /// A [`Rejection`] says why the body is not an acceptable file; so does a body that cannot be read.
     fn inspect(&self, body: &Body, format: Format) -> Result<Facts, Rejection>;
 
-    /// Whether `inspect` may take longer than some 100 µs, so that it belongs on a blocking thread. `inspect_prefix`
-    /// has to stay below that for 128 KiB.
+    /// Returns `true` if `inspect` may take longer than about 100 µs, so that it has to run on a blocking thread.
+    /// `inspect_prefix` has to stay below that for 128 KiB.
     fn is_heavy(&self) -> bool {
         false
     }
 
-    /// Names the checks that a file has passed which is accepted here, in a short text that begins with the kind. It is
-    /// kept with each file, and two downloaders of the same criteria accept the same files: a setting that changes what
-    /// [`inspect`](Self::inspect) accepts belongs in it.
+    /// Names the checks that an accepted file has passed, in a short text that begins with the kind. The text is kept
+    /// with each file. Downloaders with the same criteria have to accept the same files, so every setting that
+    /// changes what [`inspect`](Self::inspect) accepts belongs in it.
     fn criteria(&self) -> &str {
         self.kind()
     }
 
-    /// Returns whether a file that is kept already is acceptable here, as far as its record shows; `None`: its bytes have
-    /// to be looked at, with [`sniff`](Self::sniff) and [`inspect`](Self::inspect).
+    /// Returns whether a kept file is acceptable by its record. `None` if its bytes have to go through
+    /// [`sniff`](Self::sniff) and [`inspect`](Self::inspect).
     fn accepts_kept(&self, kept: &Kept<'_>) -> Option<bool> {
         (kept.criteria == Some(self.criteria())).then_some(true)
     }
@@ -104,9 +104,9 @@ pub trait Downloader: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Sends one request and takes its answer in. The default is the standard way: ask with
-    /// [`accept`](Self::accept), hang up on what [`sniff`](Self::sniff) or
-    /// [`inspect_prefix`](Self::inspect_prefix) rejects, hold the whole against [`inspect`](Self::inspect). Retries, redirects and politeness are the caller's.
+    /// Sends one request and takes its answer in. The default asks with [`accept`](Self::accept), hangs up on a body
+    /// that [`sniff`](Self::sniff) or [`inspect_prefix`](Self::inspect_prefix) rejects, and judges the whole with
+    /// [`inspect`](Self::inspect). Retries, redirects and politeness are the caller's.
     async fn download(self: Arc<Self>, cx: &Context, ask: Ask<'_>) -> Result<Answer, Failure> {
         standard::download(self, cx, ask).await
     }
@@ -148,16 +148,16 @@ pub struct Facts {
     pub active: bool,
 }
 
-/// What the record of a kept file says of it.
+/// The record of a kept file.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<'a> {
-    /// The [`Downloader::criteria`] by which it was accepted; `None`: not known.
+    /// The [`Downloader::criteria`] by which it was accepted. `None` if unknown.
     pub criteria: Option<&'a str>,
     /// gannet's word for the format.
     pub format: &'a str,
     /// Length in bytes.
     pub bytes: u64,
-    /// Width and height in pixels, where somebody looked.
+    /// Width and height in pixels, if they were measured.
     pub dimensions: Option<(u32, u32)>,
 }
 

@@ -25,8 +25,8 @@ const MEMORY_BODY: u64 = 1024 * 1024;
 /// and some milliseconds a megabyte for the slowest, SVG.
 const INSPECT_IN_PLACE: usize = 128 * 1024;
 
-/// Length from which on the beginning of a body that is announced to be longer than a head is looked at for
-/// damage: most headers are shorter.
+/// Length of the first prefix that is inspected for damage, if the body is announced to be longer than a head. Most
+/// headers are shorter.
 const FIRST_LOOK: u64 = 2 * 1024;
 
 /// Unit of the memory budget: one permit stands for this many bytes.
@@ -68,15 +68,15 @@ pub struct Ask<'a> {
     pub url: &'a Url,
     /// The target's own URL, whose host its credentials belong to.
     pub origin: &'a Url,
-    /// The requests of this attempt so far. Takes note of the answer to this one.
+    /// The earlier requests of this attempt. Updated by the answer to this one.
     pub trail: &'a mut Trail,
-    /// What an earlier answer of this very URL said of itself.
+    /// Validators from an earlier answer of this very URL.
     pub validators: Option<&'a Validators>,
     /// What an earlier attempt brought.
     pub partial: Option<Partial>,
     /// The name that the list asks for.
     pub name: Option<&'a str>,
-    /// Whether `X-Robots-Tag` and 402 are respected as refusals.
+    /// Set if `X-Robots-Tag` and 402 count as refusals.
     pub robots: bool,
     /// Proxies of the pool that brought nothing good for this target.
     pub avoid: &'a [Via],
@@ -87,13 +87,13 @@ pub struct Ask<'a> {
 pub enum Answer {
     /// An acceptable file.
     File(Box<Download>),
-    /// 304: what is known is still so. Only an answer to validators.
+    /// 304: the kept file is current. Only in answer to validators.
     NotModified(Meta),
-    /// Another request is needed first: a redirect leads elsewhere, or the origin asks for credentials that are there.
+    /// Another request has to come first, after a redirect or with the credentials that the origin asks for.
     Continue {
-        /// Where; `None`: to the same URL.
+        /// The URL of a redirect. `None` means the same URL.
         to: Option<Url>,
-        /// The part that an earlier attempt brought, where the next request can go on from it.
+        /// The bytes from an earlier attempt, if the next request can continue them.
         partial: Option<Box<Partial>>,
         /// The proxy of the pool that it came through.
         via: Option<Via>,
@@ -113,7 +113,7 @@ pub struct Download {
     pub meta: Meta,
     /// The `Content-Disposition` header as it came.
     pub content_disposition: Option<Vec<u8>>,
-    /// Whether the bytes were put together from several answers.
+    /// Set if the bytes come from several answers.
     pub is_stitched: bool,
 }
 
@@ -124,7 +124,7 @@ pub struct Meta {
     pub status: u16,
     /// `ETag` and `Last-Modified`.
     pub validators: Validators,
-    /// How long this answer stays fresh, apart from redirects that led to it; `None`: it does not say.
+    /// How long this answer stays fresh, regardless of redirects that led to it. `None` if it does not say.
     pub fresh_for: Option<Duration>,
     /// The proxy of the pool that it came through.
     pub via: Option<Via>,
@@ -173,17 +173,17 @@ pub struct Failure {
     pub partial: Option<Partial>,
     /// The proxy of the pool that the answer came through.
     pub via: Option<Via>,
-    /// Whether the bytes that are not acceptable were put together from several answers.
+    /// Set if the unacceptable bytes come from several answers.
     pub is_stitched: bool,
-    /// Whether the origin sent all that it announced, and announced less than the rest of the file: `partial` can be
+    /// Set if the origin sent all that it announced, and announced less than the rest of the file. `partial` can be
     /// continued at once.
     pub is_part: bool,
-    /// How long limits of bandwidth held up the answer.
+    /// How long bandwidth limits delayed the answer.
     pub held_up: Duration,
 }
 
 impl Failure {
-    /// A request that `error` ended, with nothing to go on from.
+    /// A failure with nothing to continue from.
     pub fn new(error: impl Into<DownloadError>, status: Option<u16>, via: Option<Via>) -> Self {
         Self {
             error: error.into(),
@@ -209,12 +209,12 @@ pub enum DownloadError {
     /// The bytes could not be staged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The origin asks robots not to use it.
+    /// The origin asks robots not to use the file.
     #[error("{0}")]
     Robots(Refusal),
 }
 
-/// The beginning of a body that was cut off. It is empty where the next attempt has to begin again in another way.
+/// The beginning of a body that was cut off. Empty if the next attempt has to start over in another way.
 #[derive(Debug)]
 pub struct Partial {
     gathered: Gathered,
@@ -223,23 +223,23 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Length in bytes.
+    /// Returns its length in bytes.
     pub fn len(&self) -> u64 {
         self.gathered.len()
     }
 
-    /// Whether there are no bytes.
+    /// Returns `true` if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.gathered.is_empty()
     }
 
-    /// Length of the whole body, where the origin said it.
+    /// Returns the length of the whole body, if the origin stated it.
     pub fn whole_length(&self) -> Option<u64> {
         self.resume.length()
     }
 }
 
-/// What an answer says beside the body.
+/// The parts of an answer besides its body.
 #[derive(Debug, Clone)]
 struct Said {
     meta: Meta,
@@ -256,8 +256,8 @@ impl Said {
         }
     }
 
-    /// Fills in from the answer with the beginning what that with the rest left out: to `If-Range` an origin
-    /// need not repeat itself (RFC 9110, section 15.3.7).
+    /// Fills gaps from the earlier answer, which brought the beginning. An origin need not repeat its headers when it
+    /// honours `If-Range` (RFC 9110, section 15.3.7).
     fn or(self, earlier: Self) -> Self {
         let Validators {
             etag,
@@ -286,9 +286,9 @@ struct Gathered {
     digest: Sha256Hasher,
     /// What the head showed, once it showed something.
     format: Option<Format>,
-    /// Length that was last looked at for damage.
+    /// Length of the prefix that was last inspected for damage.
     looked_at: u64,
-    /// Answers that the bytes come from.
+    /// Number of answers that the bytes come from.
     answers: u32,
 }
 
@@ -460,7 +460,7 @@ pub async fn download<D: Downloader + ?Sized>(
     }
     if !response.has_body() && !is_rest_empty {
         let error = response.status_error();
-        // An overloaded origin goes on from the same place later.
+        // An overloaded origin may continue from the same place later.
         let partial = ask.partial.filter(|_| error.is_retriable());
         return Err(Failure {
             partial,
@@ -500,7 +500,7 @@ pub async fn download<D: Downloader + ?Sized>(
             && cut.is_retriable()
             && cut.keeps_part()
         {
-            // Nobody waits for the rest of what is damaged already.
+            // The rest of a damaged body is not requested.
             let length = response.whole_length();
             match gathered.rest(&downloader, length).await {
                 Ok(()) => {
@@ -572,14 +572,14 @@ impl Gathered {
         self.len() == 0
     }
 
-    /// Looks at what came before a cut, and holds no file open until more comes. `length` is that of the whole
+    /// Inspects the bytes before a cut, and closes the file until more bytes come. `length` is that of the whole
     /// body.
     async fn rest<D: Downloader + ?Sized>(
         &mut self,
         downloader: &Arc<D>,
         length: Option<u64>,
     ) -> Result<(), DownloadError> {
-        // Of a body that comes in many pieces each is not looked at anew.
+        // A body that comes in many pieces is not inspected anew after each.
         if self.len() - self.looked_at >= self.looked_at / 4 {
             self.look(downloader, length).await?;
         }
@@ -589,7 +589,7 @@ impl Gathered {
         }
     }
 
-    /// Reads the body to its end, or to where it shows that it is not wanted.
+    /// Reads the body to its end, or until it is rejected.
     async fn take_in<D: Downloader + ?Sized>(
         &mut self,
         downloader: &Arc<D>,
@@ -604,9 +604,8 @@ impl Gathered {
         self.end(&**downloader, hints)
     }
 
-    /// Takes some bytes in, and looks at the head until it shows what they are. From then on the bytes so far are
-    /// looked at for damage each time that they have doubled, so that all looks together cost no more than two
-    /// at the whole.
+    /// Adds some bytes, and sniffs the head until its format is known. From then on the prefix is inspected for
+    /// damage each time its length has doubled. All these inspections together cost at most two of the whole.
     async fn take<D: Downloader + ?Sized>(
         &mut self,
         downloader: &Arc<D>,
@@ -639,7 +638,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Lets the downloader look at the bytes so far of a body of `length` bytes.
+    /// Inspects the bytes so far of a body of `length` bytes for damage.
     async fn look<D: Downloader + ?Sized>(
         &mut self,
         downloader: &Arc<D>,
@@ -755,7 +754,7 @@ impl Gathered {
     }
 }
 
-/// Lets the downloader judge a whole body.
+/// Runs the downloader's inspection of a whole body.
 async fn inspect<D: Downloader + ?Sized>(
     downloader: Arc<D>,
     body: Body,
@@ -765,7 +764,7 @@ async fn inspect<D: Downloader + ?Sized>(
     run(is_short, move || downloader.inspect(&body, format)).await
 }
 
-/// Lets the downloader judge the beginning of a body.
+/// Runs the downloader's inspection of a prefix.
 async fn inspect_prefix<D: Downloader + ?Sized>(
     downloader: &Arc<D>,
     prefix: Body,
@@ -784,7 +783,7 @@ fn is_short(body: &Body) -> bool {
         .is_some_and(|bytes| bytes.len() <= INSPECT_IN_PLACE)
 }
 
-/// Short work is done where it stands: handing it over would cost more.
+/// Runs short work in place, because handing it over would cost more.
 async fn run<T: Send + 'static>(
     is_short: bool,
     work: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
@@ -800,12 +799,12 @@ async fn run<T: Send + 'static>(
     })
 }
 
-/// Judges a file that is kept as if it had just arrived. `name` is what the list calls it, `media_type` what its bytes
-/// were found to be.
+/// Judges a kept file as if it had just arrived. `name` is its name in the list, `media_type` the one recorded for
+/// it.
 ///
 /// # Errors
 ///
-/// Why it is no acceptable file of this kind, or cannot be read.
+/// The reason why it is not an acceptable file of this kind, or cannot be read.
 pub(crate) async fn inspect_kept(
     downloader: Arc<dyn Downloader>,
     body: Body,

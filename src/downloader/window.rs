@@ -1,8 +1,8 @@
-//! Looking into a body at any place: in memory without copying, in a file through one small buffer.
+//! Random access to a body: in memory without copying, in a file through one small buffer.
 //!
-//! The body may be the beginning of a longer one ([`Window::prefix`]). The checks are the same: what lies behind
-//! the beginning is taken to be there, and a check that had to see it notes that in the window, so that its
-//! result counts for nothing.
+//! The body may be the beginning of a longer one ([`Window::prefix`]). The checks are the same. They assume that
+//! bytes after the beginning are present; a check that has to read such bytes marks the window as short, and its
+//! result is ignored.
 
 use std::io;
 
@@ -20,11 +20,11 @@ const READ_AHEAD: usize = 16 * 1024;
 pub(crate) struct Window<'a> {
     body: &'a Body,
     memory: Option<&'a [u8]>,
-    /// Bytes that can be looked at.
+    /// Number of bytes that can be read.
     available: u64,
-    /// Length of the whole body; more than there ever are where nobody knows it.
+    /// Length of the whole body, or a huge number if it is unknown.
     len: u64,
-    /// A look went past the bytes that are available, and not past the end of the body.
+    /// Set if a read went past the available bytes, but not past the end of the body.
     is_short: bool,
     /// Bytes of a file from offset `start` on; stays empty for bodies in memory.
     buffer: Vec<u8>,
@@ -44,9 +44,9 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// A window on a body of which the beginning is there. `length` is the length of the whole, where it is known.
+    /// Returns a window on the beginning of a body. `length` is the length of the whole, if known.
     pub(crate) fn prefix(beginning: &'a Body, length: Option<u64>) -> Self {
-        // Leaves room to add to it.
+        // Leaves room for additions without overflow.
         const UNKNOWN: u64 = u64::MAX >> 2;
         let window = Self::new(beginning);
         Self {
@@ -55,17 +55,17 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Length of the whole body.
+    /// Returns the length of the whole body.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether only the beginning of the body can be looked at.
+    /// Returns `true` if only the beginning of the body is available.
     pub(crate) fn is_prefix(&self) -> bool {
         self.available < self.len
     }
 
-    /// Whether bytes were asked for that have not arrived yet. What was found then is not final.
+    /// Returns `true` if a check needed bytes that have not arrived. Its result is not final.
     pub(crate) fn is_short(&self) -> bool {
         self.is_short
     }
@@ -171,8 +171,8 @@ impl<'a> Window<'a> {
         Ok(u32::from_le_bytes(self.array(offset)?))
     }
 
-    /// Holds that the `n` bytes from `offset` are inside the body, without looking at them, so that they need
-    /// not be there yet.
+    /// Checks that the `n` bytes from `offset` are inside the body. Does not read them, so they need not have
+    /// arrived.
     #[inline]
     pub(crate) fn require(&self, offset: u64, n: u64) -> Result<(), Rejection> {
         match offset.checked_add(n) {

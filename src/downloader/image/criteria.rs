@@ -1,11 +1,11 @@
-//! The checks that a picture has passed, as they are kept with its file.
+//! The checks that a picture has passed, in the notation kept with its file.
 
 use std::fmt;
 
 use super::{Check, Limits, Settings};
 
-/// What a picture was held against. As text: `image/header/268435456/65535/1`, which is the kind, `image.check`,
-/// `image.max_pixels`, `image.max_side` and `image.min_bytes`.
+/// The settings that a picture was checked by. As text: `image/header/268435456/65535/1`, which is the kind,
+/// `image.check`, `image.max_pixels`, `image.max_side` and `image.min_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Criteria {
     check: Check,
@@ -24,7 +24,7 @@ impl Criteria {
         }
     }
 
-    /// What a picture has passed at least whose size is known: only the check of its header finds that out.
+    /// Returns the least that a picture of known size has passed. Only the header check measures a picture.
     pub(super) fn measured((width, height): (u32, u32)) -> Self {
         Self {
             check: Check::Header,
@@ -48,9 +48,10 @@ impl Criteria {
         parts.next().is_none().then_some(criteria)
     }
 
-    /// Whether what passed these also passes `check` within `limits`. Lengths and formats are judged by the record.
+    /// Returns `true` if a picture that passed these also passes `check` within `limits`. Length and format are
+    /// judged by the record.
     pub(super) fn suffices(&self, check: Check, limits: &Limits) -> bool {
-        // Only the first bytes are looked at then, and no size.
+        // That check reads only the first bytes, and does not measure.
         check == Check::Sniff
             || self.check >= check
                 && self.max_pixels <= limits.max_pixels()

@@ -72,7 +72,7 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
         match &atom.kind {
             b"meta" => {
                 largest(window, atom.from + 4, atom.to, 0, &mut size)?;
-                // The data that follows may be long, and need not be waited for.
+                // The data that follows may be long. The size is judged before it arrives.
                 if let Some((width, height)) = size {
                     limits.admit_frame(width, height)?;
                 }

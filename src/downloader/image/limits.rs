@@ -33,7 +33,7 @@ impl Limits {
         self.max_pixels
     }
 
-    /// Longest side of one picture.
+    /// Longest side of one picture, in pixels.
     pub(super) const fn max_side(&self) -> u32 {
         self.max_side
     }

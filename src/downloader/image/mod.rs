@@ -263,7 +263,7 @@ impl Downloader for Image {
         }
         let passed = match kept.criteria {
             Some(criteria) => Criteria::parse(criteria)?,
-            // Recorded by an earlier version, which measured what it had checked.
+            // Recorded by an earlier version, which stored dimensions only after the header check.
             None => Criteria::measured(kept.dimensions?),
         };
         passed

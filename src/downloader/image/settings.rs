@@ -41,10 +41,10 @@ pub enum Check {
 }
 
 impl Check {
-    /// All of them, the closest last.
+    /// All checks, loosest first.
     pub const ALL: [Self; 3] = [Self::Sniff, Self::Header, Self::Decode];
 
-    /// As settings write it.
+    /// The word for it in settings.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sniff => "sniff",

@@ -63,9 +63,9 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
     document.finish(limits)
 }
 
-/// Looks for damage in the beginning of a document. Of one that is not in memory as UTF-8 nothing is said.
+/// Checks the beginning of a document for damage. Accepts anything that is not in memory as UTF-8.
 fn check_prefix(bytes: &[u8]) -> Result<Picture, Rejection> {
-    // No text and no reference is cut behind this byte.
+    // Up to this byte, no text and no reference is cut off.
     let end = memchr::memrchr(b'>', bytes).map_or(0, |at| at + 1);
     let text = str::from_utf8(&bytes[..end])
         .map_err(|error| corrupt(format!("is not UTF-8 at byte {}", error.valid_up_to())))?;

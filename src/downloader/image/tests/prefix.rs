@@ -1,8 +1,9 @@
-//! Beginnings of pictures: those of good ones are never rejected, those of damaged ones soon behind the damage.
+//! Beginnings of pictures. Those of good pictures are never rejected; those of damaged ones are rejected soon after
+//! the damage.
 
 use super::*;
 
-/// What the beginning of a body of `length` bytes shows; the same in memory and in a file.
+/// Inspects the beginning of a body of `length` bytes, in memory.
 fn prefix(bytes: &[u8], length: Option<u64>, name: &str) -> Result<(), Rejection> {
     let format = ImageFormat::named(name).unwrap().format();
     let memory = Body::Memory(bytes.to_vec().into());
@@ -19,7 +20,7 @@ fn length(bytes: &[u8]) -> Option<u64> {
     Some(bytes.len() as u64)
 }
 
-/// All whole files of these tests.
+/// All undamaged files of these tests.
 fn whole() -> Vec<(&'static str, Vec<u8>)> {
     let mut files: Vec<_> = samples()
         .into_iter()
@@ -33,7 +34,7 @@ fn whole() -> Vec<(&'static str, Vec<u8>)> {
         ("ico", icon_of(&encode(::image::ImageFormat::Png), 1)),
         ("svg", "<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY n 'http://x/'>]><!-- > & < --><?x > ?><svg a='>' xmlns='&n;'><![CDATA[ > & ]]>&lt;ß > ü<g\n>&#x41;</g></svg>\n".into()),
     ]);
-    // Bytes behind the picture change nothing.
+    // Bytes after the picture make no difference.
     let padded = files
         .clone()
         .into_iter()
@@ -79,7 +80,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Damaged files, and the place where a reader from the start can tell.
+/// Damaged files, each with the offset at which a sequential reader can detect the damage.
 fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
     use ::image::ImageFormat as F;
     let mut files = Vec::new();
@@ -144,7 +145,7 @@ fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
     bmp[28] = 7;
     add("bmp", "bits per pixel", &bmp, 54);
 
-    // The directory before the data.
+    // The directory comes before the data.
     let directory = |entries: &[[u16; 4]]| {
         let mut file = b"II*\0\x08\0\0\0".to_vec();
         file.extend((entries.len() as u16).to_le_bytes());
@@ -200,7 +201,7 @@ fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
 #[test]
 fn the_beginning_of_a_damaged_picture_is_rejected_soon_behind_the_damage() {
     for (name, what, file, at) in damaged() {
-        // However long it goes on.
+        // More bytes do not hide the damage.
         let endless = [&file[..], &[b' '; 20_000]].concat();
         let format = ImageFormat::named(name).unwrap().format();
         let rejected = HEADER.inspect(&Body::Memory(endless.clone().into()), format);
@@ -217,9 +218,9 @@ fn the_beginning_of_a_damaged_picture_is_rejected_soon_behind_the_damage() {
             first <= at + 16,
             "{name}: {what}: at {at}, found at {first}"
         );
-        // Once it shows, it goes on to.
+        // Once detected, damage is detected in every longer prefix.
         for n in [first, first + 1, first + 100, first + 9_000] {
-            // An SVG on disk is left for the end.
+            // An SVG on disk is checked only at the end.
             let body = match name {
                 "svg" => Body::Memory(endless[..n].to_vec().into()),
                 _ => in_a_file(&endless[..n]),
@@ -303,7 +304,7 @@ fn sniffing_alone_rejects_no_beginning() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Whatever a beginning is rejected for, no ending makes up for it.
+    /// A rejected beginning means that the whole is rejected, whatever follows.
     #[test]
     fn what_is_rejected_by_its_beginning_is_rejected_as_a_whole(
         sample in 0..52_usize,
