@@ -45,7 +45,7 @@ pub enum NameFrom {
 }
 
 impl NameFrom {
-    /// Every one.
+    /// All sources of names.
     pub const ALL: [Self; 4] = [Self::List, Self::Header, Self::Url, Self::Random];
 
     /// The word for it in settings, reports and the catalog.
@@ -87,7 +87,7 @@ pub struct Wants<'a> {
     pub url: &'a Url,
     /// The name that the list asks for, as written there.
     pub listed: Option<&'a str>,
-    /// The name that `Content-Disposition` gives, as [`content_disposition`] reads it.
+    /// The name in `Content-Disposition`, as [`content_disposition`] reads it.
     pub header: Option<&'a str>,
     /// What the bytes showed; the extension will agree with it.
     pub format: &'a Format,
@@ -132,11 +132,11 @@ impl Settings {
         }
     }
 
-    /// Where a file goes that is there already, at `path` under a name that `name_from` gave it; and what gives it its
-    /// name there.
+    /// Returns the path of a kept file by the current settings, and the source of its name. The file is at `path`,
+    /// under a name from `name_from`.
     ///
-    /// What gave it its name and is not known any more is read off that name: a client's wish, a header of which no
-    /// record was kept. No name gives way to a random one, unless `order` begins with that and the name is not random
+    /// If the original source is unknown, such as a client's request or an unrecorded header, the current name stands
+    /// in for it. A name is replaced by a random one only if `order` begins with `random` and the name is not random
     /// already. A file of a series keeps its time.
     pub fn place_again(
         &self,
@@ -181,7 +181,7 @@ impl Settings {
         (to, from)
     }
 
-    /// Where in the store a file called `name` goes.
+    /// Returns the path in the store of a file called `name`.
     pub fn place(&self, name: &FileName, facts: &Facts<'_>) -> StorePath {
         self.template.render(name, facts)
     }

@@ -12,10 +12,11 @@ use super::sanitise::{clean, is_device, is_removed, is_reserved, truncate};
 /// Longest component of a path in bytes, on every common file system.
 pub(super) const MAX_BYTES: usize = 255;
 
-/// A base name that every common file system takes.
+/// A base name that every common file system accepts.
 ///
-/// Never empty, hidden, an option of a command (`-rf`), a device name of Windows, longer than 255 bytes, or with a separator, a control,
-/// format or reserved character. It is in Unicode Normalization Form C and has no dot or space at its ends.
+/// Never empty, hidden, like an option of a command (`-rf`), a device name of Windows, or longer than 255 bytes.
+/// Contains no separator, control, format or reserved character. It is in Unicode Normalization Form C and has no dot
+/// or space at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FileName(Arc<str>);
 
@@ -76,9 +77,9 @@ impl AsRef<str> for FileName {
 
 /// A path below the store's root: relative, with `/` between its components, never leading elsewhere.
 ///
-/// No component is empty, hidden (so none is `..` or `.gannet`), longer than 255 bytes, ends with a
-/// dot or space, or holds a separator, control or reserved character. None that gannet makes begins with a dash; such
-/// paths of earlier versions stay valid.
+/// No component is empty, hidden (so none is `..` or `.gannet`), longer than 255 bytes, ends with a dot or space, or
+/// holds a separator, control or reserved character. gannet makes none that begins with a dash; such paths from
+/// earlier versions stay valid.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct StorePath(Arc<str>);
 
@@ -141,7 +142,7 @@ impl StorePath {
         self.with_date(&when.format(DATE).to_string(), extension)
     }
 
-    /// The same path with `date`, as [`date_of`] finds it, in place of an earlier one; and with `extension`.
+    /// Replaces or adds a date, in the form of [`date_of`], and sets `extension`.
     #[must_use]
     pub(super) fn with_date(&self, date: &str, extension: Option<&str>) -> Self {
         let (folder, name) = self.split();
@@ -157,7 +158,8 @@ impl StorePath {
         }
     }
 
-    /// Whether this is `first` with the digits that [`with_suffix`](Self::with_suffix) gives it where that is taken.
+    /// Returns `true` if this is `first` with the digits that [`with_suffix`](Self::with_suffix) adds if `first` is
+    /// taken.
     pub fn is_suffixed(&self, first: &Self) -> bool {
         let stem = split_extension(self.file_name()).0;
         let digits = stem.rsplit_once('-').map(|(_, digits)| digits);
@@ -218,7 +220,7 @@ impl InvalidPath {
     }
 }
 
-/// Why a new name is refused that commands would take for an option.
+/// The reason for refusing a new name that commands would take for an option.
 pub(super) const BEGINS_WITH_DASH: &str = "it begins with a dash";
 
 /// The rules for one component of a path, or why it breaks them.
@@ -273,7 +275,7 @@ pub(super) fn join(stem: &str, extension: Option<&str>) -> FileName {
     }
 }
 
-/// The time that [`StorePath::dated`] put into a name, with the `_` before it.
+/// Returns the time that [`StorePath::dated`] put into a name, with the `_` before it.
 pub(super) fn date_of(name: &str) -> Option<&str> {
     let stem = split_extension(name).0;
     let date = &stem[undated(stem).len()..];

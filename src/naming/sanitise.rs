@@ -8,17 +8,16 @@ use super::FileName;
 use super::path::{join, split_extension};
 use crate::target::Format;
 
-/// Turns `raw` into a name that every common file system takes and whose extension agrees with `format`.
+/// Turns `raw` into a name that every common file system accepts and whose extension agrees with `format`.
 ///
-/// Only the part after the last `/` or `\` counts. Control and format characters (bidirectional
-/// overrides among them) are left out, characters that Windows reserves become `_`, the rest is
-/// normalised to NFC; dots and spaces go from both ends, and dashes from the start, where commands would take the name
-/// for an option. The extension stays as written when
-/// it is one of the format's; another file type's extension is replaced; anything else after a dot is
-/// part of the name, and the format's preferred extension follows it. A name that is too long loses the
-/// end of its stem.
+/// Only the part after the last `/` or `\` counts. Control and format characters (bidirectional overrides among them)
+/// are left out, characters that Windows reserves become `_`, and the rest is normalised to NFC. Dots and spaces are
+/// stripped from both ends, and dashes from the start, where commands would take the name for an option. The
+/// extension stays as written if it is one of the format's; another file type's extension is replaced. Anything else
+/// after a dot is part of the name, and the format's preferred extension follows it. A name that is too long loses
+/// the end of its stem.
 ///
-/// `None` when nothing usable remains. What comes out goes in unchanged.
+/// `None` if nothing usable remains. Sanitising the result again does not change it.
 pub fn sanitise(raw: &str, format: &Format) -> Option<FileName> {
     let name = clean(base_name(raw));
     if name.is_empty() {
@@ -37,7 +36,7 @@ pub fn sanitise(raw: &str, format: &Format) -> Option<FileName> {
         },
         _ => (&*name, preferred),
     };
-    // The stem of a clean name begins with neither dot nor space nor dash, so something remains.
+    // The stem of a clean name does not begin with a dot, space or dash, so something remains.
     Some(join(stem.trim_end_matches(is_edge), Some(extension)))
 }
 
@@ -83,7 +82,7 @@ pub(super) fn truncate(text: &str, max: usize) -> &str {
     if cut.is_empty() { &text[..fits] } else { cut }
 }
 
-/// Whether a name may neither begin nor end with `c`. Nor may it begin with a dash.
+/// Returns `true` if a name must neither begin nor end with `c`. It must not begin with a dash either.
 fn is_edge(c: char) -> bool {
     c == '.' || c.is_whitespace()
 }

@@ -13,9 +13,9 @@ use crate::target::{AlbumName, Sha256};
 
 /// Describes paths in the store, such as `{album}/{date}/{name}`.
 ///
-/// A field without a value is empty, and a component that comes out empty is left out, as `{album}/` is for the root
-/// folder. What follows `{name}` in the last component stands before the extension: `{name}-{host}` makes
-/// `photo-example.org.jpg`. Only `{album}` makes more than one folder; separators in other values become `_`.
+/// A field without a value is empty, and an empty component is dropped, such as `{album}/` in the root folder. Text
+/// after `{name}` in the last component goes before the extension: `{name}-{host}` makes `photo-example.org.jpg`.
+/// Only `{album}` may expand to several folders; separators in other values become `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     folders: Vec<Vec<Part>>,
@@ -38,22 +38,22 @@ pub(super) enum Field {
     Time,
     Format,
     Group,
-    /// Padded with zeros to so many digits.
+    /// Padded with zeros to this many digits.
     Line(usize),
-    /// So many hexadecimal digits from the start.
+    /// This many hexadecimal digits from the start.
     Sha256(usize),
     /// A member of the metadata.
     Meta(String),
 }
 
-/// Most digits of a line number, and so the most that `{line:N}` pads to.
+/// Most digits of a line number, and the largest width in `{line:N}`.
 const LINE_DIGITS: usize = 20;
 
-/// Hexadecimal digits of a SHA-256.
+/// Number of hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
 impl Field {
-    /// Reads what stands between the braces.
+    /// Parses the text between the braces.
     fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         if let Some(name) = text.strip_prefix("meta.").filter(|name| !name.is_empty()) {
             return Ok(Self::Meta(name.to_owned()));
@@ -87,7 +87,7 @@ impl Field {
         })
     }
 
-    /// Adds the value to `text`; nothing where there is none.
+    /// Appends the value to `text`, if there is one.
     fn write(&self, text: &mut String, name: Option<&FileName>, facts: &Facts<'_>) {
         // Writing to a string cannot fail.
         match self {
@@ -107,14 +107,14 @@ impl Field {
             Self::Meta(name) => match facts.metadata.and_then(|metadata| metadata.get(name)) {
                 Some(Value::String(value)) => push_value(text, value),
                 Some(value @ (Value::Number(_) | Value::Bool(_))) => drop(write!(text, "{value}")),
-                // What has no plain text is as good as missing.
+                // A value without plain text counts as missing.
                 Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {}
             },
         }
     }
 }
 
-/// Adds a value that may not make folders of its own.
+/// Appends a value, with separators replaced, so that it makes no folders.
 fn push_value(text: &mut String, value: &str) {
     text.extend(value.chars().map(|c| match c {
         '/' | '\\' => '_',
@@ -122,24 +122,24 @@ fn push_value(text: &mut String, value: &str) {
     }));
 }
 
-/// What the fields of a [`Template`] are filled with, besides the name.
+/// The values for the fields of a [`Template`], besides the name.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// The album; `None` for the root folder.
     pub album: Option<&'a AlbumName>,
-    /// The host of the URL; empty where no URL brought the file.
+    /// The host of the URL. Empty for a file without a URL.
     pub host: &'a str,
     /// gannet's word for the format, such as `jpeg`.
     pub format: &'a str,
     /// Digest of the bytes.
     pub sha256: &'a Sha256,
-    /// Line in the list, counted from 1; `None` where there is no list.
+    /// Line in the list, counted from 1. `None` without a list.
     pub line: Option<u64>,
-    /// The group that the list puts it in.
+    /// The group in the list.
     pub group: Option<&'a str>,
     /// The list's other columns.
     pub metadata: Option<&'a Map<String, Value>>,
-    /// When it came.
+    /// When the file was stored.
     pub when: DateTime<Utc>,
 }
 
@@ -152,12 +152,12 @@ pub enum InvalidTemplate {
          {{group}}, {{line}}, {{sha256}}, {{meta.COLUMN}}"
     )]
     UnknownField(String),
-    /// A number of digits that the field cannot have.
+    /// A number of digits out of range for the field.
     #[error("`{{{field}}}`: expected a number of digits from 1 to {most}")]
     Digits {
         /// The field as written.
         field: String,
-        /// The most that it may be.
+        /// The largest number of digits.
         most: usize,
     },
     /// A brace without its partner.
@@ -283,11 +283,11 @@ impl Template {
         StorePath::trusted(&path)
     }
 
-    /// The stem of the name that [`render`](Self::render) was given for a file whose own has the stem `stem`; all of
-    /// that, where another template made it.
+    /// Recovers the stem of the name that [`render`](Self::render) was given from the stem of the result. Returns all
+    /// of `stem` if another template made it.
     pub(super) fn inner_stem<'a>(&self, stem: &'a str, facts: &Facts<'_>) -> &'a str {
         let (before, after) = self.around(facts);
-        // As it stands beside something.
+        // Cleaned together with a letter, as they are when rendered.
         let before = clean(&format!("{before}x"));
         let after = clean(&format!("x{after}"));
         let inner = before
@@ -297,9 +297,9 @@ impl Template {
         inner.filter(|inner| !inner.is_empty()).unwrap_or(stem)
     }
 
-    /// What stands before and behind the name in the last component.
+    /// Returns the text before and after the name in the last component.
     fn around(&self, facts: &Facts<'_>) -> (String, String) {
-        // An album here is part of a file name: its separators become reserved characters.
+        // In a file name, the separators of an album have to be replaced.
         let fill = |parts: &[Part]| match fill(parts, None, facts) {
             text if text.contains('/') => text.replace('/', "_"),
             text => text,

@@ -252,7 +252,7 @@ fn a_url_names_a_file_by_its_last_segment() {
     assert_eq!(segment("data:x"), None);
 }
 
-/// What is known of a file of nobody, from a host that no file system takes as it is.
+/// Facts about a file from a host whose name needs cleaning.
 fn facts(album: Option<&AlbumName>) -> Facts<'_> {
     const DIGEST: &Sha256 = &Sha256([0xab; 32]);
     Facts {
@@ -336,7 +336,7 @@ fn a_template_has_what_the_list_and_the_bytes_say() {
             "{meta.long}/{name}",
             &format!("{}/cat.jpg", "x".repeat(255)),
         ),
-        // Without a value a component is left out.
+        // A component without a value is left out.
         (
             "{meta.none}/{meta.list}/{meta.up}/{meta.nothing}/{meta.other}/{name}",
             "cat.jpg",
@@ -368,7 +368,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
         let settings = settings(order, template);
         let path = StorePath::new(path).unwrap();
         let (to, to_from) = settings.place_again(&wants, &facts, &path, from);
-        // Once more changes nothing, but for names of chance.
+        // Placing a file again changes nothing, except for random names.
         let once_more = settings.place_again(&wants, &facts, &to, to_from);
         assert_eq!(
             once_more,
@@ -404,7 +404,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
             FromUrl,
             ("jpeg/dog.jpg", FromUrl),
         ),
-        // A client's wish, and a header of which no record was kept.
+        // Names from a client's request, and from a header that was not recorded.
         ("{name}", None, None, "a/wish.jpg", List, ("wish.jpg", List)),
         (
             "{name}",
@@ -430,7 +430,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
             List,
             ("2026-11-21-wish-x.jpg", List),
         ),
-        // What earlier versions kept.
+        // Names from earlier versions.
         ("{name}", None, None, "-rf.jpg", List, ("rf.jpg", List)),
         // A series.
         (
@@ -456,7 +456,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
     }
     let kept = again(&[Header], "{host}{name}", None, None, "[__1]x1.jpg", Random);
     assert_eq!(kept, ("[__1]x1.jpg".to_owned(), Random));
-    // No name gives way to one of chance that nobody asked for.
+    // No name is replaced by a random one unless `order` asks for that first.
     for order in [&[Header][..], &[List, Header, Random], &[]] {
         let kept = again(order, "{format}/{name}", None, None, "dog.jpg", FromUrl);
         assert_eq!(kept, ("jpeg/dog.jpg".to_owned(), FromUrl));
