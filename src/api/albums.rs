@@ -112,7 +112,7 @@ pub(super) struct Image<'a> {
     name_from: NameFrom,
     /// When its bytes came.
     stored: DateTime<Utc>,
-    /// When its origin says that the bytes were last modified.
+    /// The origin's time of the last modification.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_modified: Option<DateTime<Utc>>,
     /// The URLs that stand for it.

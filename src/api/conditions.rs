@@ -51,7 +51,7 @@ impl Validators {
         let is_known = if headers.contains_key(header::IF_NONE_MATCH) {
             self.is_among(headers, header::IF_NONE_MATCH, true)
         } else {
-            // A date in the future was given out by a clock that was ahead.
+            // A date in the future comes from a clock that was ahead.
             date(headers, header::IF_MODIFIED_SINCE)
                 .filter(|date| clock::is_believable((*date).into(), Utc::now()))
                 .is_some_and(|date| self.last_modified <= date)

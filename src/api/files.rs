@@ -316,7 +316,7 @@ fn decode(text: &str) -> Result<String, Problem> {
 }
 
 fn validators(row: &ImageRow, wanted: Option<&Wanted>) -> Validators {
-    // No date in the future is sent (RFC 9110, section 8.8.2.1).
+    // Dates in the future must not be sent (RFC 9110, section 8.8.2.1).
     let stored = row.stored.min(Utc::now()).timestamp();
     let stored = u64::try_from(stored).unwrap_or_default();
     let tag = wanted.map_or_else(|| row.file.sha256.to_string(), Wanted::key);

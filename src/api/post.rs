@@ -60,7 +60,7 @@ struct NewJob {
     /// How the lists are written: else that is found out.
     #[schema(value_type = Option<String>, example = "csv")]
     list_format: Option<ListFormat>,
-    /// The encoding of the lists, where it is not to be found out: a name that browsers know.
+    /// The encoding of the lists, by a name that browsers know. Detected if it is not given.
     #[schema(value_type = Option<String>, example = "windows-1252")]
     list_encoding: Option<ListEncoding>,
     /// Targets, in no group.
