@@ -175,7 +175,7 @@ pub struct Fetch {
     /// Ask the origin about every known URL, also where its record is fresh
     #[arg(long, help_heading = FILES)]
     pub refresh: bool,
-    /// What names files.
+    /// Options for the names of files.
     #[command(flatten)]
     pub naming: Naming,
     /// How the origins are asked.
@@ -186,7 +186,7 @@ pub struct Fetch {
     pub told: Told,
 }
 
-/// What names files, by every command that does.
+/// Options for the names of files, shared by several commands.
 #[derive(Debug, Args)]
 pub struct Naming {
     /// Name files by the list, the header Content-Disposition, the url, or at random: the first of these, in the order given,
@@ -278,7 +278,7 @@ pub struct Retry {
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = FILES)]
     pub output: Option<LocalPath>,
-    /// What names files.
+    /// Options for the names of files.
     #[command(flatten)]
     pub naming: Naming,
     /// How the origins are asked.
@@ -577,12 +577,12 @@ pub struct Rename {
     /// Print JSON: a file a line, the summary last
     #[arg(long)]
     pub json: bool,
-    /// What names files.
+    /// Options for the names of files.
     #[command(flatten)]
     pub naming: Naming,
 }
 
-/// So that no flag takes a URL for a path.
+/// Makes flags refuse URLs where a path is expected.
 impl ValueParserFactory for LocalPath {
     type Parser =
         TryMapValueParser<PathBufValueParser, fn(PathBuf) -> Result<LocalPath, NotALocalPath>>;
@@ -598,13 +598,13 @@ fn list_format() -> impl TypedValueParser<Value = ListFormat> {
         .try_map(|word| word.parse::<ListFormat>())
 }
 
-/// Reads what gives a file its name, and names all of them in help and errors.
+/// Parses a source of names. Help and errors list all sources.
 fn name_from() -> impl TypedValueParser<Value = NameFrom> {
     PossibleValuesParser::new(NameFrom::ALL.map(NameFrom::as_str))
         .try_map(|word| word.parse::<NameFrom>())
 }
 
-/// Reads the name of an encoding.
+/// Parses the name of an encoding.
 fn list_encoding(name: &str) -> Result<ListEncoding, UnknownEncoding> {
     name.parse()
 }
@@ -708,7 +708,7 @@ impl Verify {
 }
 
 impl Rename {
-    /// The flags as settings.
+    /// Converts the flags to settings.
     pub fn settings(&self) -> Result<Vec<(String, String)>, String> {
         let mut set = root(self.output.as_deref())?;
         set.extend(self.naming.settings());

@@ -1,4 +1,4 @@
-//! `gannet rename`: the files of albums under the names that the settings would give them now.
+//! `gannet rename`: renames the files of albums as the current settings would name them.
 
 use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::notify::Notifier;
 use crate::store::Store;
 use crate::target::AlbumName;
 
-/// What the root folder is called where a name is wanted.
+/// Names for the root folder on the command line.
 const ROOT: [&str; 2] = [":root", "."];
 
 pub(super) async fn run(args: &Rename, global: &Global) -> anyhow::Result<u8> {
@@ -46,18 +46,18 @@ pub(super) async fn run(args: &Rename, global: &Global) -> anyhow::Result<u8> {
     run.end()
 }
 
-/// The summary.
+/// Figures of the summary.
 #[derive(Debug, Default, Serialize)]
 struct Totals {
-    /// Files that the albums have.
+    /// Files in the albums.
     files: u64,
-    /// Files that have other names now, or would have.
+    /// Files that were renamed, or would be.
     renamed: u64,
-    /// Files that were to have other names, and could not.
+    /// Files that could not be renamed.
     left: u64,
 }
 
-/// What became of a file.
+/// The result for a file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     album: &'a str,
@@ -75,7 +75,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Goes through the albums, with an engine to move files by.
+    /// Renames the files of the albums. Without an engine, only prints the plan.
     async fn go(
         &mut self,
         catalog: &Arc<dyn Catalog>,
@@ -134,13 +134,13 @@ impl Run<'_> {
             format!("{from} → {to}")
         };
         match writeln!(std::io::stdout().lock(), "{line}") {
-            // Whoever read it has seen enough; the other files get their names all the same.
+            // The reader has seen enough; the other files are renamed all the same.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             printed => Ok(printed?),
         }
     }
 
-    /// Says what it came to.
+    /// Prints the summary, and returns the exit code.
     fn end(self) -> anyhow::Result<u8> {
         let mut out = std::io::stdout().lock();
         let Totals {
@@ -167,7 +167,7 @@ impl Run<'_> {
     }
 }
 
-/// What the catalog calls an album; `None`: nothing can be called that.
+/// Returns the catalog's name for an album, or `None` if no album can have this name.
 fn key(name: &str) -> Option<String> {
     if ROOT.contains(&name) {
         return Some(String::new());
