@@ -350,7 +350,7 @@ impl Config {
         }
         if let Some((name, key, problem)) = self.hosts.group_problem() {
             let path = ["hosts", &name, key].map(str::to_owned);
-            // A name may be written otherwise than it is used: `EXAMPLE.org`.
+            // A name may be spelled differently in the file, such as `EXAMPLE.org`.
             return Err((vec![path.into(), vec!["hosts".to_owned()]], problem));
         }
         for (name, host) in self.hosts.iter() {

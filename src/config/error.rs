@@ -91,7 +91,7 @@ pub(super) fn explain(
         {
             return unknown(path, rest, value, known);
         }
-        // `api.tokens` is a table of them, `password_file` names a file, and so does `api.tls.key`.
+        // No secrets themselves: `api.tokens` is a table; `password_file` and `api.tls.key` name files.
         let is_path = key.ends_with("_file") && value.is_some_and(toml::Value::is_str);
         let is_key = key == "key" && path.first().is_some_and(|section| section == "search");
         if is_secret(key) && key != "tokens" && !is_path || is_key {

@@ -74,7 +74,7 @@ fn mask(key: &str, value: &mut Value) {
             } else if matches!(key, "proxy" | "urls")
                 && let Some((_, host)) = text.rsplit_once('@')
             {
-                // A proxy may be written without a scheme.
+                // A proxy may lack a scheme.
                 *text = format!("***@{host}");
             }
         }
@@ -85,7 +85,7 @@ fn mask(key: &str, value: &mut Value) {
 /// Whether a key, or a header, of this name holds a credential.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    // The name of a file, and how a password is sent, are none.
+    // File names, and the way to send a password, are not credentials.
     if matches!(key.as_str(), "cookies_file" | "netrc_file" | "auth") {
         return false;
     }

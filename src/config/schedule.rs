@@ -23,7 +23,7 @@ const SHARED: [(&str, &str); 3] = [
     ("fetch", "max_rate"),
 ];
 
-/// The same of each of `[hosts]`.
+/// Keys below each of `[hosts]` that belong to the whole process.
 const SHARED_OF_HOST: [&str; 2] = ["shared", "max_rate"];
 
 /// A `[[schedule]]` as it is written.
@@ -76,7 +76,7 @@ pub struct Schedule {
     pub sources: Vec<String>,
     /// The format of its lists; `None`: find out.
     pub list_format: Option<ListFormat>,
-    /// The encoding of its lists; `None`: that of the settings.
+    /// Encoding of its lists. `None` takes that of the settings.
     pub list_encoding: Option<ListEncoding>,
     /// Store exactly so many files each time.
     pub count: Option<u64>,
