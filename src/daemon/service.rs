@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The service manager, if it listens.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
-    /// Its socket; `None` if there is no service manager, or none that can be reached.
+    /// Its socket. `None` without a service manager, or if it cannot be reached.
     socket: Option<SocketAddr>,
     /// A third of the time after which systemd takes us for dead.
     feed_every: Option<Duration>,
@@ -87,14 +87,14 @@ impl Service {
     }
 }
 
-/// Sends one datagram. sd-notify's own `notify` takes any name for a path.
+/// Sends one datagram. sd-notify's own `notify` treats every name as a path.
 fn send(to: &SocketAddr, what: &[NotifyState<'_>]) -> io::Result<()> {
     let message: String = what.iter().map(|state| format!("{state}\n")).collect();
     let socket = UnixDatagram::unbound()?;
     socket.send_to_addr(message.as_bytes(), to).map(drop)
 }
 
-/// The address that `NOTIFY_SOCKET` names: an absolute path, or a name in the abstract namespace after `@`.
+/// Parses `NOTIFY_SOCKET`: an absolute path, or a name in the abstract namespace after `@`.
 ///
 /// # Errors
 ///
