@@ -261,8 +261,8 @@ impl Trouble {
     }
 }
 
-/// The wait after so many failures in a row: a random one that doubles with each, or the one that the receiver asked for,
-/// where that is longer.
+/// Returns the wait after this many failures in a row: a random time that doubles with each failure, or the time that
+/// the receiver asked for, if that is longer. Both are capped.
 fn wait(failures: u32, retry_after: Option<Duration>) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let most = (FIRST_WAIT * (1 << doublings)).min(LONGEST_WAIT);
@@ -284,7 +284,7 @@ mod tests {
             (u32::MAX, 60_000),
         ] {
             let most = Duration::from_millis(most);
-            // What a receiver asks for makes it no shorter.
+            // A shorter time that the receiver asks for has no effect.
             for asked in [None, Some(Duration::ZERO), Some(most / 2)] {
                 let wait = wait(failures, asked);
                 assert!(wait >= most / 2 && wait <= most, "{failures}: {wait:?}");

@@ -41,7 +41,7 @@ impl Dial {
         }
     }
 
-    /// Begins TLS on a connection.
+    /// Starts TLS on a connection.
     pub(super) async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -62,11 +62,11 @@ impl Dial {
     }
 }
 
-/// TLS that trusts the system's authorities, and the certificates of `files`.
+/// Returns a TLS configuration that trusts the system's authorities and the certificates in `files`.
 ///
 /// # Errors
 ///
-/// What is wrong with a file.
+/// The problem with a file.
 pub(super) fn tls<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<ClientConfig, String> {
     let mut given = Vec::new();
     for path in files {
@@ -75,11 +75,11 @@ pub(super) fn tls<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Clien
     Ok(tls::client_config(given))
 }
 
-/// The certificates of a PEM file.
+/// Reads the certificates of a PEM file.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or has none, or one that cannot be used.
+/// When the file cannot be read, has no certificate, or has one that cannot be used.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path)
         .map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;

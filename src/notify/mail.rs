@@ -33,7 +33,7 @@ pub(super) struct Mailing {
     pub(super) to: Mail,
     pub(super) dial: Dial,
     pub(super) timeout: Duration,
-    /// For `STARTTLS`; `dial` has it for connections that are encrypted from the start.
+    /// For `STARTTLS`. Connections that are encrypted from the start use that of `dial`.
     pub(super) starttls: Option<Arc<rustls::ClientConfig>>,
     /// Where failures are looked up, if anywhere.
     pub(super) catalog: Option<Arc<dyn Catalog>>,
@@ -102,9 +102,9 @@ impl Mailing {
         sent.await.map(drop).map_err(|error| said(&error))
     }
 
-    /// Asks for TLS in plain text (RFC 3207), and begins it.
+    /// Asks for TLS in plain text (RFC 3207), then starts it.
     ///
-    /// lettre makes its own TLS, with its own idea of trust; so it only talks SMTP, before and after.
+    /// lettre's own TLS has its own rules of trust, so lettre only speaks SMTP here, before and after the handshake.
     async fn start_tls(
         &self,
         stream: TcpStream,
@@ -120,7 +120,7 @@ impl Mailing {
         }
         let asked = plain.command("STARTTLS\r\n").await;
         asked.map_err(|error| failed(crate::target::describe(&error)))?;
-        // With it goes whatever else came in plain text, so that nobody can slip anything in.
+        // Discards all other bytes that came in plain text, so that nobody can inject commands.
         drop(plain);
         let stream = lent.take().expect("nobody else takes it");
         let line = self.dial.shake_hands(stream, tls).await;
@@ -208,7 +208,7 @@ fn plain(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
-/// A connection that is taken back from lettre.
+/// A connection that can be taken back from lettre.
 #[derive(Debug, Clone)]
 struct Lent(Arc<Mutex<Option<TcpStream>>>);
 
@@ -266,10 +266,10 @@ impl AsyncWrite for Lent {
     }
 }
 
-/// A connection whose server has greeted before. lettre waits for a greeting, and after `STARTTLS` there is none.
+/// A connection whose server has greeted already. lettre waits for a greeting, but there is none after `STARTTLS`.
 #[derive(Debug)]
 struct Greeted {
-    /// What is left of it.
+    /// The rest of a made-up greeting.
     greeting: &'static [u8],
     line: Line,
 }

@@ -90,7 +90,7 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let mut fetch = fetch.clone();
         fetch.private_networks |= settings.private_networks;
-        // Receivers get none of what targets get.
+        // Cookies and credentials for targets are not sent to receivers.
         (fetch.cookies_file, fetch.netrc_file) = (None, None);
         let mut planned = Vec::with_capacity(receivers.len());
         let mut common: Option<Arc<Client>> = None;
@@ -202,7 +202,7 @@ impl Plan {
         lost: DateTime<Utc>,
     ) -> Result<Vec<i64>, CatalogError> {
         let (known, now) = (catalog.receivers().await?, Utc::now());
-        // How long nobody has had those is not known: it counts from now on.
+        // Their last use is unknown, so it counts as now.
         for row in known
             .iter()
             .filter(|row| !clock::is_believable(row.seen, now))
