@@ -83,8 +83,8 @@ impl Store {
         staged.await.unwrap_or_else(|_| all_failed(count))
     }
 
-    /// Sets the times of modification of staged files, in nanoseconds since 1970. The answers, in the order of the
-    /// batch, are the times that the files have then: not every file system keeps nanoseconds.
+    /// Sets the modification times of staged files, in nanoseconds since 1970. Returns the times that the files then
+    /// have, in the order of the batch, because not every file system keeps nanoseconds.
     pub async fn set_mtimes(&self, batch: Vec<(StageId, i64)>) -> Vec<Result<i64, StoreError>> {
         let local = self.0.clone();
         let count = batch.len();

@@ -37,7 +37,7 @@ pub struct Settings {
     pub root: LocalPath,
     /// Whether a batch is made durable before it is recorded.
     pub sync: bool,
-    /// What the time of modification of a file tells.
+    /// Meaning of a file's modification time.
     pub mtime: Mtime,
     /// How long a staged file may wait for others.
     #[serde(with = "humantime_serde")]
@@ -46,13 +46,13 @@ pub struct Settings {
     pub commit_files: NonZeroUsize,
 }
 
-/// What the time of modification of a file tells.
+/// Meaning of a file's modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mtime {
-    /// When its bytes came.
+    /// When its bytes were stored.
     Now,
-    /// What the origin says in `Last-Modified`; where it says nothing, or a time to come, when its bytes came.
+    /// The origin's `Last-Modified`. When its bytes were stored, if that is missing or in the future.
     LastModified,
 }
 
@@ -130,8 +130,8 @@ impl StoreError {
         }
     }
 
-    /// Whether what stands in the way stands at this one path: a folder where a file belongs, or the other way
-    /// round, or rights, or its length. Other files have nothing to fear.
+    /// Returns `true` if the error concerns only this path, and no other file: a folder where a file belongs, or the
+    /// reverse, missing rights, or the length of the name.
     pub fn is_of_one_path(&self) -> bool {
         use io::ErrorKind::{
             AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, PermissionDenied,

@@ -66,7 +66,7 @@ impl Spool {
         self.len() == 0
     }
 
-    /// Writes what is pending, and gives out the file to read what came so far.
+    /// Writes pending bytes, and returns the file for reading the body so far.
     ///
     /// # Errors
     ///
