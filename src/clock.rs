@@ -1,15 +1,15 @@
-//! Whether a recorded time can be believed.
+//! Decides whether a recorded time can be believed.
 //!
-//! A clock that runs ahead leaves times in the future behind it: in the catalog, in files, in their metadata. Once the
-//! clock is right again they would hold for years. Every decision that rests on a recorded time asks here first, and a
-//! time that is not believable is treated as unknown.
+//! A clock that runs ahead leaves times in the future behind: in the catalog, in files, in their metadata. Once the
+//! clock is right again, they would hold for years. Every decision that rests on a recorded time asks here first, and
+//! treats a time that is not believable as unknown.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How far ahead of the clock a recorded time is still believed. Covers the small steps by which clocks are adjusted.
+/// How far ahead of the clock a recorded time may be. Covers the small steps by which clocks are adjusted.
 pub const TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
-/// The latest time that can have been recorded by `now`.
+/// Returns the latest time that may have been recorded by `now`.
 pub fn latest_believable(now: DateTime<Utc>) -> DateTime<Utc> {
     now.checked_add_signed(TOLERANCE)
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -20,7 +20,7 @@ pub fn is_believable(recorded: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     recorded <= latest_believable(now)
 }
 
-/// Time since `recorded`; zero within the tolerance, `None` where it is not believable.
+/// Returns the time since `recorded`: zero within the tolerance, and `None` if it is not believable.
 pub fn age(recorded: DateTime<Utc>, now: DateTime<Utc>) -> Option<std::time::Duration> {
     is_believable(recorded, now).then(|| (now - recorded).to_std().unwrap_or_default())
 }

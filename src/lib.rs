@@ -13,8 +13,8 @@
 //! |---|---|
 //! | [`fault`] | faults that tests ask for; in no release |
 //! | [`target`] | the words that every room speaks |
-//! | [`local_path`] | paths of the local file system, as settings and flags name them |
-//! | [`clock`] | whether a recorded time can be believed |
+//! | [`local_path`] | paths of the local file system, as given in settings and flags |
+//! | [`clock`] | decides whether a recorded time can be believed |
 //! | `metrics` | figures of the process, as they are counted |
 //! | [`naming`] | names for files, from headers and lists, made safe |
 //! | [`fetch`] | the one HTTP client, behind the egress guard |

@@ -1,4 +1,4 @@
-//! Paths of the local file system, as settings and flags name them.
+//! Paths of the local file system, as given in settings and flags.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,24 +9,24 @@ use url::Url;
 
 use crate::target::SafeUrl;
 
-/// A path on this machine, as a setting or a flag names it. May be empty, where a setting takes that for "none".
+/// A path on this machine, from a setting or flag. May be empty if the setting allows that for "none".
 ///
-/// A URL is refused: `s3://bucket/x` is a valid relative path, and to take it for one would make a folder `s3:` and
-/// fill it.
+/// URLs are refused. `s3://bucket/x` is a valid relative path, so accepting it would create a folder `s3:` and fill
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct LocalPath(PathBuf);
 
-/// A URL where a path is wanted.
+/// The error for a URL in place of a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{shown}` is a URL, not a path; write {instead}")]
 pub struct NotALocalPath {
     /// The URL without credentials.
     shown: String,
-    /// What to write.
+    /// Suggested replacement.
     instead: String,
 }
 
-/// Schemes that also stand before a single `:`, as tools for copying and backup write them (`sftp:host:/dir`).
+/// Schemes that also count before a single `:`, as tools for copying and backup write them (`sftp:host:/dir`).
 ///
 /// Sorted.
 const SCHEMES: [&str; 36] = [
@@ -36,12 +36,12 @@ const SCHEMES: [&str; 36] = [
 ];
 
 impl LocalPath {
-    /// Takes `path` as it is.
+    /// Takes `path` unchanged.
     ///
     /// # Errors
     ///
-    /// When it is a URL: a scheme of two characters or more (a single letter is a drive of Windows) before `://`, or
-    /// one of the well-known ones before `:`. `./s3:x` is a path.
+    /// When it is a URL: a scheme of two characters or more (a single letter is a Windows drive) before `://`, or a
+    /// well-known one before `:`. `./s3:x` is a path.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, NotALocalPath> {
         let path = path.into();
         match path.to_str().filter(|text| is_url(text)) {
@@ -87,7 +87,7 @@ impl NotALocalPath {
         let shown = match &url {
             Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
             Ok(url) => SafeUrl::new(url).to_string(),
-            // What cannot be parsed may hold credentials anywhere.
+            // A URL that does not parse may hold credentials anywhere.
             Err(_) => {
                 let scheme = text.split(':').next().unwrap_or_default();
                 format!("{}:…", scheme.trim())
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for LocalPath {
     }
 }
 
-/// Reads a setting that means "none" where it is empty.
+/// Deserializes a setting in which an empty string means `None`.
 ///
 /// # Errors
 ///

@@ -237,7 +237,7 @@ reasons! {
     TooManyPixels = "too-many-pixels",
     /// The bytes do not have the sha256 that the list promises.
     Checksum = "checksum",
-    /// robots.txt, `X-Robots-Tag` or a 402 asks robots not to.
+    /// robots.txt, `X-Robots-Tag` or a 402 asks robots not to fetch or use it.
     Robots = "robots",
     /// The host was given up: it kept failing, or asked for too long a rest.
     HostDown = "host-down",
@@ -535,12 +535,12 @@ impl AlbumName {
     /// Longest name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// Takes `name`, in Unicode's normalisation form C, so that what looks the same is the same folder.
+    /// Takes `name`, in Unicode's normalisation form C, so that names that look the same are the same folder.
     ///
     /// # Errors
     ///
-    /// When a segment is empty, `.`, `..`, begins with a dot or dash, ends with a dot or space, or holds a
-    /// control or format character or one of `\ : * ? " < > |`; when there are over eight segments or
+    /// When a segment is empty, `.`, `..`, begins with a dot or dash, ends with a dot or space, or holds a control or
+    /// format character or one of `\ : * ? " < > |`; when there are over eight segments or
     /// [`MAX_BYTES`](Self::MAX_BYTES) bytes.
     pub fn new(name: &str) -> Result<Self, InvalidAlbumName> {
         let album = Self::recorded(name)?;
@@ -553,7 +553,7 @@ impl AlbumName {
         Ok(album)
     }
 
-    /// Takes the name of an album that is there: earlier versions made segments that begin with a dash.
+    /// Takes the name of an existing album. Earlier versions allowed segments that begin with a dash.
     ///
     /// # Errors
     ///
