@@ -132,7 +132,7 @@ fn a_flag_with_an_impossible_value_is_named() {
     }
 }
 
-/// `s3://bucket` is a relative path as well: a folder `s3:` would be made and filled.
+/// `s3://bucket` is also a relative path, so accepting it would create and fill a folder `s3:`.
 #[test]
 fn a_url_where_a_path_is_wanted_is_refused_and_nothing_is_made() {
     let sandbox = Sandbox::new();
@@ -668,7 +668,7 @@ fn check_does_not_print_secrets() {
     sandbox.write("my.toml", file);
     let run = sandbox.run(["check", "-c", "my.toml"]).expect(0);
     assert!(!run.out().contains("S3CRET"), "{run}");
-    // A proxy may be written without a scheme.
+    // A proxy may lack a scheme.
     let run = sandbox.run(["check", "--set=fetch.proxy=ann:S3CRET@proxy.example:1"]);
     assert!(!run.expect(0).out().contains("S3CRET"));
     // Nor where something is wrong with one of them.

@@ -718,7 +718,7 @@ mod reload {
         let sandbox = Sandbox::new();
         let site = Site::start(|_| Answer::ok("x".repeat(100_000)));
         sandbox.write("a.txt", site.list(paths(2)));
-        // A day and more.
+        // More than a day.
         settings_with(&sandbox, "max_rate = 1", &schedule("a", YEARLY));
         let daemon = Daemon::start(&sandbox);
         daemon.ask("run", "a").expect(0);

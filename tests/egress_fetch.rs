@@ -371,7 +371,7 @@ fn a_private_proxy_is_asked_where_it_was_named() {
         .fetch(["http://8.8.8.8/"])
         .settled();
     assert_eq!(run.verdict("http://8.8.8.8/"), "stored");
-    // What goes past the proxy of the environment passes the guard as ever, also where it has the proxy's name.
+    // Requests that bypass the environment's proxy pass the guard as usual, even if the target has the proxy's name.
     let run = Gannet::guarded()
         .env(
             "http_proxy",

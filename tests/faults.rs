@@ -647,7 +647,7 @@ fn an_origin_that_ends_every_connection_is_given_its_attempts_and_no_more() {
             assert_eq!(run.verdict(url), "failed/reset");
             assert_eq!(run.item(url)["attempts"], 2);
         }
-        // Where a connection ends before the request is on it, there is no telling, and one more is made.
+        // If a connection ends before the request is on it, that is unknown, and the request is sent once more.
         assert!((20..=40).contains(&origin.total()), "{}", origin.total());
     }
 }
@@ -719,7 +719,7 @@ fn content_codings_are_taken_off_as_far_as_they_are_known() {
         table.case(
             &name("wrong"),
             coded(coding, body.clone()),
-            // gzip and zstd are told by their magic bytes.
+            // gzip and zstd have magic bytes, and the body lacks them.
             match coding {
                 "gzip" | "zstd" => Stored(1),
                 _ => Bad("failed/bad-response", 1),
@@ -770,7 +770,7 @@ fn content_codings_are_taken_off_as_far_as_they_are_known() {
         });
         table.case(name, reply, Stored(1));
     }
-    // What stands behind the end is nobody's, be it more than is read.
+    // Bytes after the end are ignored, even if there are more than are read.
     for coding in ["gzip", "deflate", "br", "zstd"] {
         for (name, behind) in [
             ("zeros", vec![0; 1]),
@@ -1268,7 +1268,7 @@ fn a_fault_that_passes_costs_attempts_only() {
         Either(&["stored"]),
     );
     let (origin, run) = table.hold(&faulty().set("fetch.retries=3").set("fetch.per_host=1"));
-    // The reset of "one-of-each" costs none on a connection that was used before.
+    // The reset of "one-of-each" costs no attempt on a connection that was used before.
     for path in ["/503-twice", "/too-often"] {
         assert_eq!(
             origin.hits(path) as u64,
@@ -1436,7 +1436,7 @@ fn a_body_cut_off_is_continued_where_it_was() {
     for path in ["/bare", "/weak", "/encoded"] {
         assert_eq!(second(path).header("range"), None, "{path}");
     }
-    // An encoded body cannot be continued, so it is asked for without.
+    // An encoded body cannot be continued, so the next request asks for none.
     let asked = origin.asked("/encoded-first");
     let without = Some("identity");
     assert_eq!(asked[1].header("accept-encoding"), without);
@@ -1467,7 +1467,7 @@ fn a_body_that_gets_further_each_time_arrives_however_many_attempts_that_takes()
     let cut = whole.clone().cut_after(20_000);
     let capped = whole.clone().capped(20_000);
     let mut table = Table::default();
-    // With one retry.
+    // Each case runs with one retry.
     table.case("cut-each-time", cut.clone(), Stored(5));
     table.case(
         "capped-and-cut",
@@ -1486,7 +1486,7 @@ fn a_body_that_gets_further_each_time_arrives_however_many_attempts_that_takes()
         [unknown.clone(), capped.clone()],
         Stored(5),
     );
-    // Nothing but the next range tells that it is whole.
+    // Only the next range shows that the body is whole.
     table.sequence(
         "never-a-length",
         [unknown.clone(), capped.clone().hide_length()],
@@ -1516,7 +1516,7 @@ fn a_body_that_gets_further_each_time_arrives_however_many_attempts_that_takes()
         ],
         Stored(7),
     );
-    // Progress it has to be.
+    // Attempts without progress count.
     let truncated = |attempts| Bad("failed/truncated", attempts);
     table.case(
         "always-from-the-start",
@@ -1589,7 +1589,7 @@ fn a_part_needs_no_retry_and_no_pause() {
         )
         .start();
     let url = origin.url("/file");
-    // A pause after each of the two hundred would take longer than a run may.
+    // A pause after each of the two hundred requests would exceed the time limit of a run.
     let run = faulty()
         .set("fetch.backoff=5s")
         .set("fetch.backoff_max=5s")
@@ -1668,7 +1668,7 @@ fn what_the_first_answer_says_holds_for_a_continued_body() {
             "attachment; filename=\"from-header.bin\"",
         )
         .cut_after(20_000);
-    // An answer to `If-Range` need not repeat what is known.
+    // An answer to `If-Range` need not repeat known headers.
     let rest = Reply::status(206)
         .body(&body[20_000..])
         .header("Content-Range", "bytes 20000-99999/100000");
@@ -1719,7 +1719,7 @@ fn parts_with_another_digest_than_the_list_promises_are_asked_for_as_a_whole() {
     }
 }
 
-/// A PNG with a comment of `bytes` before its pixels.
+/// Returns a PNG with a comment of `bytes` before its pixels.
 fn long_png(bytes: usize, fill: u8) -> Vec<u8> {
     let mut png = pictures::png();
     let comment = pictures::chunk(b"teXt", &vec![fill; bytes]);
@@ -1748,7 +1748,7 @@ fn parts_that_make_no_good_file_are_asked_for_as_a_whole() {
         corrupt(3),
     );
     table.case("in-one-piece", picture(&bad), corrupt(1));
-    // What is asked for as a whole is not continued.
+    // A request for the whole file is not continued.
     table.sequence(
         "whole-then-cut",
         [cut.clone(), rest.clone(), cut.clone(), picture(&good)],
@@ -1782,7 +1782,7 @@ fn a_broken_picture_is_hung_up_on_where_it_breaks() {
     early.extend(pictures::chunk(b"teXt", &[b'x'; 1_224]));
     assert_eq!(early.len(), 1_269);
     early.extend([0; 20_000]);
-    // Beyond what is held in memory.
+    // Larger than a body in memory may be.
     let mut late = long_png(3 << 20, b'x');
     late.truncate(33 + 12 + (3 << 20));
     late.extend(vec![0; 1 << 20]);
@@ -1807,7 +1807,7 @@ fn a_broken_picture_is_hung_up_on_where_it_breaks() {
             Reply::ok(bytes.clone()).endless(),
             expected,
         );
-        // Its rest is not asked for.
+        // The rest is not requested.
         let cut = Reply::ok(bytes.clone()).etag("\"v1\"").ranges();
         let at = bytes.len() - 1_000;
         table.case(&format!("{name}-cut"), cut.clone().cut_after(at), expected);
@@ -1823,7 +1823,7 @@ fn a_broken_picture_is_hung_up_on_where_it_breaks() {
     short.truncate(1_400);
     let short = Reply::ok(short).etag("\"v1\"").ranges().cut_after(1_300);
     table.case("short-cut", short, corrupt);
-    // A good one goes on.
+    // A good picture is continued.
     let good = Reply::ok(long_png(3 << 20, b'x')).etag("\"v1\"").ranges();
     table.sequence("good", [good.clone().cut_after(2 << 20), good], Stored(2));
     let (origin, _) = table.hold(&faulty().set("job.kind=image").set("fetch.per_host=4"));

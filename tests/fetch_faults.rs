@@ -560,7 +560,7 @@ async fn a_certificate_that_signs_itself_is_trusted_when_it_is_given() {
             let body = fetch(&trusting, &url).await;
             assert_eq!(body.unwrap(), b"secret", "{name} {versions:?}");
 
-            // By its name alone.
+            // Only the name differs.
             let error = fetch(&trusting, &origin.url("/file")).await.unwrap_err();
             assert_eq!(error.reason(), Reason::Tls);
             let error = text(error);
@@ -970,7 +970,7 @@ async fn a_reused_connection_that_ends_is_no_fault() {
                 let got = fetch(&client, &origin.url("/file")).await;
                 assert_eq!(got.unwrap(), Bytes::from_static(b"a"), "{parting:?}");
             }
-            // Every fourth request on a connection goes unanswered, and is sent once more on a connection of its own.
+            // Every fourth request on a connection gets no answer, and is sent again on a connection of its own.
             assert_eq!(
                 (origin.total(), origin.connections()),
                 (50, 20),
@@ -1011,7 +1011,7 @@ async fn an_origin_that_never_answers_on_a_new_connection_is_at_fault() {
         assert!(error.is_retriable() && !error.is_connect());
         assert!(origin.total() <= 2, "{}", origin.total());
     }
-    // Only from some request on, and then always.
+    // Fails from a certain request on, and always from then.
     let origin = Origin::builder()
         .route("/good", Reply::ok("a"))
         .route("/bad", Reply::close())
@@ -1044,7 +1044,7 @@ async fn a_post_that_may_have_been_processed_is_not_sent_again() {
     }
 }
 
-/// A client that trusts `origin`, with the folder of its authority.
+/// Returns a client that trusts `origin`, with the folder of its authority.
 fn client_of(origin: &Origin) -> (tempfile::TempDir, Client) {
     let folder = tempfile::tempdir().unwrap();
     let changes = match &origin.ca_pem {
@@ -1058,7 +1058,7 @@ fn client_of(origin: &Origin) -> (tempfile::TempDir, Client) {
     (folder, client(&changes))
 }
 
-/// How an origin treats the requests of an HTTP/2 connection beyond those that it answers.
+/// How an origin treats further requests on an HTTP/2 connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beyond {
     /// RST_STREAM with REFUSED_STREAM.
@@ -1069,7 +1069,7 @@ enum Beyond {
     Cut,
 }
 
-/// An origin over HTTP/2 that answers `answered` requests on each connection.
+/// An HTTP/2 origin that answers `answered` requests on each connection.
 struct Http2 {
     url: Url,
     client: Client,
@@ -1166,7 +1166,7 @@ async fn a_post_that_was_refused_is_sent_again() {
     for _ in 0..3 {
         assert_eq!(post().await.unwrap().status, 200);
     }
-    // One whose connection was cut off may have been processed.
+    // A request whose connection was cut off may have been processed.
     let origin = Http2::start(1, Beyond::Cut).await;
     let post = || {
         let body = Bytes::from_static(b"{}");

@@ -30,7 +30,7 @@ impl Nginx {
         Self::start_with("")
     }
 
-    /// With these directives for its server.
+    /// Starts nginx with these directives in its server section.
     fn start_with(directives: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

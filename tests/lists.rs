@@ -45,7 +45,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     xz.finish().unwrap()
 }
 
-/// A list of `tests/fixtures`, of pictures of `site`.
+/// Reads a list from `tests/fixtures` and fills in the address of `site`.
 fn fixture(name: &str, site: &Site) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(path).unwrap();
@@ -66,7 +66,7 @@ fn fixture(name: &str, site: &Site) -> Vec<u8> {
     list
 }
 
-/// The warnings of a run's summary, each of which stands in the log once.
+/// Returns the warnings in a run's summary, and checks that the log has each of them once.
 #[track_caller]
 fn warnings(run: &Run) -> Vec<String> {
     let summary = run.json();
@@ -382,7 +382,7 @@ fn a_table_in_windows_1252_keeps_its_names_and_says_so_once() {
     let run = sandbox.fetch(&["list.csv", "--dry-run"]).expect(0);
     assert_eq!(self::warnings(&run).len(), 1);
 
-    // Where the encoding is named, there is nothing to say.
+    // A named encoding causes no warning.
     for args in [
         ["--list-encoding", "latin1"],
         ["--set", "source.encoding=windows-1252"],
@@ -428,7 +428,7 @@ fn lists_of_every_form_are_read_in_the_encoding_that_is_named() {
             .expect(0);
         assert_eq!(sandbox.names(), [format!("{name}.png")], "{file}");
 
-        // The answer may name it as well, and its copy knows that too.
+        // The answer may name the encoding as well, and the copy of the list keeps it.
         let lists = Site::start(move |asked| {
             Answer::ok(list.clone())
                 .header("Content-Type", "text/plain; charset=\"KOI8-R\"")
@@ -497,7 +497,7 @@ fn urls_are_asked_as_the_url_standard_writes_them() {
         ("/a%2Fb/9", "/a%2Fb/9"),
         ("/\\back\\10", "//back/10"),
     ];
-    // In a text a URL ends at white space.
+    // JSON, because a URL in a text list ends at white space.
     let list: String = lines
         .iter()
         .map(|(raw, _)| serde_json::to_string(&format!("{base}{raw}")).unwrap() + "\n")
@@ -758,7 +758,7 @@ fn lists_that_are_something_else_end_with_1() {
     let sandbox = Sandbox::new();
     let mut pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n".to_vec();
     pdf.extend(std::iter::repeat_n(0x80, 500));
-    // Archives that hold their lists as they are.
+    // Archives that store their lists uncompressed.
     let urls = b"http://127.0.0.1:9/1\nhttp://127.0.0.1:9/2\n";
     let zip = [b"PK\x03\x04\x14\0\0\0\0\0list.txt", &urls[..]].concat();
     let urls = &urls[..];
@@ -1026,7 +1026,7 @@ fn an_index_that_names_itself_or_a_sitemap_often_is_read_once() {
     assert_eq!(run.count("stored"), 1);
     let mut asked: Vec<String> = lists.asked().into_iter().map(|asked| asked.path).collect();
     asked.sort();
-    // Where a redirect leads is seen when it has been followed.
+    // The target of a redirect is known only after it was followed.
     let wanted = [
         "/1",
         "/index.xml",

@@ -682,7 +682,7 @@ fn a_leading_dash_is_not_kept() {
     ] {
         assert!(names.iter().any(|other| other == name), "{name}: {names:?}");
     }
-    // An album is what it is called, or an error.
+    // An album gets exactly its name, or an error.
     sandbox
         .fetch(&["list.txt", "--album=-rf"])
         .expect(2)
@@ -693,7 +693,7 @@ fn a_leading_dash_is_not_kept() {
     );
     let report = sandbox.fetch_report(3, &["album.csv"]);
     assert!(report.only()["detail"].as_str().unwrap().contains("dash"));
-    // Nor does a template have one.
+    // Templates must not begin with a dash either.
     sandbox
         .fetch(&["list.txt", "--set", "naming.template=-{name}"])
         .expect(1)
@@ -787,7 +787,7 @@ fn who_gets_random_names_is_told_how_to_have_others() {
         said.contains("3 of 3 are random") && said.contains("--name-by url"),
         "{said}"
     );
-    // Neither where they are not, nor where they are as wanted, nor where nothing is new.
+    // No hint if the names are not random, if random ones were asked for, or if no file is new.
     for said in [
         fetch("2", &["--name-by", "url"]),
         fetch("3", &["--name-by", "random"]),
@@ -803,7 +803,7 @@ const YEAR_2000: &str = "Sat, 01 Jan 2000 00:00:00 GMT";
 fn last_modified_is_reported_and_by_a_setting_the_time_of_the_file() {
     let site = Site::start(|asked| {
         let answer = Answer::ok(match asked.path.as_str() {
-            // Too large for memory, so that it is staged while it comes.
+            // Too large for memory, so it is staged while it arrives.
             "/spooled" => [png(2), vec![0; 20 << 20]].concat(),
             path => png(path.len() as u32),
         });
@@ -811,9 +811,9 @@ fn last_modified_is_reported_and_by_a_setting_the_time_of_the_file() {
             "/none" => return answer,
             "/future" => answer.header("Last-Modified", "Tue, 01 Jan 2222 00:00:00 GMT"),
             "/broken" => answer.header("Last-Modified", "yesterday"),
-            // RFC 850's form, which is one of three.
+            // RFC 850's form, one of three.
             "/old" => answer.header("Last-Modified", "Saturday, 01-Jan-00 00:00:00 GMT"),
-            // As some programs write it.
+            // The form of mail dates, which some programs write.
             "/mail" => answer.header("Last-Modified", "Sat, 1 Jan 2000 01:00:00 +0100"),
             _ => answer.header("Last-Modified", YEAR_2000),
         };
@@ -861,7 +861,7 @@ fn last_modified_is_reported_and_by_a_setting_the_time_of_the_file() {
     );
     assert!(report.of(&site.url("/none")).get("last_modified").is_none());
     assert!(mtimes(&sandbox).values().all(|time| *time >= before - 1));
-    // A 304 tells it again.
+    // A 304 repeats it.
     let again = sandbox.fetch_list(&list, 0, &by_url);
     assert_eq!(again.of(&site.url("/dated.png"))["outcome"], "unchanged");
     assert_eq!(
@@ -881,7 +881,7 @@ fn last_modified_is_reported_and_by_a_setting_the_time_of_the_file() {
             false => assert!(*time >= before - 1, "{name}"),
         }
     }
-    // The record knows that time: nothing seems to be altered.
+    // The record has that time, so no file looks altered.
     sandbox.run(["verify", "-o", "out"]).expect(0);
     let again = sandbox.fetch_list(&list, 0, &[&by_url[..], &set].concat());
     assert_eq!(again.count("unchanged"), paths.len() as u64);
@@ -919,7 +919,7 @@ fn rename_gives_the_names_that_the_settings_give_now() {
         .find(|name| name.starts_with("pets/cat-"))
         .unwrap();
     assert_eq!(other.len(), "pets/cat-12345678.png".len());
-    // Once more has nothing to do, and what is known is known by the new names.
+    // A second run has nothing to do, and the catalog has the new names.
     let said = rename(&sandbox, &[&args[..], &["--json"]].concat()).expect(0);
     assert_eq!(
         said.json(),
@@ -1007,7 +1007,7 @@ fn rename_says_what_stands_in_its_way() {
         .says(&["there is no album `pets`", "gannet albums"]);
     rename(&sandbox, &[".", "../up"]).expect(1).says(&["../up"]);
 
-    // What is not gannet's is not written over, and what was altered is not moved.
+    // A file that gannet did not make is not overwritten, and an altered one is not moved.
     sandbox.write("out/a.png", "mine");
     let report = sandbox.fetch_list(site.list(["/c.png"]), 0, &[]);
     let c = report.only()["path"].as_str().unwrap().to_owned();
@@ -1027,7 +1027,7 @@ fn rename_says_what_stands_in_its_way() {
     assert_eq!(files[&c], b"altered");
     assert!(files.contains_key("b.png") && files.keys().any(|name| name.starts_with("a-")));
 
-    // One at a time.
+    // Only one process at a time.
     sandbox.write("list.txt", site.list(["/wait"]));
     let running = sandbox.start(sandbox.fetch_args(&["list.txt"]));
     site.wait_for(5);
@@ -1038,7 +1038,7 @@ fn rename_says_what_stands_in_its_way() {
     running.end().expect(0);
 }
 
-/// Each has the name that the other one is to get.
+/// A folder in which each file has the name that the other one is to get.
 fn swapped() -> (Sandbox, Site, String) {
     let site = Site::start(|asked| {
         let name = match asked.path.as_str() {

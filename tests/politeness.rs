@@ -266,7 +266,7 @@ fn a_retry_after_of_nothing_leaves_the_back_off_as_it_is() {
                 .set("fetch.backoff_max=10s")
                 .set("job.deadline=1s")
         };
-        // Without a back-off these are asked for hundreds of times.
+        // Without a back-off, there would be hundreds of requests.
         let run = impatient().fetch(files(&origin, "127.0.0.1", 100));
         assert_eq!(
             run.count("failed") + run.count("skipped"),
@@ -274,7 +274,7 @@ fn a_retry_after_of_nothing_leaves_the_back_off_as_it_is() {
             "{status} {value}"
         );
         assert!(origin.total() <= 40, "{status} {value}: {}", origin.total());
-        // Lists and robots.txt too.
+        // The same holds for lists and robots.txt.
         let before = origin.total();
         impatient().fetch_source(origin.url("/list.txt").as_str());
         let run = impatient()
@@ -461,7 +461,7 @@ fn connections_are_used_again() {
     assert!(origin.connections() <= 8, "{}", origin.connections());
 }
 
-/// What robots.txt of these tests is sent as.
+/// Returns a robots.txt reply.
 fn robots(rules: &str) -> Reply {
     Reply::ok(rules).header("Content-Type", "text/plain")
 }
@@ -513,7 +513,7 @@ fn robots_txt_is_compared_in_one_form_and_its_delay_is_kept() {
     let paths: HashSet<_> = log.iter().map(|asked| asked.path.as_str()).collect();
     assert_eq!(paths, HashSet::from(["/robots.txt", "/kim", "/cafe", "/a"]));
     assert_eq!(log.len(), 4);
-    // One a second, robots.txt included. The way to the origin takes its time, so single gaps vary.
+    // One request per second, including robots.txt. The time to the origin varies, so only the sum is checked.
     let all: Duration = gaps(&log).iter().sum();
     assert!(all >= Duration::from_millis(2600), "{:?}", gaps(&log));
     for item in run.items() {
@@ -789,7 +789,7 @@ fn bodies_take_the_time_that_the_bandwidth_gives_them() {
         .otherwise(Reply::ok(body[..1000].to_vec()))
         .start();
     let slow = |setting: &str, urls: &[String]| {
-        // No limit of time may take the wait for a fault of the origin.
+        // Time spent waiting for bandwidth must not count as slowness of the origin.
         let run = Gannet::any()
             .arg(setting)
             .set("fetch.min_speed=1MiB")
@@ -806,7 +806,7 @@ fn bodies_take_the_time_that_the_bandwidth_gives_them() {
         run.elapsed
     };
     let plain = origin.url("/plain").to_string();
-    // A large body, and many small ones, at 50 kB a second.
+    // One large body, then many small ones, at 50 kB per second.
     let limit = Duration::from_millis(1800);
     assert!(slow("--limit-rate=50KB", std::slice::from_ref(&plain)) >= limit);
     let by_day = "--set=fetch.max_rate=\"00:00 50KB, 12:00 50KB\"";

@@ -24,7 +24,7 @@ use support::{Answer, Daemon, Run, Sandbox, Site, sha256};
 /// An address that is loopback's usual one for whoever asks a proxy, and where nobody listens otherwise.
 const BEHIND: &str = "127.0.0.77";
 
-/// The same on the public Internet.
+/// An address on the public Internet that leads to loopback through a proxy.
 const OUTSIDE: &str = "8.8.8.8";
 
 /// What a fake HTTP proxy does with requests.
@@ -1024,7 +1024,7 @@ fn a_list_of_proxies_that_cannot_be_had_is_told_once_and_others_do() {
     assert_eq!(sandbox.json("report.json")["items"][0]["reason"], "proxy");
 }
 
-/// A SOCKS proxy on loopback, of versions 4, 4a and 5, that leads to loopback whatever it is asked for.
+/// A SOCKS proxy (4, 4a and 5) on loopback that connects to loopback, whatever address is asked for.
 struct Socks {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -1083,7 +1083,7 @@ fn tunnel(mut client: &TcpStream) -> std::io::Result<()> {
         [4] => {
             let [_, high, low, a, b, c, d] = take::<7>(client)?;
             text()?;
-            // An address like 0.0.0.1 announces a name.
+            // An address of the form 0.0.0.1 means that a name follows.
             if [a, b, c] == [0; 3] && d != 0 {
                 text()?;
             }
@@ -1166,7 +1166,7 @@ fn a_proxy_that_the_operator_names_may_have_any_address_and_opens_no_network() {
     for (number, (flags, variables)) in cases.iter().enumerate() {
         let sandbox = Sandbox::new();
         sandbox.write("proxies.txt", format!("proxy.example:{}\n", h.port()));
-        // An HTTP proxy of these tests knows no names.
+        // The HTTP proxies of these tests resolve no names.
         let is_http = number < 3 || matches!(number, 10 | 11 | 13 | 14);
         let host = if is_http { OUTSIDE } else { "outside.example" };
         sandbox.write("list.txt", format!("http://{host}:{port}/0.png\n"));

@@ -350,7 +350,7 @@ fn an_etag_of_another_place_is_not_believed() {
         assert_eq!(run.count("stored"), stored);
     }
     assert_eq!(sandbox.files().len(), 2);
-    // Nor is another URL asked with it, be it the same but for a query.
+    // The validators are not sent to any other URL, even if only its query differs.
     assert_eq!(
         (lists.hits("/old?sign=2"), lists.conditional("/old?sign=2")),
         (1, 0)
@@ -377,7 +377,7 @@ fn a_list_that_is_too_long_names_the_setting() {
         ]);
         assert!(shelf(&sandbox).is_empty());
     }
-    // What a list is decompressed to counts, not how it comes.
+    // The decompressed length counts.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(list.repeat(100).as_bytes()).unwrap();
     let packed = packed.finish().unwrap();

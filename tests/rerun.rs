@@ -323,8 +323,8 @@ fn a_store_may_be_moved() {
 
 // ---- Redirects
 
-/// `/latest` leads to `/v1.png`, and to `/v2.png` once the flag is set. All answers have headers of their own, and the
-/// pictures answer 304 to who knows them.
+/// `/latest` redirects to `/v1.png`, and to `/v2.png` once the flag is set. Redirects and pictures have different
+/// headers, and the pictures answer conditional requests with 304.
 fn moving(
     status: u16,
     redirect: &'static [(&str, &str)],
@@ -414,7 +414,7 @@ fn validators_go_to_the_url_that_gave_them_and_to_no_other() {
         assert_eq!(conditions(&site), ["/v1.png"]);
         assert_eq!(site.body_bytes(), 0, "{headers:?}");
 
-        // The same validators mean something else there.
+        // The same validators from another URL mean another file.
         moved.store(true, Ordering::SeqCst);
         site.forget();
         let report = sandbox.fetch_list(&list, 0, &[]);
@@ -464,7 +464,7 @@ fn a_confirmed_record_is_fresh_by_its_whole_chain_again() {
         assert_eq!(sandbox.fetch_list(&list, 0, &[]).count("unchanged"), 1);
         assert_eq!((site.total(), site.body_bytes()), (2, 0));
     }
-    // The operator's word goes before what origins say.
+    // The operator's setting takes precedence over what origins say.
     site.forget();
     let args = ["--set", "fetch.refresh_after=1h"];
     assert_eq!(sandbox.fetch_list(&list, 0, &args).count("unchanged"), 1);
@@ -499,7 +499,7 @@ fn credentials_of_a_redirect_do_not_get_into_the_catalog() {
 
 const ANY: [&str; 2] = ["--kind", "any"];
 
-/// One URL that is fresh for an hour.
+/// A site with one file that is fresh for an hour.
 fn one(body: impl Into<Vec<u8>>) -> Site {
     let body = body.into();
     Site::start(move |_| Answer::ok(body.clone()).header("Cache-Control", "max-age=3600"))
@@ -510,7 +510,7 @@ fn a_record_serves_only_jobs_that_accept_its_file() {
     let page = "<!DOCTYPE html><title>Not found</title>";
     let cut = &png(1)[..png(1).len() - 20];
     let sniffed = ["--set", "image.check=sniff"];
-    /// What is there, the first job's arguments and the second one's, and why that does not accept it.
+    /// The body, the arguments of the first and second job, and the reason for which the second one rejects the body.
     type Case<'a> = (&'a [u8], &'a [&'a str], &'a [&'a str], &'a str);
     let cases: [Case<'_>; 9] = [
         (page.as_bytes(), &ANY, &[], "wrong-kind"),
@@ -544,7 +544,7 @@ fn a_record_serves_only_jobs_that_accept_its_file() {
         assert_eq!(would.only()["would"], "fetch", "{second:?}");
         let report = sandbox.fetch_list(&list, 3, second);
         assert_eq!(report.only()["reason"], reason, "{second:?}");
-        // What it is to the first job has not changed.
+        // For the first job, nothing has changed.
         site.forget();
         let mut patient = first.to_vec();
         patient.extend(["--set", "fetch.failure_backoff=1h"]);
@@ -600,7 +600,7 @@ fn a_rejection_does_not_rest_a_job_that_accepts_something_else() {
     any.extend(ANY);
     assert_eq!(sandbox.fetch_list(&list, 0, &any).count("stored"), 1);
 
-    // The list promised other bytes, and is put right.
+    // The list first promises other bytes, and is then corrected.
     let promising = |body: &[u8]| format!("url,sha256\n{},{}\n", site.url("/b"), sha256(body));
     let report = sandbox.fetch_list(promising(b"other"), 3, &any);
     assert_eq!(report.only()["reason"], "checksum");
@@ -612,7 +612,7 @@ fn a_rejection_does_not_rest_a_job_that_accepts_something_else() {
 
 // ---- Clocks
 
-/// Has the catalog of a store say that all times in it are of a clock that was ten years ahead.
+/// Sets all times in the catalog of a store ten years ahead.
 fn set_ahead(sandbox: &Sandbox) {
     const YEARS: i64 = 10 * 365 * 24 * 3600 * 1000;
     for (table, columns) in [
@@ -678,7 +678,7 @@ fn what_a_clock_that_was_ahead_kept_goes_in_its_time() {
     ];
     let mut at_once = prune.to_vec();
     at_once.extend(["--set", "job.prune_after=0s"]);
-    // One went while the clock was ahead, another one goes now.
+    // One URL went while the clock was ahead, another one goes now.
     sandbox.fetch_list(site.list(paths(3)), 0, &prune);
     sandbox.fetch_list(site.list(paths(2)), 0, &prune);
     set_ahead(&sandbox);
@@ -687,7 +687,7 @@ fn what_a_clock_that_was_ahead_kept_goes_in_its_time() {
     sandbox.fetch_list(site.list(paths(1)), 0, &at_once);
     assert_eq!(sandbox.files().len(), 1);
 
-    // An album keeps its newest files, and what came in the future is not the newest for ever.
+    // An album keeps its newest files. A file from the future is not the newest for ever.
     set_ahead(&sandbox);
     let trim = ["--set", "retention.max_files=1"];
     sandbox.fetch_list(site.list(["/0"]), 0, &trim);

@@ -1,7 +1,7 @@
-//! Names resolve as the system resolves them: `gannet fetch` and `gannet daemon` beside curl.
+//! Names resolve as the system resolves them: compares `gannet fetch` and `gannet daemon` with curl.
 //!
-//! Each test runs once more by itself in namespaces of its own, with an `/etc` and a loopback that nobody else sees.
-//! Skipped where there are no namespaces or no curl, unless `GANNET_REQUIRE_SERVICES=1` says that there have to be.
+//! Each test runs itself again in namespaces of its own, with a private `/etc` and loopback. Skipped where there are
+//! no namespaces or no curl, unless `GANNET_REQUIRE_SERVICES=1` requires them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
@@ -24,14 +24,14 @@ use support::{Daemon, Sandbox};
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Set for the test that runs in namespaces.
+/// Set for the test inside the namespaces.
 const INSIDE: &str = "GANNET_TEST_NAMESPACES";
 
-/// In `/etc` of the namespaces alone.
+/// Exists only in `/etc` of the namespaces.
 const MARK: &str = "/etc/of-a-test-of-gannet";
 
-/// Makes a copy of `/etc` in the folder `$0`, puts it in the place of `/etc`, and runs the test. The real `/etc` is
-/// written to at no time.
+/// Copies `/etc` to the folder `$0`, mounts the copy on `/etc`, and runs the test. The real `/etc` is never written
+/// to.
 const ENTER: &str = "set -e
 ip link set lo up
 cp -r /etc/. \"$0\" 2>/dev/null || :
@@ -41,7 +41,7 @@ touch \"$0/resolv.conf\" \"$0/hosts\" \"$0/of-a-test-of-gannet\"
 mount --bind \"$0\" /etc
 exec \"$@\"";
 
-/// Whether this is the test in its namespaces; otherwise runs it there.
+/// Returns `true` inside the namespaces. Otherwise runs the test there.
 #[track_caller]
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -86,7 +86,8 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-/// Answers every request by the address that it came to. Ends with the process. Returns its port.
+/// Starts an origin that answers every request with the address it came to. Runs until the process ends. Returns its
+/// port.
 fn origin() -> u16 {
     let listener = TcpListener::bind("[::]:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -110,7 +111,7 @@ fn origin() -> u16 {
     port
 }
 
-/// Whether curl gets `url`.
+/// Returns `true` if curl gets `url`.
 fn curl(url: &str) -> bool {
     let curl = Command::new("curl")
         .args(["-sg", "-o", "/dev/null", "--max-time", "4", url])
@@ -118,7 +119,7 @@ fn curl(url: &str) -> bool {
     curl.unwrap().success()
 }
 
-/// What `gannet fetch` makes of each URL: `stored`, or the reason and the detail.
+/// Returns the result of `gannet fetch` for each URL: `stored`, or the reason and the detail.
 fn fetch(sandbox: &Sandbox, urls: &[String], settings: &[&str]) -> Vec<String> {
     let _ = fs::remove_dir_all(sandbox.store());
     let mut args = vec![
@@ -189,7 +190,7 @@ fn names_resolve_as_for_curl() {
         | "a.b-.-c.test" => Says::Addresses(here()),
         "empty.test" => Says::Addresses(Vec::new()),
         "broken.test" => Says::Failure,
-        // What the hosts file has, name servers are not asked for.
+        // Name servers are not asked for names in the hosts file.
         _ => Says::NoName,
     });
     let names = [
@@ -211,7 +212,7 @@ fn names_resolve_as_for_curl() {
         ("long.test", true, true),
         ("dns6.test", true, true),
         ("dns46.test", true, true),
-        // getaddrinfo waits for both kinds.
+        // getaddrinfo waits for both address families.
         ("silent6.test", true, false),
         ("silent4.test", true, false),
         ("failing6.test", true, true),
@@ -264,7 +265,7 @@ fn names_resolve_as_for_curl() {
         "localhost",
         "a.localhost",
     ] {
-        // With a dot at its end it is another name.
+        // Without a final dot; with one it would be another name.
         let question = |is_ipv6| Question {
             name: name.to_owned(),
             is_ipv6,
@@ -316,13 +317,13 @@ fn name_servers_are_asked_in_their_order() {
         assert!(first.queries() > 0 && second.queries() > 0);
     }
     {
-        // Nobody is there, and the system says so.
+        // No server listens at the first address, and the system reports that.
         let _second = NameServer::on("127.0.0.52:53", 0, good);
         assert_eq!(fetch(&sandbox, &urls(&names), &[]), ["stored"; 3]);
         assert!(curl(&urls(&["a.test"])[0]));
     }
     {
-        // An answer that there is no such name is an answer.
+        // NXDOMAIN is an answer, so the second server is not asked.
         let _first = NameServer::on("127.0.0.51:53", 0, |_, _| Says::NoName);
         let second = NameServer::on("127.0.0.52:53", 0, good);
         assert!(fetch(&sandbox, &urls(&["a.test"]), &[])[0].starts_with("dns: "));
@@ -375,11 +376,11 @@ fn without_name_servers_all_else_works() {
         }
         sandbox.run(["check"]).expect(0);
         for (at, url) in urls.iter().enumerate() {
-            // With a folder there, glibc does not even look into the hosts file.
+            // If it is a folder, glibc does not even read the hosts file.
             let is_reached = at < 3 || at == 3 && what != "a folder";
             assert_eq!(curl(url), is_reached, "{what}: {url}");
         }
-        // As everywhere, this host's own server is asked then.
+        // As in glibc, the server on this host is the default.
         let _server = NameServer::on("127.0.0.1:53", 0, |_, _| Says::Addresses(here()));
         assert_eq!(fetch(&sandbox, &urls, &[]), ["stored"; 5], "{what}");
         assert_eq!(curl(&urls[4]), what != "a folder", "{what}");
@@ -421,7 +422,7 @@ fn a_daemon_follows_changes_of_both_files() {
     };
     fs::write(HOSTS, "127.0.0.1 late.test\n").unwrap();
     follows("the hosts file has the name");
-    // As it is done where a program may read it any time.
+    // Replaced atomically, as for files that programs may read at any time.
     fs::write("/etc/hosts.new", "").unwrap();
     fs::rename("/etc/hosts.new", HOSTS).unwrap();
     sandbox.write("a.txt", format!("http://later.test:{port}/"));

@@ -1,5 +1,5 @@
-//! `gannet retry`: what failed in a job is asked for once more, and nothing else. And further requests that are no retries: for
-//! cookies and credentials that an origin asks for.
+//! `gannet retry`: requests what failed in a job again, and nothing else. Also further requests that are not retries:
+//! for cookies and credentials that an origin asks for.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -155,7 +155,7 @@ fn a_job_that_is_not_there_is_an_error() {
 
 // ---- Credentials and cookies that an attempt needs
 
-/// What a run says anywhere: on its streams, in its report, in its store with the catalog.
+/// Everything that a run writes: streams, report, and the store with the catalog.
 fn everything(sandbox: &Sandbox, run: &Run) -> String {
     let files = support::sandbox::walk(&sandbox.store());
     let kept = files.iter().filter_map(|path| std::fs::read(path).ok());
@@ -166,7 +166,7 @@ fn everything(sandbox: &Sandbox, run: &Run) -> String {
     format!("{}{}{report}{kept}", run.out(), run.stderr)
 }
 
-/// Whether a request carries this cookie.
+/// Returns `true` if a request carries this cookie.
 fn has(asked: &Asked, cookie: &str) -> bool {
     let cookies = asked.header("cookie").unwrap_or_default();
     cookies.split("; ").any(|each| each == cookie)
@@ -181,10 +181,10 @@ fn cookies_hold_for_the_redirects_of_one_target_and_are_forgotten() {
     let origin = Site::start(|asked| {
         let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
         match path {
-            // A wall that sends back to the same URL.
+            // Sets a cookie and redirects to the same URL.
             "/same.png" if has(asked, "seen=s3cret") => Answer::ok(png(1)),
             "/same.png" => to("/same.png").header("Set-Cookie", "seen=s3cret; Path=/; HttpOnly"),
-            // One of three hops, the first of which sets two cookies and the second deletes one.
+            // A chain of three hops. The first one sets two cookies, and the second one deletes one.
             "/hops.png" if has(asked, "b=2") && has(asked, "c=3") && !has(asked, "a=1") => {
                 Answer::ok(png(2))
             }
@@ -197,7 +197,7 @@ fn cookies_hold_for_the_redirects_of_one_target_and_are_forgotten() {
                     "a=; Path=/; Expires=Thu, 01-Jan-1970 00:00:00 GMT",
                 )
                 .header("Set-Cookie", "c=3; Path=/"),
-            // Always the same cookie: a circle. Always another one: too many.
+            // Always the same cookie, which is a circle; then always a new one, which is too many redirects.
             "/circle.png" => to("/circle.png").header("Set-Cookie", "k=v"),
             "/count.png" => {
                 let number = asked.header("cookie").map_or(0, str::len);
@@ -370,7 +370,7 @@ fn a_netrc_file_has_the_credentials_of_its_hosts_and_of_no_other() {
     }
 }
 
-/// The value of one parameter of a header.
+/// Returns the value of one parameter of a header.
 fn param<'a>(header: &'a str, name: &str) -> &'a str {
     let after = header
         .split_once(&format!(" {name}="))
@@ -381,7 +381,8 @@ fn param<'a>(header: &'a str, name: &str) -> &'a str {
     }
 }
 
-/// Whether a request answers a challenge of this nonce as ann with the password hush (RFC 7616, section 3.4.1).
+/// Checks that a request answers a challenge with this nonce, as ann with the password hush (RFC 7616, section
+/// 3.4.1).
 fn knows(asked: &Asked, nonce: &str) -> bool {
     let Some(header) = asked
         .header("authorization")
@@ -414,7 +415,7 @@ const CAMERA: &str = "[hosts.\"127.0.0.1\"]\nuser = \"ann\"\npassword = \"hush\"
 
 #[test]
 fn a_camera_that_asks_for_digest_gets_it_and_its_nonce_is_used_again() {
-    // A nonce is good for three requests.
+    // A nonce is valid for three requests.
     let uses = std::sync::atomic::AtomicUsize::new(0);
     let origin = Site::start(move |asked| {
         let used = uses.load(Ordering::SeqCst);
@@ -446,7 +447,7 @@ fn a_camera_that_asks_for_digest_gets_it_and_its_nonce_is_used_again() {
             "{item:#}"
         );
     }
-    // The list's first request, and one for each nonce after the first.
+    // The list's first request; each later nonce costs one more request.
     let refused = origin
         .asked()
         .iter()
@@ -508,6 +509,6 @@ fn what_a_401_lacks_is_named() {
         );
         assert!(item["detail"].as_str().unwrap().contains(words), "{item:#}");
     }
-    // One answer to the one challenge that can be answered.
+    // Only one challenge can be answered, by one more request.
     assert_eq!(origin.total(), 5);
 }

@@ -5,21 +5,21 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// What is asked.
+/// A query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// In lower case, without its last dot.
+    /// The name in lower case, without its final dot.
     pub name: String,
     pub is_ipv6: bool,
     pub is_tcp: bool,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, Clone)]
 pub enum Says {
-    /// Those of the kind that is asked for.
+    /// The addresses of the family that was asked for.
     Addresses(Vec<IpAddr>),
-    /// The same where it is asked over TCP, and over UDP that the answer does not fit.
+    /// The same over TCP. Over UDP, the answer is truncated.
     OverTcp(Vec<IpAddr>),
     NoName,
     Failure,
@@ -28,7 +28,7 @@ pub enum Says {
 
 type Zone = dyn Fn(&Question, usize) -> Says + Send + Sync;
 
-/// Answers queries on loopback until it is dropped.
+/// A name server on loopback, until it is dropped.
 pub struct NameServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ pub struct NameServer {
 
 struct Shared {
     zone: Box<Zone>,
-    /// Seconds that answers live.
+    /// TTL of answers, in seconds.
     ttl: u8,
     asked: Mutex<Vec<Question>>,
 }
@@ -62,7 +62,7 @@ impl NameServer {
         Self::on("127.0.0.1:0", ttl, zone)
     }
 
-    /// One at `address` that says anything, over UDP and TCP.
+    /// Starts a server at `address` that may give any answer, over UDP and TCP.
     pub fn on(
         address: &str,
         ttl: u8,
@@ -75,7 +75,7 @@ impl NameServer {
             ttl,
             asked: Mutex::default(),
         });
-        // Another process may have the port; few tests need it.
+        // Another process may use the port; few tests need it.
         if let Ok(listener) = TcpListener::bind(address) {
             let shared = shared.clone();
             // Ends with the process.
@@ -101,7 +101,7 @@ impl NameServer {
         self.asked().len()
     }
 
-    /// Every question, in the order in which they came.
+    /// Returns all queries in order.
     pub fn asked(&self) -> Vec<Question> {
         self.shared.asked.lock().unwrap().clone()
     }
@@ -132,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// RFC 1035, section 4.2.2.
+    /// DNS over TCP, RFC 1035, section 4.2.2.
     fn serve_tcp(&self, mut stream: TcpStream) {
         let mut length = [0; 2];
         while stream.read_exact(&mut length).is_ok() {
@@ -148,7 +148,7 @@ impl Shared {
         }
     }
 
-    /// RFC 1035, sections 4.1 and 4.2.1.
+    /// Builds an answer, RFC 1035, sections 4.1 and 4.2.1.
     fn answer(&self, query: &[u8], is_tcp: bool) -> Option<Vec<u8>> {
         let mut name = Vec::new();
         let mut at = 12;

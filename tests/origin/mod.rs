@@ -91,7 +91,7 @@ struct Shared {
     sent: AtomicU64,
     /// Whether requests are counted only, and not kept.
     forgetful: bool,
-    /// How many requests a connection answers, and how it ends upon the next one.
+    /// Number of requests that a connection answers, and how it ends upon the next one.
     parting: Option<(usize, Parting)>,
     /// How long a connection stays open between two requests.
     idle: Option<Duration>,
@@ -131,7 +131,7 @@ impl Builder {
         self.tls_as(tls::Identity::new())
     }
 
-    /// Speaks HTTPS by this certificate.
+    /// Speaks HTTPS with this certificate.
     pub fn tls_as(mut self, identity: tls::Identity) -> Self {
         self.tls = Some(identity);
         self
@@ -143,13 +143,13 @@ impl Builder {
         self
     }
 
-    /// Answers `requests` requests on each connection, all with keep-alive, and ends it by `parting` upon the next one.
+    /// Answers `requests` requests on each connection, with keep-alive, and ends it by `parting` upon the next one.
     pub fn parts_after(mut self, requests: usize, parting: Parting) -> Self {
         self.shared.parting = Some((requests, parting));
         self
     }
 
-    /// Closes a connection so long after an answer if no request follows, without having said so.
+    /// Closes a connection without notice if no request follows an answer for this long.
     pub fn closes_idle_after(mut self, idle: Duration) -> Self {
         self.shared.idle = Some(idle);
         self

@@ -50,7 +50,7 @@ pub(super) enum End {
     Silent,
 }
 
-/// How an origin ends a connection upon a request that it does not answer.
+/// How an origin ends a connection instead of answering a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parting {
     Close,
@@ -205,13 +205,13 @@ impl Reply {
         self.header("Accept-Ranges", "bytes")
     }
 
-    /// Answers a range with at most `bytes` of it, and says so.
+    /// Answers a range with at most `bytes` of it, as `Content-Range` then states.
     pub fn capped(mut self, bytes: usize) -> Self {
         self.range_bytes = bytes;
         self
     }
 
-    /// Says `*` in place of the length in `Content-Range`.
+    /// Sends `*` in place of the length in `Content-Range`.
     pub fn hide_length(mut self) -> Self {
         self.hides_length = true;
         self

@@ -14,7 +14,7 @@ pub struct Identity {
     pub ca_pem: String,
     pub certificate_pem: String,
     pub key_pem: String,
-    /// Versions that a server speaks with it.
+    /// TLS versions that a server offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
 }
 
@@ -39,7 +39,7 @@ impl Identity {
         }
     }
 
-    /// One that is its own authority, as `openssl req -x509` makes it.
+    /// A certificate that is its own authority, as `openssl req -x509` makes it.
     pub fn self_signed() -> Self {
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -54,7 +54,7 @@ impl Identity {
         }
     }
 
-    /// One of `tests/fixtures/tls`, whose certificate is given to clients as it is.
+    /// A certificate from `tests/fixtures/tls`, which clients are given as it is.
     pub fn fixture(name: &str) -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
         let read = |ending| std::fs::read_to_string(format!("{folder}/{name}.{ending}")).unwrap();
@@ -76,7 +76,7 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = provider.key_provider.load_private_key(key).unwrap();
-        // Not looked into: it may be one that rustls would not serve.
+        // Not validated, because rustls would refuse to serve some of these certificates.
         let identity = CertifiedKey::new(vec![certificate], key);
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)

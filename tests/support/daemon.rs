@@ -52,7 +52,7 @@ impl Manager {
         }
     }
 
-    /// One with a name in the abstract namespace.
+    /// Returns a manager with a name in the abstract namespace.
     pub fn with_abstract_name(sandbox: &Sandbox) -> Self {
         let name = sandbox.path("notify").into_os_string();
         let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ impl Manager {
         }
     }
 
-    /// As `NOTIFY_SOCKET` names it.
+    /// The address, in the form of `NOTIFY_SOCKET`.
     pub fn address(&self) -> &OsStr {
         &self.address
     }
@@ -131,7 +131,7 @@ impl<'a> Daemon<'a> {
         Self::start_under(sandbox, command, Manager::new(sandbox))
     }
 
-    /// Under this service manager.
+    /// Starts the daemon under this service manager.
     #[track_caller]
     pub fn start_under(sandbox: &'a Sandbox, mut command: Command, manager: Manager) -> Self {
         command.env("NOTIFY_SOCKET", manager.address());
