@@ -49,8 +49,9 @@ pub(super) fn index_urls(db: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// When a URL was last seen matters only if another job saw it than the last one that found it in this source. That
-/// last job saw it before it was gone.
+/// Selects files whose URLs have been gone since before `before`. A URL that was seen after it was gone is skipped,
+/// unless the job that saw it last is also the last that found it in this source: then it was seen before it was
+/// gone.
 pub(super) fn prunable(
     db: &Connection,
     source: SourceId,
