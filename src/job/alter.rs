@@ -568,8 +568,9 @@ async fn finish_rename(
     Ok(refused)
 }
 
-/// The name that a client wants for an image, which goes by `shown` so far. It is refused rather than made safe, so that
-/// nobody looks for the image under another one; only its extension is set right. `None`: it has that name.
+/// Returns the name that a client wants for an image, or `None` if the image has it. `shown` is its current name. An
+/// unsafe name is refused rather than made safe, so that nobody looks for the image under another name; only its
+/// extension is corrected.
 fn new_name(wanted: &str, shown: &str, row: &ImageRow) -> Result<Option<FileName>, Refusal> {
     let wanted: String = wanted.nfc().collect();
     // It may go by its path.

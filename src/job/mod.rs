@@ -4,7 +4,7 @@
 //! records and publishes, and what they share. [`Engine::run`] sends one [`Spec`] down the way:
 //!
 //! - `plan` reads the list, drops repeats, asks the catalog, and pushes targets to the frontier; `freshness` decides which
-//!   of them are to be asked for;
+//!   of them to request;
 //! - `worker` takes them out, has the downloader fetch them, and decides on retries and redirects;
 //! - `steps` does what the job wants done with each file, and `order` holds back what has to wait in a posted job;
 //! - `keeper` makes batches of what came: stage, sync, name, record, publish;
