@@ -99,7 +99,7 @@ pub enum Command {
     Catalog(Catalog),
     /// List albums: their files, bytes, and when the newest came
     Albums(Albums),
-    /// Give the files of albums the names that the settings would give them now
+    /// Rename the files of albums as the current settings would name them
     Rename(Rename),
     /// Run schedules, unattended
     Daemon(Daemon),
@@ -151,7 +151,7 @@ pub struct Fetch {
     /// Format of the lists, where it is not to be detected
     #[arg(long, value_name = "FORMAT", value_parser = list_format(), help_heading = LISTS)]
     pub list_format: Option<ListFormat>,
-    /// Encoding of the lists, such as windows-1252, where it is not to be detected [source.encoding]
+    /// Encoding of the lists, such as windows-1252; detected if not given [source.encoding]
     #[arg(long, value_name = "NAME", value_parser = list_encoding, help_heading = LISTS)]
     pub list_encoding: Option<ListEncoding>,
     /// Take only the I-th of N shares of the list, divided by host
@@ -189,8 +189,8 @@ pub struct Fetch {
 /// Options for the names of files, shared by several commands.
 #[derive(Debug, Args)]
 pub struct Naming {
-    /// Name files by the list, the header Content-Disposition, the url, or at random: the first of these, in the order given,
-    /// that gives a usable name, else at random; may be repeated, or divided by commas [naming.order]
+    /// Name files by the list, the header Content-Disposition, the url, or at random: the first usable name counts, in the
+    /// order given; may be repeated, or separated by commas [naming.order]
     #[arg(long, value_name = "list|header|url|random", value_delimiter = ',', value_parser = name_from(),
         hide_possible_values = true, help_heading = FILES)]
     pub name_by: Vec<NameFrom>,
@@ -208,7 +208,7 @@ pub struct Asking {
     /// Requests a second to one host, may be a fraction; 0: no limit [fetch.rate]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = PACE)]
     pub rate: Option<f64>,
-    /// Bytes a second over all hosts, such as 512K or 2M, or by time of day: "08:00 512K, 19:00 off" [fetch.max_rate]
+    /// Bytes per second over all hosts, such as 512K or 2M, or by time of day: "08:00 512K, 19:00 off" [fetch.max_rate]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = PACE)]
     pub limit_rate: Option<String>,
     /// Time limit for the whole job, such as 10m [job.deadline]
@@ -232,7 +232,7 @@ pub struct Asking {
     /// Take user names and passwords from ~/.netrc [fetch.netrc_file]
     #[arg(long, conflicts_with = "netrc_file", help_heading = NETWORK)]
     pub netrc: bool,
-    /// Take them from this file, which has the form of ~/.netrc [fetch.netrc_file]
+    /// Take user names and passwords from this file, in the format of ~/.netrc [fetch.netrc_file]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
     pub netrc_file: Option<LocalPath>,
     /// Send all requests through this proxy; repeated: through these in turn; `direct`: through none
@@ -568,13 +568,13 @@ pub struct Rename {
     /// Albums; `.` is the root folder
     #[arg(value_name = "ALBUM", required = true)]
     pub albums: Vec<String>,
-    /// Say what would be renamed; rename nothing
+    /// Print the renames; rename nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Folder that holds the files [storage.root]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: Option<LocalPath>,
-    /// Print JSON: a file a line, the summary last
+    /// Print JSON: one line per file, the summary last
     #[arg(long)]
     pub json: bool,
     /// Options for the names of files.
