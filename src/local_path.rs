@@ -18,13 +18,15 @@ pub struct LocalPath(PathBuf);
 
 /// The error for a URL in place of a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{shown}` is a URL, not a path; write {instead}")]
+#[error("`{shown}` {IS_A_URL}; write {instead}")]
 pub struct NotALocalPath {
     /// The URL without credentials.
     shown: String,
     /// Suggested replacement.
     instead: String,
 }
+
+const IS_A_URL: &str = "is a URL, not a path";
 
 /// Schemes that also count before a single `:`, as tools for copying and backup write them (`sftp:host:/dir`).
 ///
@@ -75,6 +77,11 @@ fn is_url(text: &str) -> bool {
 }
 
 impl NotALocalPath {
+    /// Whether `message` holds this error. Deserializers pass errors on as text.
+    pub fn is_in(message: &str) -> bool {
+        message.contains(IS_A_URL)
+    }
+
     fn new(text: &str) -> Self {
         let url = Url::parse(text.trim());
         let path = url.as_ref().ok();

@@ -186,17 +186,28 @@ fn a_url_where_a_path_is_wanted_is_refused_and_nothing_is_made() {
         };
         let args = [&[command, "--set", set], list].concat();
         let value = value.trim_start_matches("sqlite:");
-        sandbox.run(args).expect(1).says(&[key, value, "is a URL"]);
+        sandbox.run(args).expect(2).says(&[key, value, "is a URL"]);
+        if !set.starts_with("api.") {
+            let variable = format!("GANNET_{}", key.replace('.', "__").to_uppercase());
+            let set = set.split_once('=').unwrap().1;
+            let args = [&[command], list].concat();
+            let run = sandbox.run_with(&[(&variable, set)], &args).expect(2);
+            run.says(&[&variable, value, "is a URL"]);
+        }
     }
+    sandbox.write("bad.toml", "[storage]\nroot = 's3://bucket/x'\n");
+    let run = sandbox.run(["check", "-c", "bad.toml"]).expect(2);
+    run.says(&["bad.toml", "storage.root", "is a URL"]);
     let variable = ("GANNET_FETCH__PROXY_FILE", "s3://bucket/proxy");
     sandbox
         .run_with(&[variable], &["check"])
-        .expect(1)
+        .expect(2)
         .says(&[variable.0, variable.1, "is a URL"]);
     sandbox
         .run(["check", "--set", "storage.root=a:b"])
         .expect(0);
-    assert_eq!(sandbox.everything(), [sandbox.path("list.txt")]);
+    let written = ["bad.toml", "list.txt"].map(|name| sandbox.path(name));
+    assert_eq!(sandbox.everything(), written);
 }
 
 #[test]

@@ -29,6 +29,7 @@ use crate::catalog::CatalogError;
 use crate::config::{Config, ConfigError, Loaded, nearest};
 use crate::downloader::Registry;
 use crate::job::EngineError;
+use crate::local_path::NotALocalPath;
 use crate::store::StoreError;
 use crate::target::describe;
 use crate::telemetry;
@@ -193,7 +194,8 @@ fn find_kind(loaded: &Loaded, registry: &Registry) -> Result<(), ConfigError> {
     })
 }
 
-/// Names the flag where the value of one is at fault: it came in as a setting, but nobody wrote `--set`.
+/// Names the flag whose value is at fault: it came in as a setting, but nobody wrote `--set`. A URL in place of a path is a
+/// fault of usage wherever it is set.
 fn flag_at_fault(
     error: ConfigError,
     typed: &[(String, String)],
@@ -205,7 +207,7 @@ fn flag_at_fault(
         problem,
     } = &error
     else {
-        return error.into();
+        return unusable(error);
     };
     // The headers of one table are judged together.
     let sets = |pairs: &[(String, String)]| {
@@ -216,7 +218,16 @@ fn flag_at_fault(
         Some(flag) if place == "`--set`" && sets(flags) && !sets(typed) => {
             Usage(format!("`{flag}`: {problem}")).into()
         }
-        _ => error.into(),
+        _ => unusable(error),
+    }
+}
+
+/// Settings that cannot be used. A URL in place of a path is a fault of usage wherever it is set, as it is in a flag.
+fn unusable(error: ConfigError) -> anyhow::Error {
+    let text = describe(&error);
+    match NotALocalPath::is_in(&text) {
+        true => Usage(text).into(),
+        false => error.into(),
     }
 }
 
