@@ -572,7 +572,11 @@ async fn robots_txt_is_asked_once_and_respected() {
         ("/yes?/no", true),
     ] {
         assert_eq!(
-            robots.allows(&client, &origin.url(path)).await.unwrap(),
+            robots
+                .judge(&client, &origin.url(path))
+                .await
+                .unwrap()
+                .is_allowed,
             allowed,
             "{path}"
         );
@@ -599,10 +603,10 @@ async fn without_rules_all_is_allowed_and_without_an_answer_nobody_knows() {
         (Reply::reset(), None),
     ] {
         let origin = Origin::with("/robots.txt", reply.clone());
-        let allows = Robots::default()
-            .allows(&client(""), &origin.url("/file"))
-            .await
-            .ok();
+        let verdict = Robots::default()
+            .judge(&client(""), &origin.url("/file"))
+            .await;
+        let allows = verdict.ok().map(|verdict| verdict.is_allowed);
         assert_eq!(allows, allowed, "{:?}", reply.clone().body(""));
     }
 }

@@ -1,13 +1,14 @@
 //! robots.txt (RFC 9309).
 //!
 //! [`Robots`] fetches the rules of each origin and caches them. Groups, precedence and wildcards are robotxt's work;
-//! `canonical` first brings paths and patterns to a common form.
+//! `tidied` first drops all other lines, and `canonical` brings paths and patterns to a common form.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -27,14 +28,28 @@ const MAX_BYTES: usize = robotxt::BYTE_LIMIT;
 /// Redirects that are followed, RFC 9309 section 2.3.1.2.
 const REDIRECTS: u32 = 5;
 
-/// Origins that are remembered.
-const MAX_ORIGINS: usize = 4096;
+/// Memory limit of the cache, in bytes as [`Rules::size`] counts them.
+const MAX_CACHE: usize = 64 * 1024 * 1024;
+
+/// Upper bound of the memory for a cached origin, without its rules.
+const ORIGIN_SIZE: usize = 1024;
+
+/// Upper bound of the memory for a rule, without its pattern.
+const RULE_SIZE: usize = 64;
 
 /// The rules of origins, each read once a day.
 #[derive(Debug, Default)]
 pub struct Robots {
-    /// Rules by origin and product token. Held for look-ups only, never during a request.
-    origins: Mutex<HashMap<String, Slot>>,
+    /// Held for look-ups only, never during a request.
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// Rules by origin and product token.
+    origins: HashMap<String, Slot>,
+    /// Total size of the slots, in bytes.
+    size: usize,
 }
 
 /// An origin's robots.txt applied to one URL.
@@ -53,13 +68,34 @@ struct Slot {
     /// Filled by the first who asks; the others wait for it.
     rules: Arc<OnceCell<(Rules, Instant)>>,
     used: Instant,
+    /// Memory for the slot, in bytes. Counts its rules once they are there.
+    size: usize,
 }
 
 enum Rules {
     All,
-    Some(Box<robotxt::Robots>),
+    Some(Box<Parsed>),
     /// Nobody knows: they could not be had.
     Unknown(Arc<FetchError>),
+}
+
+/// A robots.txt as it applies to one product.
+struct Parsed {
+    rules: robotxt::Robots,
+    crawl_delay: Option<Duration>,
+}
+
+impl Rules {
+    /// Returns an upper bound of the memory for the rules, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::All | Self::Unknown(_) => 0,
+            Self::Some(parsed) => {
+                let rules = parsed.rules.rules().iter();
+                rules.map(|rule| RULE_SIZE + 2 * rule.pattern().len()).sum()
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Rules {
@@ -73,15 +109,6 @@ impl fmt::Debug for Rules {
 }
 
 impl Robots {
-    /// Returns `true` if the origin of `url` allows this client to request it, see [`judge`](Self::judge).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`judge`](Self::judge).
-    pub async fn allows(&self, client: &Client, url: &Url) -> Result<bool, FetchError> {
-        Ok(self.judge(client, url).await?.is_allowed)
-    }
-
     /// Returns what the origin's robots.txt says about `url` to this client. Requests robots.txt if it is not in the
     /// cache.
     ///
@@ -94,7 +121,8 @@ impl Robots {
     /// the next call asks again.
     pub async fn judge(&self, client: &Client, url: &Url) -> Result<Verdict, FetchError> {
         let agent = client.agent(url);
-        let slot = self.slot(format!("{} {agent}", url.origin().ascii_serialization()));
+        let key = format!("{} {agent}", url.origin().ascii_serialization());
+        let slot = self.lock().slot(&key);
         let was_known = slot.rules.initialized();
         let (rules, until) = slot
             .rules
@@ -108,15 +136,18 @@ impl Robots {
                 (rules, Instant::now() + keep)
             })
             .await;
+        if !was_known {
+            self.lock().count(&key, &slot, rules.size());
+        }
         let (is_allowed, crawl_delay) = match rules {
             Rules::All => (true, None),
-            Rules::Some(rules) => {
+            Rules::Some(parsed) => {
                 let path = canonical(
                     url[Position::BeforePath..Position::AfterQuery].as_bytes(),
                     Side::Url,
                 );
-                let is_allowed = rules.is_allowed(&String::from_utf8_lossy(&path));
-                (is_allowed, rules.crawl_delay())
+                let is_allowed = parsed.rules.is_allowed(&String::from_utf8_lossy(&path));
+                (is_allowed, parsed.crawl_delay)
             }
             Rules::Unknown(source) => {
                 return Err(FetchError::NoRules {
@@ -132,29 +163,61 @@ impl Robots {
         })
     }
 
-    fn slot(&self, key: String) -> Slot {
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        // A panic elsewhere leaves the cache sound.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    /// Returns the slot of `key`. It is a new one unless its rules are valid or being requested.
+    fn slot(&mut self, key: &str) -> Slot {
         let now = Instant::now();
-        // A panic elsewhere leaves the map whole: it is only changed by single calls.
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = origins.get_mut(&key)
+        if let Some(slot) = self.origins.get_mut(key)
             && slot.rules.get().is_none_or(|(_, until)| now < *until)
         {
             slot.used = now;
             return slot.clone();
         }
-        if origins.len() >= MAX_ORIGINS {
-            // Half at a time, so that the search for the oldest is rare.
-            let mut uses: Vec<_> = origins.values().map(|slot| slot.used).collect();
-            let (_, median, _) = uses.select_nth_unstable(MAX_ORIGINS / 2);
-            let median = *median;
-            origins.retain(|_, slot| slot.used > median);
-        }
         let slot = Slot {
             rules: Arc::default(),
             used: now,
+            size: ORIGIN_SIZE,
         };
-        origins.insert(key, slot.clone());
+        let before = self.origins.insert(key.to_owned(), slot.clone());
+        self.size += slot.size;
+        self.size -= before.map_or(0, |before| before.size);
+        self.make_room();
         slot
+    }
+
+    /// Counts the rules that a slot has got. Does nothing if the slot has been evicted.
+    fn count(&mut self, key: &str, slot: &Slot, size: usize) {
+        if let Some(known) = self.origins.get_mut(key)
+            && Arc::ptr_eq(&known.rules, &slot.rules)
+        {
+            let size = ORIGIN_SIZE + size;
+            self.size += size;
+            self.size -= std::mem::replace(&mut known.size, size);
+            self.make_room();
+        }
+    }
+
+    /// Evicts the least recently used slots if the cache is too large. Leaves half of the cache free, so that evictions are rare.
+    fn make_room(&mut self) {
+        if self.size <= MAX_CACHE {
+            return;
+        }
+        let mut uses: Vec<_> = self.origins.iter().collect();
+        uses.sort_unstable_by_key(|(_, slot)| Reverse(slot.used));
+        let mut kept = 0;
+        let fits = |(key, slot): (&String, &Slot)| {
+            kept += slot.size;
+            (kept <= MAX_CACHE / 2).then(|| key.clone())
+        };
+        let recent: HashSet<String> = uses.into_iter().map_while(fits).collect();
+        self.origins.retain(|key, _| recent.contains(key));
+        self.size = self.origins.values().map(|slot| slot.size).sum();
     }
 }
 
@@ -200,8 +263,16 @@ async fn read(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
 }
 
 /// Parses the rules for the product `agent`.
-fn parse(text: &[u8], agent: &str) -> robotxt::Robots {
-    robotxt::Robots::parse(&tidied(whole_lines(text)), agent)
+fn parse(text: &[u8], agent: &str) -> Parsed {
+    let text = whole_lines(text);
+    let parse = |keys: &[Key]| robotxt::Robots::parse(&tidied(text, keys), agent);
+    let rules = [Key::UserAgent, Key::Allow, Key::Disallow];
+    Parsed {
+        // Records that RFC 9309 does not define, such as `Crawl-delay`, must not end a group's list of agents (section 2.2.4).
+        rules: parse(&rules),
+        // A delay applies to the agents before it.
+        crawl_delay: parse(&[&rules[..], &[Key::CrawlDelay]].concat()).crawl_delay(),
+    }
 }
 
 /// Drops a line that [`MAX_BYTES`] cuts, because half a rule may mean the opposite of the whole.
@@ -217,56 +288,84 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r' | b'\0')
 }
 
-/// Returns the lines of a robots.txt that hold rules. User agents become product tokens, and patterns canonical.
-fn tidied(text: &[u8]) -> Vec<u8> {
+/// Returns the lines of a robots.txt with one of `keys`. User agents become product tokens, and patterns canonical.
+fn tidied(text: &[u8], keys: &[Key]) -> Vec<u8> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut tidy = Vec::with_capacity(text.len());
+    let mut tidy = Vec::new();
     for line in text.split(|byte| is_line_end(*byte)) {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or(line);
-        let line = line.trim_ascii();
-        let colon = line.iter().position(|byte| *byte == b':');
-        // Some files lack the colon.
-        let Some(end) = colon.or_else(|| line.iter().position(u8::is_ascii_whitespace)) else {
+        let Some((key, value)) = record(line.trim_ascii()) else {
             continue;
         };
-        let (key, value) = (line[..end].trim_ascii(), line[end + 1..].trim_ascii());
+        if !keys.contains(&key) {
+            continue;
+        }
         let mut put = |value: &[u8]| {
-            tidy.extend_from_slice(key);
-            tidy.extend_from_slice(b": ");
+            tidy.extend_from_slice(key.name());
+            tidy.push(b':');
             tidy.extend_from_slice(value);
             tidy.push(b'\n');
         };
-        match Key::of(key) {
+        match key {
             Key::UserAgent => agents(value).for_each(put),
-            Key::Pattern => put(&canonical(value, Side::Pattern)),
-            Key::Other => put(value),
+            Key::Allow | Key::Disallow => put(&canonical(value, Side::Pattern)),
+            Key::CrawlDelay => put(value),
         }
     }
     tidy
 }
 
+/// Splits a line into key and value. Some files lack the colon between them.
+fn record(line: &[u8]) -> Option<(Key, &[u8])> {
+    let (spelling, key) = SPELLINGS.iter().find(|(spelling, _)| {
+        line.get(..spelling.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(spelling))
+    })?;
+    let rest = &line[spelling.len()..];
+    let value = rest.trim_ascii_start();
+    match value.strip_prefix(b":") {
+        Some(value) => Some((*key, value.trim_ascii())),
+        None => (value.len() < rest.len()).then_some((*key, value)),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     UserAgent,
-    /// `Allow`, `Disallow`, or a misspelling that robotxt accepts.
-    Pattern,
-    Other,
+    Allow,
+    Disallow,
+    CrawlDelay,
 }
 
 impl Key {
-    fn of(key: &[u8]) -> Self {
-        let has = |prefix: &[u8]| {
-            key.get(..prefix.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
-        if has(b"user") {
-            Self::UserAgent
-        } else if has(b"al") || has(b"di") {
-            Self::Pattern
-        } else {
-            Self::Other
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::UserAgent => b"user-agent",
+            Self::Allow => b"allow",
+            Self::Disallow => b"disallow",
+            Self::CrawlDelay => b"crawl-delay",
         }
     }
 }
+
+/// Accepted spellings of keys. None is a prefix of another one.
+const SPELLINGS: [(&[u8], Key); 15] = [
+    (b"user-agent", Key::UserAgent),
+    (b"user agent", Key::UserAgent),
+    (b"useragent", Key::UserAgent),
+    (b"allow", Key::Allow),
+    (b"alow", Key::Allow),
+    (b"allaw", Key::Allow),
+    (b"disallow", Key::Disallow),
+    (b"dissallow", Key::Disallow),
+    (b"dissalow", Key::Disallow),
+    (b"disalow", Key::Disallow),
+    (b"diasllow", Key::Disallow),
+    (b"disallaw", Key::Disallow),
+    (b"crawl-delay", Key::CrawlDelay),
+    (b"crawl delay", Key::CrawlDelay),
+    (b"crawldelay", Key::CrawlDelay),
+];
 
 /// Returns the product tokens of a `User-agent` line: `PictureBot` for `PictureBot/2.1`, several if commas separate
 /// them.
@@ -360,7 +459,8 @@ mod tests {
         let url = Url::parse(&format!("http://example.org{path}")).unwrap();
         let path = &url[Position::BeforePath..Position::AfterQuery];
         let path = canonical(path.as_bytes(), Side::Url);
-        parse(text, agent).is_allowed(std::str::from_utf8(&path).unwrap())
+        let rules = parse(text, agent).rules;
+        rules.is_allowed(std::str::from_utf8(&path).unwrap())
     }
 
     #[test]
@@ -449,6 +549,12 @@ mod tests {
             ("Disallow: *.gif", "/a/b.gif", false),
             ("Disallow: private", "/private", false),
             ("Disallow /no-colon", "/no-colon", false),
+            ("Disallow /a:b", "/a:b", false),
+            ("Disallow\t/a:b", "/a:b", false),
+            ("Disallow : /a:b", "/a:b", false),
+            ("Disallow:/a:b", "/a:b", false),
+            ("Disallow /a:b", "/a", true),
+            ("Disallowed: /a", "/a", true),
             ("dissallow: /misspelt", "/misspelt", false),
             ("Disallow: /a # comment", "/a", false),
             (
@@ -483,11 +589,75 @@ mod tests {
                 "{agent} {path}"
             );
         }
+        for agent in [
+            "User-agent:",
+            "user agent:",
+            "USERAGENT:",
+            "User-agent",
+            "User agent ",
+        ] {
+            let text = format!("{agent} gannet\nDisallow /a:b\nUser-agent: *\nDisallow: /");
+            assert!(!allows_agent(text.as_bytes(), "gannet", "/a:b"), "{agent}");
+            assert!(allows_agent(text.as_bytes(), "gannet", "/a"), "{agent}");
+        }
         // Rules outside of a group, rules for a robot without a name, and rules after a byte order mark.
         assert!(allows_agent(b"Disallow: /\n", "gannet", "/a"));
         assert!(allows_agent(b"User-agent:\nDisallow: /\n", "gannet", "/a"));
         let marked = b"\xef\xbb\xbfUser-agent: *\nDisallow: /a\n";
         assert!(!allows_agent(marked, "gannet", "/a"));
+    }
+
+    #[test]
+    fn other_lines_do_not_end_the_list_of_agents() {
+        for line in [
+            "Crawl-delay: 5",
+            "crawldelay 5",
+            "Sitemap: https://example.org/map",
+            "Host: example.org",
+            "Clean-param: a&b /",
+            "Request-rate: 1/5",
+            "nonsense",
+            "",
+        ] {
+            let text = format!("User-agent: gannet\n{line}\nUser-agent: *\nDisallow: /");
+            for agent in ["gannet", "other"] {
+                assert!(!allows_agent(text.as_bytes(), agent, "/a"), "{line}");
+            }
+            let text = format!("User-agent: *\nDisallow: /a\n{line}\nDisallow: /b");
+            assert!(!allows_agent(text.as_bytes(), "gannet", "/b"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_memory_limit() {
+        let rule = "Disallow: /x\n";
+        let mut text = "User-agent: *\n".to_owned();
+        text.push_str(&rule.repeat((MAX_BYTES - text.len()) / rule.len()));
+        let large = Rules::Some(Box::new(parse(text.as_bytes(), "gannet"))).size();
+        assert!((MAX_BYTES..8 * MAX_BYTES).contains(&large), "{large}");
+        for (size, origins) in [(large, 100), (0, 100_000)] {
+            let mut cache = Cache::default();
+            for n in 0..origins {
+                let key = n.to_string();
+                let slot = cache.slot(&key);
+                cache.count(&key, &slot, size);
+                assert!(cache.size <= MAX_CACHE, "{n}");
+            }
+            let slots = cache.origins.values();
+            assert_eq!(cache.size, slots.map(|slot| slot.size).sum::<usize>());
+            let left = cache.origins.len();
+            let fit = MAX_CACHE / (ORIGIN_SIZE + size);
+            assert!((fit / 2..=fit).contains(&left), "{left}");
+            assert!(cache.origins.contains_key(&(origins - 1).to_string()));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_not_rules_take_no_memory() {
+        let filler = "Sitemap: https://example.org/map\n".repeat(10_000);
+        let parsed = parse(filler.as_bytes(), "gannet");
+        assert!(parsed.rules.sitemaps().is_empty());
+        assert_eq!(Rules::Some(Box::new(parsed)).size(), 0);
     }
 
     #[test]
@@ -507,8 +677,21 @@ mod tests {
             ("User-agent: *\nCrawl-delay: soon", None),
             ("User-agent: *\nCrawl-delay: 1e400", None),
             ("Crawl-delay: 1", None),
+            (
+                "User-agent: gannet\nCrawl-delay: 5\nUser-agent: *\nDisallow: /",
+                Some(5000),
+            ),
+            // It applies to the agent before it.
+            (
+                "User-agent: other\nCrawl-delay: 5\nUser-agent: *\nDisallow: /",
+                None,
+            ),
+            (
+                "User-agent: other\nUser-agent: *\nCrawl delay 5",
+                Some(5000),
+            ),
         ] {
-            let delay = parse(text.as_bytes(), "gannet").crawl_delay();
+            let delay = parse(text.as_bytes(), "gannet").crawl_delay;
             assert_eq!(delay, expected.map(Duration::from_millis), "{text}");
         }
     }
@@ -548,7 +731,7 @@ mod tests {
         for n in 0..1000 {
             let _ = writeln!(rules, "Disallow: /{}b{n}$", "*a".repeat(200));
         }
-        let rules = parse(rules.as_bytes(), "gannet");
+        let rules = parse(rules.as_bytes(), "gannet").rules;
         let path = format!("/{}", "a".repeat(8000));
         let begun = std::time::Instant::now();
         assert!(rules.is_allowed(&path));
@@ -560,7 +743,7 @@ mod tests {
         #[test]
         fn any_bytes_can_be_read(text: Vec<u8>, path: String) {
             let path = canonical(path.as_bytes(), Side::Url);
-            let _ = parse(&text, "gannet").is_allowed(&String::from_utf8_lossy(&path));
+            let _ = parse(&text, "gannet").rules.is_allowed(&String::from_utf8_lossy(&path));
         }
     }
 }
