@@ -1067,6 +1067,8 @@ enum Beyond {
     Failed,
     /// The TCP connection ends.
     Cut,
+    /// A body stops after its first byte.
+    Silent,
 }
 
 /// An HTTP/2 origin that answers `answered` requests on each connection.
@@ -1074,7 +1076,7 @@ struct Http2 {
     url: Url,
     client: Client,
     asked: Arc<AtomicUsize>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _accepts: tokio_util::task::AbortOnDropHandle<()>,
 }
 
@@ -1096,6 +1098,7 @@ impl Http2 {
                     let stream = acceptor.accept(stream).await.ok()?;
                     let mut connection = h2::server::handshake(stream).await.ok()?;
                     let mut here = 0;
+                    let mut silent = Vec::new();
                     while let Some(request) = connection.accept().await {
                         let (_, mut respond) = request.ok()?;
                         count.fetch_add(1, Ordering::SeqCst);
@@ -1109,6 +1112,12 @@ impl Http2 {
                             Beyond::Refused => respond.send_reset(h2::Reason::REFUSED_STREAM),
                             Beyond::Failed => respond.send_reset(h2::Reason::INTERNAL_ERROR),
                             Beyond::Cut => return None,
+                            Beyond::Silent => {
+                                let response = http::Response::new(());
+                                let mut body = respond.send_response(response, false).ok()?;
+                                body.send_data(Bytes::from_static(b"a"), false).ok()?;
+                                silent.push(body);
+                            }
                         }
                     }
                     Some(())
@@ -1122,7 +1131,7 @@ impl Http2 {
             url: format!("https://127.0.0.1:{port}/file").parse().unwrap(),
             client: client(&format!("ca_files = [{path:?}]")),
             asked,
-            _folder: folder,
+            folder,
             _accepts: tokio_util::task::AbortOnDropHandle::new(accepts),
         }
     }
@@ -1178,4 +1187,29 @@ async fn a_post_that_was_refused_is_sent_again() {
     assert_eq!(post().await.unwrap().status, 200);
     assert_eq!(post().await.unwrap_err().reason(), Reason::Reset);
     assert_eq!(origin.asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_bandwidth_excuses_no_silence_of_another_host() {
+    let busy = Origin::with("/file", Reply::ok("x".repeat(10_000_000)));
+    let silent = Http2::start(0, Beyond::Silent).await;
+    let ca_file = silent.folder.path().join("ca.pem");
+    let changes = format!("ca_files = [{ca_file:?}]\nmax_rate = \"100KB\"\nidle_timeout = \"1s\"");
+    let client = client(&changes);
+    let url = busy.url("/file");
+    // Takes more than a minute.
+    let download = fetch(&client, &url);
+    let mut download = std::pin::pin!(download);
+    tokio::select! {
+        biased;
+        got = fetch(&client, &silent.url) => {
+            let error = got.unwrap_err();
+            assert!(
+                matches!(error, FetchError::Timeout { phase: Phase::Body, .. }),
+                "{error:?}"
+            );
+        }
+        got = &mut download => panic!("the busy host was done first: {:?}", got.map(|body| body.len())),
+    }
+    assert_eq!(busy.hits("/file"), 1);
 }

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
-use super::hosts::Hosts;
+use super::hosts::{Hosts, authority};
 use super::settings::Settings;
 
 /// Time that a limit may catch up on after a delay. Timers are a millisecond late, more on a busy machine.
@@ -184,7 +184,7 @@ pub(super) struct Bandwidth {
     /// Set if any limit applies at any time of day.
     is_limited: AtomicBool,
     total: Line,
-    /// Queues by politeness group.
+    /// Queues by group, or by host for hosts without a group.
     groups: Mutex<HashMap<String, Arc<Line>>>,
 }
 
@@ -231,10 +231,14 @@ impl Bandwidth {
             return Duration::ZERO;
         }
         let begun = Instant::now();
+        let connection: Arc<str> = connection(url).into();
         let mut left = bytes;
         while left > 0 {
             let rules = self.rules();
-            let group = rules.hosts.politeness_group(url).into_owned();
+            let who = Who {
+                group: rules.group(url),
+                connection: &connection,
+            };
             let own = || self.rules().own_rate(url);
             let total = || self.rules().total.now();
             let Some(rate) = [own(), total()].into_iter().flatten().min() else {
@@ -242,19 +246,20 @@ impl Bandwidth {
             };
             let piece = left.min(piece(rate));
             if own().is_some() {
-                self.line(&group).take(&group, piece, own).await;
+                self.line(who.group).take(who, piece, own).await;
             }
-            self.total.take(&group, piece, total).await;
+            self.total.take(who, piece, total).await;
             left -= piece;
         }
         begun.elapsed()
     }
 
-    /// Returns `true` if any body waits for bandwidth.
-    pub(super) fn holds_up_bodies(&self) -> bool {
+    /// Returns `true` if a body waits for bandwidth that may share its connection with a body of `url`.
+    pub(super) fn holds_up_connection(&self, url: &Url) -> bool {
+        let connection = connection(url);
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = groups.values().map(|line| &**line).chain([&self.total]);
-        lines.any(|line| !line.lock().turns.is_empty())
+        lines.any(|line| line.lock().has(&connection))
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -275,12 +280,29 @@ impl Bandwidth {
 }
 
 impl Rules {
+    /// Returns the politeness group that the host of `url` belongs to, or the host itself without its port.
+    fn group<'a>(&'a self, url: &'a Url) -> &'a str {
+        let host = url.host_str().unwrap_or_default();
+        self.hosts.group(host).unwrap_or(host)
+    }
+
     /// Returns the rate of the politeness group that the host of `url` belongs to, or of the host itself.
     fn own_rate(&self, url: &Url) -> Option<NonZeroU64> {
-        let host = url.host_str()?;
-        let name = self.hosts.group(host).unwrap_or(host);
-        self.hosts.get(name)?.max_rate.as_ref()?.now()
+        let host = self.hosts.get(self.group(url))?;
+        host.max_rate.as_ref()?.now()
     }
+}
+
+/// Returns the key by which connections are shared.
+fn connection(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), authority(url))
+}
+
+/// The origin of bytes that wait.
+#[derive(Debug, Clone, Copy)]
+struct Who<'a> {
+    group: &'a str,
+    connection: &'a Arc<str>,
 }
 
 /// Returns the size of a piece at a rate: about 50 ms of it.
@@ -300,36 +322,47 @@ struct Queue {
     /// End of the time that the bytes let through so far take at the current rate.
     paid_until: Option<Instant>,
     /// Waiters by group. Groups take turns, and every entry has at least one waiter.
-    turns: VecDeque<(String, VecDeque<Arc<Notify>>)>,
+    turns: VecDeque<(String, VecDeque<Arc<Waiter>>)>,
+}
+
+/// A body that waits in a line.
+#[derive(Debug)]
+struct Waiter {
+    called: Notify,
+    connection: Arc<str>,
 }
 
 /// A place in a line. Dropping it gives the place up.
 struct Place<'a> {
     line: &'a Line,
     group: &'a str,
-    called: Arc<Notify>,
+    waiter: Arc<Waiter>,
     is_served: bool,
 }
 
 impl Line {
-    /// Waits until `bytes` may pass. Waiters of the same `group` go in order; groups take turns. Only the first in line
+    /// Waits until `bytes` may pass. Waiters of the same group go in order; groups take turns. Only the first in line
     /// looks at the clock and the rate, and it wakes the next one.
-    async fn take(&self, group: &str, bytes: u64, rate: impl Fn() -> Option<NonZeroU64>) {
+    async fn take(&self, who: Who<'_>, bytes: u64, rate: impl Fn() -> Option<NonZeroU64>) {
+        let group = who.group;
         let mut place = Place {
             line: self,
             group,
-            called: Arc::default(),
+            waiter: Arc::new(Waiter {
+                called: Notify::new(),
+                connection: who.connection.clone(),
+            }),
             is_served: false,
         };
-        self.lock().enter(group, place.called.clone());
+        self.lock().enter(group, place.waiter.clone());
         loop {
             let wait_until = {
                 let mut queue = self.lock();
-                if queue.is_first(&place.called) {
+                if queue.is_first(&place.waiter) {
                     let paid_until = queue.pay(bytes, rate(), Instant::now());
                     if paid_until.is_none() {
                         place.is_served = true;
-                        queue.leave(group, &place.called);
+                        queue.leave(group, &place.waiter);
                         return;
                     }
                     paid_until
@@ -339,7 +372,7 @@ impl Line {
             };
             match wait_until {
                 Some(at) => tokio::time::sleep_until(at).await,
-                None => place.called.notified().await,
+                None => place.waiter.called.notified().await,
             }
         }
     }
@@ -351,21 +384,27 @@ impl Line {
 }
 
 impl Queue {
-    fn enter(&mut self, group: &str, called: Arc<Notify>) {
+    fn enter(&mut self, group: &str, waiter: Arc<Waiter>) {
         match self.turns.iter_mut().find(|(name, _)| name == group) {
-            Some((_, waiting)) => waiting.push_back(called),
+            Some((_, waiting)) => waiting.push_back(waiter),
             None => self
                 .turns
-                .push_back((group.to_owned(), VecDeque::from([called]))),
+                .push_back((group.to_owned(), VecDeque::from([waiter]))),
         }
     }
 
-    fn first(&self) -> Option<&Arc<Notify>> {
+    /// Returns `true` if bytes of `connection` wait.
+    fn has(&self, connection: &str) -> bool {
+        let mut waiters = self.turns.iter().flat_map(|(_, waiting)| waiting);
+        waiters.any(|waiter| &*waiter.connection == connection)
+    }
+
+    fn first(&self) -> Option<&Arc<Waiter>> {
         self.turns.front()?.1.front()
     }
 
-    fn is_first(&self, called: &Arc<Notify>) -> bool {
-        self.first().is_some_and(|first| Arc::ptr_eq(first, called))
+    fn is_first(&self, waiter: &Arc<Waiter>) -> bool {
+        self.first().is_some_and(|first| Arc::ptr_eq(first, waiter))
     }
 
     /// Charges `bytes` at `rate` and returns `None`, or returns the time until which earlier bytes occupy the limit.
@@ -385,12 +424,12 @@ impl Queue {
     }
 
     /// Removes a waiter and wakes the new first one. If the waiter was first, its group has had its turn.
-    fn leave(&mut self, group: &str, called: &Arc<Notify>) {
-        let was_first = self.is_first(called);
+    fn leave(&mut self, group: &str, waiter: &Arc<Waiter>) {
+        let was_first = self.is_first(waiter);
         if let Some(at) = self.turns.iter().position(|(name, _)| name == group)
             && let Some((name, mut waiting)) = self.turns.remove(at)
         {
-            waiting.retain(|other| !Arc::ptr_eq(other, called));
+            waiting.retain(|other| !Arc::ptr_eq(other, waiter));
             match (waiting.is_empty(), was_first) {
                 (true, _) => {}
                 (false, true) => self.turns.push_back((name, waiting)),
@@ -398,7 +437,7 @@ impl Queue {
             }
         }
         if was_first && let Some(first) = self.first() {
-            first.notify_one();
+            first.called.notify_one();
         }
     }
 }
@@ -406,7 +445,7 @@ impl Queue {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if !self.is_served {
-            self.line.lock().leave(self.group, &self.called);
+            self.line.lock().leave(self.group, &self.waiter);
         }
     }
 }
@@ -416,6 +455,15 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+
+    /// Takes bytes for a host with one connection.
+    async fn take(line: &Line, host: &str, bytes: u64, rate: impl Fn() -> Option<NonZeroU64>) {
+        let who = Who {
+            group: host,
+            connection: &host.into(),
+        };
+        line.take(who, bytes, rate).await;
+    }
 
     fn rate(bytes: u64) -> Option<NonZeroU64> {
         NonZeroU64::new(bytes)
@@ -501,14 +549,14 @@ mod tests {
         let line = Line::default();
         let begun = Instant::now();
         for n in 0..100 {
-            line.take("a", 50, || rate(1000)).await;
+            take(&line, "a", 50, || rate(1000)).await;
             assert_eq!(begun.elapsed(), Duration::from_millis(50) * n);
         }
         // Unused bandwidth is not saved up beyond the slack.
         tokio::time::advance(Duration::from_secs(60)).await;
         let begun = Instant::now();
         for _ in 0..100 {
-            line.take("a", 50, || rate(1000)).await;
+            take(&line, "a", 50, || rate(1000)).await;
         }
         assert_eq!(begun.elapsed(), Duration::from_millis(50 * 99) - SLACK);
     }
@@ -521,7 +569,7 @@ mod tests {
             let line = line.clone();
             tokio::spawn(async move {
                 for _ in 0..10 {
-                    line.take(group, 100, || rate(1000)).await;
+                    take(&line, group, 100, || rate(1000)).await;
                 }
                 begun.elapsed().as_millis()
             })
@@ -543,8 +591,7 @@ mod tests {
         let tasks = [(); 5].map(|()| {
             let (line, rate_now) = (line.clone(), rate_now.clone());
             tokio::spawn(async move {
-                line.take("a", 10, || rate(rate_now.load(Ordering::SeqCst)))
-                    .await;
+                take(&line, "a", 10, || rate(rate_now.load(Ordering::SeqCst))).await;
             })
         });
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -558,13 +605,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_holds_up_nobody() {
         let line = Arc::new(Line::default());
-        let take = |group| {
+        let spawn = |group| {
             let line = line.clone();
-            tokio::spawn(async move { line.take(group, 1000, || rate(1000)).await })
+            tokio::spawn(async move { take(&line, group, 1000, || rate(1000)).await })
         };
-        take("a").await.unwrap();
+        spawn("a").await.unwrap();
         let begun = Instant::now();
-        let (first, second, third) = (take("a"), take("a"), take("b"));
+        let (first, second, third) = (spawn("a"), spawn("a"), spawn("b"));
         tokio::task::yield_now().await;
         second.abort();
         first.abort();
@@ -573,17 +620,25 @@ mod tests {
         assert!(line.lock().turns.is_empty());
     }
 
+    /// Returns `[fetch]` and `[hosts]` of a configuration file.
+    fn configured(file: &str) -> (Settings, Hosts) {
+        let config: toml::Table = file.parse().unwrap();
+        let mut settings: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
+        let mut fetch = settings.remove("fetch").unwrap();
+        if let Some(of_file) = config.get("fetch") {
+            let of_file = of_file.as_table().unwrap().clone();
+            fetch.as_table_mut().unwrap().extend(of_file);
+        }
+        let hosts = config.get("hosts").cloned();
+        let hosts = hosts.map(|hosts| hosts.try_into().unwrap());
+        (fetch.try_into().unwrap(), hosts.unwrap_or_default())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_host_and_the_process_have_each_their_limit() {
         let file = "[fetch]\nmax_rate = 1000\n[hosts.\"slow.example\"]\nmax_rate = \"100\"\n\
              [hosts.\"*.cdn.example\"]\nshared = true\nmax_rate = 200";
-        let config: toml::Table = file.parse().unwrap();
-        let mut settings: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
-        let mut fetch = settings.remove("fetch").unwrap();
-        let of_file = config["fetch"].as_table().unwrap().clone();
-        fetch.as_table_mut().unwrap().extend(of_file);
-        let settings: Settings = fetch.try_into().unwrap();
-        let hosts: Hosts = config["hosts"].clone().try_into().unwrap();
+        let (mut settings, hosts) = configured(file);
         let bandwidth = Arc::new(Bandwidth::new(&settings, &hosts));
         let take = |url: &str| {
             let (url, bandwidth) = (Url::parse(url).unwrap(), bandwidth.clone());
@@ -608,9 +663,50 @@ mod tests {
         let other = take("http://other.example/").await.unwrap();
         assert!((900..=1000).contains(&other), "{other}");
         // Without limits, no body waits.
-        let mut settings = settings;
         settings.max_rate = MaxRate::default();
         bandwidth.set(&settings, &Hosts::default());
         assert_eq!(take("http://slow.example/").await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_of_a_host_holds_for_all_of_its_ports() {
+        let (settings, hosts) = configured("[hosts.\"a.example\"]\nmax_rate = 100");
+        let bandwidth = Bandwidth::new(&settings, &hosts);
+        let begun = Instant::now();
+        let urls = [
+            "http://a.example/",
+            "http://a.example:8080/",
+            "https://a.example/",
+        ]
+        .map(|url| Url::parse(url).unwrap());
+        futures_util::future::join_all(urls.iter().map(|url| bandwidth.take(url, 100))).await;
+        let elapsed = begun.elapsed().as_millis();
+        assert!((2900..=3000).contains(&elapsed), "{elapsed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_waits_holds_up_its_own_connection_only() {
+        let file = "[fetch]\nmax_rate = 1000\n[hosts.\"*.example\"]\nshared = true\nmax_rate = 100";
+        for file in [file, "[fetch]\nmax_rate = 100"] {
+            let (settings, hosts) = configured(file);
+            let bandwidth = Bandwidth::new(&settings, &hosts);
+            let held_up = |url: &str| bandwidth.holds_up_connection(&Url::parse(url).unwrap());
+            let url = Url::parse("https://a.example/x").unwrap();
+            bandwidth.take(&url, 100).await;
+            {
+                let waits = bandwidth.take(&url, 1000);
+                let mut waits = std::pin::pin!(waits);
+                assert!(futures_util::poll!(waits.as_mut()).is_pending());
+                assert!(held_up("https://a.example/y?z"));
+                for other in [
+                    "https://b.example/x",
+                    "https://a.example:444/",
+                    "http://a.example/",
+                ] {
+                    assert!(!held_up(other), "{other}");
+                }
+            }
+            assert!(!held_up("https://a.example/y"));
+        }
     }
 }

@@ -185,7 +185,7 @@ impl Body {
             shares_connection,
             ..
         } = self;
-        let is_excused = || *shares_connection && bandwidth.holds_up_bodies();
+        let is_excused = || *shares_connection && bandwidth.holds_up_connection(url);
         let next = match stream {
             Bytestream::Plain(response) => {
                 let mut next = pin!(response.chunk());
