@@ -92,6 +92,20 @@ impl Hosts {
         }
     }
 
+    /// Returns `true` if an entry of its own sets `robots = true` for a host of `group`.
+    pub(crate) fn any_respects_robots(&self, group: &str) -> bool {
+        let mut own = self.settings.iter();
+        own.any(|(name, host)| host.robots == Some(true) && self.group_of_key(name) == Some(group))
+    }
+
+    /// Returns the group of an entry in `[hosts]`. A pattern is in the same group as its subdomains.
+    fn group_of_key(&self, name: &str) -> Option<&str> {
+        match self.groups.get(name) {
+            Some(group) => group.as_deref(),
+            None => self.group(name.strip_prefix("*.").map_or(name, |_| &name[1..])),
+        }
+    }
+
     /// Returns the first problem with the groups.
     pub(crate) fn group_problem(&self) -> Option<GroupProblem> {
         let mut owners: HashMap<&str, &str> = HashMap::new();
@@ -119,18 +133,14 @@ impl Hosts {
         }
         for &name in &names {
             let host = &self.settings[name];
-            // A pattern is in the same group as its subdomains.
-            let group = match self.groups.get(name) {
-                Some(group) => group.as_deref(),
-                None => self.group(name.strip_prefix("*.").map_or(name, |_| &name[1..])),
-            };
-            let Some(group) = group.filter(|group| *group != name) else {
+            let Some(group) = self.group_of_key(name).filter(|group| *group != name) else {
                 continue;
             };
             let pace = [
                 ("concurrency", host.concurrency.is_some()),
                 ("rate", host.rate.is_some()),
                 ("max_rate", host.max_rate.is_some()),
+                ("crawl_delay_max", host.crawl_delay_max.is_some()),
             ];
             if let Some((key, _)) = pace.into_iter().find(|(_, is_set)| *is_set) {
                 let problem = format!(
@@ -358,6 +368,11 @@ mod tests {
                 "[\"*.org\"]\nshared = true\n[\"a.org\"]\nper_host = 1",
                 "a.org",
                 "concurrency",
+            ),
+            (
+                "[a]\nshared = [\"b\"]\n[b]\ncrawl_delay_max = \"1s\"",
+                "b",
+                "crawl_delay_max",
             ),
             (
                 "[\"*.org\"]\nshared = true\n[\"*.a.org\"]\nrate = 1",

@@ -131,10 +131,18 @@ impl Terms {
         };
         let pace = self.pace.read().unwrap_or_else(PoisonError::into_inner);
         let (fetch, settings) = (pace.settings(), pace.settings_of_host(host));
+        // `robots` of a job does not change with a reload.
+        let own = &self.client;
+        let respects_robots =
+            own.settings_of_host(host).robots() || own.hosts().any_respects_robots(host);
         Limits {
             concurrency: settings.concurrency().get(),
             interval: interval(settings.rate()),
-            crawl_delay_max: settings.crawl_delay_max(),
+            // The lane knows delays from other jobs.
+            crawl_delay_max: match respects_robots {
+                true => settings.crawl_delay_max(),
+                false => Duration::ZERO,
+            },
             // No host lives to see so many rounds of faults.
             down_after: match fetch.host_down_after {
                 0 => u32::MAX,
@@ -188,6 +196,7 @@ fn interval(rate: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_rate_beyond_all_measure_is_a_long_wait_and_no_panic() {
@@ -197,5 +206,39 @@ mod tests {
         for rate in [1e-9, 1e-30, f64::MIN_POSITIVE] {
             assert_eq!(interval(rate), Duration::from_secs(366 * 24 * 3600));
         }
+    }
+
+    #[tokio::test]
+    async fn a_crawl_delay_counts_only_where_robots_are_respected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gannet.toml");
+        let terms = |respects: bool| {
+            let file = format!(
+                "[fetch]\nrobots = {respects}\ncrawl_delay_max = \"9s\"\n\
+                 [hosts.\"on.example\"]\nrobots = true\n[hosts.\"off.example\"]\nrobots = false\n\
+                 [hosts.\"group.example\"]\nshared = [\"*.group.example\"]\n\
+                 [hosts.\"on.group.example\"]\nrobots = true\n\
+                 [hosts.\"*.rest.example\"]\nshared = true\n[hosts.\"off.rest.example\"]\nrobots = false\n"
+            );
+            std::fs::write(&path, file).unwrap();
+            let config = Config::load(Some(&path), std::iter::empty(), &[]).unwrap();
+            let registry = crate::downloader::builtin(&config.config.image);
+            Terms::new(config.config.setup(), registry).unwrap()
+        };
+        let (with, without) = (terms(true), terms(false));
+        let max = |terms: &Terms, lane| terms.limits(lane).crawl_delay_max.as_secs();
+        for (lane, expected) in [
+            ("a.example", (9, 0)),
+            ("a.example:8080", (9, 0)),
+            ("on.example", (9, 9)),
+            ("off.example:8080", (0, 0)),
+            ("group.example", (9, 9)),
+            ("*.rest.example", (9, 0)),
+        ] {
+            assert_eq!((max(&with, lane), max(&without, lane)), expected, "{lane}");
+        }
+        // A reload changes the limits, and not whether the job respects robots.
+        without.adopt_limits(&with);
+        assert_eq!(max(&without, "a.example"), 0);
     }
 }
