@@ -52,7 +52,10 @@ pub(super) struct Lane<T> {
     hosts: HashMap<Arc<str>, Host>,
     /// What waits, by job; the jobs take turns.
     queue: VecDeque<Queued<T>>,
-    delayed: BinaryHeap<Delayed<T>>,
+    /// Delayed items by job and host. No entry is empty.
+    delayed: Vec<DelayedOf<T>>,
+    /// Set if the lane serves several hosts. `hosts` does not list all of them.
+    pub(super) is_group: bool,
     /// Whether the lane stands in the frontier's turns.
     pub(super) in_turns: bool,
     /// The earliest alarm that is set for the lane.
@@ -110,13 +113,20 @@ impl<T> Queued<T> {
     }
 }
 
+/// Delayed items of one job for one host. They are apart from others so that a held host, or a job with stricter limits,
+/// blocks no other.
+#[derive(Debug)]
+struct DelayedOf<T> {
+    job: u64,
+    host: Arc<str>,
+    limits: Limits,
+    items: BinaryHeap<Delayed<T>>,
+}
+
 /// Something that waits for a time. The earliest is the greatest, as a heap wants it.
 #[derive(Debug)]
 struct Delayed<T> {
     at: Instant,
-    job: u64,
-    host: Arc<str>,
-    limits: Limits,
     item: T,
 }
 
@@ -154,7 +164,8 @@ impl<T> Lane<T> {
             closed: None,
             hosts: HashMap::new(),
             queue: VecDeque::new(),
-            delayed: BinaryHeap::new(),
+            delayed: Vec::new(),
+            is_group: false,
             in_turns: false,
             alarm: None,
         }
@@ -196,6 +207,8 @@ impl<T> Lane<T> {
     pub(super) fn relimit(&mut self, job: u64, limits: Limits) {
         let queued = self.queue.iter_mut().filter(|queued| queued.job == job);
         queued.for_each(|queued| queued.limits = limits);
+        let delayed = self.delayed.iter_mut().filter(|of| of.job == job);
+        delayed.for_each(|of| of.limits = limits);
     }
 
     /// Returns the earliest start of a request to any host of the lane under these limits, or `None` if a request has
@@ -287,13 +300,20 @@ impl<T> Lane<T> {
         if let Some(down) = self.down(host, now) {
             return Err(HostDown(item, down));
         }
-        self.delayed.push(Delayed {
-            at,
-            job,
-            host: host.clone(),
-            limits,
-            item,
-        });
+        let delayed = Delayed { at, item };
+        let mut known = self.delayed.iter_mut();
+        match known.find(|of| of.job == job && of.host == *host) {
+            Some(of) => {
+                of.limits = limits;
+                of.items.push(delayed);
+            }
+            None => self.delayed.push(DelayedOf {
+                job,
+                host: host.clone(),
+                limits,
+                items: BinaryHeap::from([delayed]),
+            }),
+        }
         Ok(())
     }
 
@@ -331,18 +351,23 @@ impl<T> Lane<T> {
             .all(|until| until <= now)
     }
 
-    /// Returns `true` if all known hosts of the lane are given up.
+    /// Returns `true` if the lane is given up.
     pub(super) fn is_down(&self, now: Instant) -> bool {
         let is_closed = self.closed.is_some_and(|(until, _)| until > now);
-        is_closed || !self.hosts.is_empty() && self.hosts.values().all(|host| host.is_down(now))
+        is_closed || self.only_host().is_some_and(|host| host.is_down(now))
     }
 
     /// Returns `true` if no request may start for a while.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         let is_held = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        let host = self.only_host();
+        is_held(self.held_until) || host.is_some_and(|host| is_held(host.held_until))
+    }
+
+    /// Returns the host of a lane that serves no group, if anything is known about it.
+    fn only_host(&self) -> Option<&Host> {
         let mut hosts = self.hosts.values();
-        is_held(self.held_until)
-            || !self.hosts.is_empty() && hosts.all(|host| is_held(host.held_until))
+        hosts.next().filter(|_| !self.is_group)
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -351,33 +376,44 @@ impl<T> Lane<T> {
 
     /// How much waits.
     pub(super) fn len(&self) -> usize {
-        self.queue.iter().map(Queued::len).sum::<usize>() + self.delayed.len()
+        let delayed = self.delayed.iter().map(|of| of.items.len());
+        self.queue.iter().map(Queued::len).chain(delayed).sum()
     }
 
     pub(super) fn turn(&self, now: Instant) -> Turn {
         let queued = self.queue.iter();
         let queued = queued.filter_map(|queued| Some(self.first_of(queued, now)?.1));
-        match queued.chain(self.delayed_start(now)).min() {
+        let delayed = self.first_delayed(now).map(|(_, start)| start);
+        match queued.chain(delayed).min() {
             Some(start) if start <= now => Turn::Now,
             Some(start) => Turn::At(start),
             None => Turn::Never,
         }
     }
 
-    /// Returns when the first delayed item may start.
-    fn delayed_start(&self, now: Instant) -> Option<Instant> {
-        let delayed = self.delayed.peek()?;
-        let lane_start = self.start(&delayed.limits, now)?;
-        let start = self.start_at(&delayed.host, &delayed.limits, lane_start)?;
-        Some(start.max(delayed.at))
+    /// Returns the index of the delayed items that may start first, and their start. Of several, the one due earliest.
+    fn first_delayed(&self, now: Instant) -> Option<(usize, Instant)> {
+        let starts = self.delayed.iter().enumerate().filter_map(|(index, of)| {
+            let at = of.items.peek()?.at;
+            let lane_start = self.start(&of.limits, now)?;
+            let start = self.start_at(&of.host, &of.limits, lane_start)?;
+            Some((start.max(at), at, index))
+        });
+        let (start, _, index) = starts.min()?;
+        Some((index, start))
     }
 
     /// Takes an item that may start now, with its host and the start of the previous request.
     pub(super) fn take(&mut self, now: Instant) -> Option<(T, Arc<str>, Option<Instant>)> {
-        let (limits, host, item) = match self.delayed_start(now) {
-            Some(start) if start <= now => {
-                let delayed = self.delayed.pop()?;
-                (delayed.limits, delayed.host, delayed.item)
+        let (limits, host, item) = match self.first_delayed(now) {
+            Some((index, start)) if start <= now => {
+                let of = &mut self.delayed[index];
+                let (limits, host) = (of.limits, of.host.clone());
+                let item = of.items.pop()?.item;
+                if of.items.is_empty() {
+                    self.delayed.swap_remove(index);
+                }
+                (limits, host, item)
             }
             _ => self.take_queued(now)?,
         };
@@ -491,7 +527,7 @@ impl<T> Lane<T> {
             }
             queued.job != job
         });
-        items.extend(self.take_delayed(|delayed| delayed.job == job));
+        items.extend(self.take_delayed(|of| of.job == job));
         items
     }
 
@@ -508,18 +544,13 @@ impl<T> Lane<T> {
             });
             !queued.hosts.is_empty()
         });
-        items.extend(self.take_delayed(|delayed| is_meant(&delayed.host)));
+        items.extend(self.take_delayed(|of| is_meant(&of.host)));
         items.into_iter().map(|item| HostDown(item, down)).collect()
     }
 
-    fn take_delayed(&mut self, is_meant: impl Fn(&Delayed<T>) -> bool) -> Vec<T> {
-        if !self.delayed.iter().any(&is_meant) {
-            return Vec::new();
-        }
-        let (meant, others) = std::mem::take(&mut self.delayed)
-            .into_iter()
-            .partition::<Vec<_>, _>(is_meant);
-        self.delayed = others.into();
-        meant.into_iter().map(|delayed| delayed.item).collect()
+    fn take_delayed(&mut self, is_meant: impl Fn(&DelayedOf<T>) -> bool) -> Vec<T> {
+        let meant = self.delayed.extract_if(.., |of| is_meant(of));
+        let items = meant.flat_map(|of| of.items);
+        items.map(|delayed| delayed.item).collect()
     }
 }

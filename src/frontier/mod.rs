@@ -250,6 +250,7 @@ impl<T> Frontier<T> {
                 (name, lane)
             }
         };
+        lane.is_group |= at.host != at.lane;
         match at.host == at.lane {
             true => push(lane, &name)?,
             false => push(lane, &at.host.into())?,

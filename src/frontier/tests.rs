@@ -522,3 +522,117 @@ async fn a_request_that_is_not_made_costs_no_time() {
     }
     assert_eq!(begun.elapsed(), Duration::from_secs(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_held_host_holds_up_no_delayed_request_of_its_group() {
+    let frontier = Frontier::new();
+    let delayed = |host, item, delay| {
+        let at = of_cdn(host);
+        frontier.push_delayed(at, 1, limits, item, delay).unwrap();
+    };
+    frontier.push(of_cdn("a.cdn"), 1, limits, 1).unwrap();
+    let first = ready(&frontier);
+    finish(
+        &frontier,
+        first,
+        Health::Unreachable(Duration::from_secs(30)),
+    );
+    for n in 10..20 {
+        delayed("a.cdn", n, Duration::ZERO);
+    }
+    tokio::time::advance(Duration::from_millis(1)).await;
+    delayed("b.cdn", 2, Duration::ZERO);
+    delayed("c.cdn", 3, Duration::from_secs(5));
+    let begun = Instant::now();
+    for (item, after) in [(2, 0), (3, 5), (10, 30)] {
+        let permit = frontier.next().await.unwrap();
+        // Items of `a.cdn` are due at the same time, in no order.
+        assert_eq!(permit.item.min(10), item);
+        assert_eq!(begun.elapsed().as_secs_f64().round(), f64::from(after));
+        finish(&frontier, vec![permit], Health::Good);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_shows_whether_its_host_is_back_holds_up_no_delayed_request_of_the_group() {
+    let patient = || Limits {
+        down_after: 1,
+        ..limits()
+    };
+    let frontier = Frontier::new();
+    let delayed = |host, item| {
+        let at = of_cdn(host);
+        frontier
+            .push_delayed(at, 1, patient, item, Duration::ZERO)
+            .unwrap();
+    };
+    delayed("a.cdn", 1);
+    finish(
+        &frontier,
+        ready(&frontier),
+        Health::Unreachable(Duration::from_secs(1)),
+    );
+    tokio::time::advance(Duration::from_secs(61)).await;
+    delayed("a.cdn", 2);
+    assert_eq!(items(&ready(&frontier)), [2]);
+    delayed("a.cdn", 3);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    delayed("b.cdn", 4);
+    assert_eq!(items(&ready(&frontier)), [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_with_narrower_limits_holds_up_no_delayed_request_of_another() {
+    let frontier = Frontier::new();
+    let narrow = || Limits {
+        concurrency: 1,
+        ..limits()
+    };
+    frontier.push(alone("a"), 1, narrow, 1).unwrap();
+    assert_eq!(items(&ready(&frontier)), [1]);
+    let at = alone("a");
+    frontier
+        .push_delayed(at, 1, narrow, 2, Duration::ZERO)
+        .unwrap();
+    tokio::time::advance(Duration::from_millis(1)).await;
+    frontier
+        .push_delayed(at, 2, limits, 3, Duration::ZERO)
+        .unwrap();
+    assert_eq!(items(&ready(&frontier)), [3]);
+    // New limits apply to delayed items too.
+    frontier.relimit(1, |_| Limits {
+        concurrency: 3,
+        ..limits()
+    });
+    assert_eq!(items(&ready(&frontier)), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_open_whatever_becomes_of_one_of_its_hosts() {
+    let impatient = || Limits {
+        down_after: 1,
+        ..limits()
+    };
+    let census = |at: Address<'_>, health| {
+        let frontier = Frontier::new();
+        frontier.push(at, 1, impatient, 1).unwrap();
+        finish(&frontier, ready(&frontier), health);
+        let Census {
+            open,
+            waiting,
+            down,
+            ..
+        } = frontier.census();
+        [open, waiting, down]
+    };
+    let wait = Duration::from_secs(30);
+    for (health, of_host, of_group) in [
+        (Health::Good, [1, 0, 0], [1, 0, 0]),
+        (Health::Unreachable(wait), [0, 0, 1], [1, 0, 0]),
+        (Health::Throttled(wait), [0, 1, 0], [0, 1, 0]),
+        (Health::Closed(wait), [0, 0, 1], [0, 0, 1]),
+    ] {
+        assert_eq!(census(alone("dead"), health), of_host, "{health:?}");
+        assert_eq!(census(of_cdn("dead.cdn"), health), of_group, "{health:?}");
+    }
+}
