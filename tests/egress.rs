@@ -5,7 +5,7 @@ mod origin;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use gannet::fetch::{Client, FetchError, Hosts, Request, Robots};
+use gannet::fetch::{Client, FetchError, Hosts, Permission, Request, Robots};
 use gannet::target::Reason;
 use origin::dns::NameServer;
 use origin::{Origin, Reply, client, settings};
@@ -556,6 +556,12 @@ async fn credentials_stay_with_the_origin_that_they_were_given_for() {
     }
 }
 
+/// Returns `None` if robots.txt is not available.
+async fn is_allowed(robots: &Robots, client: &Client, url: &Url) -> Option<bool> {
+    let verdict = robots.judge(client, url).await.ok()?;
+    Some(matches!(verdict.permission, Permission::Allowed))
+}
+
 #[tokio::test]
 async fn robots_txt_is_asked_once_and_respected() {
     let rules = "User-agent: *\nDisallow: /private\n\nUser-agent: gannet\nDisallow: /no\n";
@@ -572,12 +578,8 @@ async fn robots_txt_is_asked_once_and_respected() {
         ("/yes?/no", true),
     ] {
         assert_eq!(
-            robots
-                .judge(&client, &origin.url(path))
-                .await
-                .unwrap()
-                .is_allowed,
-            allowed,
+            is_allowed(&robots, &client, &origin.url(path)).await,
+            Some(allowed),
             "{path}"
         );
     }
@@ -589,6 +591,7 @@ async fn without_rules_all_is_allowed_and_without_an_answer_nobody_knows() {
     for (reply, allowed) in [
         (Reply::status(404), Some(true)),
         (Reply::status(401), Some(true)),
+        (Reply::status(402), Some(false)),
         (Reply::redirect(302, "/robots.txt"), Some(true)),
         (Reply::ok("<html>"), Some(true)),
         (
@@ -603,10 +606,33 @@ async fn without_rules_all_is_allowed_and_without_an_answer_nobody_knows() {
         (Reply::reset(), None),
     ] {
         let origin = Origin::with("/robots.txt", reply.clone());
-        let verdict = Robots::default()
-            .judge(&client(""), &origin.url("/file"))
-            .await;
-        let allows = verdict.ok().map(|verdict| verdict.is_allowed);
+        let allows = is_allowed(&Robots::default(), &client(""), &origin.url("/file")).await;
         assert_eq!(allows, allowed, "{:?}", reply.clone().body(""));
+    }
+}
+
+#[tokio::test]
+async fn five_redirects_lead_to_robots_txt_and_six_to_none() {
+    for (redirects, allowed) in [(5, false), (6, true)] {
+        let rules = format!("/{redirects}");
+        let (first, elsewhere) = (Origin::builder(), Origin::builder());
+        let elsewhere = (1..redirects)
+            .fold(elsewhere, |origin, n| {
+                origin.route(
+                    &format!("/{n}"),
+                    Reply::redirect(302, format!("/{}", n + 1)),
+                )
+            })
+            .route(&rules, Reply::ok("User-agent: *\nDisallow: /\n"))
+            .start();
+        let first = first
+            .route(
+                "/robots.txt",
+                Reply::redirect(301, elsewhere.url("/1").as_str()),
+            )
+            .start();
+        let url = first.url("/file");
+        let is_allowed = is_allowed(&Robots::default(), &client(""), &url).await;
+        assert_eq!(is_allowed, Some(allowed), "{redirects}");
     }
 }

@@ -681,6 +681,64 @@ fn a_refusal_of_robots_is_no_unknown_status() {
 }
 
 #[test]
+fn an_origin_that_asks_for_no_use_later_is_heard_in_a_304() {
+    for (settings, expected) in [
+        (&["fetch.robots=true"][..], "skipped/robots"),
+        (
+            &["fetch.robots=true", "fetch.robots_tags=noindex"],
+            "unchanged",
+        ),
+        (&["fetch.robots=false"], "unchanged"),
+    ] {
+        let origin = Origin::builder()
+            .route("/robots.txt", Reply::status(404))
+            .sequence(
+                "/a",
+                [
+                    Reply::ok("a").header("ETag", "\"1\""),
+                    Reply::status(304)
+                        .header("ETag", "\"1\"")
+                        .header("X-Robots-Tag", "noai"),
+                ],
+            )
+            .start();
+        let gannet = settings
+            .iter()
+            .fold(Gannet::any(), |gannet, setting| gannet.set(setting));
+        let url = origin.url("/a");
+        assert_eq!(gannet.fetch([&url]).settled().verdict(&url), "stored");
+        let run = gannet.fetch([&url]).settled();
+        assert_eq!(run.verdict(&url), expected, "{settings:?}");
+        let asked = origin.asked("/a");
+        assert_eq!(asked[1].header("if-none-match"), Some("\"1\""));
+    }
+}
+
+#[test]
+fn a_robots_txt_to_be_paid_for_is_a_refusal() {
+    let origin = Origin::builder()
+        .route(
+            "/robots.txt",
+            Reply::status(402).header("crawler-price", "USD 0.01"),
+        )
+        .otherwise(Reply::ok("a"))
+        .start();
+    let urls = files(&origin, "127.0.0.1", 3);
+    let run = Gannet::any()
+        .set("fetch.robots=true")
+        .fetch(&urls)
+        .settled();
+    for url in &urls {
+        assert_eq!(run.verdict(url), "skipped/robots");
+        let detail = run.item(url)["detail"].as_str().unwrap();
+        for part in ["/robots.txt` answered 402", "USD 0.01"] {
+            assert!(detail.contains(part), "{detail}");
+        }
+    }
+    assert_eq!(origin.total(), 1);
+}
+
+#[test]
 fn hosts_of_a_group_have_one_limit() {
     let names = NameServer::start(|_, _| Some(vec![[127, 0, 0, 1].into()]));
     for (config, expected) in [

@@ -447,10 +447,6 @@ pub async fn download<D: Downloader + ?Sized>(
             });
         }
     }
-    if status == 304 {
-        return Ok(Answer::NotModified(meta(&response)));
-    }
-    let is_rest_empty = response.is_rest_empty();
     if ask.robots {
         let respected = cx.client.settings_of(ask.url).robots_tags();
         let refusal = response.refusal(cx.client.agent(ask.url), respected);
@@ -458,6 +454,10 @@ pub async fn download<D: Downloader + ?Sized>(
             return Err(fail(DownloadError::Robots(refusal)));
         }
     }
+    if status == 304 {
+        return Ok(Answer::NotModified(meta(&response)));
+    }
+    let is_rest_empty = response.is_rest_empty();
     if !response.has_body() && !is_rest_empty {
         let error = response.status_error();
         // An overloaded origin may continue from the same place later.

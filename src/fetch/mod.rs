@@ -59,7 +59,7 @@ pub use ranges::Range;
 pub use redirect::{Next, Trail};
 pub use refusal::{Price, Refusal, RobotsTag};
 pub use response::Response;
-pub use robots::{Robots, Verdict};
+pub use robots::{Permission, Robots, Verdict};
 pub use settings::{
     Auth, Effective, Headers, HostSettings, InvalidHeader, InvalidNetwork, ProxySetting, Settings,
     parse_network,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use http::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
@@ -78,10 +78,10 @@ fn price(headers: &HeaderMap) -> Option<Box<Price>> {
 }
 
 /// Returns how an answer asks the product `agent` not to use it: by one of the directives in `respected`, or by
-/// status 402.
+/// status 402. `is_file` is set if the answer brings the file or confirms the copy at hand.
 pub(super) fn refusal(
     status: u16,
-    has_body: bool,
+    is_file: bool,
     headers: &HeaderMap,
     agent: &str,
     respected: &[RobotsTag],
@@ -90,7 +90,7 @@ pub(super) fn refusal(
     if status == 402 {
         return Some(Refusal::Payment(price(headers)));
     }
-    if !has_body && !KEPT_BACK.contains(&status) {
+    if !is_file && !KEPT_BACK.contains(&status) {
         return None;
     }
     let lines = headers.get_all(HeaderName::from_static("x-robots-tag"));
@@ -169,23 +169,77 @@ fn meaning(directive: &str, value: Option<&str>, now: DateTime<Utc>) -> Option<R
     }
 }
 
+/// Returns `true` for `Fri` and `Friday`.
 fn is_weekday(text: &str) -> bool {
-    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let start = text.get(..3).unwrap_or_default();
-    DAYS.iter().any(|day| start.eq_ignore_ascii_case(day)) && !text.contains(char::is_whitespace)
+    without_weekday(text).is_some_and(str::is_empty)
 }
 
-/// Parses a date in the form of RFC 822, RFC 850 or ISO 8601.
+/// Strips the day of the week from the start of a date, with its comma. Returns `None` if there is none.
+fn without_weekday(text: &str) -> Option<&str> {
+    const DAYS: [&str; 7] = [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    let end = text.find(|c: char| !c.is_ascii_alphabetic());
+    let (day, rest) = text.split_at(end.unwrap_or(text.len()));
+    let day = day.to_ascii_lowercase();
+    let is_day = day.len() >= 3 && DAYS.iter().any(|whole| whole.starts_with(&day));
+    is_day.then(|| rest.trim_start_matches([',', ' ']))
+}
+
+/// Parses a date in the form of RFC 822, RFC 850, asctime or ISO 8601. The default time zone is UTC, the default time
+/// midnight.
 fn parse_date(text: &str) -> Option<DateTime<Utc>> {
-    let rfc822 = DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text));
-    if let Ok(date) = rfc822 {
-        return Some(date.to_utc());
-    }
+    /// Forms of ISO 8601, without the time zone.
+    const LOCAL: [&str; 4] = [
+        "%Y-%m-%dT%H:%M:%S%.f",
+        "%Y-%m-%dT%H:%M",
+        "%Y%m%dT%H%M%S",
+        "%Y%m%dT%H%M",
+    ];
     if let Ok(date) = httpdate::parse_http_date(text) {
         return Some(date.into());
     }
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    Some(day.and_hms_opt(0, 0, 0)?.and_utc())
+    let text = without_weekday(text).unwrap_or(text).trim();
+    // RFC 850 writes `25-Jun-10`.
+    let spaced = match text.split_once(' ') {
+        Some((day, time)) => format!("{} {time}", day.replace('-', " ")),
+        None => text.replace('-', " "),
+    };
+    // chrono knows the zones of RFC 822. Other names are taken as UTC (RFC 2822, section 4.3).
+    let local = spaced.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    for text in [
+        &spaced,
+        &format!("{local} +0000"),
+        &format!("{local} 00:00 +0000"),
+    ] {
+        if let Ok(date) = DateTime::parse_from_rfc2822(text) {
+            return Some(date.to_utc());
+        }
+    }
+    let mut text = text.to_ascii_uppercase().replacen(' ', "T", 1);
+    text.retain(|c| c != ' ');
+    if let Some(utc) = text.strip_suffix('Z').or(text.strip_suffix("UTC")) {
+        text = format!("{utc}+0000");
+    }
+    LOCAL
+        .iter()
+        .find_map(|format| {
+            let zoned = DateTime::parse_from_str(&text, &format!("{format}%#z"));
+            let zoned = zoned.map(|date| date.to_utc());
+            let local = || NaiveDateTime::parse_from_str(&text, format);
+            zoned.or_else(|_| local().map(|date| date.and_utc())).ok()
+        })
+        .or_else(|| {
+            let mut forms = ["%Y-%m-%d", "%Y%m%d"].iter();
+            let day = forms.find_map(|form| NaiveDate::parse_from_str(&text, form).ok())?;
+            Some(day.and_hms_opt(0, 0, 0)?.and_utc())
+        })
 }
 
 #[cfg(test)]
@@ -278,6 +332,7 @@ mod tests {
             "unavailable_after: Friday, 25-Jun-10 15:00:00 GMT",
             "unavailable_after: 2010-06-25T15:00:00+02:00",
             "unavailable_after: 2026-11-30",
+            "unavailable_after: 25-Aug-2007 15:00:00 EST",
             "PictureBot: unavailable_after: 2010-06-25",
         ] {
             assert!(directive(&[line], &INDEX).is_some(), "{line}");
@@ -295,11 +350,58 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_read_in_every_form() {
+        // 2010-06-25T15:00:00Z, and midnight of that day.
+        let (afternoon, midnight) = (1_277_478_000, 1_277_424_000);
+        for (text, expected) in [
+            ("Fri, 25 Jun 2010 15:00:00 GMT", Some(afternoon)),
+            ("Friday, 25 Jun 2010 15:00:00 GMT", Some(afternoon)),
+            ("25 Jun 2010 15:00:00 GMT", Some(afternoon)),
+            ("25 Jun 2010 15:00 UT", Some(afternoon)),
+            ("25 Jun 2010 15:00:00 UTC", Some(afternoon)),
+            ("25 Jun 2010 15:00:00 WET", Some(afternoon)),
+            ("25 Jun 2010 08:00:00 PDT", Some(afternoon)),
+            ("25 Jun 10 10:00:00 EST", Some(afternoon)),
+            ("25 Jun 2010 17:00:00 +0200", Some(afternoon)),
+            ("25 Jun 2010 15:00:00", Some(afternoon)),
+            ("25 Jun 2010", Some(midnight)),
+            ("Friday, 25-Jun-10 15:00:00 GMT", Some(afternoon)),
+            ("25-Jun-2010 10:00:00 EST", Some(afternoon)),
+            ("Fri, 25-Jun-2010 15:00:00 GMT", Some(afternoon)),
+            ("25-Jun-2010", Some(midnight)),
+            ("Fri Jun 25 15:00:00 2010", Some(afternoon)),
+            ("2010-06-25T15:00:00Z", Some(afternoon)),
+            ("2010-06-25t15:00:00.000z", Some(afternoon)),
+            ("2010-06-25T17:00:00+02:00", Some(afternoon)),
+            ("2010-06-25T17:00:00+0200", Some(afternoon)),
+            ("2010-06-25T17:00+02", Some(afternoon)),
+            ("2010-06-25T15:00", Some(afternoon)),
+            ("2010-06-25 15:00:00", Some(afternoon)),
+            ("2010-06-25 15:00:00 UTC", Some(afternoon)),
+            ("2010-06-25 17:00:00 +0200", Some(afternoon)),
+            ("20100625T150000Z", Some(afternoon)),
+            ("2010-06-25", Some(midnight)),
+            ("20100625", Some(midnight)),
+            ("soon", None),
+            ("", None),
+            ("2010", None),
+            ("25", None),
+            ("Fri", None),
+            ("2010-06-31", None),
+            ("\u{e9}\u{e9}\u{e9}", None),
+        ] {
+            let date = parse_date(text).map(|date| date.timestamp());
+            assert_eq!(date, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn the_status_says_whether_a_tag_is_about_the_file() {
         let tagged = headers(&["noai"]);
-        for (status, has_body, refused) in [
+        for (status, is_file, refused) in [
             (200, true, true),
             (206, true, true),
+            (304, true, true),
             (403, false, true),
             (451, false, true),
             (404, false, false),
@@ -307,7 +409,7 @@ mod tests {
             (429, false, false),
             (503, false, false),
         ] {
-            let refusal = refusal(status, has_body, &tagged, "PictureBot", &AI, now());
+            let refusal = refusal(status, is_file, &tagged, "PictureBot", &AI, now());
             assert_eq!(refusal.is_some(), refused, "{status}");
         }
     }

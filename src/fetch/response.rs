@@ -300,8 +300,8 @@ impl Response {
     /// or by status 402.
     pub fn refusal(&self, agent: &str, respected: &[RobotsTag]) -> Option<Refusal> {
         let now = SystemTime::now();
-        let has_body = self.has_body();
-        refusal::refusal(self.status, has_body, &self.headers, agent, respected, now)
+        let is_file = self.has_body() || self.status == 304 || self.is_rest_empty();
+        refusal::refusal(self.status, is_file, &self.headers, agent, respected, now)
     }
 
     /// `Content-Disposition` as it was sent; `naming` makes sense of it.

@@ -53,14 +53,25 @@ struct Cache {
 }
 
 /// An origin's robots.txt applied to one URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Set if the URL may be requested.
-    pub is_allowed: bool,
+    /// Permission to request the URL.
+    pub permission: Permission,
     /// The origin's interval between requests, and the time until which its rules are cached.
     pub crawl_delay: Option<(Duration, Instant)>,
     /// Set if the rules were in the cache, so that no request was made for them.
     pub was_known: bool,
+}
+
+/// Permission to request a URL.
+#[derive(Debug, Clone)]
+pub enum Permission {
+    /// The URL may be requested.
+    Allowed,
+    /// A rule disallows the URL.
+    Forbidden,
+    /// robots.txt itself answered 402 (Payment Required), with this error.
+    Payment(Arc<FetchError>),
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +86,8 @@ struct Slot {
 enum Rules {
     All,
     Some(Box<Parsed>),
+    /// 402 (Payment Required).
+    Payment(Arc<FetchError>),
     /// Nobody knows: they could not be had.
     Unknown(Arc<FetchError>),
 }
@@ -89,7 +102,7 @@ impl Rules {
     /// Returns an upper bound of the memory for the rules, in bytes.
     fn size(&self) -> usize {
         match self {
-            Self::All | Self::Unknown(_) => 0,
+            Self::All | Self::Payment(_) | Self::Unknown(_) => 0,
             Self::Some(parsed) => {
                 let rules = parsed.rules.rules().iter();
                 rules.map(|rule| RULE_SIZE + 2 * rule.pattern().len()).sum()
@@ -103,6 +116,7 @@ impl fmt::Debug for Rules {
         f.write_str(match self {
             Self::All => "All",
             Self::Some(_) => "Some",
+            Self::Payment(_) => "Payment",
             Self::Unknown(_) => "Unknown",
         })
     }
@@ -112,7 +126,7 @@ impl Robots {
     /// Returns what the origin's robots.txt says about `url` to this client. Requests robots.txt if it is not in the
     /// cache.
     ///
-    /// An origin without a robots.txt (any 4xx but 429) allows everything.
+    /// An origin without a robots.txt (any 4xx but 402 and 429) allows everything.
     ///
     /// # Errors
     ///
@@ -131,7 +145,7 @@ impl Robots {
                 // A fault is the answer to those who waited for it, and to nobody else.
                 let keep = match rules {
                     Rules::Unknown(_) => Duration::ZERO,
-                    Rules::All | Rules::Some(_) => KEEP,
+                    Rules::All | Rules::Some(_) | Rules::Payment(_) => KEEP,
                 };
                 (rules, Instant::now() + keep)
             })
@@ -139,15 +153,20 @@ impl Robots {
         if !was_known {
             self.lock().count(&key, &slot, rules.size());
         }
-        let (is_allowed, crawl_delay) = match rules {
-            Rules::All => (true, None),
+        let (permission, crawl_delay) = match rules {
+            Rules::All => (Permission::Allowed, None),
+            Rules::Payment(error) => (Permission::Payment(error.clone()), None),
             Rules::Some(parsed) => {
                 let path = canonical(
                     url[Position::BeforePath..Position::AfterQuery].as_bytes(),
                     Side::Url,
                 );
                 let is_allowed = parsed.rules.is_allowed(&String::from_utf8_lossy(&path));
-                (is_allowed, parsed.crawl_delay)
+                let permission = match is_allowed {
+                    true => Permission::Allowed,
+                    false => Permission::Forbidden,
+                };
+                (permission, parsed.crawl_delay)
             }
             Rules::Unknown(source) => {
                 return Err(FetchError::NoRules {
@@ -157,7 +176,7 @@ impl Robots {
             }
         };
         Ok(Verdict {
-            is_allowed,
+            permission,
             crawl_delay: crawl_delay.map(|delay| (delay, *until)),
             was_known,
         })
@@ -237,6 +256,7 @@ async fn ask(client: &Client, url: &Url, agent: &str) -> Rules {
                 ),
             })),
         },
+        Err(error @ FetchError::Status { status: 402, .. }) => Rules::Payment(Arc::new(error)),
         // No rules: 4xx (RFC 9309 section 2.3.1.3), an empty answer such as 204, or a choice of several (300).
         Err(FetchError::Status {
             status: 200..=428 | 430..=499,

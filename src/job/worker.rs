@@ -20,7 +20,7 @@ use crate::catalog::{Known, TargetKey};
 use crate::downloader::{
     Answer, Ask, Download, DownloadError, Failure, Memory, Meta, Partial, Rejection,
 };
-use crate::fetch::{self, FetchError, Robots, Trail, Validators};
+use crate::fetch::{self, FetchError, Permission, Robots, Trail, Validators};
 use crate::frontier::{Address, Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
 
@@ -213,8 +213,9 @@ enum Attempt {
     /// Another request is needed, after a redirect or with credentials. It has to pass through its lane, which may be
     /// the same.
     Continues,
-    /// robots.txt disallows the URL.
+    /// robots.txt disallows the URL, or itself answers 402.
     Disallowed {
+        detail: String,
         /// Set if the rules were in the cache, so that no request was made.
         was_known: bool,
     },
@@ -265,7 +266,9 @@ async fn serve(shared: &Shared, mut ticket: Box<Ticket>, started: Started) {
         // Nobody knows yet whether it was the host.
         Some(Ok(Attempt::Failed(_))) if next == Next::AnotherProxy => Health::Unknown,
         Some(Ok(Attempt::Failed(failure))) => health(&job, failure, ticket.tries.failed()),
-        Some(Ok(Attempt::Disallowed { was_known: true })) => Health::NotAsked,
+        Some(Ok(Attempt::Disallowed {
+            was_known: true, ..
+        })) => Health::NotAsked,
         Some(Ok(Attempt::TooSoon)) => Health::Unknown,
         Some(Ok(_)) => Health::Good,
         None | Some(Err(_)) => Health::Unknown,
@@ -314,8 +317,17 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
             let frontier = &shared.frontier;
             frontier.keep_apart(started, &limits, delay, until)
         });
-        if !verdict.is_allowed {
+        let detail = match verdict.permission {
+            Permission::Allowed => None,
+            Permission::Forbidden => {
+                let detail = "robots.txt asks not to fetch it; `fetch.robots = false` ignores that";
+                Some(detail.to_owned())
+            }
+            Permission::Payment(error) => Some(describe(&error)),
+        };
+        if let Some(detail) = detail {
             return Attempt::Disallowed {
+                detail,
                 was_known: verdict.was_known,
             };
         }
@@ -468,8 +480,7 @@ impl Shared {
             Attempt::Continues | Attempt::TooSoon => {
                 return self.requeue(ticket, Duration::ZERO, None).await;
             }
-            Attempt::Disallowed { .. } => {
-                let detail = "robots.txt asks not to fetch it; `fetch.robots = false` ignores that";
+            Attempt::Disallowed { detail, .. } => {
                 return self
                     .settle(ticket.fail(Outcome::Skipped, Reason::Robots, detail))
                     .await;
