@@ -360,6 +360,19 @@ async fn a_name_is_looked_up_once_for_many_connections() {
 }
 
 #[tokio::test]
+async fn a_name_with_one_kind_of_addresses_is_looked_up_once_too() {
+    let origin = Origin::with("/", Reply::ok("a").until_close());
+    // Without a word on how long there are none of the other kind, as many routers answer.
+    let names = NameServer::with_ttl(60, |_, _| Some(vec![Ipv4Addr::LOCALHOST.into()]));
+    let client = with_names(&names, "");
+    for _ in 0..5 {
+        let sent = send(&client, &origin.url_as("here.example", "/")).await;
+        assert_eq!(sent.unwrap(), 200);
+    }
+    assert_eq!((origin.connections(), names.queries()), (5, 2));
+}
+
+#[tokio::test]
 async fn a_proxy_of_the_settings_may_be_private_and_opens_no_network() {
     let proxy = Origin::builder().otherwise(Reply::ok("by proxy")).start();
     let names = NameServer::start(|name, _| {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::servers::{Answer, Servers};
+use super::servers::{Answer, MAX_TTL, Servers};
 
 /// Most cached names, at about 300 bytes each.
 const MAX_NAMES: usize = 8192;
@@ -23,7 +23,8 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How much longer the other family is waited for in the background, so that the next look-up has it.
 const LATE: Duration = Duration::from_secs(2);
 
-/// How long the addresses of one family are used alone after no server answered for the other.
+/// How long the addresses of one family are used alone at least, when there are none of the other or no server answered
+/// for it.
 const WITHOUT: Duration = Duration::from_secs(10);
 
 /// The result of a look-up.
@@ -130,7 +131,7 @@ async fn look_up(servers: Arc<Servers>, name: Name, progress: watch::Sender<Prog
     let mut v4 = pin!(servers.ask(&name, RecordType::A));
     let mut v6 = pin!(servers.ask(&name, RecordType::AAAA));
     if servers.conf().no_aaaa {
-        progress.send_modify(|progress| progress.note_v6(Answer::NoData(WITHOUT)));
+        progress.send_modify(|progress| progress.note_v6(Answer::NoData(MAX_TTL)));
     }
     loop {
         let (has_v4, has_v6, ends_at) = {
@@ -233,21 +234,17 @@ impl Progress {
         if !addresses.is_empty() {
             return Outcome::Addresses(addresses);
         }
-        let has = |is: fn(&Answer) -> bool| answers().any(|noted| is(&noted.answer));
-        if has(|answer| matches!(answer, Answer::NoName(_))) {
-            return match has(|answer| matches!(answer, Answer::NoData(_))) {
-                true => Outcome::NoData,
-                false => Outcome::NoName,
-            };
-        }
-        let failure = answers().find_map(|noted| match &noted.answer {
-            Answer::Failed(why) => Some(why.clone()),
-            _ => None,
-        });
-        match failure {
-            Some(why) => Outcome::Failed(why),
-            None if self.v4.is_some() && self.v6.is_some() => Outcome::NoData,
-            None => Outcome::Failed("the look-up was broken off".to_owned()),
+        let [v4, v6] = [&self.v4, &self.v6].map(|noted| Some(&noted.as_ref()?.answer));
+        match (v4, v6) {
+            // Some servers deny a name when asked for IPv6 addresses, although it has IPv4 addresses.
+            (Some(Answer::NoName(_)), Some(Answer::NoName(_) | Answer::Failed(_)) | None) => {
+                Outcome::NoName
+            }
+            (Some(Answer::Failed(why)), _) | (_, Some(Answer::Failed(why))) => {
+                Outcome::Failed(why.clone())
+            }
+            (Some(_), Some(_)) => Outcome::NoData,
+            (None, _) | (_, None) => Outcome::Failed("the look-up was broken off".to_owned()),
         }
     }
 
@@ -255,12 +252,18 @@ impl Progress {
     fn lives_until(&self) -> Option<Instant> {
         let (v4, v6) = (self.v4.as_ref()?, self.v6.as_ref()?);
         let is_found = |noted: &Noted| matches!(noted.answer, Answer::Addresses(..));
-        let end = |noted: &Noted, other: &Noted| match &noted.answer {
-            Answer::Addresses(_, ttl) | Answer::NoData(ttl) | Answer::NoName(ttl) => {
-                noted.at + *ttl
-            }
-            Answer::Failed(_) if is_found(other) => noted.at + WITHOUT,
-            Answer::Failed(_) => noted.at,
+        let end = |noted: &Noted, other: &Noted| {
+            let (is_answer, ttl) = match &noted.answer {
+                Answer::Addresses(_, ttl) => (true, *ttl),
+                Answer::NoData(ttl) | Answer::NoName(ttl) => (false, *ttl),
+                Answer::Failed(_) => (false, Duration::ZERO),
+            };
+            // Many servers omit the SOA record that has the negative TTL (RFC 2308, section 5).
+            let least = match !is_answer && is_found(other) {
+                true => WITHOUT,
+                false => Duration::ZERO,
+            };
+            noted.at + ttl.max(least)
         };
         Some(end(v4, v6).min(end(v6, v4)))
     }
@@ -302,7 +305,12 @@ mod tests {
             (no_name.clone(), no_name.clone(), Outcome::NoName),
             (none.clone(), no_name.clone(), Outcome::NoData),
             (no_name.clone(), failed(), Outcome::NoName),
-            (failed(), no_name.clone(), Outcome::NoName),
+            // Some servers say so of IPv6 although there are IPv4 addresses.
+            (
+                failed(),
+                no_name.clone(),
+                Outcome::Failed("silence".to_owned()),
+            ),
             (
                 none.clone(),
                 failed(),
@@ -347,11 +355,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_hold_as_long_as_both_live() {
-        let short = Answer::NoData(Duration::from_secs(5));
+        let none = |seconds| Answer::NoData(Duration::from_secs(seconds));
         for (v4, v6, expected) in [
             (found("10.0.0.1"), found("::1"), MINUTE),
-            (found("10.0.0.1"), short, Duration::from_secs(5)),
+            (found("10.0.0.1"), none(20), Duration::from_secs(20)),
+            // Where nobody says for how long.
+            (found("10.0.0.1"), none(0), WITHOUT),
+            (none(0), found("::1"), WITHOUT),
+            (found("10.0.0.1"), Answer::NoName(Duration::ZERO), WITHOUT),
+            (none(5), none(20), Duration::from_secs(5)),
             (found("10.0.0.1"), failed(), WITHOUT),
+            // With `no-aaaa` nobody is asked.
+            (found("10.0.0.1"), Answer::NoData(MAX_TTL), MINUTE),
             (failed(), failed(), Duration::ZERO),
             (
                 Answer::NoName(Duration::ZERO),

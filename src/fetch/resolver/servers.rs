@@ -37,11 +37,14 @@ const DOWN: Duration = Duration::from_secs(10);
 const MAX_ALIASES: usize = 8;
 
 /// Longest time that an answer is cached, whatever its TTL.
-const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest time that a failed look-up is cached. A list of a dead host's URLs then costs few queries, and a name that
 /// has just been created is soon found.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
+
+/// Most addresses kept of one answer. An answer over TCP may have thousands.
+const MAX_ADDRESSES: usize = 32;
 
 /// The servers' answer for one address family of a name. Durations are TTLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -370,7 +373,8 @@ fn addresses(response: &DnsResponse, mut name: Name, kind: RecordType) -> Found 
     for record in &response.answers {
         if record.name == name && record.record_type() == kind {
             note_ttl(record.ttl);
-            addresses.extend(record.data.ip_addr());
+            let has_room = addresses.len() < MAX_ADDRESSES;
+            addresses.extend(record.data.ip_addr().filter(|_| has_room));
         }
     }
     Found {
@@ -522,6 +526,15 @@ mod tests {
                 .collect();
             assert_eq!((found.addresses, found.name), (expected, name(end)));
         }
+    }
+
+    #[test]
+    fn of_many_addresses_the_first_are_kept() {
+        let answers = (0..=255).map(|last| address("a.test", last)).collect();
+        let response = response(ResponseCode::NoError, answers);
+        let found = addresses(&response, name("a.test"), RecordType::A).addresses;
+        let first: Vec<IpAddr> = (0..32).map(|last| [10, 0, 0, last].into()).collect();
+        assert_eq!(found, first);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The system's configuration of name resolution, reloaded when its files change.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The configuration files and the latest snapshot of them.
 #[derive(Debug)]
 pub(super) struct System {
-    /// Servers that replace those of resolv.conf, if not empty.
-    servers: Vec<SocketAddr>,
     connect_timeout: Duration,
     /// Held for short sections, and while the files are read.
     latest: Mutex<Latest>,
@@ -33,14 +32,16 @@ pub(super) struct System {
 #[derive(Debug)]
 struct Latest {
     looked: Instant,
-    stamps: Stamps,
+    hosts: Followed,
+    /// `None` if the settings name the servers.
+    resolv_conf: Option<Followed>,
     snapshot: Arc<Snapshot>,
 }
 
 /// The contents of the files, with the look-ups made under them.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    pub(super) hosts: Hosts,
+    pub(super) hosts: Arc<Hosts>,
     pub(super) lookups: Lookups,
 }
 
@@ -53,14 +54,23 @@ impl Snapshot {
 impl System {
     /// Missing and unreadable files count as empty: names may not resolve then, but addresses need no resolver.
     pub(super) fn new(servers: &[SocketAddr], connect_timeout: Duration) -> Self {
-        let stamps = Stamps::now();
+        let mut hosts = Followed::new(HOSTS);
+        let mut resolv_conf = servers.is_empty().then(|| Followed::new(RESOLV_CONF));
+        let conf = match &mut resolv_conf {
+            Some(file) => parse_conf(&file.new_contents().unwrap_or_default()),
+            None => Conf::with_servers(servers.to_vec()),
+        };
+        let snapshot = Snapshot {
+            hosts: Arc::new(Hosts::parse(&hosts.new_contents().unwrap_or_default())),
+            lookups: Lookups::new(Servers::new(conf, connect_timeout)),
+        };
         Self {
-            servers: servers.to_vec(),
             connect_timeout,
             latest: Mutex::new(Latest {
                 looked: Instant::now(),
-                stamps,
-                snapshot: Arc::new(read(servers, connect_timeout)),
+                hosts,
+                resolv_conf,
+                snapshot: Arc::new(snapshot),
             }),
         }
     }
@@ -70,50 +80,76 @@ impl System {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.looked.elapsed() >= LOOK_EVERY {
             latest.looked = Instant::now();
-            // Taken before reading, so that a change meanwhile is seen the next time.
-            let stamps = Stamps::now();
-            if stamps != latest.stamps {
+            let hosts = latest.hosts.new_contents();
+            let resolv_conf = latest.resolv_conf.as_mut().and_then(Followed::new_contents);
+            if hosts.is_some() || resolv_conf.is_some() {
                 tracing::debug!("`{HOSTS}` or `{RESOLV_CONF}` has changed, and is read again");
-                latest.stamps = stamps;
-                latest.snapshot = Arc::new(read(&self.servers, self.connect_timeout));
+                let conf = match resolv_conf {
+                    Some(text) => parse_conf(&text),
+                    None => latest.snapshot.conf().clone(),
+                };
+                latest.snapshot = Arc::new(Snapshot {
+                    hosts: match hosts {
+                        Some(text) => Arc::new(Hosts::parse(&text)),
+                        None => latest.snapshot.hosts.clone(),
+                    },
+                    lookups: Lookups::new(Servers::new(conf, self.connect_timeout)),
+                });
             }
         }
         latest.snapshot.clone()
     }
 }
 
-fn read(servers: &[SocketAddr], connect_timeout: Duration) -> Snapshot {
-    let conf = match servers {
-        [] => Conf::parse(&contents(RESOLV_CONF), &Environment::of_this_process()),
-        servers => Conf::with_servers(servers.to_vec()),
-    };
-    Snapshot {
-        hosts: Hosts::parse(&contents(HOSTS)),
-        lookups: Lookups::new(Servers::new(conf, connect_timeout)),
+fn parse_conf(text: &[u8]) -> Conf {
+    Conf::parse(text, &Environment::of_this_process())
+}
+
+/// A file that is read again after each change.
+#[derive(Debug)]
+struct Followed {
+    path: PathBuf,
+    /// Stamp of the version read last; `None` before the first read.
+    read: Option<Option<Stamp>>,
+    /// Stamp of the last version that could not be read.
+    unreadable: Option<Option<Stamp>>,
+}
+
+impl Followed {
+    fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            read: None,
+            unreadable: None,
+        }
+    }
+
+    /// Returns the contents if they have changed since the last read. A missing file is empty. An unreadable file counts
+    /// as unchanged and is tried again by the next call: the cause may pass, such as a lack of file descriptors.
+    fn new_contents(&mut self) -> Option<Vec<u8>> {
+        // Taken before reading, so that a change meanwhile is seen the next time.
+        let stamp = stamp(&self.path);
+        if self.read == Some(stamp) {
+            return None;
+        }
+        let contents = match fs::read(&self.path) {
+            Ok(contents) => contents,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                if self.unreadable != Some(stamp) {
+                    tracing::warn!("cannot read `{}`: {error}", self.path.display());
+                    self.unreadable = Some(stamp);
+                }
+                return None;
+            }
+        };
+        self.read = Some(stamp);
+        Some(contents)
     }
 }
-
-fn contents(path: &str) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            tracing::warn!("cannot read `{path}`: {error}");
-        }
-        Vec::new()
-    })
-}
-
-/// Identifies the versions of both files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamps([Option<Stamp>; 2]);
 
 /// Device, inode, size, and the times of the last change of the contents and of the inode.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
-
-impl Stamps {
-    fn now() -> Self {
-        Self([HOSTS, RESOLV_CONF].map(|path| stamp(Path::new(path))))
-    }
-}
 
 /// Returns `None` if there is no such file. Follows links.
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -148,5 +184,27 @@ mod tests {
         assert_ne!(stamp(&path), second);
         fs::remove_file(&path).unwrap();
         assert_eq!(stamp(&path), None);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_tried_again_and_leaves_what_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        let mut file = Followed::new(&path);
+        assert_eq!(file.new_contents(), Some(Vec::new()));
+        assert_eq!(file.new_contents(), None);
+        fs::write(&path, "a").unwrap();
+        assert_eq!(file.new_contents(), Some(b"a".to_vec()));
+        assert_eq!(file.new_contents(), None);
+        // Nobody can read a folder.
+        let away = folder.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(file.new_contents(), None);
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(file.new_contents(), Some(Vec::new()));
+        fs::write(&away, "ab").unwrap();
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(file.new_contents(), Some(b"ab".to_vec()));
     }
 }
