@@ -209,25 +209,33 @@ fn retry_after_holds_back_the_whole_lane_and_no_other() {
 }
 
 #[test]
-fn a_503_with_retry_after_holds_back_the_lane_too() {
-    let origin = Origin::builder()
-        .sequence(
-            "/busy",
-            [
-                Reply::status(503).header("Retry-After", "1"),
-                Reply::ok("a"),
-            ],
-        )
-        .otherwise(Reply::ok("b"))
-        .start();
-    let urls = [
-        vec![origin.url("/busy").to_string()],
-        files(&origin, "127.0.0.1", 3),
-    ]
-    .concat();
-    let run = Gannet::any().arg("--per-host=1").fetch(&urls).settled();
-    assert_eq!(run.count("stored"), 4);
-    assert!(gaps(&origin.log())[0] >= Duration::from_millis(990));
+fn retry_after_holds_back_the_lane_with_any_status_that_another_attempt_may_cure() {
+    let holds_back = |status| {
+        let origin = Origin::builder()
+            .sequence(
+                "/busy",
+                [
+                    Reply::status(status).header("Retry-After", "2"),
+                    Reply::ok("a"),
+                ],
+            )
+            .otherwise(Reply::ok("b"))
+            .start();
+        let urls = [
+            vec![origin.url("/busy").to_string()],
+            files(&origin, "127.0.0.1", 3),
+        ]
+        .concat();
+        let run = Gannet::any().arg("--per-host=1").fetch(&urls).settled();
+        assert_eq!(run.count("stored"), 4, "{status}");
+        let pause = gaps(&origin.log())[0];
+        assert!(pause >= Duration::from_millis(1990), "{status}: {pause:?}");
+    };
+    std::thread::scope(|scope| {
+        for status in [408, 425, 500, 502, 503, 504] {
+            scope.spawn(move || holds_back(status));
+        }
+    });
 }
 
 #[test]

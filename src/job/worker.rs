@@ -609,8 +609,10 @@ fn health(job: &Job, failure: &Failure, attempts: u32) -> Health {
     let fetch = job.terms.client.settings();
     let backoff = |retry_after| fetch::backoff(fetch, attempts, retry_after);
     match (failure.status, error.retry_after()) {
-        (Some(429 | 503), Some(wait)) if wait > fetch.retry_after_max => Health::Closed(wait),
-        (Some(429 | 503), Some(wait)) => Health::Throttled(backoff(Some(wait))),
+        (Some(_), Some(wait)) if error.is_retriable() => match wait > fetch.retry_after_max {
+            true => Health::Closed(wait),
+            false => Health::Throttled(backoff(Some(wait))),
+        },
         (Some(429), None) => Health::Throttled(backoff(None)),
         _ if error.is_connect() => Health::Unreachable(backoff(None)),
         (Some(_), _) => Health::Good,
