@@ -9,6 +9,10 @@ const ENOUGH_BYTES: u64 = 1024;
 /// [`ENOUGH_BYTES`] it bounds the attempts for an origin that sends one byte at a time.
 const ENOUGH_SHARE: u64 = 100;
 
+/// Most resets of the count for one target. In parts of 20 kB they bring 200 MB; an origin that sends less of a larger
+/// file costs too many requests.
+const MAX_RESETS: u32 = 10_000;
+
 /// Where a request ended that did not bring the whole file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Left {
@@ -25,7 +29,7 @@ pub(super) struct Left {
 ///
 /// An attempt resets the count if it gets further than all before it by 1 KiB or by a hundredth of the file, at an
 /// average of at least `fetch.min_speed` since the last reset. A partial answer with such progress does not count at
-/// all.
+/// all. After [`MAX_RESETS`] resets every attempt counts.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: u32,
@@ -33,6 +37,8 @@ pub(super) struct Attempts {
     mark: u64,
     /// Time that requests took since the last reset.
     took: Duration,
+    /// Resets so far.
+    resets: u32,
 }
 
 impl Attempts {
@@ -48,7 +54,9 @@ impl Attempts {
 
     /// Records the end of an attempt without the whole file. `min_speed` is in bytes per second; 0 means no minimum.
     pub(super) fn end(&mut self, left: Left, min_speed: u64) {
-        if is_progress(self.mark, left, self.took, min_speed) {
+        let is_progress = is_progress(self.mark, left, self.took, min_speed);
+        if is_progress && self.resets < MAX_RESETS {
+            self.resets += 1;
             (self.mark, self.took) = (left.bytes, Duration::ZERO);
             self.failed = u32::from(!left.is_part);
         } else {
@@ -163,7 +171,7 @@ mod tests {
     #[test]
     fn requests_without_end_are_bounded_by_the_length() {
         // The least progress that is enough, each time.
-        for length in [1_u64, 50, 10_000, 1 << 20, 1 << 30] {
+        for length in [1_u64, 50, 10_000, 1 << 20] {
             let (mut attempts, mut bytes, mut made) = (Attempts::default(), 0, 0_u64);
             while bytes < length {
                 bytes += length.div_ceil(ENOUGH_SHARE).clamp(1, ENOUGH_BYTES);
@@ -175,6 +183,22 @@ mod tests {
                 made <= ENOUGH_SHARE + length / ENOUGH_BYTES,
                 "{length}: {made}"
             );
+        }
+    }
+
+    #[test]
+    fn progress_resets_the_count_a_limited_number_of_times() {
+        const PART: u64 = 20_000;
+        let mut attempts = Attempts::default();
+        let mut end = |made: u32| {
+            attempts.end(part(u64::from(made) * PART, 4 << 30), 64);
+            attempts.failed()
+        };
+        for made in 1..=MAX_RESETS {
+            assert_eq!(end(made), 0, "{made}");
+        }
+        for failed in 1..=5 {
+            assert_eq!(end(MAX_RESETS + failed), failed);
         }
     }
 }
