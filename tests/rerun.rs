@@ -587,6 +587,23 @@ fn a_file_that_another_job_accepts_too_is_looked_at_once_and_not_asked_for() {
 }
 
 #[test]
+fn a_raised_limit_of_the_host_that_redirects_lead_to_ends_the_rest_of_a_rejection() {
+    let there = Site::on("127.0.0.2:0", |_| Answer::ok(png(1)));
+    let to = there.url("/1.png");
+    let here = Site::start(move |_| Answer::status(302).header("Location", &to));
+    let (sandbox, list) = (Sandbox::new(), here.list(["/a"]));
+    let limit = |bytes: u32| format!("hosts.\"127.0.0.2\".max_bytes={bytes}");
+    let fetch = |bytes, exit| {
+        let limit = limit(bytes);
+        let set = ["--set", "fetch.failure_backoff=1h", "--set", &limit];
+        sandbox.fetch_list(&list, exit, &set)
+    };
+    assert_eq!(fetch(9, 3).only()["reason"], "too-large");
+    assert_eq!(fetch(9, 3).count("skipped"), 1);
+    assert_eq!(fetch(9_999, 0).count("stored"), 1);
+}
+
+#[test]
 fn a_rejection_does_not_rest_a_job_that_accepts_something_else() {
     let page = "<!DOCTYPE html><title>Not found</title>";
     let (sandbox, site) = (Sandbox::new(), one(page));

@@ -17,7 +17,7 @@ use crate::catalog::{Acceptance, Catalog, Known, KnownFile, TargetKey};
 use crate::clock;
 use crate::downloader::standard::inspect_kept;
 use crate::downloader::{Body, Downloader, Facts, Kept};
-use crate::fetch::Effective;
+use crate::fetch::{self, Effective, HostSettings, Hosts};
 use crate::step::Steps;
 use crate::store::{Opened, StageId, Store};
 use crate::target::{Reason, Sha256, Target};
@@ -32,7 +32,8 @@ pub(super) struct Lookup<'a> {
     pub(super) distrusted: &'a HashSet<Uuid>,
     pub(super) downloader: &'a Arc<dyn Downloader>,
     pub(super) steps: &'a Steps,
-    pub(super) settings: &'a (dyn Fn(&Url) -> Effective<'a> + Sync),
+    pub(super) fetch: &'a fetch::Settings,
+    pub(super) hosts: &'a Hosts,
     /// Cancelled when nothing more is begun. Kept files are not inspected any more then.
     pub(super) halt: &'a CancellationToken,
 }
@@ -86,8 +87,8 @@ impl Lookup<'_> {
     fn failed_for_this(&self, known: &Known, target: &Target) -> bool {
         match known.failed_under {
             Some(under) => {
-                let max_bytes = (self.settings)(&target.url).max_bytes().as_u64();
-                under == acceptance(&**self.downloader, self.steps, target, max_bytes)
+                let limits = size_limits(self.fetch, self.hosts);
+                under == acceptance(&**self.downloader, self.steps, target, &limits)
             }
             // Records of earlier versions do not say under which settings a file was judged.
             None => !known.reason.is_some_and(is_judgement),
@@ -98,8 +99,8 @@ impl Lookup<'_> {
     fn max_bytes(&self, known: &Known, target: &Target) -> u64 {
         let answered = known.answered.as_deref();
         let answered = answered.and_then(|url| Url::parse(url).ok());
-        let settings = (self.settings)(answered.as_ref().unwrap_or(&target.url));
-        settings.max_bytes().as_u64()
+        let answered = answered.as_ref().unwrap_or(&target.url);
+        self.fetch.of(self.hosts, answered).max_bytes().as_u64()
     }
 
     /// Inspects a kept file by the job's criteria, and returns it with the facts found. `None` if it is not accepted,
@@ -162,19 +163,31 @@ pub(super) fn note_facts(file: &mut KnownFile, facts: &Facts, criteria: &str) {
     file.is_rechecked = true;
 }
 
-/// Identifies the criteria by which a job accepts a target.
+/// Lists the size limits of all hosts: redirects may lead to any of them.
+pub(super) fn size_limits(fetch: &fetch::Settings, hosts: &Hosts) -> String {
+    let of_host = |(name, host): (&str, &HostSettings)| {
+        let limit = host.max_bytes?;
+        Some(format!(" {name} {}", limit.as_u64()))
+    };
+    let mut limits: Vec<String> = hosts.iter().filter_map(of_host).collect();
+    limits.sort_unstable();
+    format!("{}{}", fetch.max_bytes.as_u64(), limits.concat())
+}
+
+/// Identifies the criteria by which a job accepts a target. `size_limits` are [those of all hosts](size_limits).
 pub(super) fn acceptance(
     downloader: &dyn Downloader,
     steps: &Steps,
     target: &Target,
-    max_bytes: u64,
+    size_limits: &str,
 ) -> Acceptance {
     let max_of_kind = downloader.max_bytes().unwrap_or(u64::MAX);
     let promised = target.sha256.map(|sha256| sha256.to_string());
     Acceptance::of(&[
         downloader.criteria(),
         downloader.accept(),
-        &max_bytes.min(max_of_kind).to_string(),
+        size_limits,
+        &max_of_kind.to_string(),
         promised.as_deref().unwrap_or_default(),
         &serde_json::to_string(steps).unwrap_or_default(),
     ])
@@ -299,7 +312,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::downloader::{self, Format, Hints, Rejection, Verdict};
-    use crate::fetch::{Hosts, Settings};
+    use crate::fetch::Settings;
     use crate::naming::NameFrom;
     use crate::target::Outcome;
 
@@ -538,28 +551,28 @@ mod tests {
 
     #[test]
     fn whatever_decides_a_judgement_has_a_part_in_its_name() {
-        let name = |kind: &str, changes: &[&str], max_bytes, promised: Option<&[u8]>| {
+        let name = |kind: &str, changes: &[&str], promised: Option<&[u8]>| {
             let config = settings(changes);
+            let limits = size_limits(&config.fetch, &config.hosts);
             let downloader = downloader::builtin(&config.image).get(kind).unwrap();
             let mut target = Target::new(Url::parse("http://a.example/").unwrap());
             target.sha256 = promised.map(Sha256::of);
-            acceptance(&*downloader, &Steps::default(), &target, max_bytes)
+            acceptance(&*downloader, &Steps::default(), &target, &limits)
         };
-        let this = name("image", &[], 100, None);
-        assert_eq!(
-            name("image", &["image.decode_memory=1GiB"], 100, None),
-            this
-        );
+        let this = name("image", &[], None);
+        assert_eq!(name("image", &["image.decode_memory=1GiB"], None), this);
         for other in [
-            name("any", &[], 100, None),
-            name("image", &["image.check=decode"], 100, None),
-            name("image", &["image.formats=[\"png\"]"], 100, None),
-            name("image", &["image.max_pixels=5"], 100, None),
-            name("image", &["image.max_side=5"], 100, None),
-            name("image", &["image.min_bytes=5"], 100, None),
-            name("image", &["image.max_bytes=5"], 100, None),
-            name("image", &[], 99, None),
-            name("image", &[], 100, Some(b"a")),
+            name("any", &[], None),
+            name("image", &["image.check=decode"], None),
+            name("image", &["image.formats=[\"png\"]"], None),
+            name("image", &["image.max_pixels=5"], None),
+            name("image", &["image.max_side=5"], None),
+            name("image", &["image.min_bytes=5"], None),
+            name("image", &["image.max_bytes=5"], None),
+            name("image", &["fetch.max_bytes=99"], None),
+            // Redirects may lead there.
+            name("image", &["hosts.\"b.example\".max_bytes=99"], None),
+            name("image", &[], Some(b"a")),
         ] {
             assert_ne!(other, this);
         }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::alter::finish_renames;
 use super::coming::Coming;
 use super::errand::Errand;
-use super::freshness::{acceptance, is_accepted, is_judgement, note_facts};
+use super::freshness::{acceptance, is_accepted, is_judgement, note_facts, size_limits};
 use super::item::Item;
 use super::order::Done;
 use super::posted::Tracked;
@@ -945,9 +945,9 @@ impl Finished {
         let target = self.target.as_ref()?;
         self.item.reason.filter(|reason| is_judgement(*reason))?;
         let job = &self.job;
-        let max_bytes = job.terms.client.settings_of(&target.url).max_bytes();
-        let (downloader, steps) = (&*job.downloader, &job.steps);
-        Some(acceptance(downloader, steps, target, max_bytes.as_u64()))
+        let client = &job.terms.client;
+        let limits = size_limits(client.settings(), client.hosts());
+        Some(acceptance(&*job.downloader, &job.steps, target, &limits))
     }
 
     /// What it takes to fetch the target again.

@@ -332,7 +332,8 @@ impl Planner {
             distrusted: &job.distrusted,
             downloader: &job.downloader,
             steps: &job.steps,
-            settings: &|url| client.settings_of(url),
+            fetch: client.settings(),
+            hosts: client.hosts(),
             halt: &job.halt,
         };
         let wanted = targets.iter().map(|(key, target)| (*key, target));

@@ -173,7 +173,8 @@ impl Rehearsal<'_> {
                     distrusted: &spec.distrusted,
                     downloader: &spec.terms.registry.find(&spec.kind)?,
                     steps: &spec.steps,
-                    settings: &|url| fetch.of(hosts, url),
+                    fetch,
+                    hosts,
                     halt: &CancellationToken::new(),
                 };
                 lookup.known(targets).await?
