@@ -180,8 +180,18 @@ impl FromStr for Template {
     type Err = InvalidTemplate;
 
     fn from_str(text: &str) -> Result<Self, InvalidTemplate> {
+        // The name of a column may hold a slash.
+        let mut is_field = false;
+        let is_separator = |c: char| {
+            is_field = match c {
+                '{' => true,
+                '}' => false,
+                _ => is_field,
+            };
+            c == '/' && !is_field
+        };
         let mut folders = text
-            .split('/')
+            .split(is_separator)
             .map(parse_component)
             .collect::<Result<Vec<_>, _>>()?;
         let mut before = folders.pop().unwrap_or_default();
