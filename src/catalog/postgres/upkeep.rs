@@ -187,6 +187,15 @@ pub(super) async fn delete_files(
     Ok(events.len() as u64)
 }
 
+/// Returns `true` if files of the album were stored in the future. Most of the time there are none, and nothing to write.
+pub(super) async fn is_ahead(db: &PgPool, album: &str, now: DateTime<Utc>) -> Result<bool> {
+    query_scalar("SELECT EXISTS (SELECT 1 FROM files WHERE album = $1 AND stored > $2)")
+        .bind(album)
+        .bind(millis(latest_believable(now)))
+        .fetch_one(db)
+        .await
+}
+
 /// Sets the time of files stored in the future to `now`.
 pub(super) async fn redate_files(
     db: &mut PgConnection,

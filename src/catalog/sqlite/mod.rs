@@ -78,6 +78,14 @@ impl Sqlite {
         .await
     }
 
+    /// Makes a database with the tables of an earlier version.
+    #[cfg(test)]
+    pub(super) fn of_version(path: &Path, version: usize) -> Connection {
+        let mut db = Connection::open(path).unwrap();
+        MIGRATIONS.to_version(&mut db, version).unwrap();
+        db
+    }
+
     /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
     pub(super) async fn open_to_read(path: PathBuf) -> Result<(Self, i64), CatalogError> {
         blocking(move || {
@@ -522,11 +530,13 @@ impl Catalog for Sqlite {
         limit: u32,
     ) -> Result<Vec<KnownFile>, CatalogError> {
         let album = album.to_owned();
-        let redated = album.clone();
-        self.write("correct times", move |db| {
-            upkeep::redate_files(db, &redated, now)
-        })
-        .await?;
+        let dated = album.clone();
+        let is_ahead = self.read("look at times", move |db| upkeep::is_ahead(db, &dated, now));
+        if is_ahead.await? {
+            let dated = album.clone();
+            let redate = move |db: &Connection| upkeep::redate_files(db, &dated, now);
+            self.write("correct times", redate).await?;
+        }
         self.read("list files beyond the limits", move |db| {
             upkeep::excess(db, &album, limits, now, limit)
         })

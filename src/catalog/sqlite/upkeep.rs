@@ -125,6 +125,12 @@ pub(super) fn delete_files(
     Ok(count)
 }
 
+/// Returns `true` if files of the album were stored in the future. Most of the time there are none, and nothing to write.
+pub(super) fn is_ahead(db: &Connection, album: &str, now: DateTime<Utc>) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM files WHERE album = ? AND stored > ?")?
+        .exists((album, millis(latest_believable(now))))
+}
+
 /// Sets the time of files stored in the future to `now`.
 pub(super) fn redate_files(
     db: &Connection,
