@@ -7,6 +7,10 @@ ALTER TABLE files ADD COLUMN criteria TEXT;
 
 -- Freshness took no notice of redirects.
 UPDATE urls SET fresh_until = NULL WHERE fresh_until IS NOT NULL;
--- Nor did validators.
+-- Nor did validators: they may be those of the URL that answered. They stay only where the history shows that `url` sent
+-- the file itself; it forgets, and never tells of unchanged targets.
 UPDATE urls SET etag = NULL, last_modified = NULL
     WHERE url IN (SELECT url FROM outcomes WHERE final_url IS NOT NULL);
+UPDATE urls SET etag = NULL, last_modified = NULL
+    WHERE (etag IS NOT NULL OR last_modified IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.url = urls.url AND o.outcome IN ('stored', 'changed', 'duplicate'));

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx_core::connection::Connection as _;
+use sqlx_core::query::query;
 use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::PgConnection;
@@ -86,12 +87,17 @@ async fn in_sqlite(folder: &Path) -> Arc<dyn Catalog> {
 
 /// A database of its own; `None` where there is no PostgreSQL.
 async fn in_postgres() -> Option<Arc<dyn Catalog>> {
+    let settings = settings(&empty_postgres().await?);
+    Some(open(&settings, Path::new("")).await.unwrap())
+}
+
+/// The same without tables.
+async fn empty_postgres() -> Option<String> {
     let server = tokio::task::spawn_blocking(Postgres::shared)
         .await
         .unwrap()?;
     let database = tokio::task::spawn_blocking(|| server.database());
-    let settings = settings(&database.await.unwrap());
-    Some(open(&settings, Path::new("")).await.unwrap())
+    Some(database.await.unwrap())
 }
 
 fn settings(url: &str) -> Settings {
@@ -1727,6 +1733,8 @@ async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
     let unused = catalog.unused(vec![id, other]).await.unwrap();
     assert_eq!(unused, HashSet::from([other]));
     assert!(catalog.urls_of(Vec::new()).await.unwrap().is_empty());
+    let many = (0..19_999).map(Uuid::from_u128).chain([id]).collect();
+    assert_eq!(catalog.urls_of(many).await.unwrap().len(), 1);
     // It was had, so the history need not say how to get it.
     let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;
     assert_eq!(outcomes.unwrap()[0].name, None);
@@ -2010,6 +2018,103 @@ async fn a_schema_of_an_older_version_is_told_and_brought_up_to_date() {
     let jobs = catalog.jobs(None, None, 9).await.unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!((jobs[0].source.as_str(), jobs[0].recorded), ("a.txt", None));
+    catalog.close().await;
+}
+
+/// A URL, its outcomes with their final URLs, and whether its validators are kept.
+type Redirected = (
+    &'static str,
+    &'static [(&'static str, Option<&'static str>)],
+    bool,
+);
+
+/// Records of schema 5, which sent validators to whatever answered.
+const REDIRECTED: [Redirected; 6] = [
+    ("http://a.example/direct", &[("stored", None)], true),
+    (
+        "http://a.example/failed",
+        &[("changed", None), ("failed", None)],
+        true,
+    ),
+    (
+        "http://a.example/led-away",
+        &[("stored", Some("http://a.example/v1"))],
+        false,
+    ),
+    (
+        "http://a.example/later",
+        &[("stored", None), ("changed", Some("http://a.example/v1"))],
+        false,
+    ),
+    // The history has forgotten how it came.
+    ("http://a.example/forgotten", &[], false),
+    ("http://a.example/only-failed", &[("failed", None)], false),
+];
+
+/// Statements that insert [`REDIRECTED`]; `blob` writes bytes, `id` an id.
+fn insert_redirected(blob: fn(&str) -> String, id: fn(Uuid) -> String) -> Vec<String> {
+    let job = id(Uuid::now_v7());
+    let mut statements = Vec::new();
+    let mut seq = 0;
+    for (url, outcomes, _) in REDIRECTED {
+        let key = TargetKey::of(&Url::parse(url).unwrap(), None, None);
+        let key: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = blob(&key);
+        statements.push(format!(
+            "INSERT INTO urls (key, url, album, etag, last_modified, seen, outcome, job) VALUES \
+             ({key}, '{url}', '', '\"1\"', 'Sat, 21 Nov 2026 09:30:15 GMT', 1, 'stored', {job})"
+        ));
+        for (outcome, final_url) in outcomes {
+            let final_url = final_url.map_or("NULL".to_owned(), |url| format!("'{url}'"));
+            statements.push(format!(
+                "INSERT INTO outcomes (job, seq, url, outcome, attempts, final_url) VALUES \
+                 ({job}, {seq}, '{url}', '{outcome}', 1, {final_url})"
+            ));
+            seq += 1;
+        }
+    }
+    statements
+}
+
+async fn assert_redirected(catalog: &dyn Catalog) {
+    for (url, _, is_kept) in REDIRECTED {
+        let key = TargetKey::of(&Url::parse(url).unwrap(), None, None);
+        let known = catalog.known(vec![key]).await.unwrap().remove(&key);
+        let known = known.unwrap();
+        let has = (known.etag.is_some(), known.last_modified.is_some());
+        assert_eq!(has, (is_kept, is_kept), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn validators_of_an_older_version_stay_only_where_their_url_gave_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".gannet")).unwrap();
+    let path = folder.path().join(".gannet/catalog.db");
+    let db = sqlite::Sqlite::of_version(&path, 5);
+    for sql in insert_redirected(
+        |hex| format!("x'{hex}'"),
+        |id| format!("x'{}'", id.simple()),
+    ) {
+        db.execute(&sql, ()).unwrap();
+    }
+    drop(db);
+    let catalog = open(&settings(""), folder.path()).await.unwrap();
+    assert_redirected(&*catalog).await;
+    catalog.close().await;
+    let Some(url) = empty_postgres().await else {
+        return;
+    };
+    let mut db = postgres::Postgres::of_version(&url, 5).await;
+    for sql in insert_redirected(
+        |hex| format!("'\\x{hex}'::bytea"),
+        |id| format!("'{id}'::uuid"),
+    ) {
+        query(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let catalog = open(&settings(&url), Path::new("")).await.unwrap();
+    assert_redirected(&*catalog).await;
     catalog.close().await;
 }
 
