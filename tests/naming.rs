@@ -1038,6 +1038,28 @@ fn rename_says_what_stands_in_its_way() {
     running.end().expect(0);
 }
 
+#[test]
+fn rename_leaves_a_file_whose_new_folder_cannot_be_looked_into() {
+    let (sandbox, site) = (Sandbox::new(), Site::start(named));
+    let csv = format!(
+        "url,group\n{},dogs\n{},cats\n",
+        site.url("/a.png"),
+        site.url("/b.png")
+    );
+    sandbox.write("list.csv", csv);
+    sandbox.fetch(&["list.csv", "--name-by", "url"]).expect(0);
+    sandbox.write("out/dogs", "a file where a folder is wanted");
+    let template = "naming.template={group}/{name}";
+    let args = [".", "--name-by", "url", "--set", template];
+    for (dry_run, verb) in [(&["--dry-run"][..], "would rename"), (&[], "renamed")] {
+        let said = rename(&sandbox, &[&args[..], dry_run].concat()).expect(3);
+        assert!(said.out().contains("a.png stays: cannot look up"), "{said}");
+        let totals = format!("{verb} 1 of 2 files; 1 could not be renamed\n");
+        assert!(said.out().ends_with(&totals), "{said}");
+    }
+    assert_eq!(sandbox.names(), ["a.png", "cats/b.png", "dogs"]);
+}
+
 /// A folder in which each file has the name that the other one is to get.
 fn swapped() -> (Sandbox, Site, String) {
     let site = Site::start(|asked| {

@@ -97,6 +97,9 @@ impl Run<'_> {
             let naming = &self.loaded.config.naming;
             let plan = RenamePlan::new(&**catalog, store, naming, &album).await?;
             self.totals.files += plan.files;
+            for (renaming, why) in &plan.blocked {
+                self.print(name, renaming, Some(why))?;
+            }
             for batch in plan.batches {
                 let stay = match engine {
                     Some(engine) => engine.files().rename(batch.clone()).await?,

@@ -16,9 +16,13 @@ use super::keeper::Keeper;
 use crate::catalog::{Catalog, ImageFilter, ImageRow, UrlRow};
 use crate::naming::{self, Facts, NameFrom, StorePath, Wants};
 use crate::store::Store;
-use crate::target::{AlbumName, Sha256};
+use crate::target::{AlbumName, Sha256, describe};
 
-/// Files looked up, and paths checked, at a time.
+/// Files looked up at a time; about 20 MB. A dry run makes no index, so that each of these look-ups may read all URLs of
+/// the catalog.
+const PAGE: u32 = 20_000;
+
+/// Paths checked at a time.
 const CHUNK: usize = 500;
 
 /// Files moved in one transaction. A larger cycle of files that swap places is not split.
@@ -44,6 +48,8 @@ pub struct RenamePlan {
     pub files: u64,
     /// The files to rename. No batch needs a path that only a later batch frees.
     pub batches: Vec<Vec<Renaming>>,
+    /// Files that stay because their new paths cannot be checked, each with the reason.
+    pub blocked: Vec<(Renaming, String)>,
 }
 
 /// A file of the album.
@@ -83,18 +89,25 @@ impl RenamePlan {
         let taken = Taken { catalog, store };
         let places = assign(&files, &taken).await?;
         let count = files.len() as u64;
-        let moves = files.into_iter().zip(places);
-        let moves = moves.filter_map(|(file, to)| {
-            Some(Renaming {
+        let (mut moves, mut blocked) = (Vec::new(), Vec::new());
+        for (file, place) in files.into_iter().zip(places) {
+            let Some(wanted) = file.wanted else { continue };
+            let renaming = |to| Renaming {
                 file: file.id,
                 from: file.path,
-                to: to?,
-                name_from: file.wanted?.name_from,
-            })
-        });
+                to,
+                name_from: wanted.name_from,
+            };
+            match place {
+                Assigned::Stay => {}
+                Assigned::Move(to) => moves.push(renaming(to)),
+                Assigned::Blocked(why) => blocked.push((renaming(wanted.path), why)),
+            }
+        }
         Ok(Self {
             files: count,
-            batches: in_order(moves.collect()),
+            batches: in_order(moves),
+            blocked,
         })
     }
 }
@@ -109,7 +122,7 @@ async fn read(
     let mut after = None;
     loop {
         let all = ImageFilter::default();
-        let page = catalog.images(album, all, after, CHUNK as u32).await?;
+        let page = catalog.images(album, all, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.file.path.clone());
         let ids = page.iter().map(|row| row.file.id).collect();
@@ -185,24 +198,41 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    async fn of(&self, paths: Vec<StorePath>) -> Result<HashSet<StorePath>, JobError> {
-        let mut taken = HashSet::new();
+    /// Returns those of `paths` that are not free, with the reason if a path cannot be checked.
+    async fn of(
+        &self,
+        paths: Vec<StorePath>,
+    ) -> Result<HashMap<StorePath, Option<String>>, JobError> {
+        let mut taken = HashMap::new();
         for paths in paths.chunks(CHUNK) {
             let texts = paths.iter().map(ToString::to_string).collect();
             let recorded = self.catalog.taken(texts).await?;
             let exist = self.store.exist(paths.to_vec()).await;
-            let found = paths.iter().zip(exist).filter(|(path, exists)| {
-                // A path that cannot be checked counts as in use, so that nothing is overwritten.
-                recorded.contains(path.as_str()) || !matches!(exists, Ok(false))
-            });
-            taken.extend(found.map(|(path, _)| path.clone()));
+            for (path, exists) in paths.iter().zip(exist) {
+                let why = match exists {
+                    _ if recorded.contains(path.as_str()) => None,
+                    Ok(true) => None,
+                    Ok(false) => continue,
+                    Err(error) => Some(describe(&error)),
+                };
+                taken.insert(path.clone(), why);
+            }
         }
         Ok(taken)
     }
 }
 
-/// Assigns a path to each file. `None` if it stays.
-async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<StorePath>>, JobError> {
+/// Where a file goes.
+#[derive(Debug, Clone)]
+enum Assigned {
+    Stay,
+    Move(StorePath),
+    /// The new path cannot be checked; the text has the reason. The folder is at fault, so no other name is tried.
+    Blocked(String),
+}
+
+/// Assigns a path to each file.
+async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Assigned>, JobError> {
     let own: HashSet<&StorePath> = files.iter().map(|file| &file.path).collect();
     let stays = |file: &&Present| file.wanted.is_none();
     let mut claimed: HashSet<StorePath> = files
@@ -210,7 +240,7 @@ async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<Store
         .filter(stays)
         .map(|file| file.path.clone())
         .collect();
-    let mut places: Vec<Option<StorePath>> = files.iter().map(|_| None).collect();
+    let mut places = vec![Assigned::Stay; files.len()];
     let mut open: Vec<(usize, &Wanted)> = files
         .iter()
         .enumerate()
@@ -234,12 +264,21 @@ async fn assign(files: &[Present], taken: &Taken<'_>) -> Result<Vec<Option<Store
             .collect();
         let others = choices.iter().filter(|path| !own.contains(path));
         let taken = taken.of(others.cloned().collect()).await?;
+        // Blocked files first: no other file can have the path of one that stays.
+        for ((index, _), path) in open.iter().zip(&choices) {
+            if let Some(Some(why)) = taken.get(path) {
+                claimed.insert(files[*index].path.clone());
+                places[*index] = Assigned::Blocked(why.clone());
+            }
+        }
         let mut conflicts = Vec::new();
         for ((index, wanted), path) in open.into_iter().zip(choices) {
-            if taken.contains(&path) || !claimed.insert(path.clone()) {
-                conflicts.push((index, wanted));
-            } else if path != files[index].path {
-                places[index] = Some(path);
+            match taken.get(&path) {
+                Some(Some(_)) => {}
+                Some(None) => conflicts.push((index, wanted)),
+                None if !claimed.insert(path.clone()) => conflicts.push((index, wanted)),
+                None if path != files[index].path => places[index] = Assigned::Move(path),
+                None => {}
             }
         }
         open = conflicts;
