@@ -590,6 +590,12 @@ mod images {
         assert_eq!(sandbox.names(), ["b/c/second.png", "z/two.png"]);
         let _ = daemon.stop();
         assert_in_order(&sandbox, When::Restarted);
+        // The name that the client gave stays, whatever the list wants.
+        let rename = ["rename", "-o", "out", "b/c", "z", "--set"];
+        for order in ["naming.order=list,url", "naming.order=url"] {
+            sandbox.run([&rename[..], &[order]].concat()).expect(0);
+        }
+        assert_eq!(sandbox.names(), ["b/c/second.png", "z/2.png"]);
     }
 
     #[test]

@@ -2,5 +2,7 @@
 ALTER TABLE files ADD COLUMN header_name TEXT;      -- the name in Content-Disposition
 ALTER TABLE files ADD COLUMN line BIGINT;           -- in the list
 ALTER TABLE files ADD COLUMN grp TEXT;              -- the group that the list puts it in
+-- Set once a client has named the file.
+ALTER TABLE files ADD COLUMN by_client BOOLEAN NOT NULL DEFAULT FALSE;
 -- When its origin says that the bytes were last modified.
 ALTER TABLE files ADD COLUMN last_modified BIGINT;

@@ -38,6 +38,8 @@ pub enum Change {
         album: Option<AlbumName>,
         /// What gave it that name.
         name_from: NameFrom,
+        /// Set if a client named it. Stays set once it is.
+        by_client: bool,
     },
     /// A file has other metadata.
     DescribeFile {

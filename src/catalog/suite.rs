@@ -1599,21 +1599,23 @@ async fn what_clients_change_is_recorded_once_with_its_events(catalog: &dyn Cata
         catalog.change(added.clone()).await.unwrap();
     }
     assert_eq!(catalog.events_after(0, 9).await.unwrap().len(), 1);
-    let moved = Change::MoveFile {
+    let moved = |by_client| Change::MoveFile {
         id,
         path: "b.png".to_owned(),
         album: None,
         name_from: NameFrom::List,
+        by_client,
     };
     let described = Change::DescribeFile {
         id,
         metadata: Some("{\"x\":null}".to_owned()),
     };
-    change(catalog, [moved, described]).await;
+    // That a client has named it stays on record.
+    change(catalog, [moved(true), moved(false), described]).await;
     let row = catalog.image("b.png").await.unwrap().unwrap();
     assert_eq!(
-        (row.album.as_str(), row.file.name_from),
-        ("", NameFrom::List)
+        (row.album.as_str(), row.file.name_from, row.by_client),
+        ("", NameFrom::List, true)
     );
     assert_eq!(row.metadata.as_deref(), Some("{\"x\":null}"));
     // The parts that names are made of stay with the file.

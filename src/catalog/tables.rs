@@ -125,7 +125,7 @@ pub static TABLES: [Table; 13] = [
     table!("files", 1:
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,
         width Number, height Number, active Flag, name_from Text, metadata Text, stored Number, mtime_ns Number,
-        shared Flag, criteria Text, header_name Text, line Number, grp Text, last_modified Number,
+        shared Flag, criteria Text, header_name Text, line Number, grp Text, last_modified Number, by_client Flag,
     ),
     table!("urls", 1:
         key Bytes, url Text, album Text, name Text, file Id, etag Text, last_modified Text, fresh_until Number,

@@ -44,6 +44,8 @@ pub struct ImageRow {
     pub group: Option<String>,
     /// The origin's time of the last modification. `None` also if it was not recorded.
     pub last_modified: Option<DateTime<Utc>>,
+    /// Set if a client has named it.
+    pub by_client: bool,
 }
 
 /// What an album may hold. The newest files stay; `None` is no limit.

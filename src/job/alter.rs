@@ -41,6 +41,8 @@ pub(super) struct Move {
     pub(super) path: StorePath,
     pub(super) album: Option<AlbumName>,
     pub(super) name_from: NameFrom,
+    /// Set if that was a client.
+    pub(super) by_client: bool,
 }
 
 impl Keeper {
@@ -133,6 +135,7 @@ impl Keeper {
             path,
             album: to,
             name_from,
+            by_client: new_name.is_some(),
         }))
     }
 
@@ -626,6 +629,7 @@ impl Move {
             path,
             album: self.album.clone(),
             name_from: self.name_from,
+            by_client: self.by_client,
         }
     }
 }

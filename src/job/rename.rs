@@ -14,7 +14,7 @@ use super::alter::{Move, format_of};
 use super::errand::{Files, Refusal};
 use super::keeper::Keeper;
 use crate::catalog::{Catalog, ImageFilter, ImageRow, UrlRow};
-use crate::naming::{self, Facts, NameFrom, StorePath, Wants};
+use crate::naming::{self, Facts, NameFrom, Placed, StorePath, Wants};
 use crate::store::Store;
 use crate::target::{AlbumName, Sha256, describe};
 
@@ -178,7 +178,12 @@ fn wanted(
             metadata: metadata.as_ref(),
             when: row.stored,
         };
-        let (to, name_from) = naming.place_again(&wants, &facts, path, row.file.name_from);
+        let placed = Placed {
+            path,
+            name_from: row.file.name_from,
+            by_client: row.by_client,
+        };
+        let (to, name_from) = naming.place_again(&wants, &facts, &placed);
         if to == *path {
             return None;
         }
@@ -373,6 +378,7 @@ impl Keeper {
                     path: renaming.to,
                     album: AlbumName::recorded(&row.album).ok(),
                     name_from: renaming.name_from,
+                    by_client: false,
                 },
             ));
         }

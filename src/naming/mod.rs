@@ -93,6 +93,17 @@ pub struct Wants<'a> {
     pub format: &'a Format,
 }
 
+/// The place of a kept file.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// Its path.
+    pub path: &'a StorePath,
+    /// The source of its name.
+    pub name_from: NameFrom,
+    /// Set if a client has named it.
+    pub by_client: bool,
+}
+
 impl Settings {
     /// The first usable name, and where it came from.
     pub fn choose(&self, wants: &Wants<'_>) -> (FileName, NameFrom) {
@@ -132,19 +143,22 @@ impl Settings {
         }
     }
 
-    /// Returns the path of a kept file by the current settings, and the source of its name. The file is at `path`,
-    /// under a name from `name_from`.
+    /// Returns the path of a kept file by the current settings, and the source of its name.
     ///
-    /// If the original source is unknown, such as a client's request or an unrecorded header, the current name stands
-    /// in for it. A name is replaced by a random one only if `order` begins with `random` and the name is not random
-    /// already. A file of a series keeps its time.
+    /// A name from a client is kept. If the source of another one is unknown, such as an unrecorded header, the current
+    /// name stands in for it. A name is replaced by a random one only if `order` begins with `random` and the name is not
+    /// random already. A file of a series keeps its time.
     pub fn place_again(
         &self,
         wants: &Wants<'_>,
         facts: &Facts<'_>,
-        path: &StorePath,
-        name_from: NameFrom,
+        placed: &Placed<'_>,
     ) -> (StorePath, NameFrom) {
+        let Placed {
+            path,
+            name_from,
+            by_client,
+        } = *placed;
         let (stem, extension) = path::split_extension(path.file_name());
         let stem = self.template.inner_stem(path::undated(stem), facts);
         let own = match extension {
@@ -161,14 +175,13 @@ impl Settings {
             ..*wants
         };
         let wants_random = self.order.first() == Some(&NameFrom::Random);
-        let (name, from) = match self.choose(&wants) {
-            (random, NameFrom::Random) if name_from == NameFrom::Random || !wants_random => {
-                match sanitise(&own, wants.format) {
-                    Some(own) => (own, name_from),
-                    None => (random, NameFrom::Random),
-                }
-            }
-            chosen => chosen,
+        let chosen = self.choose(&wants);
+        let is_random = chosen.1 == NameFrom::Random;
+        let stays = by_client || is_random && (name_from == NameFrom::Random || !wants_random);
+        let kept = Some(&own).filter(|_| stays);
+        let (name, from) = match kept.and_then(|own| sanitise(own, wants.format)) {
+            Some(own) => (own, name_from),
+            None => chosen,
         };
         let to = self.place(&name, facts);
         let to = match path::date_of(path.file_name()) {

@@ -304,7 +304,7 @@ fn a_template_lays_out_folders() {
 fn a_template_has_what_the_list_and_the_bytes_say() {
     let metadata = serde_json::json!({
         "breed": "Beagle", "age": 3, "tame": true, "none": null, "list": [1], "up": "..", "path": "a/b\\c",
-        "option": "-rf", "odd key: 1": "x", "long": "x".repeat(1000), "nothing": "",
+        "option": "-rf", "odd key: 1": "x", "w/h": "4_3", "long": "x".repeat(1000), "nothing": "",
     });
     let facts = Facts {
         line: Some(42),
@@ -332,6 +332,7 @@ fn a_template_has_what_the_list_and_the_bytes_say() {
         ("{meta.option}/{name}", "rf/cat.jpg"),
         ("{meta.option}{name}", "rfcat.jpg"),
         ("{meta.odd key: 1}/{name}", "x/cat.jpg"),
+        ("a/{meta.w/h}/{name}", "a/4_3/cat.jpg"),
         (
             "{meta.long}/{name}",
             &format!("{}/cat.jpg", "x".repeat(255)),
@@ -354,29 +355,48 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
     use NameFrom::{Header, List, Random, Url as FromUrl};
     let url = Url::parse("https://example.org/pics/dog.png").unwrap();
     let when = Utc.with_ymd_and_hms(2026, 11, 21, 7, 5, 9).unwrap();
+    let of_client =
+        |by_client, order: &[NameFrom], template: &str, listed, header, path: &str, from| {
+            let wants = Wants {
+                url: &url,
+                listed,
+                header,
+                format: &JPEG,
+            };
+            let facts = Facts {
+                when,
+                ..facts(None)
+            };
+            let settings = settings(order, template);
+            let path = StorePath::new(path).unwrap();
+            let placed = |path, name_from| Placed {
+                path,
+                name_from,
+                by_client,
+            };
+            let (to, to_from) = settings.place_again(&wants, &facts, &placed(&path, from));
+            // Placing a file again changes nothing, except for random names.
+            let once_more = settings.place_again(&wants, &facts, &placed(&to, to_from));
+            assert_eq!(
+                once_more,
+                (to.clone(), to_from),
+                "{order:?} {template} {path}"
+            );
+            (to.to_string(), to_from)
+        };
     let again = |order: &[NameFrom], template: &str, listed, header, path: &str, from| {
-        let wants = Wants {
-            url: &url,
-            listed,
-            header,
-            format: &JPEG,
-        };
-        let facts = Facts {
-            when,
-            ..facts(None)
-        };
-        let settings = settings(order, template);
-        let path = StorePath::new(path).unwrap();
-        let (to, to_from) = settings.place_again(&wants, &facts, &path, from);
-        // Placing a file again changes nothing, except for random names.
-        let once_more = settings.place_again(&wants, &facts, &to, to_from);
-        assert_eq!(
-            once_more,
-            (to.clone(), to_from),
-            "{order:?} {template} {path}"
-        );
-        (to.to_string(), to_from)
+        of_client(false, order, template, listed, header, path, from)
     };
+    // A client's name is kept in any order.
+    for order in [&[List, FromUrl][..], &[FromUrl], &[Random]] {
+        for (template, to) in [
+            ("{name}", "best.jpg"),
+            ("{format}/x-{name}", "jpeg/x-best.jpg"),
+        ] {
+            let moved = of_client(true, order, template, Some("cat"), None, "a/best.jpg", List);
+            assert_eq!(moved, (to.to_owned(), List), "{order:?}");
+        }
+    }
     let order = [List, Header, FromUrl];
     for (template, listed, header, path, from, to) in [
         ("{name}", None, None, "x1.jpg", Random, ("dog.jpg", FromUrl)),
@@ -404,7 +424,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
             FromUrl,
             ("jpeg/dog.jpg", FromUrl),
         ),
-        // Names from a client's request, and from a header that was not recorded.
+        // Names from a list, and from a header that was not recorded.
         ("{name}", None, None, "a/wish.jpg", List, ("wish.jpg", List)),
         (
             "{name}",
@@ -497,6 +517,8 @@ fn a_template_that_is_wrong_says_why() {
         ),
         ("{name", "brace"),
         ("name}", "brace"),
+        ("{album/{name}", "unknown field `{album/{name}`"),
+        ("}/{name}", "brace"),
         ("/{name}", "a component is empty"),
         ("a//{name}", "a component is empty"),
         ("../{name}", "begins with a dot"),

@@ -14,6 +14,7 @@ use super::Result;
 use super::outbox::write_events;
 use super::record::write_files;
 use super::rows::{self, text};
+use crate::naming::NameFrom;
 use crate::target::AlbumName;
 
 /// Makes `changes` inside the transaction that `db` is in.
@@ -38,20 +39,32 @@ pub(super) async fn write(db: &mut PgConnection, changes: &Changes) -> Result<()
 
 async fn make(db: &mut PgConnection, change: &Change, now: i64) -> Result<()> {
     match change {
-        Change::AddFile(row) => write_files(db, &[&**row], now).await?,
+        Change::AddFile(row) => {
+            write_files(db, &[&**row], now).await?;
+            if row.name_from != NameFrom::Random {
+                query("UPDATE files SET by_client = TRUE WHERE id = $1")
+                    .bind(row.id)
+                    .execute(db)
+                    .await?;
+            }
+        }
         Change::MoveFile {
             id,
             path,
             album,
             name_from,
+            by_client,
         } => {
-            query("UPDATE files SET path = $1, album = $2, name_from = $3 WHERE id = $4")
-                .bind(path)
-                .bind(album.as_ref().map_or("", AlbumName::as_str))
-                .bind(name_from.as_str())
-                .bind(id)
-                .execute(db)
-                .await?;
+            query(
+                "UPDATE files SET path = $1, album = $2, name_from = $3, by_client = by_client OR $4 WHERE id = $5",
+            )
+            .bind(path)
+            .bind(album.as_ref().map_or("", AlbumName::as_str))
+            .bind(name_from.as_str())
+            .bind(by_client)
+            .bind(id)
+            .execute(db)
+            .await?;
         }
         Change::DescribeFile { id, metadata } => {
             query("UPDATE files SET metadata = $1 WHERE id = $2")

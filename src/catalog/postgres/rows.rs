@@ -31,7 +31,7 @@ pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, 
 
 /// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
 pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata, f.header_name, f.line, \
-                                f.grp, f.last_modified";
+                                f.grp, f.last_modified, f.by_client";
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
@@ -78,6 +78,7 @@ pub(super) fn image(row: &PgRow) -> Result<ImageRow> {
         line: row.try_get::<Option<i64>, _>("line")?.map(unsigned),
         group: row.try_get("grp")?,
         last_modified: time(row, "last_modified")?,
+        by_client: row.try_get("by_client")?,
     })
 }
 

@@ -9,6 +9,7 @@ use super::super::tables::Value;
 use super::super::{Change, Changes, ImageFilter, ImageRow, Rename, millis};
 use super::outbox::write_event;
 use super::{record, rows};
+use crate::naming::NameFrom;
 use crate::target::AlbumName;
 
 /// Makes `changes` inside the transaction that `db` is in.
@@ -34,16 +35,25 @@ pub(super) fn write(db: &Connection, changes: &Changes) -> rusqlite::Result<()> 
 
 fn make(db: &Connection, change: &Change, now: i64) -> rusqlite::Result<()> {
     match change {
-        Change::AddFile(row) => record::write_file(db, row, now)?,
+        Change::AddFile(row) => {
+            record::write_file(db, row, now)?;
+            if row.name_from != NameFrom::Random {
+                db.prepare_cached("UPDATE files SET by_client = TRUE WHERE id = ?")?
+                    .execute([row.id])?;
+            }
+        }
         Change::MoveFile {
             id,
             path,
             album,
             name_from,
+            by_client,
         } => {
             let album = album.as_ref().map_or("", AlbumName::as_str);
-            db.prepare_cached("UPDATE files SET path = ?, album = ?, name_from = ? WHERE id = ?")?
-                .execute((path, album, name_from.as_str(), id))?;
+            db.prepare_cached(
+                "UPDATE files SET path = ?, album = ?, name_from = ?, by_client = by_client OR ? WHERE id = ?",
+            )?
+            .execute((path, album, name_from.as_str(), by_client, id))?;
         }
         Change::DescribeFile { id, metadata } => {
             db.prepare_cached("UPDATE files SET metadata = ? WHERE id = ?")?

@@ -19,7 +19,7 @@ pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.
 
 /// Columns that make an [`ImageRow`] of it, behind those.
 pub(super) const IMAGE: &str =
-    "f.album, f.stored, f.metadata, f.header_name, f.line, f.grp, f.last_modified";
+    "f.album, f.stored, f.metadata, f.header_name, f.line, f.grp, f.last_modified, f.by_client";
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
@@ -64,6 +64,7 @@ pub(super) fn image(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
         last_modified: row
             .get::<_, Option<i64>>(FILE_COLUMNS + 6)?
             .map(from_millis),
+        by_client: row.get(FILE_COLUMNS + 7)?,
     })
 }
 
