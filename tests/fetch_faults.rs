@@ -1024,7 +1024,7 @@ async fn an_origin_that_never_answers_on_a_new_connection_is_at_fault() {
 }
 
 #[tokio::test]
-async fn a_post_that_may_have_been_processed_is_not_sent_again() {
+async fn an_event_is_posted_again_when_its_reused_connection_is_lost() {
     for parting in PARTINGS {
         let origin = Origin::builder()
             .route("/hook", Reply::ok("thanks"))
@@ -1035,12 +1035,10 @@ async fn a_post_that_may_have_been_processed_is_not_sent_again() {
             let body = Bytes::from_static(b"{}");
             client.post(&url, Default::default(), body, Duration::from_secs(20))
         };
-        assert_eq!(post().await.unwrap().status, 200);
-        match post().await {
-            Ok(posted) => assert_eq!(posted.status, 408),
-            Err(error) => assert_eq!(error.reason(), Reason::Reset),
+        for _ in 0..3 {
+            assert_eq!(post().await.unwrap().status, 200, "{parting:?}");
         }
-        assert_eq!(origin.total(), 2, "{parting:?}");
+        assert!(origin.total() <= 6, "{parting:?}: {}", origin.total());
     }
 }
 
@@ -1175,7 +1173,7 @@ async fn a_post_that_was_refused_is_sent_again() {
     for _ in 0..3 {
         assert_eq!(post().await.unwrap().status, 200);
     }
-    // A request whose connection was cut off may have been processed.
+    // An event whose connection was cut off may come twice.
     let origin = Http2::start(1, Beyond::Cut).await;
     let post = || {
         let body = Bytes::from_static(b"{}");
@@ -1185,8 +1183,8 @@ async fn a_post_that_was_refused_is_sent_again() {
             .post(&origin.url, Default::default(), body, limit)
     };
     assert_eq!(post().await.unwrap().status, 200);
-    assert_eq!(post().await.unwrap_err().reason(), Reason::Reset);
-    assert_eq!(origin.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(post().await.unwrap().status, 200);
+    assert_eq!(origin.asked.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]

@@ -281,6 +281,63 @@ fn names_resolve_as_for_curl() {
     }
 }
 
+/// Addresses that packets are sent to and never answered, one a family.
+const SILENT: [&str; 2] = ["10.9.9.9", "fd09::9"];
+
+/// Addresses without a route to them, one a family.
+const UNREACHABLE: [&str; 2] = ["10.8.8.8", "fd08::8"];
+
+#[test]
+fn addresses_that_come_late_are_tried_as_well() {
+    if !is_inside("addresses_that_come_late_are_tried_as_well") {
+        return;
+    }
+    let routes = "ip route add 10.9.0.0/16 dev lo && ip -6 route add fd09::/16 dev lo";
+    let is_routed = Command::new("sh").args(["-c", routes]).status();
+    assert!(is_routed.unwrap().success());
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.53\n").unwrap();
+    let port = origin();
+    // `FAMILY.BAD.MILLISECONDS.test`: that family leads nowhere and is known at once, the other is good and comes later.
+    let _server = NameServer::on("127.0.0.53:53", 0, |asked, _| {
+        let parts: Vec<_> = asked.name.split('.').collect();
+        let &[bad_family, how, delay, _] = parts.as_slice() else {
+            return Says::NoName;
+        };
+        let bad = if how == "silent" { SILENT } else { UNREACHABLE };
+        if asked.is_ipv6 == (bad_family == "six") {
+            return addresses(&[bad[usize::from(asked.is_ipv6)]]);
+        }
+        let good = ["127.0.0.1", "::1"][usize::from(asked.is_ipv6)];
+        let after = Duration::from_millis(delay.parse().unwrap());
+        Says::Late(after, vec![good.parse().unwrap()])
+    });
+    let urls: Vec<_> = ["four", "six"]
+        .iter()
+        .flat_map(|family| {
+            [
+                "silent.150",
+                "silent.800",
+                "unreachable.150",
+                "unreachable.800",
+            ]
+            .map(|scene| format!("http://{family}.{scene}.test:{port}/"))
+        })
+        .collect();
+    let sandbox = Sandbox::new();
+    let begun = Instant::now();
+    let outcomes = fetch(&sandbox, &urls, &["--set=fetch.connect_timeout=60s"]);
+    for (url, outcome) in urls.iter().zip(outcomes) {
+        assert_eq!(outcome, "stored", "{url}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "the silent address was waited for"
+    );
+    for url in &urls {
+        assert!(curl(url), "curl: {url}");
+    }
+}
+
 #[test]
 fn name_servers_are_asked_in_their_order() {
     if !is_inside("name_servers_are_asked_in_their_order") {
@@ -431,5 +488,19 @@ fn a_daemon_follows_changes_of_both_files() {
     let _new = NameServer::on("127.0.0.52:53", 60, |_, _| Says::Addresses(here()));
     fs::write(RESOLV_CONF, "nameserver 127.0.0.52\n").unwrap();
     follows("the new name server has the name");
+    // Connections that were made before are not used again.
+    sandbox.write("a.txt", format!("http://moves.test:{port}/"));
+    for address in ["127.0.0.1", "127.0.0.9"] {
+        fs::write(HOSTS, format!("{address} moves.test\n")).unwrap();
+        until(address, || {
+            daemon.run("a");
+            let stored = fs::read_dir(sandbox.path("out")).unwrap().flatten();
+            let texts: Vec<_> = stored
+                .filter_map(|f| fs::read_to_string(f.path()).ok())
+                .collect();
+            let is_there = texts.iter().any(|text| text == address);
+            is_there.then_some(()).ok_or(format!("{texts:?}"))
+        });
+    }
     daemon.stop();
 }

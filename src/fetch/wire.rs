@@ -7,11 +7,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::fs;
 use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use reqwest::dns::Resolve;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tower::{Layer, Service};
 use url::{Host, Url};
 
@@ -35,7 +37,7 @@ use super::error::{Cause, FetchError, Phase, SetupError};
 use super::guard::Guard;
 use super::pool::{Pool, Ride, Settings as ProxySettings};
 use super::proxy::{Proxies, Proxy, ProxyResolver};
-use super::resolver::{LookupError, Resolver};
+use super::resolver::{Files, LookupError, Resolver, late, noting_late};
 use super::settings::{ProxySetting, Settings};
 use super::tls;
 use crate::metrics::METRICS;
@@ -73,8 +75,8 @@ impl Admitted {
 
 /// The connections of this process.
 pub(super) struct Wire {
-    /// For requests outside of a pool of proxies.
-    clients: Clients,
+    /// For requests outside of a pool of proxies, with the system's files under which they connect.
+    clients: Mutex<(Files, Clients)>,
     /// Like `clients`, but without idle connections, for [`Route::Own`]. Built on first use; the inner `None` is a
     /// failure.
     unpooled: OnceLock<Option<Clients>>,
@@ -89,6 +91,7 @@ pub(super) struct Wire {
     settings: Settings,
     /// TLS configuration of all connections.
     tls: rustls::ClientConfig,
+    answered: Answered,
 }
 
 /// An answer's head, and the timer that waited for it, to be used again for the body.
@@ -140,7 +143,7 @@ impl Wire {
         let tls = tls(settings)?;
         let clients = Clients::new(settings, setting, &resolver, &proxies, &tls, Route::Pooled)?;
         Ok(Self {
-            clients,
+            clients: Mutex::new((resolver.files(), clients)),
             unpooled: OnceLock::new(),
             guard,
             resolver,
@@ -150,6 +153,7 @@ impl Wire {
             connect_timeout: settings.connect_timeout,
             settings: settings.clone(),
             tls,
+            answered: Answered::new(),
         })
     }
 
@@ -284,18 +288,34 @@ impl Wire {
         port: u16,
         is_trusted: bool,
     ) -> Result<TcpStream, FetchError> {
-        let connect = async {
+        let lookup = async || {
             let addresses = match is_trusted {
                 true => self.resolver.lookup_any(host).await.map_err(Into::into),
                 false => self.resolver.lookup_allowed(host).await,
             };
-            let addresses = addresses.map_err(|error: LookupError| error.of(host))?;
-            let stream = connect_any(addresses, port).await;
-            stream.map_err(|error| FetchError::Connect {
+            addresses.map_err(|error: LookupError| error.of(host))
+        };
+        let connect = noting_late(false, async {
+            let mut stream = Box::pin(connect_any(lookup().await?, port));
+            let connected = match late() {
+                None => stream.await,
+                Some(late) => match timeout(CONNECTION_DELAY, &mut stream).await {
+                    Ok(Ok(stream)) => Ok(stream),
+                    Ok(failed) if !late.more().await => failed,
+                    Ok(_) => connect_any(noting_late(true, lookup()).await?, port).await,
+                    Err(_) => tokio::select! {
+                        connected = &mut stream => connected,
+                        true = late.more() => {
+                            connect_any(noting_late(true, lookup()).await?, port).await
+                        }
+                    },
+                },
+            };
+            connected.map_err(|error| FetchError::Connect {
                 host: host.to_owned(),
                 source: Cause(error.to_string()),
             })
-        };
+        });
         let connected = tokio::time::timeout(self.connect_timeout, connect).await;
         connected.unwrap_or_else(|_| {
             let limit = humantime::format_duration(self.connect_timeout);
@@ -339,10 +359,7 @@ impl Wire {
                     });
                 }
             },
-            None => {
-                let http = self.clients.of(proxy.as_ref());
-                (http.clone(), self.connect_timeout)
-            }
+            None => (self.pooled(proxy.as_ref()), self.connect_timeout),
         };
         let method = match body {
             Some(_) => Method::POST,
@@ -354,19 +371,35 @@ impl Wire {
         let mut sleep = Box::pin(sleep_until((start + limits.idle).min(limits.deadline.at)));
         let mut route = Route::Pooled;
         let mut sends = 0;
+        let mut is_again = false;
         let answer = loop {
             let mut request = reqwest::Request::new(method.clone(), bare.clone());
             *request.headers_mut() = headers.clone();
             *request.body_mut() = body.cloned().map(Into::into);
-            let (answer, connect) = send(&http, request, connect_timeout, limits, &mut sleep).await;
+            let sending = send(
+                &http,
+                request,
+                connect_timeout,
+                limits,
+                &mut sleep,
+                is_again,
+            );
+            let (answer, connect) = match sending.await {
+                (Sent::LateAddresses, _) => {
+                    is_again = true;
+                    continue;
+                }
+                (Sent::Answer(answer), connect) => (Ok(answer), connect),
+                (Sent::Nothing(phase, limit), connect) => (Err((phase, limit)), connect),
+            };
             sends += 1;
             let lost = match &answer {
                 Ok(Ok(response)) => is_idle_timeout(response).then_some(Lost::Unknown),
                 Ok(Err(error)) => classify::lost(error),
                 Err(_) => None,
             };
-            let next =
-                lost.and_then(|lost| resend(lost, route, connect, method.is_idempotent(), sends));
+            let is_reused = self.answered.contains(&bare);
+            let next = lost.and_then(|lost| resend(lost, route, connect, is_reused, sends));
             let client = match next {
                 Some(Route::Own) => self.own_connection(ride.as_ref(), proxy.as_ref()),
                 Some(Route::Pooled) => Some(http.clone()),
@@ -394,6 +427,7 @@ impl Wire {
                     (error, true)
                 }
                 _ => {
+                    self.answered.insert(&bare);
                     if is_download {
                         METRICS.first_byte(start.elapsed());
                     }
@@ -433,20 +467,31 @@ impl Wire {
         if let Some(ride) = ride {
             return self.client_through(ride, Route::Own).ok();
         }
-        let clients = self.unpooled.get_or_init(|| {
-            let setting = proxy_setting(&self.settings, self.pool.is_some());
-            let (resolver, proxies) = (&self.resolver, &self.proxies);
-            Clients::new(
-                &self.settings,
-                setting,
-                resolver,
-                proxies,
-                &self.tls,
-                Route::Own,
-            )
-            .ok()
-        });
+        let clients = self
+            .unpooled
+            .get_or_init(|| self.connect_anew(Route::Own).ok());
         Some(clients.as_ref()?.of(proxy).clone())
+    }
+
+    /// Returns a client whose connections are shared, through `proxy` or directly.
+    ///
+    /// Connections that were made before the hosts file or resolv.conf changed are not used again, since the same name
+    /// may lead elsewhere now.
+    fn pooled(&self, proxy: Option<&Proxy>) -> reqwest::Client {
+        let files = self.resolver.files();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.0 != files
+            && let Ok(anew) = self.connect_anew(Route::Pooled)
+        {
+            *clients = (files, anew);
+        }
+        clients.1.of(proxy).clone()
+    }
+
+    fn connect_anew(&self, route: Route) -> Result<Clients, SetupError> {
+        let setting = proxy_setting(&self.settings, self.pool.is_some());
+        let (resolver, proxies) = (&self.resolver, &self.proxies);
+        Clients::new(&self.settings, setting, resolver, proxies, &self.tls, route)
     }
 
     /// How long connecting through a proxy of the pool may take: another one may be quicker.
@@ -581,23 +626,50 @@ pub(super) struct Deadline {
     pub(super) limit: Duration,
 }
 
-/// Sends `request` once. Returns the answer or the limit that ran out, and the state of the request's own connection.
+/// The end of one send of a request.
+enum Sent {
+    Answer(Result<reqwest::Response, reqwest::Error>),
+    /// This limit ran out.
+    Nothing(Phase, Duration),
+    /// There is no connection yet, and addresses of the other family have been found since it was begun (RFC 8305,
+    /// section 3). The next send tries those of both families.
+    LateAddresses,
+}
+
+/// Sends `request` once. Also returns the state of the request's own connection.
+///
+/// `is_again` after late addresses: name resolution waits for both families then.
 async fn send(
     http: &reqwest::Client,
     request: reqwest::Request,
     connect_timeout: Duration,
     Limits { idle, deadline, .. }: Limits,
     sleep: &mut Pin<Box<Sleep>>,
-) -> (
-    Result<Result<reqwest::Response, reqwest::Error>, (Phase, Duration)>,
-    Connect,
-) {
+    is_again: bool,
+) -> (Sent, Connect) {
     let start = Instant::now();
-    let answer = CONNECT.scope(Cell::new(Connect::Pooled), async {
+    let sending = noting_late(is_again, async {
         let mut pending = pin!(http.execute(request));
-        let answer = poll_fn(|cx| {
+        let mut more = None;
+        let sent = poll_fn(|cx| {
             if let Poll::Ready(answer) = pending.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answer));
+                return Poll::Ready(Sent::Answer(answer));
+            }
+            if more.is_none() {
+                more = late().map(|late| {
+                    let connecting_since = Instant::now();
+                    Box::pin(async move {
+                        let has_more = late.more().await;
+                        sleep_until(connecting_since + CONNECTION_DELAY).await;
+                        has_more
+                    })
+                });
+            }
+            if let Some(waiting) = &mut more
+                && matches!(CONNECT.with(Cell::get), Connect::Running)
+                && waiting.as_mut().poll(cx) == Poll::Ready(true)
+            {
+                return Poll::Ready(Sent::LateAddresses);
             }
             loop {
                 ready!(sleep.as_mut().poll(cx));
@@ -611,17 +683,26 @@ async fn send(
                 let silent_until = silent_since + idle;
                 let now = Instant::now();
                 if now >= deadline.at {
-                    return Poll::Ready(Err((Phase::Total, deadline.limit)));
+                    return Poll::Ready(Sent::Nothing(Phase::Total, deadline.limit));
                 }
                 if now >= silent_until {
-                    return Poll::Ready(Err((Phase::Head, idle)));
+                    return Poll::Ready(Sent::Nothing(Phase::Head, idle));
                 }
                 sleep.as_mut().reset(silent_until.min(deadline.at));
             }
         });
-        (answer.await, CONNECT.with(Cell::get))
+        let sent = sent.await;
+        // The addresses there are lead nowhere. Others may be on their way.
+        let is_unconnected = matches!(&sent, Sent::Answer(Err(error)) if error.is_connect());
+        if is_unconnected
+            && let Some(late) = late()
+            && timeout_at(start + connect_timeout, late.more()).await == Ok(true)
+        {
+            return (Sent::LateAddresses, CONNECT.with(Cell::get));
+        }
+        (sent, CONNECT.with(Cell::get))
     });
-    answer.await
+    CONNECT.scope(Cell::new(Connect::Pooled), sending).await
 }
 
 /// The kind of connection that a request goes out on.
@@ -651,7 +732,10 @@ const SHARED_SENDS: u32 = 5;
 ///
 /// An origin may close a connection that has served other requests at any time (RFC 9112, section 9.3.1). Only the
 /// loss of a connection that was made for the request is a fault, so a request is sent at most [`SHARED_SENDS`] + 1
-/// times. A request that may have been processed is sent again only if its method is idempotent.
+/// times. All requests may be repeated: a GET is idempotent, and receivers drop events that they have by their id.
+///
+/// The pool hands a request the connection that is free first, even when the request's own has just been made. So
+/// once the origin has answered on any connection (`is_reused`), a made connection does not tell which one was lost.
 ///
 /// A connection that ends within the head of an answer is treated like one that ends before it, because hyper's
 /// errors do not distinguish them.
@@ -659,18 +743,54 @@ fn resend(
     lost: Lost,
     route: Route,
     connect: Connect,
-    is_idempotent: bool,
+    is_reused: bool,
     sends: u32,
 ) -> Option<Route> {
     if route == Route::Own {
         return None;
     }
     // Over HTTP/2, other requests may have used it first.
-    let is_made_for_it = matches!(connect, Connect::Done { is_http2, .. } if !is_http2);
+    let is_made_for_it = matches!(
+        connect,
+        Connect::Done {
+            is_http2: false,
+            ..
+        }
+    ) && !is_reused;
     match lost {
         Lost::Unprocessed if sends < SHARED_SENDS => Some(Route::Pooled),
         Lost::Unprocessed => Some(Route::Own),
-        Lost::Unknown => (is_idempotent && !is_made_for_it).then_some(Route::Own),
+        Lost::Unknown => (!is_made_for_it).then_some(Route::Own),
+    }
+}
+
+/// Origins that have answered a request, as a set of hashes of a fixed size.
+///
+/// It may contain an origin that has not answered. [`resend`] then sends one request too many.
+struct Answered([AtomicU64; 64]);
+
+impl Answered {
+    fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; 64])
+    }
+
+    fn insert(&self, url: &Url) {
+        let (word, bit) = self.place(url);
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    fn contains(&self, url: &Url) -> bool {
+        let (word, bit) = self.place(url);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    fn place(&self, url: &Url) -> (&AtomicU64, u64) {
+        let mut hasher = DefaultHasher::new();
+        (url.scheme(), url.host_str(), url.port_or_known_default()).hash(&mut hasher);
+        let [word, bit, ..] = hasher.finish().to_ne_bytes();
+        (&self.0[usize::from(word % 64)], 1 << (bit % 64))
     }
 }
 
@@ -867,35 +987,20 @@ mod tests {
         };
         let (http1, http2) = (made(false), made(true));
         let (pooled, own) = (Some(Route::Pooled), Some(Route::Own));
-        for (lost, route, connect, is_idempotent, sends, expected) in [
+        for (lost, route, connect, is_reused, sends, expected) in [
             (Lost::Unknown, Route::Pooled, Connect::Pooled, true, 1, own),
             (Lost::Unknown, Route::Pooled, Connect::Running, true, 1, own),
-            (Lost::Unknown, Route::Pooled, http1, true, 1, None),
-            (Lost::Unknown, Route::Pooled, http2, true, 1, own),
-            (
-                Lost::Unknown,
-                Route::Pooled,
-                Connect::Pooled,
-                false,
-                1,
-                None,
-            ),
-            (Lost::Unknown, Route::Pooled, http2, false, 1, None),
+            (Lost::Unknown, Route::Pooled, http1, false, 1, None),
+            (Lost::Unknown, Route::Pooled, http1, true, 1, own),
+            (Lost::Unknown, Route::Pooled, http2, false, 1, own),
             (Lost::Unknown, Route::Own, http1, true, 2, None),
             (Lost::Unknown, Route::Own, http2, true, 2, None),
             (Lost::Unprocessed, Route::Pooled, http2, true, 1, pooled),
+            (Lost::Unprocessed, Route::Pooled, http1, false, 4, pooled),
             (
                 Lost::Unprocessed,
                 Route::Pooled,
-                Connect::Pooled,
-                false,
-                4,
-                pooled,
-            ),
-            (
-                Lost::Unprocessed,
-                Route::Pooled,
-                Connect::Pooled,
+                http1,
                 true,
                 SHARED_SENDS,
                 own,
@@ -909,8 +1014,8 @@ mod tests {
                 None,
             ),
         ] {
-            let next = resend(lost, route, connect, is_idempotent, sends);
-            let case = (lost, route, connect, is_idempotent, sends);
+            let next = resend(lost, route, connect, is_reused, sends);
+            let case = (lost, route, connect, is_reused, sends);
             assert_eq!(next, expected, "{case:?}");
         }
     }

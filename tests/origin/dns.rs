@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Says {
     Addresses(Vec<IpAddr>),
     /// The same over TCP. Over UDP, the answer is truncated.
     OverTcp(Vec<IpAddr>),
+    /// The same as `Addresses`, so much later. Over UDP only.
+    Late(Duration, Vec<IpAddr>),
     NoName,
     Failure,
     Nothing,
@@ -126,8 +129,18 @@ impl Shared {
             if length == 0 {
                 return;
             }
-            if let Some(answer) = self.answer(&buffer[..length], false) {
-                let _ = socket.send_to(&answer, client);
+            match self.answer(&buffer[..length], false) {
+                Some((Duration::ZERO, answer)) => {
+                    let _ = socket.send_to(&answer, client);
+                }
+                Some((delay, answer)) => {
+                    let socket = socket.try_clone().unwrap();
+                    std::thread::spawn(move || {
+                        std::thread::sleep(delay);
+                        let _ = socket.send_to(&answer, client);
+                    });
+                }
+                None => {}
             }
         }
     }
@@ -140,7 +153,7 @@ impl Shared {
             if stream.read_exact(&mut query).is_err() {
                 return;
             }
-            if let Some(answer) = self.answer(&query, true) {
+            if let Some((_, answer)) = self.answer(&query, true) {
                 let mut message = (answer.len() as u16).to_be_bytes().to_vec();
                 message.extend(answer);
                 let _ = stream.write_all(&message);
@@ -148,8 +161,8 @@ impl Shared {
         }
     }
 
-    /// Builds an answer, RFC 1035, sections 4.1 and 4.2.1.
-    fn answer(&self, query: &[u8], is_tcp: bool) -> Option<Vec<u8>> {
+    /// Builds an answer, RFC 1035, sections 4.1 and 4.2.1. Also returns when to send it.
+    fn answer(&self, query: &[u8], is_tcp: bool) -> Option<(Duration, Vec<u8>)> {
         let mut name = Vec::new();
         let mut at = 12;
         loop {
@@ -174,7 +187,12 @@ impl Shared {
             all.push(asked.clone());
             all.len() - 1
         };
+        let mut delay = Duration::ZERO;
         let (flags, code, found) = match (self.zone)(&asked, before) {
+            Says::Late(after, found) => {
+                delay = after;
+                (0, 0, found)
+            }
             Says::Addresses(found) => (0, 0, found),
             Says::OverTcp(found) if is_tcp => (0, 0, found),
             // Truncated.
@@ -201,6 +219,6 @@ impl Shared {
             out.extend([0, 1, 0, 0, 0, self.ttl, 0, record.len() as u8]);
             out.extend(record);
         }
-        Some(out)
+        Some((delay, out))
     }
 }

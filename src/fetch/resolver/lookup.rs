@@ -1,6 +1,7 @@
 //! Looks names up at name servers: both address families at once, each name once, and cached for as long as the TTL
 //! allows.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -73,6 +74,7 @@ impl Lookups {
         name: Name,
         is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>,
     ) -> Outcome {
+        let is_enough = is_enough.filter(|_| !waits_for_both());
         let mut progress = self.begin(text, name);
         loop {
             let ready_at = progress.borrow_and_update().ready_at(is_enough);
@@ -89,7 +91,11 @@ impl Lookups {
                 break;
             }
         }
-        progress.borrow().outcome()
+        let outcome = progress.borrow().outcome();
+        if matches!(outcome, Outcome::Addresses(_)) {
+            Late::note(progress);
+        }
+        outcome
     }
 
     /// Returns the look-up of a name: a cached one, one in flight, or a new one.
@@ -115,6 +121,64 @@ impl Lookups {
         state.names.insert(text.into(), receiver.clone());
         receiver
     }
+}
+
+tokio::task_local! {
+    static SCOPE: Scope;
+}
+
+#[derive(Debug)]
+struct Scope {
+    waits_for_both: bool,
+    late: RefCell<Option<Late>>,
+}
+
+/// A look-up of which one family is used while the other is still awaited.
+#[derive(Debug, Clone)]
+pub(in crate::fetch) struct Late(watch::Receiver<Progress>);
+
+impl Late {
+    fn note(progress: watch::Receiver<Progress>) {
+        let is_complete = progress.borrow().is_complete();
+        let late = (!is_complete).then_some(Self(progress));
+        // Without a scope, nobody waits for it.
+        let _ = SCOPE.try_with(|scope| *scope.late.borrow_mut() = late);
+    }
+
+    /// Waits until both families are settled. Returns `true` if the one that was missing has addresses.
+    pub(in crate::fetch) async fn more(&self) -> bool {
+        let mut progress = self.0.clone();
+        let has_v4 = progress.borrow().v4.is_some();
+        let has_v6 = progress.borrow().v6.is_some();
+        if progress.wait_for(Progress::is_complete).await.is_err() {
+            return false;
+        }
+        let progress = progress.borrow();
+        let is_found = |noted: &Option<Noted>| noted.as_ref().is_some_and(Noted::is_found);
+        !has_v4 && is_found(&progress.v4) || !has_v6 && is_found(&progress.v6)
+    }
+}
+
+/// Runs `future`. Within it, [`late`] returns the latest look-up that was used before it was complete. There is none if
+/// its look-ups wait for both families, `waits_for_both`.
+pub(in crate::fetch) async fn noting_late<F: Future>(waits_for_both: bool, future: F) -> F::Output {
+    let scope = Scope {
+        waits_for_both,
+        late: RefCell::default(),
+    };
+    SCOPE.scope(scope, future).await
+}
+
+/// See [`noting_late`].
+pub(in crate::fetch) fn late() -> Option<Late> {
+    let late = SCOPE.try_with(|scope| scope.late.borrow().clone());
+    late.ok().flatten()
+}
+
+fn waits_for_both() -> bool {
+    SCOPE
+        .try_with(|scope| scope.waits_for_both)
+        .unwrap_or(false)
 }
 
 /// Returns `true` while a look-up is in flight, and until its answers expire.
@@ -178,7 +242,17 @@ struct Noted {
     at: Instant,
 }
 
+impl Noted {
+    fn is_found(&self) -> bool {
+        matches!(self.answer, Answer::Addresses(..))
+    }
+}
+
 impl Progress {
+    fn is_complete(&self) -> bool {
+        self.v4.is_some() && self.v6.is_some()
+    }
+
     fn note_v4(&mut self, answer: Answer) {
         let at = Instant::now();
         self.v4 = Some(Noted { answer, at });

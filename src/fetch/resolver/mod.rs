@@ -27,12 +27,23 @@ use super::error::{Cause, FetchError};
 use super::guard::{Denied, Guard};
 use super::settings::Settings;
 use lookup::Outcome;
-use system::System;
+pub(super) use lookup::{late, noting_late};
+use system::{Snapshot, System};
 
 /// A failure that took longer than this is due to silent servers. They are not asked for the rest of the search list.
 const SILENCE: Duration = Duration::from_millis(500);
 
 const NO_NAME: &str = "there is no such name";
+
+/// One version of the hosts file and resolv.conf.
+#[derive(Clone)]
+pub(super) struct Files(Arc<Snapshot>);
+
+impl PartialEq for Files {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// The resolver that every connection of this process goes through.
 #[derive(Clone)]
@@ -48,6 +59,11 @@ impl Resolver {
             guard,
             system: Arc::new(system),
         }
+    }
+
+    /// Returns the current version of the files. Looks at them once a second at most.
+    pub(super) fn files(&self) -> Files {
+        Files(self.system.current())
     }
 
     /// Returns all addresses of `host`, which is a name or an address in URL notation. Waits for both families.
