@@ -212,6 +212,29 @@ fn every_form_is_read_compressed() {
 }
 
 #[test]
+fn zeros_behind_a_packed_list_are_padding() {
+    let files = site();
+    let text = files.list(["/1", "/2", "/3"]);
+    for (ending, mut bytes) in [
+        ("gz", gzip(text.as_bytes())),
+        ("zst", zstd(text.as_bytes())),
+        ("xz", xz(text.as_bytes())),
+        ("bz2", bzip2(text.as_bytes())),
+    ] {
+        bytes.extend([0; 512]);
+        let sandbox = Sandbox::new();
+        let name = format!("list.txt.{ending}");
+        sandbox.write(&name, &bytes);
+        let lists = Site::start(move |_| Answer::ok(bytes.clone()));
+        for source in [name.clone(), lists.url(&format!("/{name}"))] {
+            let run = sandbox.fetch(&[&source, "--refresh"]).expect(0);
+            assert_eq!(run.count("targets"), 3, "{source}");
+            assert_eq!(warnings(&run), [""; 0], "{source}");
+        }
+    }
+}
+
+#[test]
 fn every_form_is_read_over_http() {
     let files = site();
     for (name, text) in forms(&files) {

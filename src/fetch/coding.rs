@@ -145,10 +145,8 @@ impl Format {
     /// Returns `true` if `prefix` begins this format. Always `false` for formats without magic bytes.
     fn begins(self, prefix: &[u8]) -> bool {
         match (self, prefix) {
-            (Self::Gzip, _) => prefix.starts_with(&GZIP_MAGIC),
-            // A skippable frame.
-            (Self::Zstd, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) => true,
-            (Self::Zstd, _) => prefix.starts_with(&ZSTD_MAGIC),
+            (Self::Gzip, _) => begins_gzip(prefix),
+            (Self::Zstd, _) => begins_zstd(prefix),
             // Method 8, a window of at most 32 KiB, and the check bits of both bytes.
             (Self::Zlib, &[method, flags, ..]) => {
                 method & 0x0f == 8
@@ -163,6 +161,16 @@ impl Format {
     fn has_members(self) -> bool {
         matches!(self, Self::Gzip | Self::Zstd)
     }
+}
+
+/// Returns `true` if `bytes` begin with a gzip member.
+pub(crate) fn begins_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&GZIP_MAGIC)
+}
+
+/// Returns `true` if `bytes` begin with a zstd frame, also a skippable one.
+pub(crate) fn begins_zstd(bytes: &[u8]) -> bool {
+    bytes.starts_with(&ZSTD_MAGIC) || matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 /// Returns `true` if a body begins like a picture or a document rather than encoded data.

@@ -479,7 +479,7 @@ async fn on_thread(
 
 /// Undoes compression and encoding, and finds out the format.
 fn prepare(input: Input, hints: &Hints, sink: &SharedSink) -> Result<(ListFormat, Input), Stop> {
-    let mut input = decompress::decompress(input)?;
+    let mut input = decompress::decompress(input, sink)?;
     if let Some(most) = hints.max_bytes {
         input = Box::new(Capped::new(input, most, remote::too_long(most)));
     }
