@@ -5,6 +5,7 @@ use std::io::{self, Cursor, Read};
 
 use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8};
 
+use crate::source::encoding;
 use crate::source::sink::SharedSink;
 
 /// Bytes that come, from wherever. Lives on one thread.
@@ -42,7 +43,7 @@ pub(super) fn peek(
 /// Decodes `input` to UTF-8 and drops a byte order mark. The first place that does not match `encoding` is reported
 /// in `sink`.
 ///
-/// With UTF-8, lines that are not valid are read as `fallback`.
+/// With UTF-8, lines that are not valid, or only the invalid bytes in them, are read as `fallback`.
 pub(super) fn to_utf8(
     input: Input,
     encoding: &'static Encoding,
@@ -157,8 +158,8 @@ impl Read for Transcoder {
 /// Reads UTF-8. A line that is not valid UTF-8 is read in a fallback encoding, in which every byte is a character.
 ///
 /// Each line is decided on its own. Files are sometimes joined from several encodings, and one broken name is no
-/// reason to misread all other lines. ASCII is handed out at once; the rest of its line waits until the line is
-/// complete.
+/// reason to misread all others, in other lines or in its own. ASCII is handed out at once; the rest of its line waits
+/// until the line is complete.
 struct Utf8Lines {
     inner: Input,
     fallback: &'static Encoding,
@@ -205,20 +206,16 @@ impl Utf8Lines {
             }
         }
         let is_whole = self.ended || self.end - self.start == self.raw.len();
-        match next_step(&self.raw[self.ready..self.end], is_whole) {
+        match next_step(&self.raw[self.ready..self.end], is_whole, self.ended) {
             _ if !self.is_begun => self.fill()?,
             Step::Take(n) => self.advance(n),
             Step::Decode(n) => {
                 let line = &self.raw[self.ready..self.ready + n];
-                self.text = self
-                    .fallback
-                    .decode_without_bom_handling(line)
-                    .0
-                    .into_owned();
+                self.text = encoding::mixed(line, self.fallback).into_owned();
                 self.text_start = 0;
                 if let Some(line) = self.line.take() {
                     self.sink.borrow_mut().warn(format!(
-                        "line {line} is not UTF-8; such lines are read as {}; {ADVICE}",
+                        "line {line} is not UTF-8; what is not is read as {}; {ADVICE}",
                         self.fallback.name()
                     ));
                 }
@@ -262,8 +259,8 @@ enum Step {
 }
 
 /// Decides the next step for `bytes`. In their first line, only ASCII has been handed out before. `is_whole` is set
-/// at the end of input, or if the buffer is full.
-fn next_step(bytes: &[u8], is_whole: bool) -> Step {
+/// if the input has `ended`, or if the buffer is full.
+fn next_step(bytes: &[u8], is_whole: bool, ended: bool) -> Step {
     if bytes.is_empty() {
         return Step::Read;
     }
@@ -289,8 +286,19 @@ fn next_step(bytes: &[u8], is_whole: bool) -> Step {
         None if !is_whole => Step::Read,
         // The next bytes may complete the character at the end.
         None if cut() && valid > 0 => Step::Take(valid),
+        None if !ended => Step::Decode(bytes.len() - cut_off(bytes)),
         None => Step::Decode(bytes.len()),
     }
+}
+
+/// Returns the number of trailing bytes that are an incomplete character.
+fn cut_off(bytes: &[u8]) -> usize {
+    let is_cut = |length: &usize| {
+        let tail = &bytes[bytes.len() - length..];
+        std::str::from_utf8(tail)
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..bytes.len().min(4)).rev().find(is_cut).unwrap_or(0)
 }
 
 impl Read for Utf8Lines {
@@ -371,6 +379,12 @@ mod tests {
             (b"gr\xfcn\rgr\xc3\xbcn\r", "grün\rgrün\r", Some(1)),
             // A line has one encoding, although `É»` alone would be valid UTF-8.
             (b"\xabCAF\xc9\xbb\n", "«CAFÉ»\n", Some(1)),
+            ("«MÜNCHEN» caf\u{e9}\n".as_bytes(), "«MÜNCHEN» café\n", None),
+            // Invalid bytes in a line of UTF-8.
+            (b"M\xc3\xbcnchen,caf\xe9\n", "München,café\n", Some(1)),
+            (b"\xe6\xb8\xaf,\xe2\x80\x9c,\xfc", "港,“,ü", Some(1)),
+            // « café » with no-break spaces. `é\u{a0}»` would be valid UTF-8.
+            (b"\xab\xa0caf\xe9\xa0\xbb", "«\u{a0}café\u{a0}»", Some(1)),
             (b"x\xc3", "xÃ", Some(1)),
             (b"\xc3", "Ã", Some(1)),
             (b"x\xe2\x82", "xâ‚", Some(1)),
@@ -397,6 +411,23 @@ mod tests {
     }
 
     #[test]
+    fn one_foreign_byte_in_a_document_on_one_line_spoils_no_other_name() {
+        let name = "\"https://a.example/München/港/€.jpg\",";
+        let before = name.repeat(2500);
+        let mut document = before.clone().into_bytes();
+        document.extend_from_slice(b"\"caf\xe9\",");
+        document.extend_from_slice(name.repeat(2500).as_bytes());
+        assert!(document.len() > 200 * 1024);
+        let wanted = format!("{before}\"café\",{before}");
+        // Characters cross the boundaries of the buffer.
+        for step in [997, 4096, 1 << 20] {
+            let (text, warnings) = decoded(&document, UTF_8, step);
+            assert!(text == wanted, "{step}");
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+        }
+    }
+
+    #[test]
     fn ascii_is_not_held_up() {
         for (bytes, is_whole, step) in [
             (&b"abc"[..], false, Step::Take(3)),
@@ -410,7 +441,7 @@ mod tests {
             (b"a\nb\xfc\nc", false, Step::Take(2)),
             (b"b\xfc\nc", false, Step::Decode(3)),
         ] {
-            assert_eq!(next_step(bytes, is_whole), step, "{bytes:?}");
+            assert_eq!(next_step(bytes, is_whole, is_whole), step, "{bytes:?}");
         }
     }
 
@@ -437,13 +468,13 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-            fn any_bytes_become_text_without_replacements(bytes: Vec<u8>, step in 1_usize..9) {
-                let (text, warnings) = decoded(&bytes, UTF_8, step);
-                let is_utf8 = std::str::from_utf8(&bytes).is_ok();
-                prop_assert_eq!(warnings.is_empty(), is_utf8);
-    let is_given = memchr::memmem::find(&bytes, b"\xef\xbf\xbd").is_some();
-                prop_assert!(is_given || !text.contains(char::REPLACEMENT_CHARACTER));
-            }
+        #[test]
+        fn any_bytes_become_text_without_replacements(bytes: Vec<u8>, step in 1_usize..9) {
+            let (text, warnings) = decoded(&bytes, UTF_8, step);
+            let is_utf8 = std::str::from_utf8(&bytes).is_ok();
+            prop_assert_eq!(warnings.is_empty(), is_utf8);
+            let is_given = memchr::memmem::find(&bytes, b"\xef\xbf\xbd").is_some();
+            prop_assert!(is_given || !text.contains(char::REPLACEMENT_CHARACTER));
         }
+    }
 }

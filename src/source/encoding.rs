@@ -166,19 +166,47 @@ fn meta_declared(page: &[u8]) -> Option<&'static Encoding> {
     by_label(&value[..end]).filter(|encoding| encoding.is_ascii_compatible())
 }
 
+/// Decodes `bytes` that are not valid UTF-8 as `fallback`. If most of them are UTF-8, only the invalid bytes are.
+pub(super) fn mixed<'a>(bytes: &'a [u8], fallback: &'static Encoding) -> Cow<'a, str> {
+    let decode = |bytes| fallback.decode_without_bom_handling(bytes).0;
+    if !fallback.is_single_byte() || !is_mostly_utf_8(bytes) {
+        return decode(bytes);
+    }
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.push_str(&decode(chunk.invalid()));
+    }
+    text.into()
+}
+
+/// Returns `true` if the multi-byte sequences in `bytes` are UTF-8 rather than a coincidence.
+///
+/// In windows-1252, `É»` is also a valid sequence, as is `é` with a no-break space and `»`. Sequences that begin with `Ã`
+/// or `Â`, as the letters of Western Europe do in UTF-8, are less likely there, so fewer of them are needed.
+fn is_mostly_utf_8(bytes: &[u8]) -> bool {
+    let (mut foreign, mut chars, mut western) = (0, 0, 0);
+    for chunk in bytes.utf8_chunks() {
+        foreign += chunk.invalid().len();
+        for byte in chunk.valid().bytes() {
+            chars += usize::from(byte >= 0xc0);
+            western += usize::from(matches!(byte, 0xc2 | 0xc3));
+        }
+    }
+    chars > foreign || 4 * western >= foreign
+}
+
 /// Decodes a complete page by the rules for lists. `media_type` is that of its answer.
 pub(super) fn text<'a>(page: &'a [u8], media_type: Option<&str>) -> Cow<'a, str> {
     let encoding = match choose(page, None, media_type) {
         Choice::Said(encoding) | Choice::Shown(encoding) => encoding,
         Choice::Open => UTF_8,
     };
-    let encoding = if encoding == UTF_8 && std::str::from_utf8(page).is_err() {
-        meta_declared(page)
-            .filter(|encoding| *encoding != UTF_8)
-            .unwrap_or(FALLBACK)
-    } else {
-        encoding
-    };
+    if encoding == UTF_8 && std::str::from_utf8(page).is_err() {
+        let page = page.strip_prefix(b"\xef\xbb\xbf").unwrap_or(page);
+        let declared = meta_declared(page).filter(|encoding| *encoding != UTF_8);
+        return mixed(page, declared.unwrap_or(FALLBACK));
+    }
     encoding.decode_with_bom_removal(page).0
 }
 
@@ -281,6 +309,7 @@ mod tests {
         for (page, media_type, wanted) in [
             (&b"caf\xc3\xa9"[..], html, "café"),
             (b"caf\xe9", html, "café"),
+            (b"M\xc3\xbcnchen caf\xe9", html, "München café"),
             (b"caf\xe9", Some("text/html; charset=utf-8"), "café"),
             (b"\xc1", Some("text/html; charset=koi8-r"), "а"),
             (b"<meta charset=koi8-r>\xc1", html, "<meta charset=koi8-r>а"),
