@@ -49,7 +49,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Url, Refusal> {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(encode_foreign_bytes(bytes)),
     };
-    let text = text.trim().trim_start_matches('\u{feff}');
+    let text = text.trim_matches(is_blank);
     if text.is_empty() {
         return Err(Refusal::invalid("there is no URL"));
     }
@@ -166,7 +166,7 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
 
 /// Whether `text` begins with an address at all, so that a table's first row is no header.
 pub(super) fn looks_like_url(text: &str) -> bool {
-    let text = text.trim().trim_start_matches('\u{feff}');
+    let text = text.trim_start_matches(is_blank);
     has_prefix(text, "http://") || has_prefix(text, "https://")
 }
 
@@ -176,9 +176,20 @@ pub(super) fn has_prefix(text: &str, prefix: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
+/// As [`looks_like_url`], also for an address in quotes or angle brackets.
+pub(super) fn begins_url(text: &str) -> bool {
+    looks_like_url(text.trim_start_matches(|c| is_blank(c) || matches!(c, '"' | '\'' | '<')))
+}
+
+/// Unicode white space and invisible characters. Joined files have byte order marks inside.
+pub(super) fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
+}
+
+/// Returns `true` if another address follows after a blank.
 fn holds_two(text: &str) -> bool {
-    memchr::memchr_iter(b' ', text.as_bytes())
-        .any(|at| has_prefix(&text[at + 1..], "http://") || has_prefix(&text[at + 1..], "https://"))
+    let may_hold_blanks = text.bytes().any(|byte| byte == b' ' || !byte.is_ascii());
+    may_hold_blanks && text.split(is_blank).skip(1).any(begins_url)
 }
 
 /// Percent-encodes the bytes that are not UTF-8, such as Latin-1's; hosts do not survive that, paths do.
@@ -301,6 +312,14 @@ mod tests {
             ),
             ("http:/example.org/a", "http://example.org/a"),
             ("\u{feff}https://example.org/", "https://example.org/"),
+            (
+                "\u{3000}https://example.org/\u{200b}",
+                "https://example.org/",
+            ),
+            (
+                "https://example.org/?u=https://b.example/",
+                "https://example.org/?u=https://b.example/",
+            ),
             ("https://ann:pw@example.org/", "https://ann:pw@example.org/"),
             ("http://[::1]:8080/a", "http://[::1]:8080/a"),
         ] {
@@ -335,6 +354,10 @@ mod tests {
             "http://a\0b/",
             "http://example.org/\u{1}",
             "https://a.example/1 https://b.example/2",
+            "https://a.example/1\u{3000}https://b.example/2",
+            "https://a.example/1\u{a0}HTTP://b.example/2",
+            "https://a.example/1, \"https://b.example/2\"",
+            "https://a.example/1 <https://b.example/2>",
             "url",
             "http://%ff/",
         ] {

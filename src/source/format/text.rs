@@ -1,8 +1,10 @@
 //! Plain text: one URL per line, captions, comments, and the option lines of aria2's input files.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
-use crate::source::address::{self, Refusal, looks_like_url};
+use crate::source::address::{self, Refusal, begins_url, is_blank};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
 use crate::source::lines::Lines;
@@ -51,21 +53,15 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Unicode white space and invisible characters. Joined files have byte order marks inside.
-fn is_blank(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
-}
-
 /// Splits a line into its URL and the caption after it.
 ///
 /// A URL ends at white space, unless it is in quotes or angle brackets. A comma after it is dropped, as lines of an
 /// array have one. aria2 accepts several mirrors of one file, separated by tabs; the first one counts.
-fn parts(text: &str) -> (&str, Option<&str>) {
-    let (url, mut rest) = match quoted(text) {
-        Some(parts) => parts,
-        None => text.split_at(text.find(is_blank).unwrap_or(text.len())),
-    };
-    let url = url.strip_suffix(',').unwrap_or(url);
+fn parts(text: &str) -> (Cow<'_, str>, Option<&str>) {
+    let (url, mut rest) = quoted(text).unwrap_or_else(|| {
+        let (url, rest) = text.split_at(text.find(is_blank).unwrap_or(text.len()));
+        (url.strip_suffix(',').unwrap_or(url).into(), rest)
+    });
     let caption = loop {
         let caption = rest.trim_start_matches(is_blank);
         let caption = caption.strip_prefix(',').unwrap_or(caption);
@@ -73,31 +69,39 @@ fn parts(text: &str) -> (&str, Option<&str>) {
         if caption.is_empty() || caption.starts_with('#') {
             return (url, None);
         }
-        if !looks_like_url(caption.trim_start_matches(['"', '\'', '<'])) {
+        if !begins_url(caption) {
             break caption;
         }
         if !rest[..rest.len() - caption.len()].contains('\t') {
             // Two URLs on one line. The whole line is refused.
-            return (text, None);
+            return (text.into(), None);
         }
         rest = &caption[caption.find(is_blank).unwrap_or(caption.len())..];
     };
     // White space within a host is a mistake, not the end of the URL.
     let is_cut = |host: &str| !host.contains(['/', '?', '.', ':']);
     match url.split_once("://") {
-        Some((_, host)) if is_cut(host) => (text, None),
+        Some((_, host)) if is_cut(host) => (text.into(), None),
         _ => (url, Some(caption)),
     }
 }
 
 /// Splits off the text in the quotes or angle brackets that `text` begins with. Returns it with the rest.
-fn quoted(text: &str) -> Option<(&str, &str)> {
+fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let close = match text.as_bytes()[0] {
         b'<' => '>',
         quote @ (b'"' | b'\'') => quote.into(),
         _ => return None,
     };
-    text[1..].split_once(close)
+    let (inner, rest) = text[1..].split_once(close)?;
+    if close == '"' && inner.contains('\\') {
+        // A JSON string, in which slashes may be escaped.
+        let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        if let Some(Ok(inner)) = strings.next() {
+            return Some((inner.into(), &text[strings.byte_offset()..]));
+        }
+    }
+    Some((inner.into(), rest))
 }
 
 /// `name=value`, where the name is written as aria2 writes its options. No URL is.
@@ -167,7 +171,7 @@ fn album(dir: &str) -> Option<AlbumName> {
 mod tests {
     use super::*;
     use crate::source::ListFormat::Text;
-    use crate::source::testing::{entries, said, targets};
+    use crate::source::testing::{entries, read, said, short, targets};
 
     #[test]
     fn lines_become_targets_with_their_numbers() {
@@ -218,6 +222,13 @@ mod tests {
             ("<http://a/1>,", "http://a/1", None),
             ("http://a/1,", "http://a/1", None),
             ("\"http://a/x y\"", "http://a/x y", None),
+            (
+                "\"http:\\/\\/a\\/\\u00fc\", \"a\\/b\"",
+                "http://a/ü",
+                Some("\"a\\/b\""),
+            ),
+            ("\"http:\\/\\/a\",", "http://a", None),
+            ("\"http://a\\x\"", "http://a\\x", None),
             ("http://a/1\thttp://b/1", "http://a/1", None),
             ("http://a/1\thttp://b/1\thttp://c/1", "http://a/1", None),
             (
@@ -228,6 +239,11 @@ mod tests {
             // Refused as a whole.
             ("http://a/1 http://b/1", "http://a/1 http://b/1", None),
             (
+                "http://a/1\u{3000}http://b/1",
+                "http://a/1\u{3000}http://b/1",
+                None,
+            ),
+            (
                 "\"http://a/1\", \"http://b/1\"",
                 "\"http://a/1\", \"http://b/1\"",
                 None,
@@ -236,7 +252,7 @@ mod tests {
             ("\"http://a/1", "\"http://a/1", None),
             ("hello world", "hello", Some("world")),
         ] {
-            assert_eq!(parts(line), (url, caption), "{line}");
+            assert_eq!(parts(line), (url.into(), caption), "{line}");
         }
         let list = "https://a.example/1 a harbour\n  out=harbour.jpg\nhttps://a.example/2\n";
         let all = entries(Text, list.as_bytes()).unwrap();
@@ -245,6 +261,32 @@ mod tests {
         assert_eq!(metadata["caption"], "a harbour");
         assert_eq!(found[0].name.as_deref(), Some("harbour.jpg"));
         assert_eq!(found[1].metadata, None);
+    }
+
+    #[test]
+    fn two_urls_on_a_line_are_refused_whatever_divides_them() {
+        for between in [" ", "\u{a0}", "\u{3000}", " \u{200b}", ", ", " \"", " <"] {
+            let list = format!("#\nhttps://a.example/1{between}https://a.example/2\n");
+            let all = entries(Text, list.as_bytes()).unwrap();
+            let [Entry::Invalid(invalid)] = &all[..] else {
+                panic!("{all:?}")
+            };
+            assert!(invalid.detail.contains("two URLs"), "{invalid:?}");
+        }
+    }
+
+    #[test]
+    fn escaped_slashes_are_slashes_in_every_reading() {
+        let lines = "\"https:\\/\\/a.example\\/1.jpg\",\n\"https:\\/\\/a.example\\/2.jpg\"\n";
+        for (format, before, first) in [(None, "", 1), (None, "# a list\n", 2), (Some(Text), "", 1)]
+        {
+            let list = format!("{before}{lines}");
+            let (entries, failure) = read(format, list.as_bytes());
+            assert_eq!(failure, None);
+            let said: Vec<_> = entries.iter().map(short).collect();
+            let wanted = [1, 2].map(|n| format!("{} https://a.example/{n}.jpg", first + n - 1));
+            assert_eq!(said, wanted, "{list}");
+        }
     }
 
     #[test]
