@@ -751,8 +751,14 @@ fn a_web_page_in_place_of_a_list_ends_with_1_and_removes_nothing() {
     let before = sandbox.files();
     let page = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form>\
                 <a href=\"http://a.example/x.png\">x</a></form></body></html>";
+    // The RDF of a Creative Commons licence.
+    let licensed = "<html>\n<head><title>Sign in</title>\n<!--\n<rdf:RDF xmlns=\"http://web.resource.org/cc/\">\n\
+                    <Work rdf:about=\"\"/>\n</rdf:RDF>\n-->\n</head><body/></html>\n";
     let lists = Site::start(move |asked| {
-        let page = Answer::ok(page);
+        let page = match asked.path.starts_with("/licensed") {
+            true => Answer::ok(licensed),
+            false => Answer::ok(page),
+        };
         match asked.path.as_str() {
             "/as-text.txt" => page.header("Content-Type", "text/plain"),
             "/as-csv.csv" => page.header("Content-Type", "text/csv"),
@@ -763,9 +769,16 @@ fn a_web_page_in_place_of_a_list_ends_with_1_and_removes_nothing() {
     sandbox.write("page.html", page);
     sandbox.write("page.csv", page);
     sandbox.write("page.jsonl", page);
-    let mut sources: Vec<String> = ["/list.txt", "/as-text.txt", "/as-csv.csv", "/login"]
-        .map(|path| lists.url(path))
-        .to_vec();
+    let mut sources: Vec<String> = [
+        "/list.txt",
+        "/as-text.txt",
+        "/as-csv.csv",
+        "/login",
+        "/licensed",
+        "/licensed.xml",
+    ]
+    .map(|path| lists.url(path))
+    .to_vec();
     sources.extend(["page.txt", "page.html", "page.csv", "page.jsonl"].map(str::to_owned));
     for source in &sources {
         let run = sandbox.fetch(&[source]).expect(1).says(&["HTML"]);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use url::Url;
 
-use crate::source::address::has_prefix;
+use crate::source::address::{begins_url, has_prefix};
 use crate::source::error::Stop;
 use crate::source::row::Column;
 use crate::source::{ListEncoding, ListFormat};
@@ -36,20 +36,6 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Returns `true` if the user, the name or the media type says that the list is XML.
-    fn expects_xml(&self) -> bool {
-        let is_xml = |format| matches!(format, ListFormat::Sitemap | ListFormat::Feed);
-        if let Some(format) = self.format.or_else(|| self.claimed()) {
-            return is_xml(format);
-        }
-        let essence = self.media_type.as_deref().map(essence);
-        match self.name.as_deref().and_then(ending).as_deref() {
-            Some("xml") => true,
-            Some("txt") => false,
-            _ => matches!(essence.as_deref(), Some("application/xml" | "text/xml")),
-        }
-    }
-
     /// What the name's ending, or else the media type, claims.
     ///
     /// `.txt` says text, which the first bytes tell apart; `.xml` and endings such as `.php` say nothing, like
@@ -107,18 +93,14 @@ fn by_media_type(media_type: &str) -> Option<ListFormat> {
     }
 }
 
-/// Whether `head` shows enough to decide: a whole line with something in it, or a root element.
-pub(super) fn is_enough(head: &[u8], hints: &Hints) -> bool {
+/// Returns `true` if more bytes cannot change what [`decide`] says: `head` contains a root element, a part of a page, or
+/// a whole line of a list.
+pub(super) fn is_enough(head: &[u8]) -> bool {
     let text = trimmed(head);
-    if !text.is_empty() && hints.expects_xml() {
-        // Other text may come before the root.
-        return root_format(text).is_some();
-    }
-    match text.first() {
+    match seek_root(text, false) {
+        Some(Sought::Root(_) | Sought::Plain) => true,
+        Some(Sought::Page) => text.starts_with(b"<"),
         None => false,
-        Some(b'<') => !matches!(markup(text), Markup::Unclear),
-        Some(b'[') => true,
-        Some(_) => memchr::memchr2(b'\n', b'\r', text).is_some(),
     }
 }
 
@@ -152,32 +134,119 @@ fn trimmed(head: &[u8]) -> &[u8] {
     text
 }
 
-/// Returns the format of an XML list. Other text may come before its declaration or root, because scripts print
-/// warnings there.
-fn root_format(text: &[u8]) -> Option<ListFormat> {
-    let format = |text: &[u8]| match markup(text) {
-        Markup::List(format) => Some(format),
-        _ => None,
-    };
-    let begins_line = |at: &usize| {
-        at.checked_sub(1)
-            .is_none_or(|at| b"\r\n>".contains(&text[at]))
-    };
-    let declared = || {
-        let at = memchr::memmem::find(text, b"<?xml")?;
-        format(&text[at..])
-    };
-    format(text).or_else(declared).or_else(|| {
-        memchr::memchr_iter(b'<', text)
-            .filter(begins_line)
-            .filter(|at| is_root(&text[*at..]))
-            .find_map(|at| format(&text[at..]))
-    })
+/// What the beginning of a text shows.
+#[derive(Debug, PartialEq, Eq)]
+enum Sought {
+    /// The root element of a list.
+    Root(ListFormat),
+    /// A line of a list in another format than XML.
+    Plain,
+    /// An element that only HTML pages have. Whatever follows belongs to the page.
+    Page,
 }
 
-/// Returns `true` if `text` begins with the start tag of a list. Cheaper than judging all that precedes the root.
-fn is_root(text: &[u8]) -> bool {
-    matches!(named(text), Some((name, _)) if matches!(root(&name, true), Markup::List(_)))
+/// Looks for the root element of a list. Other text may come before its declaration or root, because scripts print
+/// warnings there. Unless `text` `is_whole`, the search ends at the first construct that is incomplete.
+fn seek_root(text: &[u8], is_whole: bool) -> Option<Sought> {
+    match markup(text) {
+        Markup::List(format) => return Some(Sought::Root(format)),
+        Markup::Unclear if !is_whole => return None,
+        _ => {}
+    }
+    let mut plain = plain_line(text, 0);
+    let mut is_declared = false;
+    let mut begin = 0;
+    loop {
+        let found = memchr::memchr(b'<', &text[begin..]).map(|at| begin + at);
+        if plain.is_some_and(|at| at < begin) {
+            plain = plain_line(text, begin);
+        }
+        let at = match (found, plain) {
+            (Some(at), None) => at,
+            (Some(at), Some(plain)) if at < plain => at,
+            (_, plain) => {
+                let line = &text[plain?..];
+                let is_line = is_json(line) || memchr::memchr2(b'\n', b'\r', line).is_some();
+                return (is_whole || is_line).then_some(Sought::Plain);
+            }
+        };
+        let rest = &text[at..];
+        begin = at + 1;
+        if rest.starts_with(b"<!--") {
+            begin = at + memchr::memmem::find(rest, b"-->")? + 2;
+        } else if is_page(rest) {
+            return Some(Sought::Page);
+        } else if rest.starts_with(b"<?xml") && !is_declared {
+            is_declared = true;
+            match markup(rest) {
+                Markup::List(format) => return Some(Sought::Root(format)),
+                Markup::Unclear if !is_whole => return None,
+                _ => {}
+            }
+        } else if at == 0 || b"\r\n>".contains(&text[at - 1]) {
+            // An incomplete name may become that of a root.
+            match named(rest) {
+                Some((name, _)) => {
+                    if let Some(format) = by_root(&name) {
+                        return Some(Sought::Root(format));
+                    }
+                }
+                None if !is_whole => return None,
+                None => {}
+            }
+        }
+    }
+}
+
+/// Returns `true` if `text` begins with an element of HTML pages that scripts do not print in warnings.
+fn is_page(text: &[u8]) -> bool {
+    const PARTS: [&str; 4] = ["html", "head", "body", "title"];
+    let is_part = |name: &str| PARTS.iter().any(|part| part.eq_ignore_ascii_case(name));
+    is_html_doctype(text) || named(text).is_some_and(|(name, _)| is_part(&name))
+}
+
+fn is_html_doctype(text: &[u8]) -> bool {
+    const DOCTYPE: &[u8] = b"<!doctype html";
+    let begin = text.get(..DOCTYPE.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(DOCTYPE))
+}
+
+/// Returns the offset of the first line, from `begin` on, that only a list in another format than XML has: a header, a
+/// row with a URL, JSON.
+fn plain_line(text: &[u8], mut begin: usize) -> Option<usize> {
+    if begin == 0 && is_json(text) {
+        return Some(0);
+    }
+    while begin < text.len() {
+        let line = &text[begin..];
+        let line = memchr::memchr2(b'\n', b'\r', line).map_or(line, |end| &line[..end]);
+        // The rest of the line belongs to its first tag.
+        let is_tag = |at: &usize| {
+            let begin = &line[*at..line.len().min(*at + 32)];
+            !begins_url(&String::from_utf8_lossy(begin))
+        };
+        let tag = memchr::memchr_iter(b'<', line).find(is_tag);
+        let plain = tag.map_or(line, |tag| &line[..tag]);
+        let has_url = plain
+            .split(|byte| b"\t,;".contains(byte))
+            .any(|cell| begins_url(&String::from_utf8_lossy(cell)));
+        // Lines of a log begin with a time in brackets.
+        let may_be_header = begin == 0 && !plain.is_empty() && plain[0] != b'[';
+        if has_url || (may_be_header && by_first_line(plain) != ListFormat::Text) {
+            return Some(begin);
+        }
+        begin += line.len() + 1;
+    }
+    None
+}
+
+/// Returns `true` if `text` begins with a JSON object, or an array of objects, strings or arrays.
+fn is_json(text: &[u8]) -> bool {
+    match text {
+        [b'{', ..] => true,
+        [b'[', inner @ ..] => matches!(inner.trim_ascii_start(), [b'{' | b'"' | b'[' | b']', ..]),
+        _ => false,
+    }
 }
 
 /// What a text that begins with `<` is.
@@ -195,9 +264,9 @@ enum Markup {
 
 /// The format of an XML list; `None` when it is no markup at all.
 fn judge_markup(text: &[u8], wanted: Option<ListFormat>) -> Result<Option<ListFormat>, Stop> {
-    let found = match root_format(text) {
-        Some(format) => Markup::List(format),
-        None => markup(text),
+    let found = match seek_root(text, true) {
+        Some(Sought::Root(format)) => Markup::List(format),
+        _ => markup(text),
     };
     match found {
         Markup::None => Ok(None),
@@ -244,7 +313,7 @@ fn markup(text: &[u8]) -> Markup {
             [b'<', b'?', b'x', b'm', b'l', ..] => b">",
             [b'<', b'?', ..] => b"?>",
             [b'<', b'!', ..] => {
-                if rest.len() >= 14 && rest[2..14].eq_ignore_ascii_case(b"doctype html") {
+                if is_html_doctype(rest) {
                     return Markup::Html;
                 }
                 xml = true;
@@ -311,6 +380,16 @@ pub(super) fn after_doctype(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Returns the format of a list with a root element of that name, in any case.
+pub(super) fn by_root(name: &str) -> Option<ListFormat> {
+    let local = name.rsplit(':').next().unwrap_or(name);
+    match local.to_ascii_lowercase().as_str() {
+        "urlset" | "sitemapindex" => Some(ListFormat::Sitemap),
+        "rss" | "feed" | "rdf" | "channel" => Some(ListFormat::Feed),
+        _ => None,
+    }
+}
+
 fn root(name: &str, xml: bool) -> Markup {
     const HTML: [&str; 40] = [
         "html", "head", "body", "title", "meta", "link", "script", "style", "base", "div", "p",
@@ -318,12 +397,15 @@ fn root(name: &str, xml: bool) -> Markup {
         "iframe", "noscript", "b", "i", "em", "strong", "pre", "code", "ul", "ol", "li", "dl",
         "main", "section", "nav", "frameset", "hr",
     ];
+    if let Some(format) = by_root(name) {
+        return Markup::List(format);
+    }
     let local = name.rsplit(':').next().unwrap_or(name);
-    match local.to_ascii_lowercase().as_str() {
-        "urlset" | "sitemapindex" => Markup::List(ListFormat::Sitemap),
-        "rss" | "feed" | "rdf" | "channel" => Markup::List(ListFormat::Feed),
+    match local {
         _ if HTML.iter().any(|html| html.eq_ignore_ascii_case(local)) => Markup::Html,
-        _ if xml || local == "svg" => Markup::Other(local.chars().take(40).collect()),
+        _ if xml || local.eq_ignore_ascii_case("svg") => {
+            Markup::Other(local.chars().take(40).collect())
+        }
         _ => Markup::None,
     }
 }
@@ -412,7 +494,10 @@ fn by_first_line(text: &[u8]) -> ListFormat {
     if Column::of(line.trim().trim_matches('"')).may_hold_url() {
         return ListFormat::Csv;
     }
-    if text[0] == b'"' && serde_json::from_str::<String>(line.trim()).is_ok() {
+    // Lines out of an array end with its commas.
+    let value = line.trim();
+    let value = value.strip_suffix(',').unwrap_or(value);
+    if text[0] == b'"' && serde_json::from_str::<String>(value).is_ok() {
         return ListFormat::Jsonl;
     }
     ListFormat::Text
@@ -422,6 +507,7 @@ fn by_first_line(text: &[u8]) -> ListFormat {
 mod tests {
     use super::*;
     use ListFormat::{Csv, Feed, Jsonl, Sitemap, Text, Tsv};
+    use proptest::prelude::*;
 
     fn found(head: &str) -> Result<ListFormat, String> {
         with(head, &Hints::default())
@@ -453,6 +539,8 @@ mod tests {
             ("{\"url\":", Jsonl),
             ("\u{feff}\n[\"https://", Jsonl),
             ("\"https://example.org/\"\n", Jsonl),
+            ("\"https:\\/\\/example.org\\/\",\r\n", Jsonl),
+            ("\"https://example.org/\", a caption\n", Text),
             ("<urlset xmlns='x'>", Sitemap),
             (
                 "<?xml version='1.0'?>\n<!-- made -->\n<?xml-stylesheet href='a'?><s:sitemapindex>",
@@ -485,6 +573,20 @@ mod tests {
             ("<?xml version='1.0'?><note>", "`note`"),
             ("<svg xmlns='x'>", "SVG"),
             ("<b>Warning</b>: no such file", "HTML"),
+            ("<html><!--\n<rdf:RDF xmlns='x'>\n-->", "HTML"),
+            (
+                "<div>\n<!--\n<rdf:RDF xmlns='x'>\n--><title>Log in</title>",
+                "HTML",
+            ),
+            ("<br>\n<HTML>\n<pre>\n<rss>", "HTML"),
+            ("<body>\n<feed>", "HTML"),
+            ("<p>\n<title>x</title>\n<channel>", "HTML"),
+            (
+                "<p><!doctype html PUBLIC 'x'><?xml version='1.0'?><rss>",
+                "HTML",
+            ),
+            ("<html><script>'<?xml version=\"1.0\"?><rss>'", "HTML"),
+            ("<p><!--\n<rss>", "HTML"),
             ("\u{1}\0\0\0\0\u{2}\0\0\0\0\0\0\0\0\0\0\0\0", "binary"),
             // An archive in the oldest format of tar.
             (
@@ -542,11 +644,30 @@ mod tests {
             ("<br />\n<b>Warning</b>: x<br />\n<rss version='2.0'>", Feed),
             ("x\n<sitemapindex>", Sitemap),
             ("<URLSET>", Sitemap),
+            ("<!-- <rss> --><br /><!-- -->\n<!-- a --><urlset>", Sitemap),
+            (
+                "Warning: x\n<?xml version='1.0'?><!DOCTYPE rss PUBLIC 'x'\n\"http://a/\"\n><rss>",
+                Feed,
+            ),
+            ("<p><!--\nhttps://a/\n--><rss>", Feed),
+            ("<!-- a -->Warning: x\n<?xml version='1.0'?><rss>", Feed),
+            ("[01-Jan-2026 10:00:00 UTC] PHP Warning: x\n<rss>", Feed),
         ] {
             assert_eq!(found(head), Ok(format), "{head:?}");
         }
         // Text that mentions XML is not XML.
         assert_eq!(found("# <rss>\nhttps://a.example/"), Ok(Text));
+        for (head, format) in [
+            ("https://a.example/ <p>\n<rss>\n", Text),
+            ("url,html\nhttps://a.example/,\"<p>\n<rss>\"", Csv),
+            (
+                "{\"url\": \"https://a.example/\", \"html\": \"<p><rss>\"}",
+                Jsonl,
+            ),
+            ("[\n\"<?xml version='1.0'?><rss>\"]", Jsonl),
+        ] {
+            assert_eq!(found(head), Ok(format), "{head:?}");
+        }
         assert!(found("<html><p>&lt;rss></p>").is_err());
     }
 
@@ -586,23 +707,63 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_enough_and_less_is_not() {
-        for enough in ["https://a/\n", "#\n", "[", "<rss ", "\n\nx\r"] {
-            assert!(
-                is_enough(enough.as_bytes(), &Hints::default()),
-                "{enough:?}"
-            );
+    fn a_line_with_a_url_is_enough_and_less_is_not() {
+        for enough in [
+            "https://a/\n",
+            "# a\n\n 'https://a/',\n",
+            "<https://a/>\n",
+            "1;https://a/\n",
+            "url\n",
+            "name\turl\r",
+            "\"https:\\/\\/a\"\n",
+            "[\n {",
+            "[\"",
+            "{",
+            "<rss ",
+            "Warning: x\n<rss ",
+            "<html>",
+            "<p>\n<!doctype html>",
+        ] {
+            assert!(is_enough(enough.as_bytes()), "{enough:?}");
         }
         for short in [
             "",
             "\n\n",
+            "#\n",
+            "[",
+            "[01-Jan-2026]\n",
             "https://a/",
+            "Warning: x\n",
+            "<br />\n<b>Warning</b>: x\n",
             "<?xml version='1.0'?>",
+            "<!DOCTYPE rss PUBLIC 'x'\n\"http://a/\"\n",
+            "Warning: x\n<?xml version='1.0'?><!DOCTYPE rss PUBLIC 'x'\n\"http://a/\"\n",
+            "<p><!--\nhttps://a/\n",
+            "Warning: x\n<?xml version='1.0'?>",
             "<rs",
             "<!-- ",
             "<!DOCTYPE rss [<!ENTITY a '>'>",
         ] {
-            assert!(!is_enough(short.as_bytes(), &Hints::default()), "{short:?}");
+            assert!(!is_enough(short.as_bytes()), "{short:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_enough_decides_as_the_whole_does(
+            parts in proptest::collection::vec(proptest::sample::select(&[
+                "<", ">", "<br />", "<p>", "<!--", "-->", "<?xml version='1.0'?>", "<?xml", "<!DOCTYPE rss>", "<rss>",
+                "<urlset>", "<html>", "<title>", "<!doctype html>", "Warning: x", "\n", "\r\n", " ", ",", ";", "#", "[",
+                "]", "{", "\"", "'", "https://a.example/", "url", "name", "\u{feff}",
+            ][..]), 0..30),
+        ) {
+            let whole = parts.concat();
+            let cut = (0..whole.len()).find(|at| is_enough(&whole.as_bytes()[..*at]));
+            if let Some(cut) = cut {
+                let decided = |bytes: &[u8]| decide(bytes, &Hints::default()).map_err(|stop| stop.to_string());
+                let whole = whole.as_bytes();
+                prop_assert_eq!(decided(&whole[..cut]), decided(whole));
+            }
         }
     }
 }

@@ -488,22 +488,28 @@ fn prepare(input: Input, hints: &Hints, sink: &SharedSink) -> Result<(ListFormat
         return Err(Stop::not_a_list("a text in UTF-32", "save it as UTF-8"));
     }
     let choice = encoding::choose(&head, hints.encoding, hints.media_type.as_deref());
-    let is_enough = |head: &[u8]| detect::is_enough(head, hints);
-    let (head, input) = decode::peek(input, detect::HEAD_BYTES, is_enough)?;
-    let declared = encoding::xml_declared(&head).unwrap_or(UTF_8);
-    let encoding = match choice {
-        Choice::Said(encoding) | Choice::Shown(encoding) => encoding,
-        Choice::Open => declared,
-    };
-    if encoding != UTF_16LE && encoding != UTF_16BE {
-        detect::refuse_signature(&head)?;
-    }
-    // Some servers declare everything as UTF-8, so an XML declaration serves as the fallback.
-    let fallback = match declared == UTF_8 {
-        true => encoding::FALLBACK,
-        false => declared,
+    let is_utf_16 = |encoding| encoding == UTF_16LE || encoding == UTF_16BE;
+    let (encoding, fallback, input) = match choice {
+        Choice::Said(encoding) | Choice::Shown(encoding) if is_utf_16(encoding) => {
+            (encoding, encoding::FALLBACK, input)
+        }
+        choice => {
+            let (head, input) = decode::peek(input, detect::HEAD_BYTES, detect::is_enough)?;
+            detect::refuse_signature(&head)?;
+            let declared = encoding::xml_declared(&head).unwrap_or(UTF_8);
+            let encoding = match choice {
+                Choice::Said(encoding) | Choice::Shown(encoding) => encoding,
+                Choice::Open => declared,
+            };
+            // Some servers declare everything as UTF-8, so an XML declaration serves as the fallback.
+            let fallback = match declared == UTF_8 {
+                true => encoding::FALLBACK,
+                false => declared,
+            };
+            (encoding, fallback, input)
+        }
     };
     let input = decode::to_utf8(input, encoding, fallback, sink);
-    let (head, input) = decode::peek(input, detect::HEAD_BYTES, is_enough)?;
+    let (head, input) = decode::peek(input, detect::HEAD_BYTES, detect::is_enough)?;
     Ok((detect::decide(&head, hints)?, input))
 }

@@ -188,6 +188,50 @@ async fn a_file_that_is_no_list_says_what_it_is() {
     }
 }
 
+/// Hands out at most `step` bytes at a time.
+struct Dribble(io::Cursor<&'static [u8]>, usize);
+
+impl Read for Dribble {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.1.min(out.len());
+        self.0.read(&mut out[..n])
+    }
+}
+
+#[tokio::test]
+async fn the_format_does_not_depend_on_how_a_list_arrives() {
+    const FEED: &[u8] = b"<br />\n<b>Warning</b>: Undefined variable in <b>feed.php</b><br />\n<?xml version='1.0' \
+        encoding='iso-8859-2'?>\n<!DOCTYPE rss PUBLIC '-//x' \n'http://a.example/rss.dtd'>\n<rss><channel><item>\n\
+        <enclosure url='https://a.example/\xb1'/></item></channel></rss>";
+    const PLAIN: &[u8] =
+        b"PHP Warning:  Undefined variable\n<rss>\n<enclosure url='https://a.example/1'/></rss>";
+    const TEXT: &[u8] = b"Pictures\n<https://a.example/1>\n<rss>\n";
+    const TABLE: &[u8] = b"name;url\n<rss>;https://a.example/1\n";
+    for (bytes, format, wanted) in [
+        (FEED, ListFormat::Feed, &["7 https://a.example/%C4%85"][..]),
+        (PLAIN, ListFormat::Feed, &["3 https://a.example/1"]),
+        (
+            TEXT,
+            ListFormat::Text,
+            &[
+                "1 !invalid-url Pictures",
+                "2 https://a.example/1",
+                "3 !invalid-url <rss>",
+            ],
+        ),
+        (TABLE, ListFormat::Csv, &["2 https://a.example/1"]),
+    ] {
+        for step in [1, 7, 40, usize::MAX] {
+            let list = parse_on_thread("list".to_owned(), Hints::default(), None, move |_| {
+                Ok(Box::new(Dribble(io::Cursor::new(bytes), step)))
+            });
+            let list = list.await.unwrap();
+            assert_eq!(list.format(), format, "{step}");
+            assert_eq!(shorts(&drain(list).await.0), wanted, "{step}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_empty_file_is_an_empty_list() {
     let folder = tempfile::tempdir().unwrap();
