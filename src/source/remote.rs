@@ -27,7 +27,7 @@ use crate::source::search::Search;
 use crate::source::shelf::{self, Draft, Head, LastCopy, Shelf};
 use crate::source::sink::SharedSink;
 use crate::source::{List, ListEncoding, ListFormat, Source, SourceError};
-use crate::target::SafeUrl;
+use crate::target::{SafeUrl, Sha256};
 
 /// Bytes that are read of a body at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -178,8 +178,9 @@ pub(super) struct Follow {
 /// URLs that must not be read again.
 #[derive(Debug, Default)]
 struct Known {
-    /// URLs that were read or are queued, and the URLs they redirect to. The value is the URL that was requested.
-    urls: HashMap<String, String>,
+    /// URLs that were read or are queued, and the URLs they redirect to, as digests of their [`spelling`]. The value is
+    /// the URL that was requested.
+    urls: HashMap<Sha256, Sha256>,
     /// Number of URLs that were read or are queued.
     count: usize,
 }
@@ -195,13 +196,14 @@ impl Follow {
 
     /// Returns `true` if `url` was read or is queued.
     pub(super) fn is_known(&self, url: &Url) -> bool {
-        self.known().urls.contains_key(&spelling(url))
+        self.known().urls.contains_key(&digest(url))
     }
 
     /// Adds `url` to the queued URLs. Returns `false` if there are too many.
     pub(super) fn take(&self, url: &Url) -> bool {
         let mut known = self.known();
-        known.urls.insert(spelling(url), spelling(url));
+        let digest = digest(url);
+        known.urls.insert(digest, digest);
         known.count += 1;
         // The list itself counts too.
         known.count <= MAX_SITEMAPS + 1
@@ -210,10 +212,9 @@ impl Follow {
     /// Records the URL that `url` led to. Returns `false` if another requested URL covers it. May be called
     /// repeatedly.
     fn arrive(&self, url: &Url, final_url: &Url) -> bool {
-        let from = spelling(url);
+        let from = digest(url);
         let mut known = self.known();
-        let stands_for = known.urls.entry(spelling(final_url));
-        *stands_for.or_insert_with(|| from.clone()) == from
+        *known.urls.entry(digest(final_url)).or_insert(from) == from
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -229,6 +230,10 @@ impl Follow {
     pub(super) fn is_deepest(&self) -> bool {
         self.depth >= MAX_DEPTH
     }
+}
+
+fn digest(url: &Url) -> Sha256 {
+    Sha256::of(spelling(url).as_bytes())
 }
 
 /// Normalises a URL (RFC 3986, section 6.2.2), so that URLs for the same resource are equal, and drops credentials.

@@ -22,6 +22,9 @@ use crate::target::Target;
 /// Deepest nesting that is tracked. Sitemaps and feeds need fewer than ten levels.
 const MAX_DEPTH: usize = 256;
 
+/// Longest URL in a sitemap index, in bytes (sitemaps.org, "XML tag definitions": `loc`).
+const MAX_SITEMAP_URL_BYTES: usize = 2048;
+
 /// Most levels of escaping in a URL.
 const MAX_ESCAPES: usize = 4;
 
@@ -352,7 +355,15 @@ impl Walk<'_> {
 
     fn push_sitemap(&self, text: &Text) -> Result<(), Stop> {
         let mut sink = self.sink.borrow_mut();
-        match text.url(self.base()) {
+        let url = text.url(self.base()).and_then(|url| {
+            if url.as_str().len() > MAX_SITEMAP_URL_BYTES {
+                let detail =
+                    format!("the URL of a sitemap is longer than {MAX_SITEMAP_URL_BYTES} bytes");
+                return Err(Refusal::invalid(detail));
+            }
+            Ok(url)
+        });
+        match url {
             Ok(url) => sink.push_sitemap(url),
             Err(refusal) => sink.push(text.refused(refusal)),
         }
@@ -796,6 +807,40 @@ mod tests {
             crate::source::testing::targets(&entries)[0].url.as_str(),
             "https://a.example/%C3%A9"
         );
+    }
+
+    #[test]
+    fn what_has_no_root_is_no_list() {
+        let parsed = |list: &'static str| {
+            let (out, _messages) = tokio::sync::mpsc::channel(1);
+            let sink = Rc::new(RefCell::new(Sink::new("list".to_owned(), out)));
+            super::parse(Box::new(Cursor::new(list)), Feed, None, &sink)
+        };
+        for list in ["<p>Log in</p>", "Log in", "<!--\n<rdf:RDF>--><p>", "</rss>"] {
+            let stop = parsed(list).unwrap_err().to_string();
+            assert!(stop.contains("root element of a feed"), "{list} {stop}");
+        }
+        for blank in ["", "\u{feff}\n", "<!-- <rss> -->\n"] {
+            assert!(parsed(blank).is_ok(), "{blank:?}");
+        }
+    }
+
+    #[test]
+    fn a_sitemap_of_an_overlong_url_is_a_fault_of_its_entry() {
+        for length in [3000, 200_000] {
+            let list = format!(
+                "<sitemapindex>\n<sitemap><loc>https://a.example/{}</loc></sitemap></sitemapindex>",
+                "x".repeat(length)
+            );
+            let all = entries(Sitemap, list.as_bytes()).unwrap();
+            let [Entry::Invalid(invalid)] = &all[..] else {
+                panic!("{all:?}")
+            };
+            assert!(
+                invalid.line == Some(2) && invalid.detail.contains("longer than 2048"),
+                "{invalid:?}"
+            );
+        }
     }
 
     #[test]
