@@ -82,6 +82,9 @@ pub(super) struct Tags {
     /// The line at `start`.
     line: u64,
     inside: Inside,
+    /// Set while a document type declaration may follow.
+    may_declare: bool,
+    is_within_root: bool,
     /// The construct in which the document broke off.
     unfinished: Option<&'static str>,
     /// Faults so far.
@@ -106,6 +109,8 @@ impl Tags {
             ended: false,
             line: 1,
             inside: Inside::Content,
+            may_declare: true,
+            is_within_root: false,
             unfinished: None,
             faults: Faults::default(),
         }
@@ -114,6 +119,14 @@ impl Tags {
     /// Returns the line of the next byte, counted from 1.
     pub(super) fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Tells whether the next piece is within a root element, where a document type declaration is text.
+    pub(super) fn set_within_root(&mut self, is_within_root: bool) {
+        if self.is_within_root != is_within_root {
+            self.is_within_root = is_within_root;
+            self.may_declare = !is_within_root;
+        }
     }
 
     /// Returns the construct in which the document broke off, such as `a tag`.
@@ -144,7 +157,7 @@ impl Tags {
     fn advance(&mut self) -> io::Result<Option<(u64, usize, Kind)>> {
         loop {
             let rest = &self.buffer[self.start..self.end];
-            let found = match scan(rest, self.inside, self.ended) {
+            let found = match scan(rest, self.inside, self.may_declare, self.ended) {
                 Scanned::Found(found) => found,
                 Scanned::Unfinished(_) if !self.ended => {
                     self.fill()?;
@@ -160,6 +173,8 @@ impl Tags {
             };
             let (line, begin) = (self.line, self.start);
             let taken = &rest[..found.length];
+            // A document has one declaration, so an endless one is scanned only once.
+            self.may_declare &= !begins_doctype(rest);
             self.line += memchr::memchr_iter(b'\n', taken).count() as u64;
             self.start += found.length;
             self.inside = found.inside;
@@ -264,11 +279,11 @@ fn enter(inside: Inside, length: usize) -> Scanned {
 }
 
 /// Scans the construct at the start of `rest`. `ended` means that no bytes follow `rest`.
-fn scan(rest: &[u8], inside: Inside, ended: bool) -> Scanned {
+fn scan(rest: &[u8], inside: Inside, may_declare: bool, ended: bool) -> Scanned {
     match inside {
         Inside::Comment => up_to(rest, b"-->", inside, |_| Kind::Nothing, "a comment"),
         Inside::CData => up_to(rest, b"]]>", inside, Kind::CData, "a CDATA section"),
-        Inside::Content if rest.first() == Some(&b'<') => markup(rest, ended),
+        Inside::Content if rest.first() == Some(&b'<') => markup(rest, may_declare, ended),
         Inside::Content => text(rest, ended),
     }
 }
@@ -323,45 +338,64 @@ fn text(rest: &[u8], ended: bool) -> Scanned {
     }
 }
 
+const DOCTYPE: &[u8] = b"<!doctype";
+
+fn begins_doctype(rest: &[u8]) -> bool {
+    let begin = rest.get(..DOCTYPE.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(DOCTYPE))
+}
+
 /// Scans a construct that begins with `<`.
-fn markup(rest: &[u8], ended: bool) -> Scanned {
-    let is_too_long = ended || rest.len() > MAX_TAG_BYTES;
-    let no_tag = || faulty(Kind::Text(1), 1, "a `<` begins no tag");
+fn markup(rest: &[u8], may_declare: bool, ended: bool) -> Scanned {
+    let is_too_long = rest.len() > MAX_TAG_BYTES;
     let begins = |with: &[u8]| rest.starts_with(with);
-    let may_begin = |with: &[u8]| !ended && rest.len() < with.len() && with.starts_with(rest);
+    let may_begin = |with: &[u8]| {
+        let begin = with.get(..rest.len());
+        !ended && begin.is_some_and(|begin| rest.eq_ignore_ascii_case(begin))
+    };
     if begins(b"<!--") {
         return enter(Inside::Comment, 4);
     }
     if begins(b"<![CDATA[") {
         return enter(Inside::CData, 9);
     }
-    if rest.len() == 1 || may_begin(b"<!--") || may_begin(b"<![CDATA[") || may_begin(b"<?xml") {
+    if may_declare && begins_doctype(rest) {
+        return match after_doctype(rest) {
+            Some(after) => found(Kind::Nothing, rest.len() - after.len()),
+            None if is_too_long || ended => no_tag(),
+            None => Scanned::Unfinished("a declaration"),
+        };
+    }
+    let may_declare = may_declare && may_begin(DOCTYPE);
+    if rest.len() == 1 || may_begin(b"<!--") || may_begin(b"<![CDATA[") || may_declare {
         return Scanned::Unfinished("a tag");
     }
-    let nothing = |length| found(Kind::Nothing, length);
-    match rest[1] {
-        b'!' => match after_doctype(rest) {
-            Some(after) => nothing(rest.len() - after.len()),
-            None if is_too_long && !ended => no_tag(),
-            None => Scanned::Unfinished("a declaration"),
-        },
-        b'?' => {
-            // Values in an XML declaration contain no `>`.
-            let end: &[u8] = if begins(b"<?xml") { b">" } else { b"?>" };
-            let at = memchr::memmem::find(rest, end);
-            match at.map(|at| at + end.len()) {
-                Some(length) => nothing(length),
-                None if is_too_long && !ended => no_tag(),
-                None => Scanned::Unfinished("an instruction"),
-            }
-        }
-        b'/' => match rest.get(2) {
-            None => Scanned::Unfinished("a tag"),
-            Some(byte) if begins_name(*byte) => end_tag(rest, is_too_long && !ended),
-            Some(_) => no_tag(),
-        },
-        byte if begins_name(byte) => start_tag(rest, is_too_long && !ended),
+    match (rest[1], rest.get(2)) {
+        (b'/' | b'?', None) => Scanned::Unfinished("a tag"),
+        (b'?', Some(byte)) if begins_name(*byte) => instruction(rest, is_too_long || ended),
+        (b'/', Some(byte)) if begins_name(*byte) => end_tag(rest, is_too_long),
+        (byte, _) if begins_name(byte) => start_tag(rest, is_too_long, ended),
         _ => no_tag(),
+    }
+}
+
+fn no_tag() -> Scanned {
+    faulty(Kind::Text(1), 1, "a `<` begins no tag")
+}
+
+/// Scans a processing instruction. It ends before the next `<`, at `?>` or else at the first `>`. Without either it is
+/// text, such as a title about `<?php`.
+fn instruction(rest: &[u8], is_whole: bool) -> Scanned {
+    let next = memchr::memchr(b'<', &rest[1..]).map(|at| at + 1);
+    let before = &rest[..next.unwrap_or(rest.len())];
+    let end = memchr::memmem::find(before, b"?>").map(|at| at + 2);
+    match end {
+        Some(end) => found(Kind::Nothing, end),
+        None if next.is_none() && !is_whole => Scanned::Unfinished("an instruction"),
+        None => match memchr::memchr(b'>', before) {
+            Some(at) => found(Kind::Nothing, at + 1),
+            None => no_tag(),
+        },
     }
 }
 
@@ -382,7 +416,9 @@ fn end_tag(rest: &[u8], is_too_long: bool) -> Scanned {
     }
 }
 
-fn start_tag(rest: &[u8], is_too_long: bool) -> Scanned {
+fn start_tag(rest: &[u8], is_too_long: bool, ended: bool) -> Scanned {
+    // If more markup follows, the document does not merely break off within this tag.
+    let is_more = || ended && memchr::memchr(b'<', &rest[1..]).is_some();
     match tag_end(rest) {
         TagEnd::Closed(end) => found(Kind::Start(1, end, None), end + 1),
         TagEnd::Unclosed(end) => faulty(Kind::Start(1, end, None), end, "a `>` is missing"),
@@ -390,7 +426,7 @@ fn start_tag(rest: &[u8], is_too_long: bool) -> Scanned {
             let kind = Kind::Start(1, end, Some(quote));
             faulty(kind, end + 1, "a quote is not closed")
         }
-        TagEnd::Open if is_too_long => faulty(Kind::Text(1), 1, "a tag does not end"),
+        TagEnd::Open if is_too_long || is_more() => faulty(Kind::Text(1), 1, "a tag does not end"),
         TagEnd::Open => Scanned::Unfinished("a tag"),
     }
 }
@@ -511,6 +547,25 @@ mod tests {
                 0,
             ),
             ("<?x a>b ?><!DOCTYPE a [<!ENTITY b '<c>'>]><a>", &["<a>"], 0),
+            ("<!doctype a ><a>", &["<a>"], 0),
+            ("<?x a><b>", &["<b>"], 0),
+            ("<?x <b>?>", &["<?x ", "<b>", "?>"], 1),
+            ("a<? b</c>", &["a<? b", "</c>"], 1),
+            ("a<?b</c>", &["a<?b", "</c>"], 1),
+            ("a<?b c", &["a<?b c"], 1),
+            ("a<?", &["a"], 0),
+            (
+                "<! don't <!ENTITY b><![x]></c>",
+                &["<! don't <!ENTITY b><![x]>", "</c>"],
+                3,
+            ),
+            (
+                "<!DOCTYPE a \"b><a>c</a>",
+                &["<!DOCTYPE a \"b>", "<a>", "c", "</a>"],
+                1,
+            ),
+            ("<!DOCTYPE a><!DOCTYPE b><a>", &["<!DOCTYPE b>", "<a>"], 1),
+            ("<a x=\"y <b>c</b>", &["<a x=\"y ", "<b>", "c", "</b>"], 1),
             ("<a><![CDATA[<b>&]]]></a>", &["<a>", "<b>&]", "</a>"], 0),
             ("1 < 2 <3 <- </ >x", &["1 < 2 <3 <- </ >x"], 4),
             ("<a <b>c</a", &["<a >", "<b>", "c"], 1),
@@ -546,7 +601,9 @@ mod tests {
             ("<a><!-- b", Some("a comment")),
             ("<a><!--", Some("a comment")),
             ("<a><![CDATA[ b", Some("a CDATA section")),
-            ("<!DOCTYPE a", Some("a declaration")),
+            ("<?", Some("a tag")),
+            ("<!DOCTYPE a", None),
+            ("<?a b", None),
         ] {
             for step in [1, 1000] {
                 assert_eq!(pieces(document, step).1, wanted, "{document}");
@@ -561,11 +618,57 @@ mod tests {
             format!("<a y='{long}'/><b/>"),
             format!("<?a {long}?><b/>"),
             format!("<!-- {long} --><b/>"),
+            format!("<!DOCTYPE a '{long}'><b/>"),
         ] {
             let (pieces, unfinished, _) = pieces(&document, 1 << 20);
             assert_eq!(pieces.last().map(String::as_str), Some("<b/>"));
             assert_eq!(unfinished, None);
         }
+    }
+
+    #[test]
+    fn nothing_is_declared_within_a_root() {
+        let document = "<!DOCTYPE a><a><!DOCTYPE b></a><!DOCTYPE c>";
+        let mut tags = Tags::new(Box::new(Cursor::new(document)));
+        let (mut text, mut depth) = (String::new(), 0);
+        while let Some((_, piece)) = tags.next().unwrap() {
+            match piece {
+                Piece::Start(_) => depth += 1,
+                Piece::End(_) => depth -= 1,
+                Piece::Text(piece) => text.push_str(piece),
+                other => panic!("{other:?}"),
+            }
+            tags.set_within_root(depth > 0);
+        }
+        assert_eq!((&*text, tags.faults.count), ("<!DOCTYPE b>", 1));
+    }
+
+    /// The scan decides at the next `<` at the latest, so its total work is linear.
+    #[test]
+    fn what_begins_no_tag_is_known_by_the_next_opening() {
+        for (opening, enough) in [
+            ("<!a", 3),
+            ("<!", 3),
+            ("<? ", 3),
+            ("<?a", 4),
+            ("<?a b", 6),
+            ("</ ", 3),
+            ("<a b", 5),
+        ] {
+            let document = opening.repeat((1 << 20) / opening.len());
+            let bytes = document.as_bytes();
+            for may_declare in [true, false] {
+                let at_once = scan(&bytes[..enough], Inside::Content, may_declare, false);
+                assert!(matches!(at_once, Scanned::Found(_)), "{opening}");
+                let whole = scan(bytes, Inside::Content, may_declare, true);
+                assert_eq!(at_once, whole, "{opening}");
+            }
+            assert!(pieces(&document, 1 << 20).2 >= 100_000, "{opening}");
+        }
+        // A declaration may take more, and is scanned once.
+        let document = "<!DOCTYPE".repeat((1 << 20) / 9);
+        let (text, _, faults) = pieces(&document, 1 << 20);
+        assert_eq!((text.concat(), faults), (document, (1 << 20) / 9));
     }
 
     #[test]

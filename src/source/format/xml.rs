@@ -12,6 +12,7 @@ use url::Url;
 use super::tags::{Faults, MAX_REFERENCE_BYTES, Piece, Tags};
 use crate::source::address::{self, Refusal};
 use crate::source::decode::Input;
+use crate::source::detect::by_root;
 use crate::source::error::Stop;
 use crate::source::lines::MAX_LINE_BYTES;
 use crate::source::search::html;
@@ -27,9 +28,6 @@ const MAX_SITEMAP_URL_BYTES: usize = 2048;
 
 /// Most levels of escaping in a URL.
 const MAX_ESCAPES: usize = 4;
-
-/// Root elements of lists, in lower case.
-const ROOTS: [&str; 6] = ["urlset", "sitemapindex", "rss", "feed", "rdf", "channel"];
 
 /// Elements that stand for one entry. A new one closes an open one of the same name.
 const RECORDS: [&str; 3] = ["item", "entry", "sitemap"];
@@ -50,6 +48,8 @@ pub(super) fn parse(
         is_sitemap: format == ListFormat::Sitemap,
         sink,
         path: Vec::new(),
+        root: None,
+        has_root: false,
         bases: base.map(|base| (0, base)).into_iter().collect(),
         line: 1,
         text: None,
@@ -59,8 +59,10 @@ pub(super) fn parse(
         enclosures: 0,
         faults: Faults::default(),
     };
+    let mut is_blank = true;
     while let Some((line, piece)) = tags.next()? {
         walk.line = line;
+        is_blank &= matches!(piece, Piece::Text(text) if text.trim_start_matches('\u{feff}').trim().is_empty());
         match piece {
             Piece::Text(text) => walk.add_text(text),
             Piece::CData(text) => walk.add(&text.replace('&', "&amp;")),
@@ -68,9 +70,16 @@ pub(super) fn parse(
             Piece::Empty(element) => walk.start(&element, true)?,
             Piece::End(name) => walk.end(name)?,
         }
+        tags.set_within_root(walk.root.is_some());
+    }
+    if !is_blank && !walk.has_root {
+        return Err(Stop::not_a_list(
+            format!("markup without the root element of a {format}"),
+            "open it in a browser: it may be a login or an error page",
+        ));
     }
     // After the root element has ended, the document may break off anywhere.
-    if walk.path.iter().any(|name| ROOTS.contains(&&**name)) {
+    if walk.root.is_some() {
         let within = match (tags.unfinished(), walk.path.last()) {
             (Some(what), _) => what.to_owned(),
             (None, element) => format!("`{}`", element.map_or("", String::as_str)),
@@ -100,6 +109,10 @@ struct Walk<'a> {
     sink: &'a SharedSink,
     /// Local names of the open elements, in lower case.
     path: Vec<String>,
+    /// Depth at which the root element of the list is open; `None` before and after it.
+    root: Option<usize>,
+    /// Set once a root element has begun.
+    has_root: bool,
     /// What relative URLs are relative to, innermost last, and how many elements are open where each holds.
     bases: Vec<(usize, Url)>,
     /// The line where the current piece begins.
@@ -153,11 +166,17 @@ impl Walk<'_> {
             }
             _ => {}
         }
+        if self.root.is_none() && by_root(name).is_some() {
+            self.has_root = true;
+            self.root = Some(self.path.len());
+        }
         let is_void = VOID.contains(&name);
         if is_void && !is_empty {
             self.faults.add(line, || not_closed(name));
         }
         if is_void || self.path.len() >= MAX_DEPTH {
+            // No end tag will match an element that is not followed.
+            self.root = self.root.filter(|root| *root < self.path.len());
             return Ok(());
         }
         self.path.push(name.to_owned());
@@ -249,6 +268,7 @@ impl Walk<'_> {
             }
             _ => {}
         }
+        self.root = self.root.filter(|root| *root < self.path.len());
         self.bases.pop_if(|(depth, _)| *depth > self.path.len());
         Ok(())
     }
@@ -480,8 +500,13 @@ fn unescaped(raw: &str) -> (Cow<'_, str>, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::io::Cursor;
+    use std::rc::Rc;
+
     use crate::source::Entry;
     use crate::source::ListFormat::{Feed, Sitemap};
+    use crate::source::sink::Sink;
     use crate::source::testing::{
         entries, entries_until_failure, failure, read_noticing, said, short,
     };
@@ -671,6 +696,12 @@ mod tests {
             ("<enclosure type=\"image/png/>", true),
             ("<a <b>x</b>", true),
             ("<![CDATA[a]]>]]> & ", true),
+            ("<title>What is <? in PHP</title>", true),
+            ("<title>What is <?php in PHP</title>", true),
+            ("<title>What is <?= in PHP", true),
+            ("<title><! don't</title>", true),
+            ("<title><!DOCTYPE html SYSTEM \"x</title>", true),
+            ("<title><!a<!a<!a</title>", true),
         ] {
             let list = format!("<rss><channel><item>\n{item}\n{good}");
             let (entries, notices) = faulty(Feed, &list);
@@ -799,17 +830,6 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_encoding_is_undone() {
-        let list = b"<?xml version='1.0' encoding='ISO-8859-1'?><urlset><url><loc>https://a.example/\xe9</loc></url></urlset>";
-        let (entries, failure) = entries_until_failure(Sitemap, list);
-        assert!(failure.is_none());
-        assert_eq!(
-            crate::source::testing::targets(&entries)[0].url.as_str(),
-            "https://a.example/%C3%A9"
-        );
-    }
-
-    #[test]
     fn what_has_no_root_is_no_list() {
         let parsed = |list: &'static str| {
             let (out, _messages) = tokio::sync::mpsc::channel(1);
@@ -841,6 +861,17 @@ mod tests {
                 "{invalid:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_declared_encoding_is_undone() {
+        let list = b"<?xml version='1.0' encoding='ISO-8859-1'?><urlset><url><loc>https://a.example/\xe9</loc></url></urlset>";
+        let (entries, failure) = entries_until_failure(Sitemap, list);
+        assert!(failure.is_none());
+        assert_eq!(
+            crate::source::testing::targets(&entries)[0].url.as_str(),
+            "https://a.example/%C3%A9"
+        );
     }
 
     #[test]
