@@ -354,7 +354,8 @@ fn markup(rest: &[u8], may_declare: bool, ended: bool) -> Scanned {
         !ended && begin.is_some_and(|begin| rest.eq_ignore_ascii_case(begin))
     };
     if begins(b"<!--") {
-        return enter(Inside::Comment, 4);
+        // `<!-->` is a whole comment in HTML.
+        return enter(Inside::Comment, 2);
     }
     if begins(b"<![CDATA[") {
         return enter(Inside::CData, 9);
@@ -549,6 +550,7 @@ mod tests {
             ("<?x a>b ?><!DOCTYPE a [<!ENTITY b '<c>'>]><a>", &["<a>"], 0),
             ("<!doctype a ><a>", &["<a>"], 0),
             ("<?x a><b>", &["<b>"], 0),
+            ("<!--><b><!---><c><!----><d>", &["<b>", "<c>", "<d>"], 0),
             ("<?x <b>?>", &["<?x ", "<b>", "?>"], 1),
             ("a<? b</c>", &["a<? b", "</c>"], 1),
             ("a<?b</c>", &["a<?b", "</c>"], 1),
