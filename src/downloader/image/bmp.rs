@@ -81,8 +81,7 @@ impl Bitmap {
             };
             Self {
                 header: header.into(),
-                width: u32::try_from(width)
-                    .map_err(|_| corrupt(format!("its width is {width}")))?,
+                width: u32::try_from(width).map_err(|_| corrupt(format!("has width {width}")))?,
                 // A negative height means rows from top to bottom.
                 height: height.unsigned_abs(),
                 bits: window.le16(at + 14)?,

@@ -11,6 +11,9 @@ const EXTENSION: u8 = 0x21;
 const IMAGE: u8 = 0x2c;
 const TRAILER: u8 = 0x3b;
 
+/// Largest initial size of LZW codes, in bits. Codes grow by one bit at least, and have 12 at most.
+const MAX_CODE_SIZE: u8 = 11;
+
 pub(crate) fn matches(head: &[u8]) -> bool {
     head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a")
 }
@@ -46,8 +49,12 @@ pub(super) fn walk(
                     dimensions = Some(limits.admit(width.into(), height.into())?);
                 }
                 limits.admit_frame(width.into(), height.into())?;
-                // One byte of code size stands before the blocks.
-                at = skip_blocks(window, at + 11 + color_table(flags))?;
+                let data = at + 10 + color_table(flags);
+                let code_size = window.u8(data)?;
+                if code_size > MAX_CODE_SIZE {
+                    return Err(corrupt(format!("has an LZW code size of {code_size}")));
+                }
+                at = skip_blocks(window, data + 1)?;
                 images += 1;
             }
             Some(&TRAILER) | None => break,

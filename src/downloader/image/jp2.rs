@@ -82,7 +82,7 @@ fn codestream(
                 let length = u64::from(window.be16(at + 2)?);
                 if length < 2 {
                     return Err(corrupt(format!(
-                        "its segment 0x{marker:04x} has length {length}"
+                        "has a segment 0x{marker:04x} of length {length}"
                     )));
                 }
                 at += 2 + length;

@@ -14,6 +14,9 @@ const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const TEM: u8 = 0x01;
 
+/// Most bytes between two segments: more than one segment with a wrong length leaves behind.
+const MAX_RUBBISH: u64 = 128 * 1024;
+
 pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
     let start = Start::read(window, limits)?;
     match window.rfind(start.data, &[0xff, EOI])? {
@@ -71,7 +74,7 @@ fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejecti
         let length = u64::from(window.be16(at)?);
         if length < 2 {
             return Err(corrupt(format!(
-                "its segment 0x{marker:02x} has length {length}"
+                "has a segment 0x{marker:02x} of length {length}"
             )));
         }
         window.require(at, length)?;
@@ -80,7 +83,7 @@ fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejecti
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
                 let [_, _, _, h0, h1, w0, w1, components] = window.array(at)?;
                 if components == 0 || length < 8 + 3 * u64::from(components) {
-                    return Err(corrupt("its frame header is too short"));
+                    return Err(corrupt("has a frame header that is too short"));
                 }
                 let (width, height) = (u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
                 let dimensions = limits.admit(width.into(), height.into())?;
@@ -88,7 +91,7 @@ fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejecti
             }
             SOS => {
                 let (dimensions, components, progressive) =
-                    frame.ok_or_else(|| corrupt("its picture data has no frame header"))?;
+                    frame.ok_or_else(|| corrupt("has picture data without a frame header"))?;
                 return Ok(Start {
                     dimensions,
                     components,
@@ -104,10 +107,14 @@ fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejecti
 
 /// The next marker at or behind `at`, and the offset behind it.
 ///
-/// A marker may have any number of fill bytes before it (B.1.1.2); rubbish between segments is skipped as
-/// decoders do.
+/// A marker may have any number of fill bytes before it (B.1.1.2). Up to [`MAX_RUBBISH`] between segments is skipped,
+/// as decoders do.
 fn next_marker(window: &mut Window<'_>, mut at: u64) -> Result<(u8, u64), Rejection> {
+    let start = at;
     loop {
+        if at - start > MAX_RUBBISH {
+            return Err(corrupt(format!("has no segment at byte {start}")));
+        }
         let [first, second] = window.array(at)?;
         match (first, second) {
             (0xff, 0xff) => at += 1,

@@ -93,7 +93,9 @@ pub(super) fn decode(window: &mut Window<'_>) -> Result<(), Rejection> {
             pixels += count;
         }
         if pixels != u64::from(header.width) || at > end {
-            return Err(corrupt(format!("its row {n} does not decode")));
+            return Err(corrupt(format!(
+                "has a row that does not decode, number {n}"
+            )));
         }
     }
     Ok(())

@@ -261,7 +261,7 @@ impl Directory {
             // Old-style JPEG (section 22) may be found by its own tag alone.
             (None, _) => match self.jpeg {
                 Some(at) => window.require(at, 2)?,
-                None => return Err(corrupt("its picture has no strips or tiles")),
+                None => return Err(corrupt("has a picture without strips or tiles")),
             },
         }
         Ok(Some(dimensions))

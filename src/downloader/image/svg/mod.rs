@@ -65,21 +65,36 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
 
 /// Checks the beginning of a document for damage. Accepts anything that is not in memory as UTF-8.
 fn check_prefix(bytes: &[u8]) -> Result<Picture, Rejection> {
-    // Up to this byte, no text and no reference is cut off.
+    // Up to this byte, no text and no reference is cut off. The text after it is checked by its bytes alone.
     let end = memchr::memrchr(b'>', bytes).map_or(0, |at| at + 1);
     let text = str::from_utf8(&bytes[..end])
         .map_err(|error| corrupt(format!("is not UTF-8 at byte {}", error.valid_up_to())))?;
     let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     configure(reader.config_mut());
     let mut document = Document::default();
-    loop {
+    let is_in_markup = loop {
         match reader.read_event() {
-            Ok(Event::Eof) => break,
+            Ok(Event::Eof) => break false,
             Ok(event) => document.take(event)?,
             // Markup that is not closed yet.
-            Err(quick_xml::Error::Syntax(_)) => break,
+            Err(quick_xml::Error::Syntax(_)) => break true,
             Err(error) => return Err(damaged(&error, reader.error_position())),
         };
+    };
+    let rest = &bytes[end..];
+    let rest = match str::from_utf8(rest) {
+        Ok(rest) => rest,
+        Err(error) if error.error_len().is_none() => {
+            str::from_utf8(&rest[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(error) => {
+            let at = end + error.valid_up_to();
+            return Err(corrupt(format!("is not UTF-8 at byte {at}")));
+        }
+    };
+    if !is_in_markup {
+        let text = rest.split('<').next().unwrap_or_default();
+        no_control_characters(text)?;
     }
     Ok(Picture {
         dimensions: None,
@@ -188,7 +203,7 @@ impl Document {
                 return Err(corrupt("has more than one root element"));
             }
             if name != "svg" {
-                return Err(corrupt(format!("its root element is `{name}`, not `svg`")));
+                return Err(corrupt(format!("has the root element `{name}`, not `svg`")));
             }
         }
         self.active |= runs_code(name);

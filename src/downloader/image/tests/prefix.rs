@@ -121,6 +121,9 @@ fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
         10,
     );
 
+    let rubbish = [&b"\xff\xd8"[..], &[b'x'; 140_000]].concat();
+    add("jpeg", "rubbish", &rubbish, 2 + 128 * 1024 + 4096);
+
     let gif = animated_gif();
     add(
         "gif",
@@ -128,6 +131,16 @@ fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
         &[&gif[..13 + 256 * 3], b"\x21\xfe\x03abc\0\x99"].concat(),
         790,
     );
+    let image = memchr::memchr(b',', &gif[13 + 256 * 3..]).unwrap() + 13 + 256 * 3;
+    let flags = gif[image + 9];
+    let table = if flags & 0x80 == 0 {
+        0
+    } else {
+        3 << ((flags & 7) + 1)
+    };
+    let mut codes = gif.clone();
+    codes[image + 10 + table] = 0x63;
+    add("gif", "code size", &codes, image + 11 + table);
 
     let webp = lossy_webp();
     let mut stream = webp.clone();
@@ -195,6 +208,8 @@ fn damaged() -> Vec<(&'static str, &'static str, Vec<u8>, usize)> {
     add("svg", "end tag", b"<svg xmlns='x'><g></svg>", 24);
     add("svg", "entity", b"<svg xmlns='x'>&nbsp;<g>", 24);
     add("svg", "UTF-8", b"<svg xmlns='x'>\xe9<g>", 19);
+    add("svg", "UTF-8 in text", b"<svg xmlns='x'>\xe9 ", 17);
+    add("svg", "NUL bytes", b"<svg xmlns='x'>\0\0", 16);
     files
 }
 
