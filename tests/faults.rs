@@ -1285,6 +1285,31 @@ fn a_fault_that_passes_costs_attempts_only() {
 }
 
 #[test]
+fn a_wall_of_cookies_does_not_hinder_continuing() {
+    let body = noise(100_000);
+    let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();
+    let wall = |n: u8| {
+        let wall = Reply::status(302).header("Location", "/file");
+        wall.header("Set-Cookie", &format!("k={n}"))
+    };
+    let cut = whole.clone().cut_after(60_000);
+    let origin = Origin::builder()
+        .sequence("/file", [wall(1), cut, wall(2), whole])
+        .start();
+    let run = Gannet::any().fetch([origin.url("/file")]).settled();
+    assert_eq!(run.verdict(origin.url("/file")), "stored");
+    assert_eq!(run.file(origin.url("/file")), body);
+    let asked = origin.asked("/file");
+    let sent = |name| -> Vec<_> { asked.iter().map(|asked| asked.header(name)).collect() };
+    assert_eq!(
+        sent("cookie"),
+        [None, Some("k=1"), Some("k=1"), Some("k=2")]
+    );
+    assert_eq!(sent("range")[..2], [None, None]);
+    assert!(sent("range")[3].is_some(), "{asked:?}");
+}
+
+#[test]
 fn a_body_cut_off_is_continued_where_it_was() {
     let body = noise(100_000);
     let whole = Reply::ok(body.clone()).etag("\"v1\"").ranges();

@@ -435,7 +435,7 @@ pub async fn download<D: Downloader + ?Sized>(
         Next::Redirect(to) => {
             return Ok(Answer::Continue {
                 to: Some(to),
-                partial: None,
+                partial: ask.partial.map(Box::new),
                 via,
             });
         }

@@ -23,7 +23,7 @@ const MAX_SET: usize = 64;
 
 /// Cookies, in the order in which they were set.
 #[derive(Clone, Default)]
-pub(super) struct Jar {
+pub struct Jar {
     cookies: Vec<Cookie>,
     changes: u32,
 }

@@ -50,6 +50,7 @@ pub use bandwidth::{InvalidMaxRate, MaxRate};
 pub use caching::{LONGEST, Resume, StoredValidators, Validators, recorded_url, retry_after};
 pub use client::{Asked, Client, Posted, Request};
 pub(crate) use coding::{begins_gzip, begins_zstd};
+pub use cookies::Jar as CookieJar;
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
 pub use hosts::{Hosts, Shared, authority};

@@ -103,6 +103,17 @@ impl Trail {
         }
     }
 
+    /// Begins with the cookies of an earlier attempt.
+    pub fn with_cookies(mut self, jar: Option<Box<Jar>>) -> Self {
+        self.jar = jar;
+        self
+    }
+
+    /// Returns the cookies that the answers have set, for the next attempt.
+    pub fn into_cookies(self) -> Option<Box<Jar>> {
+        self.jar
+    }
+
     /// Returns the cookies, or `None` before the first `Set-Cookie`.
     pub(super) fn jar(&self) -> Option<&Jar> {
         self.jar.as_deref()

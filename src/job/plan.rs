@@ -394,6 +394,7 @@ impl Planner {
             known,
             moved_to: None,
             trail: None,
+            cookies: None,
             attempts: 0,
             begun: None,
             status: None,

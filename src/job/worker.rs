@@ -20,7 +20,7 @@ use crate::catalog::{Known, TargetKey};
 use crate::downloader::{
     Answer, Ask, Download, DownloadError, Failure, Memory, Meta, Partial, Rejection,
 };
-use crate::fetch::{self, FetchError, Permission, Robots, Trail, Validators};
+use crate::fetch::{self, CookieJar, FetchError, Permission, Robots, Trail, Validators};
 use crate::frontier::{Address, Down, Frontier, Health, HostDown, Started};
 use crate::target::{Outcome, Reason, SafeUrl, Target, describe};
 
@@ -37,6 +37,8 @@ pub(super) struct Ticket {
     pub(super) moved_to: Option<Url>,
     /// The requests of this attempt. `None` before it begins.
     pub(super) trail: Option<Trail>,
+    /// Cookies that answers to earlier attempts have set.
+    pub(super) cookies: Option<Box<CookieJar>>,
     /// Number of requests for the target, including those for the rest of a body and for a second proxy. Redirects do
     /// not count.
     pub(super) attempts: u32,
@@ -304,7 +306,8 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
     let client = &job.terms.client;
     let mut trail = ticket.trail.take().unwrap_or_else(|| {
         ticket.attempts += 1;
-        Trail::new(client.settings_of(&ticket.target.url).redirects())
+        let redirects = client.settings_of(&ticket.target.url).redirects();
+        Trail::new(redirects).with_cookies(ticket.cookies.take())
     });
     let robots = client.settings_of(ticket.url()).robots();
     if robots {
@@ -334,7 +337,10 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
         if !keeps_apart {
             // Nothing has been requested yet.
             (ticket.begun, ticket.attempts) = before;
-            ticket.trail = is_chained.then_some(trail);
+            match is_chained {
+                true => ticket.trail = Some(trail),
+                false => ticket.cookies = trail.into_cookies(),
+            }
             return Attempt::TooSoon;
         }
     }
@@ -356,7 +362,8 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
     match job.downloader.clone().download(&job.cx, ask).await {
         Ok(Answer::Continue { to, partial, via }) => {
             ticket.doubts.redirected(via);
-            // Otherwise the ticket keeps the part it has, which may belong to the URL that the redirect leads to.
+            // The redirect may lead back to the same URL. Otherwise the ticket keeps the part it has, which may belong to
+            // the URL that the redirect leads to.
             if let Some(partial) = partial {
                 ticket.partial = Some((ticket.url().clone(), *partial));
             }
@@ -376,7 +383,10 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
             Attempt::NotModified(meta)
         }
         Ok(Answer::NotModified(meta)) => Attempt::Failed(unasked(ticket.url(), meta)),
-        Err(failure) => Attempt::Failed(failure),
+        Err(failure) => {
+            ticket.cookies = trail.into_cookies();
+            Attempt::Failed(failure)
+        }
     }
 }
 
@@ -550,6 +560,7 @@ impl Shared {
         ticket.status = failure.status;
         ticket.moved_to = None;
         ticket.trail = None;
+        ticket.cookies = None;
         self.requeue(ticket, Duration::ZERO, Some((outcome, reason, detail)))
             .await;
     }
