@@ -6,11 +6,13 @@ use serde::de::{Deserialize as _, Deserializer, Error as _};
 const DEFAULT: &str = "gannet";
 
 /// Returns the product token in a `User-Agent` value. That is its first product, or, if that is a browser's `Mozilla`,
-/// the product in a comment, as in `Mozilla/5.0 (compatible; PictureBot/2.1; +https://example.org/bot)`.
+/// the product in a comment, as in `Mozilla/5.0 (compatible; PictureBot/2.1; +https://example.org/bot)`, or else the
+/// next product that is not a browser's.
 pub(super) fn product_token(user_agent: &str) -> &str {
     let first = token(user_agent.trim_start());
     let product = if first.eq_ignore_ascii_case("mozilla") {
-        in_comment(user_agent).unwrap_or(first)
+        let product = in_comment(user_agent).or_else(|| after_comments(user_agent));
+        product.unwrap_or(first)
     } else {
         first
     };
@@ -27,6 +29,35 @@ fn in_comment(user_agent: &str) -> Option<&str> {
     let mut after = parts().skip_while(|part| !part.eq_ignore_ascii_case("compatible"));
     let compatible = after.nth(1).map(token).filter(|token| !token.is_empty());
     compatible.or_else(|| parts().find_map(versioned))
+}
+
+/// Returns the first `NAME/VERSION` outside of comments that is no part of a browser.
+fn after_comments(user_agent: &str) -> Option<&str> {
+    const BROWSERS: [&str; 14] = [
+        "Mozilla",
+        "AppleWebKit",
+        "Gecko",
+        "Version",
+        "Mobile",
+        "Chrome",
+        "Chromium",
+        "CriOS",
+        "Safari",
+        "Firefox",
+        "FxiOS",
+        "Edg",
+        "Edge",
+        "OPR",
+    ];
+    let is_browser = |name: &&str| BROWSERS.iter().any(|part| part.eq_ignore_ascii_case(name));
+    let mut pieces = user_agent.split('(');
+    let before = pieces.next().into_iter();
+    let after = pieces.filter_map(|piece| Some(piece.split_once(')')?.1));
+    before
+        .chain(after)
+        .flat_map(str::split_whitespace)
+        .filter_map(versioned)
+        .find(|name| !is_browser(name))
 }
 
 /// Returns the name if all of `part` is `NAME/VERSION`. In browsers' comments, `Build/X` always follows other words.
@@ -99,6 +130,11 @@ mod tests {
             (
                 "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
                 "Mozilla",
+            ),
+            ("Mozilla/5.0 (Macintosh) PictureBot/1.0", "PictureBot"),
+            (
+                "Mozilla/5.0 (X11) Gecko/20100101 Firefox/140.0 PictureBot/1.0",
+                "PictureBot",
             ),
             ("Mozilla/5.0", "Mozilla"),
             ("Mozilla/5.0 (compatible; )", "Mozilla"),

@@ -393,6 +393,11 @@ fn agents(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(|agent| {
         let agent = agent.trim_ascii();
         let product = std::str::from_utf8(agent).map_or(0, |agent| token(agent).len());
+        // Some files write `PictureBot*` for the robots whose names begin like that.
+        let product = agent[..product]
+            .iter()
+            .position(|byte| *byte == b'*')
+            .unwrap_or(product);
         match &agent[..product] {
             // Text that does not start with a token stays as it is, and matches no robot.
             b"" => agent,
@@ -414,8 +419,8 @@ enum Side {
 /// that itself (RFC 9309, sections 2.2.2 and 2.2.3):
 ///
 /// - Literal `*` and `$` become `%2A` and `%24`, so that a rule can name them.
-/// - Characters that only some writers of URLs encode are encoded.
-/// - In the query, `/` `:` `?` and `@` are not separators, and are decoded. In the path, `%2F` and `/` stay distinct.
+/// - Reserved characters, and others that only some writers of URLs encode, are encoded.
+/// - In the query, `/` and `?` are not separators, and are decoded. In the path, `%2F` and `/` stay distinct.
 fn canonical(path: &[u8], side: Side) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| !matches!(byte, b'%' | b'*' | b'$') && !is_seldom_encoded(*byte);
     if path.iter().all(is_plain) {
@@ -433,7 +438,7 @@ fn canonical(path: &[u8], side: Side) -> Cow<'_, [u8]> {
                     .and_then(|hex| std::str::from_utf8(hex).ok());
                 let octet = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
                 match octet {
-                    Some(octet @ (b'/' | b':' | b'?' | b'@')) if in_query => {
+                    Some(octet @ (b'/' | b'?')) if in_query => {
                         form.push(octet);
                         at += 2;
                     }
@@ -453,9 +458,10 @@ fn canonical(path: &[u8], side: Side) -> Cow<'_, [u8]> {
     Cow::Owned(form)
 }
 
-/// Characters that the URL standard encodes in some places only, and that no URL needs unencoded.
+/// Reserved characters (RFC 3986, section 2.2) that divide no path, and those that the URL standard encodes in some
+/// places only.
 fn is_seldom_encoded(byte: u8) -> bool {
-    matches!(byte, b'\'' | b'[' | b']' | b'\\' | b'^' | b'|')
+    b":@!'()+,;=&[]\\^|".contains(&byte)
 }
 
 fn encode(byte: u8, form: &mut Vec<u8>) {
@@ -500,6 +506,14 @@ mod tests {
             ("/a?it%27s", "/a?it's"),
             ("/a^b|c[d]", "/a%5Eb%7Cc%5Bd%5D"),
             ("/a%5eb%7cc%5bd%5d", "/a^b|c[d]"),
+            ("/a:b", "/a%3Ab"),
+            ("/a%3ab", "/a:b"),
+            ("/a%26b", "/a&b"),
+            ("/a?b=%26c", "/a?b=&c"),
+            ("/@(a)!+;=&',", "/%40%28a%29%21%2B%3B%3D%26%27%2C"),
+            ("/%40%28a%29%21%2b%3b%3d%26%27%2c", "/@(a)!+;=&',"),
+            ("/?@(a)!+;=&',", "/?%40%28a%29%21%2B%3B%3D%26%27%2C"),
+            ("/?%40%28a%29%21%2b%3b%3d%26%27%2c", "/?@(a)!+;=&',"),
             ("/100%", "/100%"),
             ("/%zz", "/%zz"),
             // Examples from RFC 9309.
@@ -535,8 +549,7 @@ mod tests {
             ("/a/b", "/a%2Fb"),
             ("/a%3Fb", "/a?b"),
             ("/a?b", "/a%3Fb"),
-            ("/a%26b", "/a&b"),
-            ("/a?b=%26c", "/a?b=&c"),
+            ("/a?b", "/a%3fb"),
             ("/%2541", "/%41"),
             ("/A", "/a"),
             ("/a%2Ab", "/axb"),
@@ -619,6 +632,11 @@ mod tests {
             let text = format!("{agent} gannet\nDisallow /a:b\nUser-agent: *\nDisallow: /");
             assert!(!allows_agent(text.as_bytes(), "gannet", "/a:b"), "{agent}");
             assert!(allows_agent(text.as_bytes(), "gannet", "/a"), "{agent}");
+        }
+        for agent in ["gannet*", "Gannet/*", "gannet *"] {
+            let text = format!("User-agent: {agent}\nDisallow: /a");
+            assert!(!allows_agent(text.as_bytes(), "gannet", "/a"), "{agent}");
+            assert!(allows_agent(text.as_bytes(), "other", "/a"), "{agent}");
         }
         // Rules outside of a group, rules for a robot without a name, and rules after a byte order mark.
         assert!(allows_agent(b"Disallow: /\n", "gannet", "/a"));
