@@ -63,6 +63,21 @@ where
     }
 }
 
+/// Names in common use that are not labels of browsers, with such a label.
+const ALIASES: [(&str, &str); 11] = [
+    ("cp932", "windows-31j"),
+    ("ms932", "windows-31j"),
+    ("ansi", "windows-1252"),
+    ("latin-1", "windows-1252"),
+    ("latin_1", "windows-1252"),
+    ("cp65001", "utf-8"),
+    ("cp936", "gbk"),
+    ("ms936", "gbk"),
+    ("cp949", "euc-kr"),
+    ("cp950", "big5"),
+    ("koi8r", "koi8-r"),
+];
+
 /// Returns the encoding with this label. `None` also for those that browsers refuse to decode.
 ///
 /// ASCII means UTF-8 here rather than windows-1252, because servers label XML as ASCII that is not (RFC 3023).
@@ -71,6 +86,10 @@ fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     if name.eq_ignore_ascii_case(b"us-ascii") || name.eq_ignore_ascii_case(b"ascii") {
         return Some(UTF_8);
     }
+    let alias = ALIASES
+        .iter()
+        .find(|(alias, _)| name.eq_ignore_ascii_case(alias.as_bytes()));
+    let label = alias.map_or(label, |(_, label)| label.as_bytes());
     Encoding::for_label(label).filter(|encoding| *encoding != REPLACEMENT)
 }
 
@@ -271,6 +290,13 @@ mod tests {
             (" CP1252 ", "windows-1252"),
             ("utf8", "UTF-8"),
             ("Shift-JIS", "Shift_JIS"),
+            (" CP932 ", "Shift_JIS"),
+            ("Latin-1", "windows-1252"),
+            ("cp65001", "UTF-8"),
+            ("cp936", "GBK"),
+            ("cp949", "EUC-KR"),
+            ("cp950", "Big5"),
+            ("koi8r", "KOI8-R"),
         ] {
             let encoding: ListEncoding = written.parse().unwrap();
             assert_eq!(encoding.to_string(), name);
@@ -280,7 +306,7 @@ mod tests {
                 encoding
             );
         }
-        for unknown in ["", "utf-32", "hz-gb-2312", "excel"] {
+        for unknown in ["", "utf-32", "hz-gb-2312", "excel", "cp437"] {
             let error = unknown.parse::<ListEncoding>().unwrap_err().to_string();
             assert!(error.contains("windows-1252"), "{error}");
         }
