@@ -232,7 +232,8 @@ fn plain_line(text: &[u8], mut begin: usize) -> Option<usize> {
             .any(|cell| begins_url(&String::from_utf8_lossy(cell)));
         // Lines of a log begin with a time in brackets.
         let may_be_header = begin == 0 && !plain.is_empty() && plain[0] != b'[';
-        if has_url || (may_be_header && by_first_line(plain) != ListFormat::Text) {
+        let is_header = || by_first_line(plain) != ListFormat::Text || is_json_string(plain);
+        if has_url || (may_be_header && is_header()) {
             return Some(begin);
         }
         begin += line.len() + 1;
@@ -247,6 +248,13 @@ fn is_json(text: &[u8]) -> bool {
         [b'[', inner @ ..] => matches!(inner.trim_ascii_start(), [b'{' | b'"' | b'[' | b']', ..]),
         _ => false,
     }
+}
+
+/// Returns `true` if a line is a JSON string, such as a URL with escaped slashes. Lines out of an array end with commas.
+fn is_json_string(line: &[u8]) -> bool {
+    let value = line.trim_ascii();
+    let value = value.strip_suffix(b",").unwrap_or(value);
+    value.starts_with(b"\"") && serde_json::from_slice::<String>(value).is_ok()
 }
 
 /// What a text that begins with `<` is.
@@ -494,12 +502,7 @@ fn by_first_line(text: &[u8]) -> ListFormat {
     if Column::of(line.trim().trim_matches('"')).may_hold_url() {
         return ListFormat::Csv;
     }
-    // Lines out of an array end with its commas.
-    let value = line.trim();
-    let value = value.strip_suffix(',').unwrap_or(value);
-    if text[0] == b'"' && serde_json::from_str::<String>(value).is_ok() {
-        return ListFormat::Jsonl;
-    }
+    // A text may quote some of its URLs, so a string alone does not show JSON Lines.
     ListFormat::Text
 }
 
@@ -538,8 +541,8 @@ mod tests {
             ("caption\turl\n", Tsv),
             ("{\"url\":", Jsonl),
             ("\u{feff}\n[\"https://", Jsonl),
-            ("\"https://example.org/\"\n", Jsonl),
-            ("\"https:\\/\\/example.org\\/\",\r\n", Jsonl),
+            ("\"https://example.org/\"\n", Text),
+            ("\"https:\\/\\/example.org\\/\",\r\n", Text),
             ("\"https://example.org/\", a caption\n", Text),
             ("<urlset xmlns='x'>", Sitemap),
             (

@@ -64,7 +64,7 @@ fn parts(text: &str) -> (Cow<'_, str>, Option<&str>) {
     });
     let caption = loop {
         let caption = rest.trim_start_matches(is_blank);
-        let caption = caption.strip_prefix(',').unwrap_or(caption);
+        let caption = caption.strip_prefix([',', ';']).unwrap_or(caption);
         let caption = caption.trim_start_matches(is_blank);
         if caption.is_empty() || caption.starts_with('#') {
             return (url, None);
@@ -82,8 +82,24 @@ fn parts(text: &str) -> (Cow<'_, str>, Option<&str>) {
     let is_cut = |host: &str| !host.contains(['/', '?', '.', ':']);
     match url.split_once("://") {
         Some((_, host)) if is_cut(host) => (text.into(), None),
-        _ => (url, Some(caption)),
+        _ => (url, Some(without_quotes(caption))),
     }
+}
+
+/// Strips the separator at the end of a caption, and the quotes around it.
+fn without_quotes(caption: &str) -> &str {
+    let inner = caption.strip_suffix([',', ';']).unwrap_or(caption);
+    let inner = inner.trim_end_matches(is_blank);
+    for quote in ['"', '\''] {
+        let unquoted = inner
+            .strip_prefix(quote)
+            .and_then(|inner| inner.strip_suffix(quote));
+        if let Some(unquoted) = unquoted.filter(|inner| !inner.contains(quote)) {
+            return unquoted;
+        }
+    }
+    // A `;` may end a reference such as `&amp;`.
+    caption.strip_suffix(',').unwrap_or(caption)
 }
 
 /// Splits off the text in the quotes or angle brackets that `text` begins with. Returns it with the rest.
@@ -214,6 +230,14 @@ mod tests {
             ("\"http://a/1\" a harbour", "http://a/1", Some("a harbour")),
             ("'http://a/1', a harbour", "http://a/1", Some("a harbour")),
             ("<http://a/1> a harbour", "http://a/1", Some("a harbour")),
+            (
+                "\"http://a/1\", \"a harbour\",",
+                "http://a/1",
+                Some("a harbour"),
+            ),
+            ("\"http://a/1\";", "http://a/1", None),
+            ("http://a/1 'a'; 'b'", "http://a/1", Some("'a'; 'b'")),
+            ("http://a/1 a &amp;", "http://a/1", Some("a &amp;")),
             ("http://a/1, a harbour", "http://a/1", Some("a harbour")),
             ("http://a/1?x=1,2 a", "http://a/1?x=1,2", Some("a")),
             ("\"http://a/1\",", "http://a/1", None),
@@ -225,7 +249,7 @@ mod tests {
             (
                 "\"http:\\/\\/a\\/\\u00fc\", \"a\\/b\"",
                 "http://a/ü",
-                Some("\"a\\/b\""),
+                Some("a\\/b"),
             ),
             ("\"http:\\/\\/a\",", "http://a", None),
             ("\"http://a\\x\"", "http://a\\x", None),
@@ -287,6 +311,15 @@ mod tests {
             let wanted = [1, 2].map(|n| format!("{} https://a.example/{n}.jpg", first + n - 1));
             assert_eq!(said, wanted, "{list}");
         }
+    }
+
+    #[test]
+    fn a_text_may_quote_only_its_first_url() {
+        let list = "\"http://a/1\"\nhttp://a/2\nhttp://a/3 a harbour\n";
+        let (entries, failure) = read(None, list.as_bytes());
+        assert_eq!(failure, None);
+        let said: Vec<_> = entries.iter().map(short).collect();
+        assert_eq!(said, ["1 http://a/1", "2 http://a/2", "3 http://a/3"]);
     }
 
     #[test]
