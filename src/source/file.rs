@@ -85,7 +85,10 @@ impl Source for FileSource {
                 .map(|name| name.to_string_lossy().into_owned()),
             ..Hints::default()
         };
-        let name = self.to_string();
+        let name = match &self.path {
+            Some(_) => self.to_string(),
+            None => "standard input".to_owned(),
+        };
         let path = self.path.clone();
         parse_on_thread(name.clone(), hints, None, move |sink| {
             match open(path.as_deref(), sink) {

@@ -136,13 +136,12 @@ impl Table {
             table.columns.push((Column::of(cell), name));
         }
         let Some(url) = url_column(table.columns.iter().map(|(column, _)| *column)) else {
-            let names: String = cells.join(", ").chars().take(200).collect();
+            let names = cells.join(", ");
+            let names = names.chars().take(200);
+            let names: String = names.filter(|c| !c.is_control()).collect();
             return Err(Stop::not_a_list(
                 "a table without a column for the URL",
-                format!(
-                    "call the column `url` (there are: {})",
-                    names.escape_debug()
-                ),
+                format!("call the column `url` (there are: {names})"),
             ));
         };
         table.url = url;
@@ -552,6 +551,7 @@ mod tests {
     #[test]
     fn a_table_without_urls_is_an_error() {
         assert!(failure(Csv, "id,title\n1,x\n").contains("(there are: id, title)"));
+        assert!(failure(Csv, "ID,'URL'\n1,x\n").contains("(there are: ID, 'URL')"));
     }
 
     #[test]
