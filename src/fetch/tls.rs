@@ -88,7 +88,11 @@ impl Verifier {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(system);
-        roots.add_parsable_certificates(given.iter().cloned());
+        // webpki takes every certificate in the store for an authority, also that of a server.
+        let authorities = given
+            .iter()
+            .filter(|given| parse(given).is_ok_and(|certificate| is_authority(&certificate)));
+        roots.add_parsable_certificates(authorities.cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         Self {
             // Without revocation lists, building fails only for an empty store.
@@ -104,7 +108,8 @@ impl Verifier {
             || self.given.iter().any(|issuer| {
                 parse(issuer).is_ok_and(|issuer| {
                     issuer.subject().as_raw() == certificate.issuer().as_raw()
-                        && is_plain_authority(&issuer)
+                        && is_authority(&issuer)
+                        && !has_name_constraints(&issuer)
                         && self.is_signed_by(certificate, &issuer)
                 })
             })
@@ -238,16 +243,20 @@ fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
     parse(certificate).is_ok_and(|parsed| parsed.version() == X509Version::V1)
 }
 
-/// Returns `true` if the certificate may sign any other, as far as a check of a single signature can decide that.
-fn is_plain_authority(certificate: &X509Certificate<'_>) -> bool {
+/// Returns `true` for X.509 version 1, and for CA:TRUE with a key usage that allows signing certificates, or with none.
+fn is_authority(certificate: &X509Certificate<'_>) -> bool {
     if certificate.version() == X509Version::V1 {
         return true;
     }
     let may_sign = certificate
         .key_usage()
         .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
-    let has_constraints = !matches!(certificate.name_constraints(), Ok(None));
-    certificate.is_ca() && may_sign && !has_constraints
+    certificate.is_ca() && may_sign
+}
+
+/// Returns `true` if it may sign certificates for some names only. A check of one signature does not tell which.
+fn has_name_constraints(certificate: &X509Certificate<'_>) -> bool {
+    !matches!(certificate.name_constraints(), Ok(None))
 }
 
 fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
@@ -358,6 +367,10 @@ fn matches_host(pattern: &str, name: &ServerName<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair,
+        KeyUsagePurpose, NameConstraints,
+    };
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
@@ -554,6 +567,71 @@ mod tests {
             let text = verify(&[given], chain, host).unwrap_err().to_string();
             assert!(text.contains(why), "{given} {chain:?} {host}: {text}");
         }
+    }
+
+    /// What a client says of a server as `host` that presents a certificate for `localhost` and `other.test`, signed by the
+    /// key of the certificate that the client is given.
+    fn verify_signed_by(given: CertificateParams, host: &str) -> Result<(), Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let keys = [(); 2].map(|()| KeyPair::generate().unwrap());
+        let certificate = given.self_signed(&keys[0]).unwrap();
+        let names = ["localhost", "other.test"].map(str::to_owned);
+        let leaf = CertificateParams::new(names).unwrap();
+        let leaf = leaf.signed_by(&keys[1], &Issuer::from_params(&given, &keys[0]));
+        let verifier = Verifier::new(Vec::new(), vec![certificate.der().clone()], &provider);
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let verified = verifier.verify_server_cert(
+            leaf.unwrap().der(),
+            &[],
+            &name,
+            &[],
+            UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW)),
+        );
+        verified.map(drop)
+    }
+
+    #[test]
+    fn only_an_authority_vouches_for_what_it_signed() {
+        let params = |is_ca, usages: &[KeyUsagePurpose]| {
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            let name = rcgen::DnType::CommonName;
+            params.distinguished_name.push(name, "one that was given");
+            (params.is_ca, params.key_usages) = (is_ca, usages.to_vec());
+            params
+        };
+        let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+        let signs = [KeyUsagePurpose::KeyCertSign];
+        for (is_ca, usages, is_trusted) in [
+            (authority.clone(), &[][..], true),
+            (authority.clone(), &signs, true),
+            (
+                authority.clone(),
+                &[KeyUsagePurpose::DigitalSignature],
+                false,
+            ),
+            (IsCa::ExplicitNoCa, &[], false),
+            (IsCa::ExplicitNoCa, &signs, false),
+            (IsCa::NoCa, &[], false),
+        ] {
+            let verified = verify_signed_by(params(is_ca.clone(), usages), "localhost");
+            let expected = match is_trusted {
+                true => Ok(()),
+                false => Err(CertificateError::UnknownIssuer.into()),
+            };
+            assert_eq!(verified, expected, "{is_ca:?} {usages:?}");
+        }
+        let mut constrained = params(authority, &signs);
+        constrained.name_constraints = Some(NameConstraints {
+            permitted_subtrees: ["localhost", "other.test"]
+                .map(|name| GeneralSubtree::DnsName(name.to_owned()))
+                .into(),
+            excluded_subtrees: Vec::new(),
+        });
+        assert_eq!(verify_signed_by(constrained.clone(), "localhost"), Ok(()));
+        let constraints = constrained.name_constraints.as_mut().unwrap();
+        constraints.permitted_subtrees.pop();
+        let error = verify_signed_by(constrained, "localhost").unwrap_err();
+        assert!(error.to_string().contains("NameConstraint"), "{error}");
     }
 
     #[test]
