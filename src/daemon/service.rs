@@ -33,6 +33,7 @@ impl Service {
                         );
                     })
                     .ok()
+                    .flatten()
             }),
             feed_every: sd_notify::watchdog_enabled().map(|limit| limit / 3),
             fed: Instant::now(),
@@ -94,15 +95,17 @@ fn send(to: &SocketAddr, what: &[NotifyState<'_>]) -> io::Result<()> {
     socket.send_to_addr(message.as_bytes(), to).map(drop)
 }
 
-/// Parses `NOTIFY_SOCKET`: an absolute path, or a name in the abstract namespace after `@`.
+/// Parses `NOTIFY_SOCKET`: an absolute path, or a name in the abstract namespace after `@`. `None` if it is empty, which is as good
+/// as unset.
 ///
 /// # Errors
 ///
 /// [`io::ErrorKind::Unsupported`] for any other form, such as `vsock:`.
-fn address(name: &OsStr) -> io::Result<SocketAddr> {
+fn address(name: &OsStr) -> io::Result<Option<SocketAddr>> {
     match name.as_bytes() {
-        [b'/', ..] => SocketAddr::from_pathname(name),
-        [b'@', name @ ..] if !name.is_empty() => abstract_address(name),
+        [] => Ok(None),
+        [b'/', ..] => SocketAddr::from_pathname(name).map(Some),
+        [b'@', name @ ..] if !name.is_empty() => abstract_address(name).map(Some),
         _ => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "it has to be an absolute path, or a name after `@`",
@@ -131,9 +134,10 @@ mod tests {
     #[test]
     fn a_notify_socket_is_a_path_or_an_abstract_name() {
         let address = |name: &str| address(OsStr::new(name));
-        let path = address("/run/systemd/notify").unwrap();
+        assert!(address("").unwrap().is_none());
+        let path = address("/run/systemd/notify").unwrap().unwrap();
         assert_eq!(path.as_pathname(), Some("/run/systemd/notify".as_ref()));
-        for name in ["", "@", "notify", "./notify", "vsock:2:1234"] {
+        for name in ["@", "notify", "./notify", "vsock:2:1234"] {
             let error = address(name).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{name}");
         }
@@ -146,7 +150,7 @@ mod tests {
     fn an_abstract_name_may_hold_any_bytes() {
         use std::os::linux::net::SocketAddrExt as _;
         for name in ["a", "/org/freedesktop/systemd1/notify/1", "a b@c\n"] {
-            let found = address(OsStr::new(&format!("@{name}"))).unwrap();
+            let found = address(OsStr::new(&format!("@{name}"))).unwrap().unwrap();
             assert_eq!(found.as_abstract_name(), Some(name.as_bytes()));
         }
     }
