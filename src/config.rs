@@ -358,6 +358,11 @@ impl Config {
                 ("password", "needs `user` beside it")
             } else if host.token.is_some() && host.user.is_some() {
                 ("token", "cannot be combined with `user`")
+            } else if host.token.is_some() && host.auth.is_some() {
+                (
+                    "auth",
+                    "says how `user` and `password` are sent, and cannot be combined with `token`",
+                )
             } else if host.max_bytes.is_some_and(|most| most.as_u64() == 0) {
                 ("max_bytes", "leaves no room for a file")
             } else {

@@ -525,6 +525,21 @@ fn a_secret_may_stand_in_a_file() {
 }
 
 #[test]
+fn ways_to_authenticate_that_exclude_each_other_are_named() {
+    for (host, keys) in [
+        ("user = \"u\"\ntoken = \"t\"", ["token", "user"]),
+        ("auth = \"digest\"\ntoken = \"t\"", ["auth", "token"]),
+        ("auth = \"basic\"\ntoken = \"t\"", ["auth", "token"]),
+    ] {
+        let found = error(&format!("[hosts.\"a.example\"]\n{host}"), &[], &[]);
+        assert!(
+            found.contains("cannot be combined") && keys.iter().all(|key| found.contains(key)),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn what_is_printed_can_be_loaded_again() {
     let text = load("[hosts.\"*.example.org\"]\nrate = 2", &[], &[])
         .unwrap()
