@@ -264,6 +264,7 @@ fn a_list_behind_a_wall_of_cookies_is_read() {
 #[test]
 fn a_file_of_cookies_goes_with_each_target_to_its_own_hosts() {
     let origin = Site::start(|_| Answer::ok(png(1)));
+    const ODD: &str = "127.0.0.1 FALSE / FALSE 0 id s3cret\n";
     let sandbox = Sandbox::new();
     let file = "# Netscape HTTP Cookie File\r\n\r\n\
                 #HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tid\ts3cret\r\n\
@@ -292,18 +293,26 @@ fn a_file_of_cookies_goes_with_each_target_to_its_own_hosts() {
     assert_eq!(cookies("/b/c.png"), "own=1; b=2; id=s3cret");
     assert!(!everything(&sandbox, &report.run).contains("s3cret"));
 
-    sandbox.write(
-        "cookies.txt",
-        format!("{file}127.0.0.1 FALSE / FALSE 0 id s3cret\n"),
-    );
-    for args in [
-        &["fetch", "list.txt", "--cookies=cookies.txt"][..],
-        &["check", "--set=fetch.cookies_file=cookies.txt"],
-    ] {
-        let run = sandbox
-            .run(args)
-            .expect(1)
-            .says(&["cookies.txt", "line 8", "tabs"]);
+    // An odd line costs itself, a file of nothing else the run.
+    let fetch = [
+        "fetch",
+        "list.txt",
+        "--refresh",
+        "--allow-private",
+        "--cookies=cookies.txt",
+    ];
+    let check = ["check", "--set=fetch.cookies_file=cookies.txt"];
+    sandbox.write("cookies.txt", format!("{file}{ODD}\t=s3cret\n{ODD}\n"));
+    let run = sandbox.run(fetch).expect(0);
+    let run = run.says(&["3 of 8 lines in `cookies.txt`", "line 8", "tabs"]);
+    assert!(!run.stderr.contains("s3cret"), "{run}");
+    assert_eq!(origin.total(), 4);
+    assert!(has(origin.asked().last().unwrap(), "id=s3cret"));
+    sandbox.run(check).expect(0);
+    sandbox.write("cookies.txt", ODD);
+    for args in [&fetch[..], &check] {
+        let run = sandbox.run(args).expect(1);
+        let run = run.says(&["cookies.txt", "line 1", "tabs"]);
         assert!(!run.stderr.contains("s3cret"), "{run}");
     }
     sandbox

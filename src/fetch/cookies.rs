@@ -167,7 +167,7 @@ impl Jar {
     }
 
     /// Reads a file in Netscape's format, as browser extensions and `curl --cookie-jar` write it. Expired cookies are
-    /// left out.
+    /// left out, and so are lines that cannot be parsed. If no line can be, that is an error.
     pub(super) fn read(path: &Path, now: SystemTime) -> Result<Self, SetupError> {
         let bytes = std::fs::read(path).map_err(|source| SetupError::ReadCookies {
             path: path.to_owned(),
@@ -175,21 +175,37 @@ impl Jar {
         })?;
         let mut jar = Self::default();
         let mut expired = 0;
+        let (mut lines, mut bad) = (0, 0);
+        let mut first_bad = None;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            let cookie = Cookie::of_line(line).map_err(|why| SetupError::BadCookies {
-                path: path.to_owned(),
-                line: number + 1,
-                source: Cause(why.into_owned()),
-            })?;
+            let cookie = Cookie::of_line(line);
+            lines += u32::from(!matches!(cookie, Ok(None)));
             match cookie {
-                Some(cookie) if cookie.is_expired(now) => expired += 1,
-                Some(cookie) => {
+                Ok(Some(cookie)) if cookie.is_expired(now) => expired += 1,
+                Ok(Some(cookie)) => {
                     jar.cookies.retain(|other| !other.is_same(&cookie));
                     jar.cookies.push(cookie);
                 }
-                None => {}
+                Ok(None) => {}
+                Err(why) => {
+                    bad += 1;
+                    first_bad.get_or_insert((number + 1, why));
+                }
             }
+        }
+        if let Some((line, why)) = first_bad {
+            if jar.is_empty() && expired == 0 {
+                return Err(SetupError::BadCookies {
+                    path: path.to_owned(),
+                    line,
+                    source: Cause(why.into_owned()),
+                });
+            }
+            let path = path.display();
+            tracing::warn!(
+                "{bad} of {lines} lines in `{path}` are left out: they are no cookies in Netscape's format; the first is line {line}: {why}"
+            );
         }
         if expired > 0 {
             tracing::warn!(
@@ -922,7 +938,9 @@ mod tests {
             ),
             ("[{\"name\": \"hush\"}]", "found 1"),
         ] {
-            let error = read(format!("{good}{line}\n{good}").as_bytes()).unwrap_err();
+            let others = read(format!("{good}{line}\n{good}").as_bytes()).unwrap();
+            assert_eq!(others.cookies.len(), 1, "{line}");
+            let error = read(format!("# nothing else\n{line}\n\n").as_bytes()).unwrap_err();
             assert!(
                 error.contains("line 2") && error.contains(expected) && !error.contains("hush"),
                 "{line}: {error}"
