@@ -13,6 +13,12 @@ use url::{Position, Url};
 /// Longest name of an unknown scheme that messages quote.
 const MAX_SCHEME: usize = 20;
 
+/// RFC 7616, section 3.5.
+pub(super) const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
+
+/// Most unsupported schemes and features that messages quote.
+const MAX_UNSUPPORTED: usize = 4;
+
 /// Parameters of a challenge, as names and values in their original order.
 type Params = Vec<(String, Vec<u8>)>;
 
@@ -29,7 +35,7 @@ pub(super) struct Offer {
     pub(super) digest: Option<Challenge>,
     pub(super) basic: bool,
     pub(super) bearer: bool,
-    /// Unsupported schemes and features on offer, worded for messages.
+    /// The first [`MAX_UNSUPPORTED`] unsupported schemes and features on offer, worded for messages.
     pub(super) unsupported: Vec<String>,
 }
 
@@ -80,7 +86,7 @@ impl Offer {
     }
 
     fn lacks(&mut self, what: String) {
-        if !self.unsupported.contains(&what) {
+        if self.unsupported.len() < MAX_UNSUPPORTED && !self.unsupported.contains(&what) {
             self.unsupported.push(what);
         }
     }
@@ -216,7 +222,7 @@ impl Session {
 
     /// Returns the next session if an answer carries a `nextnonce` (RFC 7616, section 3.5).
     pub(super) fn next(&self, headers: &HeaderMap) -> Option<Self> {
-        let info = headers.get("authentication-info")?;
+        let info = headers.get(AUTHENTICATION_INFO)?;
         // `Authentication-Info` has the syntax of a challenge without its scheme.
         let text = [b"Digest ", info.as_bytes()].concat();
         let (_, params) = challenges(&text).pop()?;
@@ -583,6 +589,18 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn of_many_unsupported_ways_a_few_are_named() {
+        let names: Vec<_> = (0..20_000).map(|at| format!("a{at}")).collect();
+        let line = names.join(", ");
+        assert_eq!(offer(&[&line]).unsupported, names[..MAX_UNSUPPORTED]);
+        assert!(offer(&[&line, "Digest nonce=n, Basic"]).digest.is_some());
+        let mut headers = HeaderMap::new();
+        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_str(&line).unwrap());
+        let text = Offer::refusal_of_proxy(&headers);
+        assert!(text.contains("a0 or a1 or ") && text.len() < 200, "{text}");
     }
 
     #[test]
