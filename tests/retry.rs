@@ -467,6 +467,48 @@ fn a_camera_that_asks_for_digest_gets_it_and_its_nonce_is_used_again() {
 }
 
 #[test]
+fn a_nonce_for_one_request_is_followed_by_the_one_that_the_answer_names() {
+    let used = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Site::start(move |asked| {
+        let nonce = |number: usize| format!("n{number}");
+        let now = used.load(Ordering::SeqCst);
+        if !knows(asked, &nonce(now)) {
+            return challenge(&nonce(now), "");
+        }
+        used.store(now + 1, Ordering::SeqCst);
+        let info = format!("nextnonce=\"{}\"", nonce(now + 1));
+        Answer::ok(png(u32::try_from(now + 1).unwrap())).header("Authentication-Info", info)
+    });
+    let sandbox = Sandbox::new();
+    sandbox.write("gannet.toml", CAMERA);
+    let paths: Vec<_> = (0..10).map(|number| format!("/{number}.png")).collect();
+    let report = sandbox.fetch_list(origin.list(&paths), 0, &["-j", "1"]);
+    assert_eq!(
+        (report.count("stored"), origin.total()),
+        (10, 11),
+        "{}",
+        report.run
+    );
+}
+
+#[test]
+fn the_default_of_a_netrc_file_waits_to_be_asked_for() {
+    let open = Site::start(|_| Answer::ok(png(1)));
+    let basic = Site::start(|asked| match asked.header("authorization") {
+        Some("Basic YW5uOmh1c2g=") => Answer::ok(png(2)),
+        _ => Answer::status(401).header("WWW-Authenticate", "Basic realm=\"r\""),
+    });
+    let sandbox = Sandbox::new();
+    sandbox.write("netrc", "default login ann password hush\n");
+    let list = [open.list(["/a.png"]), basic.list(["/a.png", "/b.png"])].concat();
+    let report = sandbox.fetch_list(list, 0, &["--netrc-file=netrc", "-j", "1"]);
+    assert_eq!(open.asked()[0].header("authorization"), None);
+    // Asked for once.
+    assert_eq!(basic.total(), 3, "{}", report.run);
+    assert_eq!(report.of(&basic.url("/a.png"))["attempts"], 1);
+}
+
+#[test]
 fn no_password_leaves_in_clear_where_that_is_ruled_out() {
     let origin = Site::start(|asked| match knows(asked, "n") {
         true => Answer::ok(png(1)),

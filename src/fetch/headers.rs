@@ -13,14 +13,14 @@ use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::cookies::Jar;
-use super::digest::{Login, Offer, Session};
+use super::digest::{AUTHENTICATION_INFO, Login, Offer, Session};
 use super::error::SetupError;
 use super::hosts::Hosts;
 use super::netrc::Netrc;
 use super::redirect::{Reply, Trail};
 use super::settings::{Auth, HostSettings, Settings, is_secret};
 
-/// Maximum number of remembered Digest nonces.
+/// Maximum number of remembered answers to challenges.
 const MAX_SESSIONS: usize = 1024;
 
 /// Headers ready to be sent.
@@ -79,13 +79,13 @@ impl Credentials {
     }
 }
 
-/// Sessions by origin, as RFC 6454 writes it, and user name.
-type ByOrigin = HashMap<(String, Vec<u8>), Arc<Session>>;
+/// Answers by origin, as RFC 6454 writes it, and user name.
+type ByOrigin = HashMap<(String, Vec<u8>), Reply>;
 
-/// Digest nonces that origins accepted, by origin and user.
+/// Answers to challenges that origins accepted, by origin and user.
 #[derive(Debug, Default)]
 struct Sessions {
-    /// Set once an origin has asked for Digest. Until then requests skip the lock.
+    /// Set once an origin has accepted one. Until then requests skip the lock.
     is_used: AtomicBool,
     by_origin: Mutex<ByOrigin>,
 }
@@ -98,19 +98,19 @@ impl Sessions {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, url: &Url, credentials: &Credentials) -> Option<Arc<Session>> {
+    fn get(&self, url: &Url, credentials: &Credentials) -> Option<Reply> {
         let key = (url.origin().ascii_serialization(), credentials.user.clone());
         self.lock().get(&key).cloned()
     }
 
-    fn keep(&self, url: &Url, credentials: Credentials, session: Arc<Session>) {
+    fn keep(&self, url: &Url, credentials: Credentials, reply: Reply) {
         let key = (url.origin().ascii_serialization(), credentials.user);
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&key) {
-            // Each forgotten nonce costs its origin one more challenge.
+            // Each forgotten answer costs its origin one more challenge.
             sessions.clear();
         }
-        sessions.insert(key, session);
+        sessions.insert(key, reply);
         self.is_used.store(true, Ordering::Relaxed);
     }
 }
@@ -167,29 +167,21 @@ impl Headers {
     /// netrc file, the answer to a challenge, and cookies. `origin` is the target's own URL.
     pub(super) fn of_hop(&self, url: &Url, origin: &Url, trail: Option<&Trail>) -> HeaderMap {
         let mut headers = self.of(url, origin);
+        let reply = self.answer(url, origin, trail);
+        let is_asked = matches!(reply, Some((Reply::Basic, _)));
         if !self.netrc.is_empty()
             && !headers.contains_key(AUTHORIZATION)
-            && let Some(Credentials { user, password }) = self.credentials(url, origin)
+            && let Some(Credentials { user, password }) = self.credentials(url, origin, is_asked)
             && self.auth(url) != Auth::Digest
             && let Some(value) = basic(&user, &password)
         {
             headers.insert(AUTHORIZATION, value);
         }
-        let reply = trail.and_then(Trail::reply);
-        let is_known = self.sessions.is_used.load(Ordering::Relaxed);
-        if (reply.is_some() || is_known)
-            && let Some(credentials) = self.credentials(url, origin)
+        if let Some((Reply::Digest(session), credentials)) = reply
+            && self.auth(url) != Auth::Basic
+            && let Some(answer) = session.answer(&credentials.login(), url)
         {
-            let session = match reply {
-                Some(Reply::Digest(session)) => Some(session.clone()),
-                Some(Reply::Basic) => None,
-                None if self.auth(url) == Auth::Basic => None,
-                None => self.sessions.get(url, &credentials),
-            };
-            let answer = session.and_then(|session| session.answer(&credentials.login(), url));
-            if let Some(answer) = answer {
-                headers.insert(AUTHORIZATION, answer);
-            }
+            headers.insert(AUTHORIZATION, answer);
         }
         let jar = trail.and_then(Trail::jar).unwrap_or(&self.cookies);
         if !jar.is_empty()
@@ -198,6 +190,25 @@ impl Headers {
             headers.insert(COOKIE, value);
         }
         headers
+    }
+
+    /// Returns the answer to a challenge of the origin, on this trail or an earlier one, with the credentials for it.
+    fn answer(
+        &self,
+        url: &Url,
+        origin: &Url,
+        trail: Option<&Trail>,
+    ) -> Option<(Reply, Credentials)> {
+        let reply = trail.and_then(Trail::reply);
+        if reply.is_none() && !self.sessions.is_used.load(Ordering::Relaxed) {
+            return None;
+        }
+        let credentials = self.credentials(url, origin, true)?;
+        let reply = match reply {
+            Some(reply) => reply.clone(),
+            None => self.sessions.get(url, &credentials)?,
+        };
+        Some((reply, credentials))
     }
 
     /// Answers a 401 from `url` with these headers. The request carried `sent`.
@@ -213,19 +224,31 @@ impl Headers {
         sent: Sent,
         challenges: u8,
     ) -> Result<Reply, String> {
-        let credentials = self.credentials(url, origin);
+        let credentials = self.credentials(url, origin, true);
         let auth = credentials.is_some().then(|| self.auth(url));
         decide(Offer::of(headers), auth, sent, challenges)
     }
 
-    /// Remembers the nonce of `trail` after the origin has accepted it.
+    /// Remembers the answer of `trail` after the origin has accepted it, and a next nonce in these headers.
     pub(super) fn accepted(&self, url: &Url, origin: &Url, headers: &HeaderMap, trail: &Trail) {
-        if let Some(Reply::Digest(session)) = trail.reply()
-            && let Some(credentials) = self.credentials(url, origin)
-        {
-            let next = session.next(headers).map(Arc::new);
-            let session = next.unwrap_or_else(|| session.clone());
-            self.sessions.keep(url, credentials, session);
+        let is_new = trail.reply().is_some();
+        if !is_new && !headers.contains_key(AUTHENTICATION_INFO) {
+            return;
+        }
+        let Some((reply, credentials)) = self.answer(url, origin, Some(trail)) else {
+            return;
+        };
+        let next = match &reply {
+            Reply::Digest(session) => session.next(headers),
+            Reply::Basic => None,
+        };
+        match next {
+            Some(next) => {
+                let reply = Reply::Digest(Arc::new(next));
+                self.sessions.keep(url, credentials, reply);
+            }
+            None if is_new => self.sessions.keep(url, credentials, reply),
+            None => {}
         }
     }
 
@@ -237,10 +260,12 @@ impl Headers {
 
     /// Returns user name and password for a request to `url`: from the URL, else from `[hosts]`, else from the netrc
     /// file. `None` if there are none, or if a token or header from the settings takes precedence.
-    fn credentials(&self, url: &Url, origin: &Url) -> Option<Credentials> {
+    ///
+    /// The `default` entry of the netrc file fits any host, and a list may name any. It counts only if the host `is_asking`.
+    fn credentials(&self, url: &Url, origin: &Url, is_asking: bool) -> Option<Credentials> {
         let reach = Reach::of(url, origin);
         if let Some(from) = reach.with_credentials(url, origin) {
-            return Some(self.in_url(from));
+            return Some(self.in_url(from, reach));
         }
         let host = url.host_str()?;
         if reach != Reach::Foreign
@@ -260,13 +285,23 @@ impl Headers {
         if reach == Reach::Origin && self.any.origin.contains_key(AUTHORIZATION) {
             return None;
         }
-        self.in_netrc(host, reach)
+        if reach == Reach::Foreign {
+            return None;
+        }
+        let takes_default = is_asking && reach == Reach::Origin;
+        let (user, password) = self.netrc.get(host, None, takes_default)?;
+        Some(Credentials {
+            user: user.into(),
+            password: password.into(),
+        })
     }
 
-    /// Returns the credentials in `url`. If it has only a user name, the password may come from the netrc file.
-    fn in_url(&self, url: &Url) -> Credentials {
+    /// Returns the credentials in `url`. If it has only a user name, the password may come from the netrc file, as far as
+    /// credentials reach.
+    fn in_url(&self, url: &Url, reach: Reach) -> Credentials {
         let mut credentials = Credentials::of_url(url);
-        if url.password().is_none()
+        if reach != Reach::Foreign
+            && url.password().is_none()
             && let Some(user) = std::str::from_utf8(&credentials.user).ok()
             && let Some(host) = url.host_str()
             && let Some((_, password)) = self.netrc.get(host, Some(user), false)
@@ -274,17 +309,6 @@ impl Headers {
             credentials.password = password.into();
         }
         credentials
-    }
-
-    fn in_netrc(&self, host: &str, reach: Reach) -> Option<Credentials> {
-        if reach == Reach::Foreign {
-            return None;
-        }
-        let (user, password) = self.netrc.get(host, None, reach == Reach::Origin)?;
-        Some(Credentials {
-            user: user.into(),
-            password: password.into(),
-        })
     }
 
     /// Returns the `User-Agent` for a request to `url`.
@@ -316,7 +340,7 @@ impl Headers {
         }
         .clone();
         if let Some(from) = reach.with_credentials(url, origin) {
-            let Credentials { user, password } = self.in_url(from);
+            let Credentials { user, password } = self.in_url(from, reach);
             match basic(&user, &password).filter(|_| self.auth(url) != Auth::Digest) {
                 Some(value) => headers.insert(AUTHORIZATION, value),
                 None => headers.remove(AUTHORIZATION),
@@ -397,7 +421,9 @@ fn decide(offer: Offer, auth: Option<Auth>, sent: Sent, challenges: u8) -> Resul
         _ if offer.basic && auth == Auth::Digest => {
             Err("it takes Basic, and `auth = \"digest\"` sends no password in clear".to_owned())
         }
-        _ if offer.basic && sent == Sent::Digest && challenges == 0 => Ok(Reply::Basic),
+        _ if offer.basic && matches!(sent, Sent::Digest | Sent::Nothing) && challenges == 0 => {
+            Ok(Reply::Basic)
+        }
         _ if offer.basic => refused(),
         _ => asks.map_or_else(refused, Err),
     }
@@ -501,6 +527,8 @@ mod tests {
             (STALE, auto, Digest, 2, "refused user name"),
             ("Basic", auto, Digest, 0, "Basic"),
             ("Basic", auto, Digest, 1, "refused user name"),
+            ("Basic", auto, Nothing, 0, "Basic"),
+            ("Basic", auto, Nothing, 1, "refused user name"),
             ("Basic", auto, Basic, 0, "refused user name"),
             ("Basic", basic, Basic, 0, "refused user name"),
             ("Basic", digest, Nothing, 0, "sends no password in clear"),
@@ -587,6 +615,11 @@ mod tests {
                 basic("n3:"),
             ),
             (
+                "http://n1@named.example:81/",
+                "http://n1@named.example:81/",
+                basic("n1:n1"),
+            ),
+            (
                 "http://hosts.example/",
                 "http://hosts.example/",
                 basic("h:h"),
@@ -601,16 +634,33 @@ mod tests {
                 "http://digest.example/",
                 String::new(),
             ),
+            // The default is for hosts that ask.
             (
                 "http://other.example/",
                 "http://other.example/",
-                basic("def:def"),
+                String::new(),
             ),
             // After redirects, an entry for the host by name applies, and the default does not.
             ("https://a.example/", "http://b.example/", basic("a:a")),
             ("http://other.example/", "http://a.example/", String::new()),
             ("http://a.example:81/", "http://a.example/", String::new()),
             ("http://a.example/", "https://a.example/", String::new()),
+            // Nor does a URL with a user name get the password at another port, or in clear.
+            (
+                "http://n1@named.example/",
+                "http://a.example/",
+                basic("n1:n1"),
+            ),
+            (
+                "http://n1@named.example:81/",
+                "http://a.example/",
+                basic("n1:"),
+            ),
+            (
+                "http://n1@named.example/",
+                "https://a.example/",
+                basic("n1:"),
+            ),
         ] {
             let sent = headers.of_hop(&url.parse().unwrap(), &origin.parse().unwrap(), None);
             let value = sent
@@ -619,7 +669,27 @@ mod tests {
             assert_eq!(value, expected, "{url} after {origin}");
         }
         let url = "http://digest.example/".parse().unwrap();
-        assert!(headers.credentials(&url, &url).is_some());
+        assert!(headers.credentials(&url, &url, false).is_some());
         assert!(!format!("{headers:?}").contains("def"));
+    }
+
+    #[test]
+    fn the_default_of_a_netrc_file_is_for_hosts_that_ask() {
+        let headers = headers("", "default login def password def\n");
+        let [a, b] = ["http://a.example/", "http://b.example/"].map(|url| url.parse().unwrap());
+        let sent = |url: &Url, origin: &Url, trail: Option<&Trail>| {
+            let headers = headers.of_hop(url, origin, trail);
+            headers.get(AUTHORIZATION).cloned()
+        };
+        let basic = basic(b"def", b"def");
+        assert_eq!(sent(&a, &a, None), None);
+        let mut trail = Trail::new(0);
+        trail.answer(Reply::Basic);
+        assert_eq!(sent(&a, &a, Some(&trail)), basic);
+        // Who asked once, and took it, need not ask again.
+        headers.accepted(&a, &a, &HeaderMap::new(), &trail);
+        assert_eq!(sent(&a, &a, None), basic);
+        assert_eq!(sent(&b, &b, None), None);
+        assert_eq!(sent(&a, &b, None), None);
     }
 }
