@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gannet::fetch::{
-    Client, FetchError, Hosts, Phase, RedirectProblem, Request, Response, Resume, Validators,
+    Client, FetchError, Hosts, Phase, ProxySettings, RedirectProblem, Request, Response, Resume,
+    Validators,
 };
 use gannet::target::Reason;
 use origin::tls::Identity;
@@ -584,6 +585,57 @@ async fn a_certificate_that_expired_is_refused_although_it_is_given() {
     let error = format!("{:#}", anyhow::Error::from(error.unwrap_err()));
     assert!(error.contains("expired"), "{error}");
     assert!(!error.contains("ca_files"), "{error}");
+}
+
+#[tokio::test]
+async fn files_that_settings_name_are_read_again_on_a_reload_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let identity = Identity::new();
+    let netrc = |password| format!("machine 127.0.0.1 login ann password {password}");
+    std::fs::write(path("ca"), Identity::new().ca_pem).unwrap();
+    std::fs::write(path("netrc"), netrc("old")).unwrap();
+    std::fs::write(path("cookies"), "127.0.0.1\tFALSE\t/\tFALSE\t0\tid\told\n").unwrap();
+    let settings = settings(&format!(
+        "ca_files = [{:?}]\nnetrc_file = {:?}\ncookies_file = {:?}",
+        path("ca"),
+        path("netrc"),
+        path("cookies")
+    ));
+    let mut defaults: toml::Table = include_str!("../config/default.toml").parse().unwrap();
+    let proxies: ProxySettings = defaults.remove("proxies").unwrap().try_into().unwrap();
+    let hosts = Hosts::default();
+    let first = Client::with_proxies(&settings, &hosts, &proxies).unwrap();
+    std::fs::write(path("ca"), &identity.ca_pem).unwrap();
+    std::fs::write(path("netrc"), netrc("new")).unwrap();
+    std::fs::write(path("cookies"), "127.0.0.1\tFALSE\t/\tFALSE\t0\tid\tnew\n").unwrap();
+
+    let plain = Origin::with("/file", Reply::ok("a"));
+    let secure = Origin::builder()
+        .tls_as(identity)
+        .otherwise(Reply::ok("a"))
+        .start();
+    let second = first.with_settings(&settings, &hosts, &proxies).unwrap();
+    let third = second.reloaded(&settings, &hosts, &proxies).unwrap();
+    for (client, basic, cookie, is_trusted) in [
+        (&second, "Basic YW5uOm9sZA==", "id=old", false),
+        (&third, "Basic YW5uOm5ldw==", "id=new", true),
+    ] {
+        fetch(client, &plain.url("/file")).await.unwrap();
+        let asked = plain.log().pop().unwrap();
+        assert_eq!(asked.header("authorization"), Some(basic));
+        assert_eq!(asked.header("cookie"), Some(cookie));
+        let answer = fetch(client, &secure.url("/file")).await;
+        assert_eq!(answer.is_ok(), is_trusted, "{answer:?}");
+    }
+
+    // What is damaged for a moment stops a reload, and nothing else.
+    std::fs::write(path("ca"), "").unwrap();
+    std::fs::write(path("netrc"), "machine").unwrap();
+    let fourth = third.with_settings(&settings, &hosts, &proxies).unwrap();
+    fetch(&fourth, &secure.url("/file")).await.unwrap();
+    assert_eq!(secure.connections(), 2, "it is shared");
+    third.reloaded(&settings, &hosts, &proxies).unwrap_err();
 }
 
 #[tokio::test]

@@ -902,3 +902,29 @@ mod watching {
         gate.open();
     }
 }
+
+#[test]
+fn limits_of_a_job_leave_files_of_credentials_as_the_daemon_read_them() {
+    let (sandbox, site) = (Sandbox::new(), gallery());
+    settings(&sandbox, "");
+    let text = String::from_utf8(sandbox.read("gannet.toml")).unwrap();
+    let text = text.replace("[fetch]", "[fetch]\nnetrc_file = \"netrc\"");
+    sandbox.write("gannet.toml", text);
+    let netrc = |password| format!("machine 127.0.0.1 login ann password {password}\n");
+    sandbox.write("netrc", netrc("old"));
+    let daemon = Daemon::start(&sandbox);
+    let sent = |path: &str| {
+        let job = json!({"urls": [site.url(path)], "limits": {"retries": 0}});
+        let job = run(&daemon, &job);
+        assert_eq!(job["state"], "completed", "{job:#}");
+        let asked = site.asked().pop().unwrap();
+        asked.header("authorization").map(str::to_owned)
+    };
+    // As somebody does who writes it in two steps.
+    sandbox.write("netrc", "machine");
+    assert_eq!(sent("/1.png").as_deref(), Some("Basic YW5uOm9sZA=="));
+    sandbox.write("netrc", netrc("new"));
+    daemon.reload();
+    assert_eq!(sent("/2.png").as_deref(), Some("Basic YW5uOm5ldw=="));
+    daemon.stop();
+}

@@ -97,7 +97,7 @@ impl Agenda {
             downloader::builtin(&loaded.config.image),
         );
         let common = match earlier {
-            Some(earlier) => earlier.common.with_settings(setup, kinds)?,
+            Some(earlier) => earlier.common.reloaded(setup, kinds)?,
             None => Terms::new(setup, kinds)?,
         };
         let now = Utc::now();

@@ -16,13 +16,13 @@ use super::body::{Body, Limits};
 use super::caching::{self, Resume, StoredValidators, Validators};
 use super::coding;
 use super::error::{Cause, FetchError, SetupError};
-use super::headers::{Headers, Sent};
+use super::headers::{Files, Headers, Sent};
 use super::hosts::Hosts;
 use super::pool::{Checked, Member, Pool, Settings as ProxySettings, Via};
 use super::redirect::{Next, Trail};
 use super::response::Response;
 use super::settings::{Effective, Settings};
-use super::wire::{Deadline, Head, Wire};
+use super::wire::{self, Deadline, Head, Wire};
 use crate::target::SafeUrl;
 
 /// The content codings that are taken off.
@@ -135,7 +135,7 @@ impl Client {
     ///
     /// When `ca_files` cannot be read, or TLS or name resolution cannot be set up.
     pub fn new(settings: &Settings, hosts: &Hosts) -> Result<Self, SetupError> {
-        Self::make(settings, hosts, None, None)
+        Self::make(settings, hosts, None)
     }
 
     /// The same with the pool that `[proxies]` asks for, if it asks for one.
@@ -148,24 +148,19 @@ impl Client {
         hosts: &Hosts,
         proxies: &ProxySettings,
     ) -> Result<Self, SetupError> {
-        Self::make(settings, hosts, Some(proxies), None)
+        Self::make(settings, hosts, Some(proxies))
     }
 
     fn make(
         settings: &Settings,
         hosts: &Hosts,
         proxies: Option<&ProxySettings>,
-        before: Option<&Self>,
     ) -> Result<Self, SetupError> {
-        let bandwidth = match before {
-            Some(before) => before.bandwidth.clone(),
-            None => Arc::new(Bandwidth::new(settings, hosts)),
-        };
-        let wire = before.map(|before| &*before.wire);
+        let certificates = wire::read_ca_files(settings)?.into();
         Ok(Self {
-            wire: Arc::new(Wire::new(settings, proxies, wire)?),
-            bandwidth,
-            headers: Arc::new(Headers::new(settings, hosts, None)?),
+            wire: Arc::new(Wire::new(settings, certificates, proxies, None)?),
+            bandwidth: Arc::new(Bandwidth::new(settings, hosts)),
+            headers: Arc::new(Headers::new(settings, hosts, None, Files::Read)?),
             settings: settings.clone(),
             hosts: hosts.clone(),
             proxies: proxies.cloned(),
@@ -177,6 +172,8 @@ impl Client {
     /// one, unless the settings change how it connects. Health of proxies carries over. Bandwidth limits stay those
     /// of the process until [`apply_bandwidth`](Self::apply_bandwidth) is called.
     ///
+    /// Files of cookies, credentials and certificates that this client has read are not read again.
+    ///
     /// # Errors
     ///
     /// As for [`with_proxies`](Self::with_proxies).
@@ -186,16 +183,56 @@ impl Client {
         hosts: &Hosts,
         proxies: &ProxySettings,
     ) -> Result<Self, SetupError> {
-        if !self.settings.connects_like(settings) || self.proxies.as_ref() != Some(proxies) {
-            return Self::make(settings, hosts, Some(proxies), Some(self));
-        }
+        self.again(settings, hosts, proxies, Files::Keep)
+    }
+
+    /// The same, but reads all files of cookies, credentials and certificates. Connections are not shared where the
+    /// certificates have changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`with_proxies`](Self::with_proxies).
+    pub fn reloaded(
+        &self,
+        settings: &Settings,
+        hosts: &Hosts,
+        proxies: &ProxySettings,
+    ) -> Result<Self, SetupError> {
+        self.again(settings, hosts, proxies, Files::Read)
+    }
+
+    fn again(
+        &self,
+        settings: &Settings,
+        hosts: &Hosts,
+        proxies: &ProxySettings,
+        files: Files,
+    ) -> Result<Self, SetupError> {
+        let known = self.wire.certificates();
+        let keeps = files == Files::Keep && self.settings.ca_files == settings.ca_files;
+        let certificates: Arc<[_]> = match keeps {
+            true => known.clone(),
+            false => wire::read_ca_files(settings)?.into(),
+        };
+        let is_same = self.settings.connects_like(settings)
+            && *known == certificates
+            && self.proxies.as_ref() == Some(proxies);
+        let wire = match is_same {
+            true => self.wire.clone(),
+            false => Arc::new(Wire::new(
+                settings,
+                certificates,
+                Some(proxies),
+                Some(&self.wire),
+            )?),
+        };
         Ok(Self {
-            wire: self.wire.clone(),
+            wire,
             bandwidth: self.bandwidth.clone(),
-            headers: Arc::new(Headers::new(settings, hosts, Some(&self.headers))?),
+            headers: Arc::new(Headers::new(settings, hosts, Some(&self.headers), files)?),
             settings: settings.clone(),
             hosts: hosts.clone(),
-            proxies: self.proxies.clone(),
+            proxies: Some(proxies.clone()),
             way: Way::Usual,
         })
     }
@@ -220,7 +257,12 @@ impl Client {
         Ok(Self {
             wire,
             bandwidth: self.bandwidth.clone(),
-            headers: Arc::new(Headers::new(settings, &self.hosts, Some(&self.headers))?),
+            headers: Arc::new(Headers::new(
+                settings,
+                &self.hosts,
+                Some(&self.headers),
+                Files::Keep,
+            )?),
             settings: settings.clone(),
             hosts: self.hosts.clone(),
             proxies: self.proxies.clone(),
@@ -352,7 +394,7 @@ impl Client {
             let reply = (self.headers).reply(url, origin, headers, sent, trail.challenges());
             return Ok(match reply {
                 Ok(reply) => {
-                    trail.take_cookies(url, headers, &self.headers.cookies);
+                    trail.take_cookies(url, headers, self.headers.cookies());
                     trail.answer(reply);
                     Next::Again
                 }
@@ -368,7 +410,7 @@ impl Client {
         };
         let next = next?;
         let changes = trail.changes();
-        trail.take_cookies(url, &response.headers, &self.headers.cookies);
+        trail.take_cookies(url, &response.headers, self.headers.cookies());
         trail.follow(url, changes, response.status, &next)?;
         trail.note_freshness(response.status, response.freshness(SystemTime::now()));
         Ok(Next::Redirect(next))

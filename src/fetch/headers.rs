@@ -19,6 +19,7 @@ use super::hosts::Hosts;
 use super::netrc::Netrc;
 use super::redirect::{Reply, Trail};
 use super::settings::{Auth, HostSettings, Settings, is_secret};
+use crate::local_path::LocalPath;
 
 /// Maximum number of remembered answers to challenges.
 const MAX_SESSIONS: usize = 1024;
@@ -30,10 +31,43 @@ pub(super) struct Headers {
     /// By the name or pattern in `[hosts]`.
     hosts: HashMap<String, Sets>,
     names: Hosts,
-    netrc: Netrc,
-    /// Cookies of `fetch.cookies_file`. The chain of each target starts with them.
-    pub(super) cookies: Jar,
+    netrc: Loaded<Netrc>,
+    cookies: Loaded<Jar>,
     sessions: Arc<Sessions>,
+}
+
+/// Selects which of the files that settings name are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// All of them.
+    Read,
+    /// Those that were not read before. The others keep their content.
+    Keep,
+}
+
+/// The content of a file when it was read. The default if the settings name no file.
+#[derive(Debug)]
+struct Loaded<T> {
+    path: Option<LocalPath>,
+    content: Arc<T>,
+}
+
+impl<T: Default> Loaded<T> {
+    fn new(
+        path: Option<&LocalPath>,
+        before: Option<&Self>,
+        read: impl FnOnce(&Path) -> Result<T, SetupError>,
+    ) -> Result<Self, SetupError> {
+        let content = match (path, before) {
+            (_, Some(before)) if before.path.as_ref() == path => before.content.clone(),
+            (Some(path), _) => Arc::new(read(&private(path))?),
+            (None, _) => Arc::default(),
+        };
+        Ok(Self {
+            path: path.cloned(),
+            content,
+        })
+    }
 }
 
 /// The `Authorization` that a request carried.
@@ -124,12 +158,15 @@ struct Sets {
 }
 
 impl Headers {
-    /// Builds the headers from the settings and the files of cookies and credentials. Keeps the nonces of `before`.
+    /// Builds the headers from the settings and the files of cookies and credentials. Keeps the nonces of `before`, and
+    /// also the content of its files for [`Files::Keep`].
     pub(super) fn new(
         settings: &Settings,
         hosts: &Hosts,
         before: Option<&Self>,
+        files: Files,
     ) -> Result<Self, SetupError> {
+        let read = before.filter(|_| files == Files::Keep);
         let mut any = Sets {
             origin: settings.headers.0.clone(),
             elsewhere: HeaderMap::new(),
@@ -151,16 +188,27 @@ impl Headers {
             hosts: by_host.collect::<Result<_, _>>()?,
             any,
             names: hosts.clone(),
-            netrc: match &settings.netrc_file {
-                Some(path) => Netrc::read(&private(path))?,
-                None => Netrc::default(),
-            },
-            cookies: match &settings.cookies_file {
-                Some(path) => Jar::read(&private(path), SystemTime::now())?,
-                None => Jar::default(),
-            },
+            netrc: Loaded::new(
+                settings.netrc_file.as_ref(),
+                read.map(|read| &read.netrc),
+                Netrc::read,
+            )?,
+            cookies: Loaded::new(
+                settings.cookies_file.as_ref(),
+                read.map(|read| &read.cookies),
+                |path| Jar::read(path, SystemTime::now()),
+            )?,
             sessions: before.map_or_else(Arc::default, |before| before.sessions.clone()),
         })
+    }
+
+    /// Cookies of `fetch.cookies_file`. The chain of each target starts with them.
+    pub(super) fn cookies(&self) -> &Jar {
+        &self.cookies.content
+    }
+
+    fn netrc(&self) -> &Netrc {
+        &self.netrc.content
     }
 
     /// Returns the headers for the request of `trail` to `url`: those of [`of`](Self::of), with credentials from the
@@ -169,7 +217,7 @@ impl Headers {
         let mut headers = self.of(url, origin);
         let reply = self.answer(url, origin, trail);
         let is_asked = matches!(reply, Some((Reply::Basic, _)));
-        if !self.netrc.is_empty()
+        if !self.netrc().is_empty()
             && !headers.contains_key(AUTHORIZATION)
             && let Some(Credentials { user, password }) = self.credentials(url, origin, is_asked)
             && self.auth(url) != Auth::Digest
@@ -183,7 +231,7 @@ impl Headers {
         {
             headers.insert(AUTHORIZATION, answer);
         }
-        let jar = trail.and_then(Trail::jar).unwrap_or(&self.cookies);
+        let jar = trail.and_then(Trail::jar).unwrap_or(self.cookies());
         if !jar.is_empty()
             && let Some(value) = jar.header(url, headers.get(COOKIE), SystemTime::now())
         {
@@ -289,7 +337,7 @@ impl Headers {
             return None;
         }
         let takes_default = is_asking && reach == Reach::Origin;
-        let (user, password) = self.netrc.get(host, None, takes_default)?;
+        let (user, password) = self.netrc().get(host, None, takes_default)?;
         Some(Credentials {
             user: user.into(),
             password: password.into(),
@@ -304,7 +352,7 @@ impl Headers {
             && url.password().is_none()
             && let Some(user) = std::str::from_utf8(&credentials.user).ok()
             && let Some(host) = url.host_str()
-            && let Some((_, password)) = self.netrc.get(host, Some(user), false)
+            && let Some((_, password)) = self.netrc().get(host, Some(user), false)
         {
             credentials.password = password.into();
         }
@@ -582,7 +630,13 @@ mod tests {
         let mut config: toml::Table = include_str!("../../config/default.toml").parse().unwrap();
         let mut settings: Settings = config.remove("fetch").unwrap().try_into().unwrap();
         settings.netrc_file = Some(crate::local_path::LocalPath::new(file.path()).unwrap());
-        Headers::new(&settings, &toml::from_str(hosts).unwrap(), None).unwrap()
+        Headers::new(
+            &settings,
+            &toml::from_str(hosts).unwrap(),
+            None,
+            Files::Read,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -305,10 +305,12 @@ impl Settings {
         }
     }
 
-    /// Whether connections of the one may serve the other: whatever [`Wire`](super::wire::Wire) is made by is the same.
+    /// Whether connections of the one may serve the other: whatever [`Wire`](super::wire::Wire) is made by is the same, but
+    /// for what the files hold that these name.
     pub(super) fn connects_like(&self, other: &Self) -> bool {
         self.concurrency == other.concurrency
             && self.connect_timeout == other.connect_timeout
+            && self.max_header_bytes == other.max_header_bytes
             && self.private_networks == other.private_networks
             && self.allow_networks == other.allow_networks
             && self.ca_files == other.ca_files
@@ -600,6 +602,7 @@ mod tests {
             "name_servers = [\"192.0.2.1:53\"]",
             "connect_timeout = \"9s\"",
             "concurrency = 9",
+            "max_header_bytes = 9",
             "user_agent = \"x\"",
         ] {
             assert!(!base.connects_like(&fetch(change).unwrap()), "{change}");

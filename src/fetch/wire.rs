@@ -89,6 +89,8 @@ pub(super) struct Wire {
     base: Option<Arc<Self>>,
     connect_timeout: Duration,
     settings: Settings,
+    /// Certificates of `ca_files`, which `tls` trusts.
+    certificates: Arc<[CertificateDer<'static>]>,
     /// TLS configuration of all connections.
     tls: rustls::ClientConfig,
     answered: Answered,
@@ -110,9 +112,11 @@ pub(super) struct Unanswered {
 }
 
 impl Wire {
-    /// The connections that `settings` ask for. What is known of the proxies of `before` stays known.
+    /// The connections that `settings` ask for, with the `certificates` of its `ca_files`. What is known of the proxies of
+    /// `before` stays known.
     pub(super) fn new(
         settings: &Settings,
+        certificates: Arc<[CertificateDer<'static>]>,
         proxies: Option<&ProxySettings>,
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
@@ -123,16 +127,24 @@ impl Wire {
             }
             None => None,
         };
-        Self::make(settings, pool, None)
+        Self::make(settings, certificates, pool, None)
     }
 
-    /// The connections that `settings` ask for, to targets by their guard, with the pool of `base`, which stays as it is.
+    /// The connections that `settings` ask for, to targets by their guard, with the certificates and the pool of `base`, which
+    /// stays as it is.
     pub(super) fn beside(base: &Arc<Self>, settings: &Settings) -> Result<Self, SetupError> {
-        Self::make(settings, base.pool.clone(), Some(base.clone()))
+        let certificates = base.certificates.clone();
+        Self::make(
+            settings,
+            certificates,
+            base.pool.clone(),
+            Some(base.clone()),
+        )
     }
 
     fn make(
         settings: &Settings,
+        certificates: Arc<[CertificateDer<'static>]>,
         pool: Option<Arc<Pool>>,
         base: Option<Arc<Self>>,
     ) -> Result<Self, SetupError> {
@@ -140,7 +152,8 @@ impl Wire {
         let resolver = Resolver::new(settings, guard.clone());
         let setting = proxy_setting(settings, pool.is_some());
         let proxies = Proxies::new(setting);
-        let tls = tls(settings)?;
+        let mut tls = tls::client_config(certificates.to_vec());
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let clients = Clients::new(settings, setting, &resolver, &proxies, &tls, Route::Pooled)?;
         Ok(Self {
             clients: Mutex::new((resolver.files(), clients)),
@@ -152,6 +165,7 @@ impl Wire {
             base,
             connect_timeout: settings.connect_timeout,
             settings: settings.clone(),
+            certificates,
             tls,
             answered: Answered::new(),
         })
@@ -159,6 +173,11 @@ impl Wire {
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.pool.as_ref()
+    }
+
+    /// Certificates of `ca_files`.
+    pub(super) fn certificates(&self) -> &Arc<[CertificateDer<'static>]> {
+        &self.certificates
     }
 
     /// The connections whose pool this is, where they are others.
@@ -875,15 +894,15 @@ fn build(
     })
 }
 
-/// Returns a TLS configuration that trusts the system's authorities and the certificates of `ca_files`.
-fn tls(settings: &Settings) -> Result<rustls::ClientConfig, SetupError> {
-    let mut given = Vec::new();
+/// Reads the certificates of `ca_files`, which are trusted beside the system's authorities.
+pub(super) fn read_ca_files(
+    settings: &Settings,
+) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let mut certificates = Vec::new();
     for path in &settings.ca_files {
-        given.extend(read_certificates(path)?);
+        certificates.extend(read_certificates(path)?);
     }
-    let mut tls = tls::client_config(given);
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
+    Ok(certificates)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {

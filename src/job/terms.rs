@@ -50,7 +50,8 @@ impl Terms {
         Ok(Self::with_client(config, registry, client, asking, search))
     }
 
-    /// Terms that share connections with `self`, as far as they connect in the same way.
+    /// Terms that share connections with `self`, as far as they connect in the same way, and what it read of the files that
+    /// `[fetch]` names.
     ///
     /// # Errors
     ///
@@ -60,11 +61,31 @@ impl Terms {
         config: Setup<'_>,
         registry: Registry,
     ) -> Result<Arc<Self>, SetupError> {
-        let client = Arc::new(self.client.with_settings(
-            config.fetch,
-            config.hosts,
-            config.proxies,
-        )?);
+        let client = self
+            .client
+            .with_settings(config.fetch, config.hosts, config.proxies)?;
+        self.again(config, registry, client)
+    }
+
+    /// The same, but reads all these files.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be set up.
+    pub fn reloaded(&self, config: Setup<'_>, registry: Registry) -> Result<Arc<Self>, SetupError> {
+        let client = self
+            .client
+            .reloaded(config.fetch, config.hosts, config.proxies)?;
+        self.again(config, registry, client)
+    }
+
+    fn again(
+        &self,
+        config: Setup<'_>,
+        registry: Registry,
+        client: Client,
+    ) -> Result<Arc<Self>, SetupError> {
+        let client = Arc::new(client);
         let asking = match reaches_further(config) {
             Some(fetch) => Arc::new(client.beside(&fetch, Some(&self.asking))?),
             None => client.clone(),
