@@ -588,6 +588,43 @@ async fn a_certificate_that_expired_is_refused_although_it_is_given() {
 }
 
 #[tokio::test]
+async fn an_origin_that_wants_a_client_certificate_is_told() {
+    let identity = Identity {
+        versions: TLS_1_2,
+        asks_for_certificate: true,
+        ..Identity::new()
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(identity.ca_pem.as_bytes()).unwrap();
+    let origin = Origin::builder().tls_as(identity).start();
+    let client = client(&format!("ca_files = [{:?}]", file.path()));
+    let error = fetch(&client, &origin.url("/file")).await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.is_retriable(), error.to_string()),
+        (
+            Reason::Tls,
+            false,
+            "`127.0.0.1` asks for a client certificate, which is not supported".to_owned()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_host_name_that_tls_does_not_take_is_no_fault_of_the_host() {
+    for host in ["-a.test", "a-.test"] {
+        let url = Url::parse(&format!("https://{host}/")).unwrap();
+        let error = fetch(&client(""), &url).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(host) && text.contains("begins or ends with `-`"),
+            "{text}"
+        );
+        assert_eq!(error.reason(), Reason::Tls, "{text}");
+        assert!(!error.is_retriable() && !error.is_connect(), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn files_that_settings_name_are_read_again_on_a_reload_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -101,12 +101,13 @@ pub(super) fn lost(error: &reqwest::Error) -> Option<Lost> {
     (is_ended || is_broken).then_some(Lost::Unknown)
 }
 
-/// Why there is no answer to a request.
+/// Why there is no answer to a request. `asks_for_certificate`: in the handshake, the server asked for a client certificate.
 pub(super) fn head(
     error: &reqwest::Error,
     url: &Url,
     proxy: Option<&Proxy>,
     connect_timeout: Duration,
+    asks_for_certificate: bool,
 ) -> FetchError {
     let host = || url.host_str().unwrap_or_default().to_owned();
     if let Some(denied) = find::<Denied>(error) {
@@ -119,8 +120,8 @@ pub(super) fn head(
             source: Box::new(*denied),
         };
     }
-    if let Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) =
-        find::<rustls::Error>(error)
+    if let Some(rustls::Error::AlertReceived(alert)) = find(error)
+        && means_certificate(*alert, asks_for_certificate)
     {
         return FetchError::ClientCertificate { host: host() };
     }
@@ -167,6 +168,22 @@ pub(super) fn head(
             }
         }
         _ => FetchError::Reset { url, source },
+    }
+}
+
+/// Returns `true` if a server ends the connection with `alert` because it got no client certificate. TLS 1.3 has an alert for that;
+/// before, servers that asked for one send what they like (RFC 5246, section 7.4.6).
+fn means_certificate(alert: AlertDescription, asks_for_certificate: bool) -> bool {
+    use AlertDescription::{
+        AccessDenied, BadCertificate, CertificateRequired, CertificateUnknown, HandshakeFailure,
+        NoCertificate,
+    };
+    match alert {
+        CertificateRequired => true,
+        HandshakeFailure | NoCertificate | BadCertificate | CertificateUnknown | AccessDenied => {
+            asks_for_certificate
+        }
+        _ => false,
     }
 }
 
@@ -312,5 +329,27 @@ pub(super) fn decode(error: &io::Error, url: &Url, got: u64) -> FetchError {
         url: url.into(),
         status: None,
         source: Cause(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_about_a_client_certificate_only_where_one_was_asked_for() {
+        use AlertDescription::{
+            BadCertificate, CertificateRequired, HandshakeFailure, InternalError, UnrecognisedName,
+        };
+        for (alert, asked, otherwise) in [
+            (CertificateRequired, true, true),
+            (HandshakeFailure, true, false),
+            (BadCertificate, true, false),
+            (InternalError, false, false),
+            (UnrecognisedName, false, false),
+        ] {
+            assert_eq!(means_certificate(alert, true), asked, "{alert:?}");
+            assert_eq!(means_certificate(alert, false), otherwise, "{alert:?}");
+        }
     }
 }

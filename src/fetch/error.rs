@@ -67,6 +67,14 @@ pub enum FetchError {
         /// Set if no trusted authority vouches for the server's certificate.
         is_untrusted: bool,
     },
+    /// An https URL with a host name that TLS does not take.
+    #[error("no TLS with `{host}`: {why}, which TLS does not allow")]
+    TlsName {
+        /// The host.
+        host: String,
+        /// What is wrong with its name.
+        why: &'static str,
+    },
     /// The host wants a client certificate.
     #[error("`{host}` asks for a client certificate, which is not supported")]
     ClientCertificate {
@@ -227,7 +235,7 @@ impl FetchError {
             Self::Denied { .. } => Reason::DeniedAddress,
             Self::Dns { .. } => Reason::Dns,
             Self::Connect { .. } => Reason::Connect,
-            Self::Tls { .. } | Self::ClientCertificate { .. } => Reason::Tls,
+            Self::Tls { .. } | Self::TlsName { .. } | Self::ClientCertificate { .. } => Reason::Tls,
             Self::Proxy { .. } | Self::Proxies { .. } => Reason::Proxy,
             Self::Timeout { .. } => Reason::Timeout,
             Self::TooSlow { .. } => Reason::TooSlow,
@@ -260,6 +268,7 @@ impl FetchError {
             Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
             | Self::Denied { .. }
+            | Self::TlsName { .. }
             | Self::ClientCertificate { .. }
             | Self::BadResponse { .. }
             | Self::Redirects { .. }
@@ -288,9 +297,13 @@ impl FetchError {
     /// Whether no connection came about, or no rules, which says something of the host rather than of the URL.
     pub fn is_connect(&self) -> bool {
         match self {
-            Self::NoRules { source, .. } => {
-                !matches!(**source, Self::Denied { .. } | Self::Proxies { .. })
-            }
+            Self::NoRules { source, .. } => !matches!(
+                **source,
+                Self::Denied { .. }
+                    | Self::TlsName { .. }
+                    | Self::ClientCertificate { .. }
+                    | Self::Proxies { .. }
+            ),
             Self::Dns { .. }
             | Self::Connect { .. }
             | Self::Tls { .. }

@@ -53,6 +53,21 @@ pub(crate) fn check(certificate: &CertificateDer<'_>) -> Result<(), Error> {
     parse(certificate).map(drop)
 }
 
+/// Returns what is wrong with a host name that TLS does not take. rustls refuses names that certificates cannot have, although
+/// they may resolve.
+pub(crate) fn name_problem(host: &str) -> Option<&'static str> {
+    if ServerName::try_from(host).is_ok() {
+        return None;
+    }
+    let mut labels = host.split('.');
+    Some(
+        match labels.any(|label| label.starts_with('-') || label.ends_with('-')) {
+            true => "a part of the name begins or ends with `-`",
+            false => "the name has other parts than 1 to 63 letters, digits, `-` and `_`",
+        },
+    )
+}
+
 /// Returns `true` if `error` means that no authority vouches for a certificate. Trusting it, or its authority, is a
 /// cure.
 pub(crate) fn is_untrusted(error: &Error) -> bool {
@@ -569,13 +584,12 @@ mod tests {
         }
     }
 
-    /// What a client says of a server as `host` that presents a certificate for `localhost` and `other.test`, signed by the
-    /// key of the certificate that the client is given.
+    /// What a client says of a server as `host` that presents a certificate for three names, signed by the key of the certificate that the client is given.
     fn verify_signed_by(given: CertificateParams, host: &str) -> Result<(), Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let keys = [(); 2].map(|()| KeyPair::generate().unwrap());
         let certificate = given.self_signed(&keys[0]).unwrap();
-        let names = ["localhost", "other.test"].map(str::to_owned);
+        let names = ["localhost", "other.test", "my_bucket.pics.test"].map(str::to_owned);
         let leaf = CertificateParams::new(names).unwrap();
         let leaf = leaf.signed_by(&keys[1], &Issuer::from_params(&given, &keys[0]));
         let verifier = Verifier::new(Vec::new(), vec![certificate.der().clone()], &provider);
@@ -602,27 +616,25 @@ mod tests {
         let authority = IsCa::Ca(BasicConstraints::Unconstrained);
         let signs = [KeyUsagePurpose::KeyCertSign];
         for (is_ca, usages, is_trusted) in [
-            (authority.clone(), &[][..], true),
-            (authority.clone(), &signs, true),
-            (
-                authority.clone(),
-                &[KeyUsagePurpose::DigitalSignature],
-                false,
-            ),
+            (authority, &[][..], true),
+            (authority, &signs, true),
+            (authority, &[KeyUsagePurpose::DigitalSignature], false),
             (IsCa::ExplicitNoCa, &[], false),
             (IsCa::ExplicitNoCa, &signs, false),
             (IsCa::NoCa, &[], false),
         ] {
-            let verified = verify_signed_by(params(is_ca.clone(), usages), "localhost");
+            let verified = verify_signed_by(params(is_ca, usages), "localhost");
             let expected = match is_trusted {
                 true => Ok(()),
                 false => Err(CertificateError::UnknownIssuer.into()),
             };
             assert_eq!(verified, expected, "{is_ca:?} {usages:?}");
         }
+        let bucket = verify_signed_by(params(authority, &signs), "my_bucket.pics.test");
+        assert_eq!(bucket, Ok(()));
         let mut constrained = params(authority, &signs);
         constrained.name_constraints = Some(NameConstraints {
-            permitted_subtrees: ["localhost", "other.test"]
+            permitted_subtrees: ["localhost", "my_bucket.pics.test", "other.test"]
                 .map(|name| GeneralSubtree::DnsName(name.to_owned()))
                 .into(),
             excluded_subtrees: Vec::new(),
@@ -632,6 +644,29 @@ mod tests {
         constraints.permitted_subtrees.pop();
         let error = verify_signed_by(constrained, "localhost").unwrap_err();
         assert!(error.to_string().contains("NameConstraint"), "{error}");
+    }
+
+    #[test]
+    fn names_that_tls_refuses_are_told_apart() {
+        let hyphen = Some("a part of the name begins or ends with `-`");
+        let other = Some("the name has other parts than 1 to 63 letters, digits, `-` and `_`");
+        for (host, expected) in [
+            ("a.test", None),
+            ("a.test.", None),
+            ("my_bucket.pics.test", None),
+            ("_a.test", None),
+            ("xn--bcher-kva.example", None),
+            ("a--b.test", None),
+            ("-a.test", hyphen),
+            ("a-.test", hyphen),
+            ("b.-a-.test", hyphen),
+            ("a+b.test", other),
+            ("a..test", other),
+        ] {
+            assert_eq!(name_problem(host), expected, "{host}");
+        }
+        let label = "a".repeat(64);
+        assert_eq!(name_problem(&format!("{label}.test")), other);
     }
 
     #[test]

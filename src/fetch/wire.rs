@@ -23,8 +23,11 @@ use http::header::CONNECTION;
 use http::{HeaderMap, Method, StatusCode};
 use hyper_util::client::legacy::connect::Connection;
 use reqwest::dns::Resolve;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tower::{Layer, Service};
@@ -154,6 +157,7 @@ impl Wire {
         let proxies = Proxies::new(setting);
         let mut tls = tls::client_config(certificates.to_vec());
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.client_auth_cert_resolver = Arc::new(NoteCertificateRequest);
         let clients = Clients::new(settings, setting, &resolver, &proxies, &tls, Route::Pooled)?;
         Ok(Self {
             clients: Mutex::new((resolver.files(), clients)),
@@ -210,7 +214,13 @@ impl Wire {
         match url.host() {
             Some(Host::Ipv4(address)) => self.judge(url, address.into())?,
             Some(Host::Ipv6(address)) => self.judge(url, address.into())?,
-            Some(Host::Domain(_)) => {}
+            Some(Host::Domain(name)) => {
+                let why = (url.scheme() == "https").then(|| tls::name_problem(name));
+                if let Some(why) = why.flatten() {
+                    let host = name.to_owned();
+                    return Err(FetchError::TlsName { host, why });
+                }
+            }
             None => {
                 return Err(FetchError::InvalidUrl {
                     url: url.into(),
@@ -391,7 +401,7 @@ impl Wire {
         let mut route = Route::Pooled;
         let mut sends = 0;
         let mut is_again = false;
-        let answer = loop {
+        let (answer, connect) = loop {
             let mut request = reqwest::Request::new(method.clone(), bare.clone());
             *request.headers_mut() = headers.clone();
             *request.body_mut() = body.cloned().map(Into::into);
@@ -425,7 +435,7 @@ impl Wire {
                 None => None,
             };
             let (Some(next), Some(client)) = (next, client) else {
-                break answer;
+                break (answer, connect);
             };
             tracing::debug!(
                 url.host = url.host_str(),
@@ -461,7 +471,13 @@ impl Wire {
                 // Which may have more in it than `url`.
                 let error = error.without_url();
                 (
-                    classify::head(&error, url, proxy.as_ref(), connect_timeout),
+                    classify::head(
+                        &error,
+                        url,
+                        proxy.as_ref(),
+                        connect_timeout,
+                        connect.asks_for_certificate(),
+                    ),
                     classify::is_proxys_own(&error),
                 )
             }
@@ -936,12 +952,31 @@ enum Connect {
     /// Resolving, connecting or shaking hands.
     Running,
     /// Established then, or failed.
-    Done { at: Instant, is_http2: bool },
+    Done {
+        at: Instant,
+        is_http2: bool,
+        /// The server asked for a client certificate, and got none.
+        asks_for_certificate: bool,
+    },
+}
+
+impl Connect {
+    fn asks_for_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::Done {
+                asks_for_certificate: true,
+                ..
+            }
+        )
+    }
 }
 
 tokio::task_local! {
     // The connector is polled within the request that made it necessary, and so finds that request's cell.
     static CONNECT: Cell<Connect>;
+    // So is the handshake polled within the connector.
+    static ASKS_FOR_CERTIFICATE: Cell<bool>;
 }
 
 fn note(connect: Connect) {
@@ -983,14 +1018,36 @@ where
         let connecting = self.0.call(target);
         Box::pin(async move {
             note(Connect::Running);
-            let connected = connecting.await;
+            let connecting = async {
+                let connected = connecting.await;
+                (connected, ASKS_FOR_CERTIFICATE.with(Cell::get))
+            };
+            let (connected, asks_for_certificate) = ASKS_FOR_CERTIFICATE
+                .scope(Cell::new(false), connecting)
+                .await;
             let is_http2 = |connection: &S::Response| connection.connected().is_negotiated_h2();
             note(Connect::Done {
                 at: Instant::now(),
                 is_http2: connected.as_ref().is_ok_and(is_http2),
+                asks_for_certificate,
             });
             connected
         })
+    }
+}
+
+/// Has no certificate for a server that asks for one, and tells the connector that it did.
+#[derive(Debug)]
+struct NoteCertificateRequest;
+
+impl ResolvesClientCert for NoteCertificateRequest {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let _ = ASKS_FOR_CERTIFICATE.try_with(|cell| cell.set(true));
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -1003,6 +1060,7 @@ mod tests {
         let made = |is_http2| Connect::Done {
             at: Instant::now(),
             is_http2,
+            asks_for_certificate: false,
         };
         let (http1, http2) = (made(false), made(true));
         let (pooled, own) = (Some(Route::Pooled), Some(Route::Own));

@@ -6,6 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::TlsAcceptor;
 
@@ -16,6 +17,8 @@ pub struct Identity {
     pub key_pem: String,
     /// TLS versions that a server offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// A server with it wants a certificate of its clients.
+    pub asks_for_certificate: bool,
 }
 
 impl Identity {
@@ -36,6 +39,7 @@ impl Identity {
             certificate_pem: leaf.pem(),
             key_pem: key.serialize_pem(),
             versions: rustls::ALL_VERSIONS,
+            asks_for_certificate: false,
         }
     }
 
@@ -51,6 +55,7 @@ impl Identity {
             certificate_pem: pem,
             key_pem: key.serialize_pem(),
             versions: rustls::ALL_VERSIONS,
+            asks_for_certificate: false,
         }
     }
 
@@ -63,6 +68,7 @@ impl Identity {
             certificate_pem: read("pem"),
             key_pem: read("key"),
             versions: rustls::ALL_VERSIONS,
+            asks_for_certificate: false,
         }
     }
 
@@ -78,11 +84,21 @@ impl Identity {
         let key = provider.key_provider.load_private_key(key).unwrap();
         // Not validated, because rustls would refuse to serve some of these certificates.
         let identity = CertifiedKey::new(vec![certificate], key);
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let config = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.versions)
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+            .unwrap();
+        let config = match self.asks_for_certificate {
+            true => {
+                let mut roots = rustls::RootCertStore::empty();
+                let authority = CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap();
+                roots.add(authority).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+            false => config.with_no_client_auth(),
+        };
+        let config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         Arc::new(config)
     }
 }
