@@ -83,7 +83,11 @@ impl Service {
         if let Some(socket) = &self.socket
             && let Err(error) = send(socket, what)
         {
-            tracing::warn!("cannot tell systemd: {error}");
+            let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+            tracing::warn!(
+                "cannot notify the service manager at `NOTIFY_SOCKET={}`: {error}",
+                name.display()
+            );
         }
     }
 }
