@@ -779,6 +779,31 @@ fn hosts_of_a_group_have_one_limit() {
 }
 
 #[test]
+fn a_host_is_the_same_with_a_dot_at_its_end() {
+    let names = NameServer::start(|_, _| Some(vec![[127, 0, 0, 1].into()]));
+    for (config, expected) in [
+        ("[fetch]\nper_host = 2\n", 2),
+        ("[hosts.\"*.example.org\"]\nconcurrency = 3\n", 3),
+        ("[hosts.\"a.example.org.\"]\nconcurrency = 3\n", 3),
+    ] {
+        let origin = Origin::builder()
+            .otherwise(Reply::ok("a").after(Duration::from_millis(50)))
+            .start();
+        let urls: Vec<_> = (0..20)
+            .flat_map(|n| ["a.example.org", "a.example.org."].map(|name| (name, n)))
+            .map(|(name, n)| origin.url_as(name, &format!("/{n}")))
+            .collect();
+        let run = Gannet::any()
+            .config(config)
+            .set(format!("fetch.name_servers=[\"{}\"]", names.address))
+            .fetch(&urls)
+            .settled();
+        assert_eq!(run.count("stored"), 40, "{config}");
+        assert_eq!(origin.peak_requests(), expected, "{config}");
+    }
+}
+
+#[test]
 fn a_group_rests_as_one_and_loses_its_dead_hosts_only() {
     let port = closed_port();
     let origin = Origin::builder()

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
-use super::hosts::{Hosts, authority};
+use super::hosts::{Hosts, host_name, origin};
 use super::settings::Settings;
 
 /// Time that a limit may catch up on after a delay. Timers are a millisecond late, more on a busy machine.
@@ -231,7 +231,7 @@ impl Bandwidth {
             return Duration::ZERO;
         }
         let begun = Instant::now();
-        let connection: Arc<str> = connection(url).into();
+        let connection: Arc<str> = origin(url).into();
         let mut left = bytes;
         while left > 0 {
             let rules = self.rules();
@@ -256,7 +256,7 @@ impl Bandwidth {
 
     /// Returns `true` if a body waits for bandwidth that may share its connection with a body of `url`.
     pub(super) fn holds_up_connection(&self, url: &Url) -> bool {
-        let connection = connection(url);
+        let connection = origin(url);
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = groups.values().map(|line| &**line).chain([&self.total]);
         lines.any(|line| line.lock().has(&connection))
@@ -282,7 +282,7 @@ impl Bandwidth {
 impl Rules {
     /// Returns the politeness group that the host of `url` belongs to, or the host itself without its port.
     fn group<'a>(&'a self, url: &'a Url) -> &'a str {
-        let host = url.host_str().unwrap_or_default();
+        let host = host_name(url).unwrap_or_default();
         self.hosts.group(host).unwrap_or(host)
     }
 
@@ -291,11 +291,6 @@ impl Rules {
         let host = self.hosts.get(self.group(url))?;
         host.max_rate.as_ref()?.now()
     }
-}
-
-/// Returns the key by which connections are shared.
-fn connection(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), authority(url))
 }
 
 /// The origin of bytes that wait.

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use url::{Host, Url};
 
 use super::error::{Cause, SetupError};
+use super::hosts::{host_name, without_dot};
 
 /// Largest total length of name and value in bytes, rfc6265bis section 5.6.
 const MAX_COOKIE: usize = 4096;
@@ -132,7 +133,7 @@ impl Jar {
         given: Option<&HeaderValue>,
         now: SystemTime,
     ) -> Option<HeaderValue> {
-        let host = url.host_str()?;
+        let host = host_name(url)?;
         let is_https = url.scheme() == "https";
         let mut cookies: Vec<&Cookie> = self
             .cookies
@@ -231,7 +232,7 @@ impl fmt::Debug for Jar {
 impl Cookie {
     /// Parses one `Set-Cookie`, rfc6265bis sections 5.6 and 5.7.
     fn parse(url: &Url, line: &[u8], now: SystemTime) -> Result<Self, Refused> {
-        let host = url.host_str().ok_or(Refused::Malformed)?;
+        let host = host_name(url).ok_or(Refused::Malformed)?;
         if line
             .iter()
             .any(|&byte| byte.is_ascii_control() && byte != b'\t')
@@ -412,7 +413,7 @@ fn canonical(domain: &[u8]) -> Option<String> {
     let host = Host::parse(domain)
         .or_else(|_| Host::parse(&format!("[{domain}]")))
         .ok()?;
-    Some(host.to_string())
+    Some(without_dot(&host.to_string()).to_owned())
 }
 
 fn is_address(host: &str) -> bool {
@@ -543,6 +544,8 @@ mod tests {
             ("http://a.example/x", "k=v", "http://a.example:81/", "k=v"),
             ("http://a.example/x", "k=v", "https://a.example/", "k=v"),
             ("http://a.example/x", "k=v", "http://example/", ""),
+            ("http://a.example/x", "k=v", "http://a.example./", "k=v"),
+            ("http://a.example./x", "k=v", "http://a.example/", "k=v"),
             // Domains.
             (
                 "http://w.a.example/",

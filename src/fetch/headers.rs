@@ -15,7 +15,7 @@ use url::Url;
 use super::cookies::Jar;
 use super::digest::{AUTHENTICATION_INFO, Login, Offer, Session};
 use super::error::SetupError;
-use super::hosts::Hosts;
+use super::hosts::{self, Hosts, host_name};
 use super::netrc::Netrc;
 use super::redirect::{Reply, Trail};
 use super::settings::{Auth, HostSettings, Settings, is_secret};
@@ -133,12 +133,12 @@ impl Sessions {
     }
 
     fn get(&self, url: &Url, credentials: &Credentials) -> Option<Reply> {
-        let key = (url.origin().ascii_serialization(), credentials.user.clone());
+        let key = (hosts::origin(url), credentials.user.clone());
         self.lock().get(&key).cloned()
     }
 
     fn keep(&self, url: &Url, credentials: Credentials, reply: Reply) {
-        let key = (url.origin().ascii_serialization(), credentials.user);
+        let key = (hosts::origin(url), credentials.user);
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&key) {
             // Each forgotten answer costs its origin one more challenge.
@@ -315,7 +315,7 @@ impl Headers {
         if let Some(from) = reach.with_credentials(url, origin) {
             return Some(self.in_url(from, reach));
         }
-        let host = url.host_str()?;
+        let host = host_name(url)?;
         if reach != Reach::Foreign
             && let Some(own) = self.names.get(host)
         {

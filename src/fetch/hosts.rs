@@ -86,7 +86,7 @@ impl Hosts {
 
     /// Returns the key of the limits of pace for `url`: the name of its group, or its own [`authority`].
     pub fn politeness_group<'a>(&'a self, url: &'a Url) -> Cow<'a, str> {
-        match self.group(url.host_str().unwrap_or_default()) {
+        match self.group(host_name(url).unwrap_or_default()) {
             Some(group) => group.into(),
             None => authority(url),
         }
@@ -158,6 +158,7 @@ fn entry<'a, V>(map: &'a HashMap<String, V>, host: &str) -> Option<(&'a str, &'a
     if map.is_empty() {
         return None;
     }
+    let host = without_dot(host);
     if let Some((name, value)) = map.get_key_value(host) {
         return Some((name, value));
     }
@@ -168,13 +169,29 @@ fn entry<'a, V>(map: &'a HashMap<String, V>, host: &str) -> Option<(&'a str, &'a
     })
 }
 
-/// Returns the host of `url`, with the port if it is not the scheme's default.
+/// Returns the host of `url` in the form that settings, limits and sessions go by: without the dot that may end a
+/// complete name.
+pub fn host_name(url: &Url) -> Option<&str> {
+    url.host_str().map(without_dot)
+}
+
+/// `example.org.` and `example.org` are one host.
+pub(super) fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Returns the [`host_name`] of `url`, with the port if it is not the scheme's default.
 pub fn authority(url: &Url) -> Cow<'_, str> {
-    let host = url.host_str().unwrap_or_default();
+    let host = host_name(url).unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}").into(),
         None => host.into(),
     }
+}
+
+/// Returns the scheme, host and port of `url`, by which sessions and connections are told apart.
+pub(super) fn origin(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), authority(url))
 }
 
 impl FromIterator<(String, HostSettings)> for Hosts {
@@ -240,12 +257,21 @@ impl<'de> Deserialize<'de> for Shared {
 }
 
 fn no_name(name: &str) -> String {
+    if name == "*" {
+        return "`*` is no host name; what `[fetch]` says holds for all hosts".to_owned();
+    }
+    if name.contains('*') {
+        return format!(
+            "`{name}` is no host name; a `*` stands only at the start and before a dot, as in `*.example.org`"
+        );
+    }
     format!(
         "`{name}` is no host name; write `example.org`, `*.example.org` or an address, without scheme, port and path"
     )
 }
 
-/// Converts `name` to the form it has in URLs: lower case, IDNA, addresses in canonical notation.
+/// Converts `name` to the form of [`host_name`]: lower case, IDNA, addresses in canonical notation. Nothing but the `*.`
+/// of a pattern holds a `*`.
 fn normal_name(name: &str) -> Option<String> {
     let (star, host) = match name.strip_prefix("*.") {
         Some(host) => ("*.", host),
@@ -258,7 +284,10 @@ fn normal_name(name: &str) -> Option<String> {
         url::Host::parse(host)
     };
     match host.ok()? {
-        url::Host::Domain(domain) => Some(format!("{star}{domain}")),
+        url::Host::Domain(domain) if domain.contains('*') || without_dot(&domain).is_empty() => {
+            None
+        }
+        url::Host::Domain(domain) => Some(format!("{star}{}", without_dot(&domain))),
         address if star.is_empty() => Some(address.to_string()),
         _ => None,
     }
@@ -272,7 +301,7 @@ mod tests {
     fn hosts_are_found_by_name_and_then_by_the_longest_suffix() {
         let hosts: Hosts = toml::from_str(
             "[\"Example.org\"]\nretries = 1\n[\"*.example.org\"]\nretries = 2\n[\"*.b.example.org\"]\nretries = 3\n\
-             [\"*.org\"]\nretries = 4\n[\"::1\"]\nretries = 5\n[\"b\u{fc}cher.example\"]\nretries = 6",
+             [\"*.org.\"]\nretries = 4\n[\"::1\"]\nretries = 5\n[\"b\u{fc}cher.example\"]\nretries = 6",
         )
         .unwrap();
         for (host, expected) in [
@@ -287,6 +316,9 @@ mod tests {
             ("example.com", None),
             ("[::1]", Some(5)),
             ("xn--bcher-kva.example", Some(6)),
+            ("example.org.", Some(1)),
+            ("a.b.example.org.", Some(3)),
+            ("org.", None),
         ] {
             assert_eq!(
                 hosts.get(host).and_then(|host| host.retries),
@@ -305,6 +337,36 @@ mod tests {
             );
         }
         assert!(toml::from_str::<Hosts>("[\"a.example\"]\n[\"A.example\"]").is_err());
+        assert!(toml::from_str::<Hosts>("[\"a.example\"]\n[\"a.example.\"]").is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_no_host_matches_is_an_error() {
+        for (name, expected) in [
+            ("*", "`[fetch]` says holds for all hosts"),
+            ("a.*.b", "only at the start"),
+            ("*b", "only at the start"),
+            ("*.*.b", "only at the start"),
+            ("*.", "no host name"),
+            (".", "no host name"),
+        ] {
+            for text in [
+                format!("[\"{name}\"]\nrate = 1"),
+                format!("[\"a.example\"]\nshared = [\"{name}\"]"),
+            ] {
+                let error = toml::from_str::<Hosts>(&text).unwrap_err().to_string();
+                assert!(error.contains(expected), "{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_name_may_be_shared_by_its_ports() {
+        let hosts: Hosts = toml::from_str("[\"a.example\"]\nshared = true").unwrap();
+        for url in ["http://a.example/", "http://a.example.:8080/"] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(hosts.politeness_group(&url), "a.example");
+        }
     }
 
     #[test]
@@ -343,6 +405,9 @@ mod tests {
             ("https://b.example/x", "a.example"),
             ("https://lone.example/x", "lone.example"),
             ("http://lone.example:8080/x", "lone.example:8080"),
+            ("http://lone.example.:8080/x", "lone.example:8080"),
+            ("https://other.example./x", "other.example"),
+            ("http://a.example.org.:8080/x", "*.example.org"),
         ] {
             let url = Url::parse(url).unwrap();
             assert_eq!(hosts.politeness_group(&url), expected);

@@ -53,7 +53,7 @@ pub(crate) use coding::{begins_gzip, begins_zstd};
 pub use cookies::Jar as CookieJar;
 pub use error::{Cause, FetchError, Phase, RedirectProblem, SetupError, is_retriable_status};
 pub use guard::{Denied, Guard};
-pub use hosts::{Hosts, Shared, authority};
+pub use hosts::{Hosts, Shared, authority, host_name};
 pub use pool::{
     Checked, Health as ProxyHealth, ProxyUrl, Rotation, Settings as ProxySettings, Via,
 };

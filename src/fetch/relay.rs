@@ -11,6 +11,7 @@ use super::body::Limits;
 use super::caching;
 use super::client::{Arrived, Client};
 use super::error::{Cause, FetchError, Phase};
+use super::hosts::host_name;
 use super::pool::{NoRide, Pool, Via};
 use crate::target::describe;
 
@@ -57,7 +58,7 @@ impl Client {
         limits: Limits,
     ) -> Result<Arrived, FetchError> {
         pool.tend(|| self.downgrade());
-        let host = url.host_str().unwrap_or_default();
+        let host = host_name(url).unwrap_or_default();
         let is_plain = url.scheme() == "http";
         let mut tour = Tour::default();
         loop {
