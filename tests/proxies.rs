@@ -1161,6 +1161,8 @@ fn a_proxy_that_the_operator_names_may_have_any_address_and_opens_no_network() {
         variable("http_proxy", format!("{h}")),
         variable("ALL_PROXY", format!("socks5h://proxy.example:{}", s.port())),
         variable("all_proxy", format!("socks5://proxy.example:{}", s.port())),
+        variable("all_proxy", format!("socks://proxy.example:{}", s.port())),
+        flag(format!("socks://{s}")),
     ];
     let port = pictures.site.address.port();
     for (number, (flags, variables)) in cases.iter().enumerate() {
@@ -1437,6 +1439,73 @@ fn settings_that_cannot_be_meant_are_errors_that_name_the_key() {
         "[fetch]\nproxy = \"direct\"\n[proxies]\nurls = [\"http://q.example\"]",
     );
     sandbox.run(["check"]).expect(0);
+}
+
+#[test]
+fn a_variable_that_names_no_proxy_ends_the_run_before_any_request() {
+    let pictures = Pictures::new(1);
+    let sandbox = Sandbox::new();
+    sandbox.write("list.txt", pictures.list());
+    let args = ["fetch", "list.txt", "-o", "out", "--allow-private"];
+    for (name, value, problem) in [
+        ("http_proxy", "foo://x", "`foo://x` has a scheme"),
+        (
+            "ALL_PROXY",
+            "socks6://127.0.0.1:1",
+            "`socks6://127.0.0.1:1`",
+        ),
+        ("all_proxy", "http://", "`http://` is no URL"),
+        ("https_proxy", "foo://ann:hush@x", "`foo://***@x`"),
+    ] {
+        let words = [name, problem, "http://proxy.example:3128"];
+        let run = sandbox.run_with(&[(name, value)], &args);
+        let run = run.expect(1).says(&words);
+        assert!(!run.stderr.contains("hush"), "{run}");
+        let check = sandbox.run_with(&[(name, value)], &["check"]);
+        check.expect(1).says(&words);
+        let mut direct = args.to_vec();
+        direct.push("--proxy=direct");
+        sandbox.run_with(&[(name, value)], &direct).expect(0);
+    }
+    for name in ["http_proxy", "ALL_PROXY"] {
+        sandbox.run_with(&[(name, "")], &args).expect(0);
+    }
+}
+
+#[test]
+fn a_socks_proxy_that_wants_a_password_is_told_as_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("socks5://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut greeting = [0; 3];
+        client.read_exact(&mut greeting).unwrap();
+        // RFC 1928, section 3: no acceptable method.
+        client.write_all(&[5, 0xff]).unwrap();
+    });
+    let sandbox = Sandbox::new();
+    let run = sandbox.run([
+        "fetch",
+        "-u",
+        "http://192.0.2.1/a.png",
+        "-o",
+        "out",
+        "--report",
+        "report.json",
+        "--set=fetch.retries=0",
+        "--allow-private",
+        "--proxy",
+        &proxy,
+    ]);
+    run.expect(3);
+    server.join().unwrap();
+    let item = &sandbox.json("report.json")["items"][0];
+    assert_eq!(item["reason"], "proxy");
+    let detail = item["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("wants a user name and password"),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -187,6 +187,9 @@ fn means_certificate(alert: AlertDescription, asks_for_certificate: bool) -> boo
     }
 }
 
+/// The connector's words if a SOCKS proxy accepts none of the ways to sign in that were offered.
+const NO_METHOD: &str = "does not support user/pass authentication";
+
 /// Whether it can be nothing but the proxy's fault that there is no answer: it is not there, must not be asked, or wants credentials.
 /// Whatever else a proxy reports may be true of the target.
 pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
@@ -195,7 +198,7 @@ pub(super) fn is_proxys_own(error: &reqwest::Error) -> bool {
         "failed to create underlying connection",
         "proxy authorization required",
         "failed parsing server response",
-        "does not support user/pass authentication",
+        NO_METHOD,
         "implements authentication incorrectly",
         "credentials not accepted",
     ];
@@ -243,6 +246,12 @@ fn connect(
     if let Some(proxy) = proxy
         && tls_fault.is_none()
     {
+        // The connector says the reverse: it offered no password, and the proxy accepts nothing else.
+        let wants_password = !proxy.has_credentials() && source.0.contains(NO_METHOD);
+        let source = match wants_password {
+            true => Cause("the proxy wants a user name and password".to_owned()),
+            false => source,
+        };
         return FetchError::Proxy {
             proxy: proxy.to_string(),
             host,

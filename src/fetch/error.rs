@@ -93,7 +93,7 @@ pub enum FetchError {
     },
     /// No proxy of the pool gave an answer. Says nothing of the host.
     #[error(
-        "none of the {count} proxies gave an answer of `{host}` ({tried} were asked, {aside} are set aside); `gannet proxies check` tells of each"
+        "no proxy gave an answer of `{host}`: of {count}, {tried} were asked and {aside} are set aside; `gannet proxies check` tells of each"
     )]
     Proxies {
         /// The host.
@@ -503,6 +503,14 @@ pub enum SetupError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A variable of the environment that names no usable proxy.
+    #[error("the variable `{variable}` of the environment names no proxy")]
+    ProxyVariable {
+        /// Its name.
+        variable: &'static str,
+        /// The problem with its value.
+        source: Cause,
     },
     /// A user name, password or token that cannot stand in a header.
     #[error("the credentials of `hosts.\"{host}\"` hold control characters")]

@@ -351,7 +351,7 @@ impl Headers {
         if reach != Reach::Foreign
             && url.password().is_none()
             && let Some(user) = std::str::from_utf8(&credentials.user).ok()
-            && let Some(host) = url.host_str()
+            && let Some(host) = host_name(url)
             && let Some((_, password)) = self.netrc().get(host, Some(user), false)
         {
             credentials.password = password.into();

@@ -420,43 +420,89 @@ impl fmt::Debug for ProxySetting {
 
 impl<'de> Deserialize<'de> for ProxySetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The text is kept out of the error: it may hold a password.
-        const EXPECTED: &str = "expected \"\", \"direct\", HOST:PORT, or a URL such as \"http://proxy.example:3128\" \
-             (http, https, socks4, socks4a, socks5 or socks5h)";
         match String::deserialize(deserializer)?.as_str() {
             "" => Ok(Self::Environment),
             "direct" => Ok(Self::Direct),
             text => match parse_proxy(text) {
-                Some(url) => Ok(Self::Url(url)),
-                None => Err(D::Error::custom(EXPECTED)),
+                Ok(url) => Ok(Self::Url(url)),
+                Err(problem) => Err(D::Error::custom(format!(
+                    "{problem}; \"direct\" is none, and \"\" those of the environment"
+                ))),
             },
         }
     }
 }
 
 /// Parses the URL of a proxy whose scheme is supported and which the connector accepts. Without a scheme it is an
-/// HTTP proxy, as in curl; it then needs a port, since any word could be a host.
-pub(super) fn parse_proxy(text: &str) -> Option<Url> {
+/// HTTP proxy, as in curl; it then needs a port, since any word could be a host. `socks://` is SOCKS 4, as in curl.
+pub(super) fn parse_proxy(text: &str) -> Result<Url, InvalidProxy> {
     let text = text.trim();
-    let url = match text.contains("://") {
-        true => Url::parse(text).ok()?,
+    let bad = |why| InvalidProxy::new(text, why);
+    let mut url = match text.contains("://") {
+        true => Url::parse(text).map_err(|_| bad("is no URL"))?,
         false => {
             let authority = text.strip_suffix('/').unwrap_or(text);
-            let (_, port) = authority.rsplit_once(':')?;
-            let is_port = port.bytes().all(|digit| digit.is_ascii_digit())
-                && port.parse::<u16>().is_ok_and(|port| port > 0);
-            let is_authority = !authority.contains(['/', '?', '#', '\\']) && is_port;
+            let port = authority.rsplit_once(':').map(|(_, port)| port);
+            if port.is_none_or(|port| port.contains(['@', ']'])) {
+                return Err(bad("has no port"));
+            }
+            let is_port = |port: &str| {
+                port.bytes().all(|digit| digit.is_ascii_digit())
+                    && port.parse::<u16>().is_ok_and(|port| port > 0)
+            };
+            if !port.is_some_and(is_port) {
+                return Err(bad("has a port that is no number from 1 to 65535"));
+            }
             Url::parse(&format!("http://{authority}"))
                 .ok()
-                .filter(|_| is_authority)?
+                .filter(|_| !authority.contains(['/', '?', '#', '\\']))
+                .ok_or_else(|| bad("is no HOST:PORT"))?
         }
     };
-    let is_known = matches!(
+    if url.scheme() == "socks" && url.set_scheme("socks4").is_err() {
+        return Err(bad("is no URL"));
+    }
+    if !matches!(
         url.scheme(),
         "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h"
-    );
-    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-    (is_known && has_host && Proxy::of_url(&url).is_some()).then_some(url)
+    ) {
+        return Err(bad("has a scheme of no proxy"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(bad("has no host"));
+    }
+    match Proxy::of_url(&url) {
+        Some(_) => Ok(url),
+        None => Err(bad("has a host that cannot be connected to")),
+    }
+}
+
+/// A text that names no proxy. Prints without credentials.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{shown}` {why}; write HOST:PORT, or a URL such as \"http://proxy.example:3128\" \
+     (http, https, socks4, socks4a, socks5 or socks5h)"
+)]
+pub(super) struct InvalidProxy {
+    shown: String,
+    why: &'static str,
+}
+
+impl InvalidProxy {
+    fn new(text: &str, why: &'static str) -> Self {
+        // The text may not parse, so the last `@` counts.
+        let shown = match text.rsplit_once('@') {
+            Some((before, host)) => match before.split_once("://") {
+                Some((scheme, _)) => format!("{scheme}://***@{host}"),
+                None => format!("***@{host}"),
+            },
+            None => text.to_owned(),
+        };
+        Self {
+            shown: shown.escape_debug().to_string(),
+            why,
+        }
+    }
 }
 
 fn check_rate<E: de::Error>(rate: f64) -> Result<f64, E> {
@@ -625,10 +671,11 @@ mod tests {
             ("https://proxy.example", "https://proxy.example/"),
             ("socks4://10.0.0.1:1080", "socks4://10.0.0.1:1080"),
             ("socks4a://proxy.example", "socks4a://proxy.example"),
+            ("socks://proxy.example:1080", "socks4://proxy.example:1080"),
             ("socks5h://ann:hush@[::1]:9", "socks5h://ann:hush@[::1]:9"),
         ] {
             let url = parse_proxy(text).map(String::from);
-            assert_eq!(url.as_deref(), Some(expected), "{text}");
+            assert_eq!(url.as_deref(), Ok(expected), "{text}");
         }
         for text in [
             "",
@@ -643,7 +690,7 @@ mod tests {
             "user@:3128",
             "::1",
         ] {
-            assert!(parse_proxy(text).is_none(), "{text}");
+            assert!(parse_proxy(text).is_err(), "{text}");
         }
     }
 
@@ -668,7 +715,15 @@ mod tests {
             ("proxy = \"ftp://user:hush@proxy.example\"", "socks5"),
             ("proxy = \"proxy.example\"", "HOST:PORT"),
             ("proxy = \"user:hush@proxy.example:http\"", "HOST:PORT"),
-            ("proxy = \"socks://proxy.example:1080\"", "socks4a"),
+            (
+                "proxy = \"socks6://proxy.example:1080\"",
+                "`socks6://proxy.example:1080` has a scheme",
+            ),
+            ("proxy = \"proxy.example\"", "`proxy.example` has no port"),
+            (
+                "proxy = \"user:hush@proxy.example\"",
+                "`***@proxy.example` has no port",
+            ),
             ("proxy = \"http://a{b:3128\"", "socks5"),
             ("proxy = \"socks5://%31:hush@%31.0.0.1:1\"", "socks5"),
             ("user_agent = \"a\\nb\"", "control characters"),

@@ -154,7 +154,7 @@ impl Wire {
         let guard = Arc::new(Guard::new(settings));
         let resolver = Resolver::new(settings, guard.clone());
         let setting = proxy_setting(settings, pool.is_some());
-        let proxies = Proxies::new(setting);
+        let proxies = Proxies::new(setting)?;
         let mut tls = tls::client_config(certificates.to_vec());
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.client_auth_cert_resolver = Arc::new(NoteCertificateRequest);
@@ -584,14 +584,15 @@ impl Clients {
             None
         } else {
             let resolver = ProxyResolver::new(resolver, named, true);
-            Some(build(settings, setting, Arc::new(resolver), tls, route)?)
+            let given = proxies.for_connector()?;
+            Some(build(settings, given, Arc::new(resolver), tls, route)?)
         };
         let direct = match (&proxied, setting) {
             // `fetch.proxy` covers every target, so nothing goes out directly.
             (Some(proxied), ProxySetting::Url(_)) => proxied.clone(),
             _ => {
                 let resolver = Arc::new(resolver.clone());
-                build(settings, &ProxySetting::Direct, resolver, tls, route)?
+                build(settings, Vec::new(), resolver, tls, route)?
             }
         };
         Ok(Self { direct, proxied })
@@ -889,23 +890,18 @@ fn builder(
 )]
 fn build(
     settings: &Settings,
-    proxy: &ProxySetting,
+    proxies: Vec<reqwest::Proxy>,
     resolver: Arc<dyn Resolve>,
     tls: &rustls::ClientConfig,
     route: Route,
 ) -> Result<reqwest::Client, SetupError> {
-    let mut builder = builder(settings, resolver, tls);
+    // Without `no_proxy`, reqwest reads the environment.
+    let mut builder = builder(settings, resolver, tls).no_proxy();
     if route == Route::Own {
         builder = builder.pool_max_idle_per_host(0);
     }
-    let client = match proxy {
-        ProxySetting::Url(url) => reqwest::Proxy::all(url.clone())
-            .and_then(|proxy| builder.no_proxy().proxy(proxy).build()),
-        // Without `no_proxy`, reqwest reads the environment.
-        ProxySetting::Environment => builder.build(),
-        ProxySetting::Direct => builder.no_proxy().build(),
-    };
-    client.map_err(|error| SetupError::Client {
+    let builder = proxies.into_iter().fold(builder, |b, proxy| b.proxy(proxy));
+    builder.build().map_err(|error| SetupError::Client {
         source: classify::cause(&error),
     })
 }

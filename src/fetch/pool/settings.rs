@@ -87,12 +87,15 @@ pub struct ProxyUrl(Url);
 impl ProxyUrl {
     /// `None`: `text` is no URL of a proxy of a known kind.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut url = parse_proxy(text)?;
+        parse_proxy(text).ok().map(Self::new)
+    }
+
+    fn new(mut url: Url) -> Self {
         // Nothing but the authority matters to a proxy, and two that differ elsewhere are one.
         url.set_path("");
         url.set_query(None);
         url.set_fragment(None);
-        Some(Self(url))
+        Self(url)
     }
 
     pub(in super::super) fn as_url(&self) -> &Url {
@@ -126,13 +129,9 @@ impl fmt::Debug for ProxyUrl {
 
 impl<'de> Deserialize<'de> for ProxyUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The text is kept out of the error: it may hold a password.
-        Self::parse(&String::deserialize(deserializer)?).ok_or_else(|| {
-            D::Error::custom(
-                "expected HOST:PORT, or URLs such as \"http://proxy.example:3128\" \
-                 (http, https, socks4, socks4a, socks5 or socks5h)",
-            )
-        })
+        parse_proxy(&String::deserialize(deserializer)?)
+            .map(Self::new)
+            .map_err(D::Error::custom)
     }
 }
 
