@@ -553,6 +553,20 @@ impl AlbumName {
         Ok(album)
     }
 
+    /// Takes the name that a list gives an album. Dashes that begin a segment are left out, as at the start of file
+    /// names.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but for the dash.
+    pub fn listed(name: &str) -> Result<Self, InvalidAlbumName> {
+        let segments = name.split('/').map(|segment| match segment.as_bytes() {
+            [b'-', ..] => segment.trim_start_matches(['-', ' ', '\t']),
+            _ => segment,
+        });
+        Self::new(&segments.collect::<Vec<_>>().join("/"))
+    }
+
     /// Takes the name of an existing album. Earlier versions allowed segments that begin with a dash.
     ///
     /// # Errors
@@ -823,6 +837,10 @@ mod tests {
             assert!(AlbumName::new(option).is_err(), "{option:?}");
             assert_eq!(AlbumName::recorded(option).unwrap().as_str(), option);
         }
+        for (listed, name) in [("-rf", "rf"), ("a/-- b", "a/b"), ("a-b", "a-b")] {
+            assert_eq!(AlbumName::listed(listed).unwrap().as_str(), name);
+        }
+        assert!(AlbumName::listed("a/-").is_err());
         for good in ["cats", "shops/2026-11", "Größe", "猫"] {
             assert_eq!(AlbumName::new(good).unwrap().as_str(), good);
         }

@@ -828,7 +828,7 @@ impl Keeper {
             .as_ref()
             .filter(|_| finished.job.on_change == OnChange::Keep)
             .and_then(|file| StorePath::new(&file.path).ok());
-        let is_unique = name_from == NameFrom::Random && earlier.is_none();
+        let is_unique = naming.is_unique(name_from) && earlier.is_none();
         let path = match earlier {
             Some(earlier) => naming.next_of_series(&earlier, path, now),
             None => path,

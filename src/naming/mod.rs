@@ -126,7 +126,7 @@ impl Settings {
     }
 
     /// Where the next file of a series goes, whose latest is at `latest`. `fresh` is where it would go if it
-    /// were the first: there it goes where the template tells the time.
+    /// were the first: there it goes where the template tells the time, or goes by content alone.
     pub fn next_of_series(
         &self,
         latest: &StorePath,
@@ -134,7 +134,7 @@ impl Settings {
         when: DateTime<Utc>,
     ) -> StorePath {
         let extension = path::split_extension(fresh.file_name()).1;
-        if self.template.has(&Field::Time) {
+        if self.template.has(&Field::Time) || !self.template.has_name() {
             fresh
         } else if self.template.has(&Field::Date) {
             fresh.dated(when, extension)
@@ -159,6 +159,9 @@ impl Settings {
             name_from,
             by_client,
         } = *placed;
+        if by_client && !self.template.has_name() {
+            return (path.clone(), name_from);
+        }
         let (stem, extension) = path::split_extension(path.file_name());
         let stem = self.template.inner_stem(path::undated(stem), facts);
         let own = match extension {
@@ -185,13 +188,18 @@ impl Settings {
         };
         let to = self.place(&name, facts);
         let to = match path::date_of(path.file_name()) {
-            Some(date) if !self.template.has(&Field::Time) => {
+            Some(date) if !self.template.has(&Field::Time) && self.template.has_name() => {
                 let extension = path::split_extension(to.file_name()).1;
                 to.with_date(date, extension)
             }
             _ => to,
         };
         (to, from)
+    }
+
+    /// Returns `true` if no other file has the path of one whose name came from `from`.
+    pub fn is_unique(&self, from: NameFrom) -> bool {
+        from == NameFrom::Random && self.template.has_name()
     }
 
     /// Returns the path in the store of a file called `name`.

@@ -17,14 +17,15 @@ use crate::target::Format;
 /// after a dot is part of the name, and the format's preferred extension follows it. A name that is too long loses
 /// the end of its stem.
 ///
-/// `None` if nothing usable remains. Sanitising the result again does not change it.
+/// `None` if nothing usable remains: `.png` and `-.png` are an extension without a name. Sanitising the result again does not change it.
 pub fn sanitise(raw: &str, format: &Format) -> Option<FileName> {
-    let name = clean(base_name(raw));
-    if name.is_empty() {
+    let legible = legible(base_name(raw));
+    let name = trim(&legible);
+    if name.is_empty() || is_extension(&legible, format) {
         return None;
     }
     let Some(preferred) = format.extensions.first().copied() else {
-        let (stem, extension) = split_extension(&name);
+        let (stem, extension) = split_extension(name);
         return Some(join(stem, extension));
     };
     let (stem, extension) = match name.rsplit_once('.') {
@@ -34,7 +35,7 @@ pub fn sanitise(raw: &str, format: &Format) -> Option<FileName> {
             Some((inner, extension)) if is_of(format, extension) => (inner, extension),
             _ => (stem, preferred),
         },
-        _ => (&*name, preferred),
+        _ => (name, preferred),
     };
     // The stem of a clean name does not begin with a dot, space or dash, so something remains.
     Some(join(stem.trim_end_matches(is_edge), Some(extension)))
@@ -45,10 +46,28 @@ pub(super) fn base_name(raw: &str) -> &str {
     raw.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
+/// Returns `true` if `name` has nothing but the extension of a file type.
+fn is_extension(name: &str, format: &Format) -> bool {
+    let split = name.trim_end_matches(is_edge).rsplit_once('.');
+    split.is_some_and(|(stem, extension)| {
+        trim(stem).is_empty() && (is_of(format, extension) || is_well_known(extension))
+    })
+}
+
 /// Leaves out, replaces, normalises and trims; may come out empty or too long.
 pub(super) fn clean(text: &str) -> String {
-    let mut name: String = text
-        .chars()
+    trim(&legible(text)).to_owned()
+}
+
+/// Strips what a name must neither begin nor end with.
+fn trim(name: &str) -> &str {
+    name.trim_end_matches(is_edge)
+        .trim_start_matches(|c| c == '-' || is_edge(c))
+}
+
+/// Leaves out, replaces and normalises, but keeps what stands at the ends.
+fn legible(text: &str) -> String {
+    text.chars()
         .map(|c| {
             if c.is_whitespace() && c != '\u{3000}' && c != '\u{a0}' {
                 ' '
@@ -60,11 +79,7 @@ pub(super) fn clean(text: &str) -> String {
         .nfc()
         // After composing, since `<` and U+0338 together are a letter of their own.
         .map(|c| if is_reserved(c) { '_' } else { c })
-        .collect();
-    name.truncate(name.trim_end_matches(is_edge).len());
-    let start = name.trim_start_matches(|c| c == '-' || is_edge(c)).len();
-    name.drain(..name.len() - start);
-    name
+        .collect()
 }
 
 /// Cuts `text` to at most `max` bytes and trims what the cut lays bare. Neither a character is cut nor a
@@ -83,7 +98,7 @@ pub(super) fn truncate(text: &str, max: usize) -> &str {
 }
 
 /// Returns `true` if a name must neither begin nor end with `c`. It must not begin with a dash either.
-fn is_edge(c: char) -> bool {
+pub(super) fn is_edge(c: char) -> bool {
     c == '.' || c.is_whitespace()
 }
 

@@ -8,19 +8,22 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::path::{BEGINS_WITH_DASH, FileName, StorePath, check_component, join, split_extension};
-use super::sanitise::clean;
+use super::sanitise::{clean, is_edge, is_removed};
 use crate::target::{AlbumName, Sha256};
 
 /// Describes paths in the store, such as `{album}/{date}/{name}`.
 ///
 /// A field without a value is empty, and an empty component is dropped, such as `{album}/` in the root folder. Text
 /// after `{name}` in the last component goes before the extension: `{name}-{host}` makes `photo-example.org.jpg`.
+/// `{sha256}` can stand in for `{name}`, since no two contents share it.
 /// Only `{album}` may expand to several folders; separators in other values become `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     folders: Vec<Vec<Part>>,
+    /// The last component up to `{name}`, or all of it.
     before: Vec<Part>,
     after: Vec<Part>,
+    has_name: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +167,7 @@ pub enum InvalidTemplate {
     #[error("a brace is not closed or not opened")]
     Brace,
     /// Files would overwrite each other.
-    #[error("the last component must contain {{name}}, once")]
+    #[error("the last component must contain {{name}}, once, or else {{sha256}}")]
     NoName,
     /// The template could lead out of the store, or name what a file system does not take.
     #[error("component `{component}` is not safe: {why}")]
@@ -195,20 +198,27 @@ impl FromStr for Template {
             .map(parse_component)
             .collect::<Result<Vec<_>, _>>()?;
         let mut before = folders.pop().unwrap_or_default();
-        let is_name = |part: &Part| *part == Part::Field(Field::Name);
-        if before.iter().filter(|part| is_name(part)).count() != 1 {
+        let name = before
+            .iter()
+            .position(|part| *part == Part::Field(Field::Name));
+        let after = match name {
+            Some(at) => {
+                let after = before.split_off(at + 1);
+                before.truncate(at);
+                after
+            }
+            None => Vec::new(),
+        };
+        let digest = Part::Field(Field::Sha256(SHA256_DIGITS));
+        if after.contains(&Part::Field(Field::Name)) || name.is_none() && !before.contains(&digest)
+        {
             return Err(InvalidTemplate::NoName);
         }
-        let at = before
-            .iter()
-            .position(is_name)
-            .ok_or(InvalidTemplate::NoName)?;
-        let after = before.split_off(at + 1);
-        before.truncate(at);
         Ok(Self {
             folders,
             before,
             after,
+            has_name: name.is_some(),
         })
     }
 }
@@ -258,6 +268,11 @@ fn parse_component(component: &str) -> Result<Vec<Part>, InvalidTemplate> {
 }
 
 impl Template {
+    /// Returns `true` if paths hold the name. Otherwise they differ by content alone.
+    pub(super) fn has_name(&self) -> bool {
+        self.has_name
+    }
+
     /// Whether paths depend on `field`.
     pub(super) fn has(&self, field: &Field) -> bool {
         let names = [&self.before, &self.after];
@@ -266,7 +281,7 @@ impl Template {
     }
 
     pub(super) fn render(&self, name: &FileName, facts: &Facts<'_>) -> StorePath {
-        let fill = |parts: &[Part]| fill(parts, Some(name), facts);
+        let fill = |parts: &[Part]| fill(parts, Some(name), facts, true);
         let mut path = String::new();
         for folder in &self.folders {
             if let ([Part::Field(Field::Album)], Some(album)) = (&**folder, facts.album) {
@@ -288,6 +303,7 @@ impl Template {
             return StorePath::trusted(&path);
         }
         let (stem, extension) = split_extension(name.as_str());
+        let stem = if self.has_name { stem } else { "" };
         let last = clean(&format!("{}{stem}{}", around.0, around.1));
         path.push_str(join(&last, extension).as_str());
         StorePath::trusted(&path)
@@ -310,21 +326,36 @@ impl Template {
     /// Returns the text before and after the name in the last component.
     fn around(&self, facts: &Facts<'_>) -> (String, String) {
         // In a file name, the separators of an album have to be replaced.
-        let fill = |parts: &[Part]| match fill(parts, None, facts) {
+        let fill = |parts: &[Part], begins| match fill(parts, None, facts, begins) {
             text if text.contains('/') => text.replace('/', "_"),
             text => text,
         };
-        (fill(&self.before), fill(&self.after))
+        (fill(&self.before, true), fill(&self.after, false))
     }
 }
 
-fn fill(parts: &[Part], name: Option<&FileName>, facts: &Facts<'_>) -> String {
+/// The text of `parts`. Where it `begins` a component, a value's leading dash becomes `_`: [`clean`] would leave it out,
+/// and `-3` and `3` would share a folder.
+fn fill(parts: &[Part], name: Option<&FileName>, facts: &Facts<'_>, begins: bool) -> String {
     let mut text = String::new();
     for part in parts {
         match part {
             Part::Literal(literal) => text.push_str(literal),
-            Part::Field(field) => field.write(&mut text, name, facts),
+            Part::Field(field) => {
+                let at = text.len();
+                field.write(&mut text, name, facts);
+                let is_first = begins && text[..at].chars().all(|c| c == '-' || is_left_out(c));
+                let dash = text.len() - text[at..].trim_start_matches(is_left_out).len();
+                if is_first && text[dash..].starts_with('-') {
+                    text.replace_range(dash..=dash, "_");
+                }
+            }
         }
     }
     text
+}
+
+/// Returns `true` for what [`clean`] leaves out at the start, besides dashes.
+fn is_left_out(c: char) -> bool {
+    is_edge(c) || is_removed(c)
 }

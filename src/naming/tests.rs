@@ -57,7 +57,6 @@ fn the_extension_agrees_with_the_format() {
         ("image.php?id=7", "image.php_id=7.jpg"),
         ("2026-11-21 10.33.07", "2026-11-21 10.33.07.jpg"),
         ("jpg", "jpg.jpg"),
-        (".jpg", "jpg.jpg"),
     ] {
         assert_eq!(jpeg(raw).as_deref(), Some(name), "{raw:?}");
     }
@@ -106,6 +105,11 @@ fn what_is_no_name_is_refused() {
         "--",
         "-.-",
         "a/ - ",
+        ".jpg",
+        "-.jpg",
+        "-.JPG. ",
+        "--.html",
+        "x/.png",
     ] {
         assert_eq!(jpeg(raw), None, "{raw:?}");
         assert_eq!(any(raw), None, "{raw:?}");
@@ -135,7 +139,6 @@ fn what_file_systems_do_not_take_is_replaced_or_left_out() {
         ("\u{200b}-\u{202e}-cat.jpg", "cat.jpg"),
         ("x/-rf", "rf.jpg"),
         ("-con.jpg", "_con.jpg"),
-        ("-.jpg", "jpg.jpg"),
         ("a-b-.jpg", "a-b-.jpg"),
         ("con", "_con.jpg"),
         ("CON.jpg", "_CON.jpg"),
@@ -304,7 +307,7 @@ fn a_template_lays_out_folders() {
 fn a_template_has_what_the_list_and_the_bytes_say() {
     let metadata = serde_json::json!({
         "breed": "Beagle", "age": 3, "tame": true, "none": null, "list": [1], "up": "..", "path": "a/b\\c",
-        "option": "-rf", "odd key: 1": "x", "w/h": "4_3", "long": "x".repeat(1000), "nothing": "",
+        "option": "-rf", "minus": -3, "odd key: 1": "x", "w/h": "4_3", "long": "x".repeat(1000), "nothing": "",
     });
     let facts = Facts {
         line: Some(42),
@@ -329,8 +332,15 @@ fn a_template_has_what_the_list_and_the_bytes_say() {
             "Beagle/3/true/cat.jpg",
         ),
         ("{meta.path}/{name}", "a_b_c/cat.jpg"),
-        ("{meta.option}/{name}", "rf/cat.jpg"),
-        ("{meta.option}{name}", "rfcat.jpg"),
+        ("{meta.option}/{name}", "_rf/cat.jpg"),
+        ("{meta.option}{name}", "_rfcat.jpg"),
+        ("{meta.minus}/{name}", "_3/cat.jpg"),
+        ("{meta.age}/{name}", "3/cat.jpg"),
+        ("{meta.other}-{meta.minus}/{name}", "_3/cat.jpg"),
+        ("a{meta.minus}/{name}{meta.minus}", "a-3/cat-3.jpg"),
+        ("{meta.minus}-{name}", "_3-cat.jpg"),
+        ("{sha256:2}/{sha256}", &format!("ab/{digest}.jpg")),
+        ("{sha256}-{line}", &format!("{digest}-42.jpg")),
         ("{meta.odd key: 1}/{name}", "x/cat.jpg"),
         ("a/{meta.w/h}/{name}", "a/4_3/cat.jpg"),
         (
@@ -392,6 +402,7 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
         for (template, to) in [
             ("{name}", "best.jpg"),
             ("{format}/x-{name}", "jpeg/x-best.jpg"),
+            ("{sha256}", "a/best.jpg"),
         ] {
             let moved = of_client(true, order, template, Some("cat"), None, "a/best.jpg", List);
             assert_eq!(moved, (to.to_owned(), List), "{order:?}");
@@ -449,6 +460,14 @@ fn a_file_that_is_there_goes_where_it_would_go_now() {
             "2026-11-21-wish-x.jpg",
             List,
             ("2026-11-21-wish-x.jpg", List),
+        ),
+        (
+            "{sha256:2}/{sha256}",
+            None,
+            None,
+            "wish_20261121-091015-007.jpg",
+            List,
+            (&format!("ab/{}.jpg", "ab".repeat(32)), List),
         ),
         // Names from earlier versions.
         ("{name}", None, None, "-rf.jpg", List, ("rf.jpg", List)),
@@ -510,6 +529,9 @@ fn a_template_that_is_wrong_says_why() {
         ("", "a component is empty"),
         ("{album}", "must contain {name}"),
         ("{name}/x", "must contain {name}"),
+        ("{sha256:63}", "or else {sha256}"),
+        ("{sha256}/x", "or else {sha256}"),
+        ("{name}{sha256}{name}", "must contain {name}, once"),
         ("{name}{name}", "must contain {name}, once"),
         (
             "{nam}",

@@ -133,7 +133,7 @@ impl RowReader {
             return Ok(None);
         };
         if self.album.as_ref().is_none_or(|last| last.as_str() != text) {
-            let album = AlbumName::new(text)
+            let album = AlbumName::listed(text)
                 .map_err(|error| Refusal::invalid(format!("column `album`: {error}")))?;
             self.album = Some(album);
         }
