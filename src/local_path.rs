@@ -28,13 +28,15 @@ pub struct NotALocalPath {
 
 const IS_A_URL: &str = "is a URL, not a path";
 
-/// Schemes that also count before a single `:`, as tools for copying and backup write them (`sftp:host:/dir`).
+/// Schemes that also count before a `:` without a `/` behind it, as tools for copying and backup write them
+/// (`sftp:host:/dir`).
 ///
 /// Sorted.
-const SCHEMES: [&str; 36] = [
-    "abfs", "abfss", "adl", "az", "azure", "b2", "cos", "dav", "davs", "file", "ftp", "ftps",
-    "gcs", "gs", "hdfs", "http", "https", "ipfs", "nfs", "obs", "oss", "r2", "rclone", "rsync",
-    "s3", "s3a", "s3n", "scp", "sftp", "smb", "ssh", "swift", "wasb", "wasbs", "webdav", "webdavs",
+const SCHEMES: [&str; 37] = [
+    "abfs", "abfss", "adl", "az", "azure", "b2", "cos", "dav", "davs", "dbfs", "file", "ftp",
+    "ftps", "gcs", "gs", "hdfs", "http", "https", "ipfs", "nfs", "obs", "oss", "r2", "rclone",
+    "rsync", "s3", "s3a", "s3n", "scp", "sftp", "smb", "ssh", "swift", "wasb", "wasbs", "webdav",
+    "webdavs",
 ];
 
 impl LocalPath {
@@ -42,7 +44,7 @@ impl LocalPath {
     ///
     /// # Errors
     ///
-    /// When it is a URL: a scheme of two characters or more (a single letter is a Windows drive) before `://`, or a
+    /// When it is a URL: a scheme of two characters or more (a single letter is a Windows drive) before `:/`, or a
     /// well-known one before `:`. `./s3:x` is a path.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, NotALocalPath> {
         let path = path.into();
@@ -73,7 +75,7 @@ fn is_url(text: &str) -> bool {
             .binary_search(&&*scheme.to_ascii_lowercase())
             .is_ok()
     };
-    is_scheme && (rest.starts_with("//") || is_known())
+    is_scheme && (rest.starts_with('/') || is_known())
 }
 
 impl NotALocalPath {
@@ -177,6 +179,9 @@ mod tests {
             "sftp:ann@example.org:/x",
             "s3:bucket/x",
             "s3:/bucket/x",
+            "dbfs:/x",
+            "dbfs:x",
+            "made-up:/x",
             "memory://x",
             "git+ssh://example.org/x",
             "made-up.scheme://x",
@@ -199,6 +204,8 @@ mod tests {
             "pictures",
             "a:b",
             "a:/b",
+            "a:b/c",
+            "photos:2026/x",
             "12:30",
             "C:\\pictures",
             "c:/pictures",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::local_path::LocalPath;
 use crate::source::address::{self, Refusal, begins_url, is_blank};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
@@ -137,7 +138,10 @@ fn apply(sink: &mut Sink, name: &str, value: &str) {
     };
     match name {
         "out" if !value.is_empty() => target.name = Some(value.to_owned()),
-        "dir" => target.album = album(value),
+        "dir" => match LocalPath::new(value) {
+            Ok(_) => target.album = album(value),
+            Err(error) => sink.spoil_newest(format!("option `dir`: {error}")),
+        },
         "checksum" => {
             let Some((kind, digits)) = value.split_once('=') else {
                 return;
@@ -390,6 +394,24 @@ mod tests {
         for (at, target) in targets(&all).into_iter().enumerate() {
             assert_eq!(target.name, Some(format!("{}.jpg", at + 1)));
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_a_url_is_a_fault_of_its_line() {
+        let list = "https://a.example/1\n dir=s3://q/z\nhttps://a.example/2\n dir=C:\\pics\n";
+        let found = entries(Text, list.as_bytes()).unwrap();
+        let crate::source::Entry::Invalid(invalid) = &found[0] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(invalid.line, Some(1));
+        assert!(
+            invalid
+                .detail
+                .starts_with("option `dir`: `s3://q/z` is a URL"),
+            "{}",
+            invalid.detail
+        );
+        assert!(matches!(&found[1], crate::source::Entry::Target(_)));
     }
 
     #[test]
