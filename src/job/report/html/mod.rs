@@ -115,6 +115,9 @@ impl<W: Write + Seek> Html<W> {
         if let Some(bytes) = item.bytes {
             let _ = write!(card, " · {}", HumanBytes(bytes));
         }
+        if let Some(modified) = item.last_modified {
+            let _ = write!(card, " · modified {}", modified.format("%Y-%m-%d"));
+        }
         if item.outcome != Outcome::Stored {
             let _ = write!(card, " · {}", item.outcome);
         }
@@ -332,14 +335,19 @@ mod tests {
 
     #[test]
     fn pictures_are_shown_with_what_is_known_of_them() {
-        let items = [stored("https://a.test/1.jpg", "cats/ä #1?.jpg")];
+        let mut picture = stored("https://a.test/1.jpg", "cats/ä #1?.jpg");
+        picture.last_modified = "2026-11-21T07:05:09Z".parse().ok();
+        let items = [picture];
         let text = page(&items, &summary(&items));
         let way = "./../my%20pictures/cats/%C3%A4%20%231%3F.jpg";
         assert!(
             text.contains(&format!("src=\"{way}\" alt=\"ä #1?.jpg\"")),
             "{text}"
         );
-        assert!(text.contains("JPEG · 480 × 320 · 2.00 KiB"), "{text}");
+        assert!(
+            text.contains("JPEG · 480 × 320 · 2.00 KiB · modified 2026-11-21<"),
+            "{text}"
+        );
         assert!(
             text.contains("href=\"https://a.test/1.jpg\" rel="),
             "{text}"
