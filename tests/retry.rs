@@ -104,6 +104,40 @@ fn the_files_of_a_retry_are_the_same_as_if_the_first_run_had_brought_them() {
 }
 
 #[test]
+fn a_retry_places_files_by_all_that_their_list_says() {
+    let (sandbox, origin) = (Sandbox::new(), Broken::start());
+    let list = format!(
+        "url,name,group,cat,n\n{},n,g,c,-3\n",
+        origin.site.url("/500")
+    );
+    let template = "naming.template={meta.cat}/{meta.n}/{group}/{line:3}-{name}";
+    let args = ["--set", template, "--set", "fetch.retries=0"];
+    sandbox.fetch_list(list, 3, &args);
+    let id = jobs(&sandbox)[0]["id"].as_str().unwrap().to_owned();
+    let shown = sandbox.run(["jobs", &id, "-o", "out", "--json"]).expect(0);
+    assert_eq!(shown.json()["items"][0]["metadata"]["cat"], "c", "{shown}");
+    // What fails once more keeps it for the next retry.
+    retry(&sandbox, &["last", "--set", "fetch.retries=0"]).expect(3);
+    origin.mend();
+    retry(&sandbox, &["last", "--set", template]).expect(0);
+    assert_eq!(sandbox.names(), ["c/_3/g/002-n.png"]);
+}
+
+#[test]
+fn who_retries_lines_that_are_no_urls_is_told_why_nothing_happens() {
+    let (sandbox, origin) = (Sandbox::new(), Broken::start());
+    sandbox.fetch_list(format!("{}\nno url\n", origin.site.url("/good")), 3, &[]);
+    for args in [
+        &["retry", "last", "-o", "out"][..],
+        &["retry", "last", "-o", "out", "--reason", "invalid-url"],
+    ] {
+        let run = sandbox.run(args).expect(0);
+        let is_told = run.out().contains("`invalid-url`") && run.out().contains("its list");
+        assert!(is_told, "{run}");
+    }
+}
+
+#[test]
 fn reasons_choose_what_is_tried_again() {
     let (sandbox, origin) = (Sandbox::new(), Broken::start());
     sandbox.fetch_list(origin.site.list(["/404", "/htm"]), 3, &[]);

@@ -6,3 +6,5 @@ ALTER TABLE files ADD COLUMN grp TEXT;              -- the group that the list p
 ALTER TABLE files ADD COLUMN by_client BOOLEAN NOT NULL DEFAULT FALSE;
 -- When its origin says that the bytes were last modified.
 ALTER TABLE files ADD COLUMN last_modified BIGINT;
+-- The list's other columns for a target that could not be had, so that a retry places it as the list says: a JSON object.
+ALTER TABLE outcomes ADD COLUMN metadata TEXT;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{KnownFile, SourceId, millis};
@@ -180,6 +181,17 @@ pub struct OutcomeRow {
     /// Where it could not be had, the digest that the list promises: then there is no file with one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
+    /// Where it could not be had, the other columns of the list.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+impl OutcomeRow {
+    /// The list's other columns, where it could not be had.
+    pub fn other_columns(&self) -> Option<Box<Map<String, Value>>> {
+        serde_json::from_str(self.metadata.as_ref()?.get()).ok()
+    }
 }
 
 /// What an outcome says of its file.

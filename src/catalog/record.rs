@@ -146,6 +146,8 @@ pub struct Wanted {
     pub album: Option<AlbumName>,
     /// The digest that the bytes must have.
     pub sha256: Option<Sha256>,
+    /// The list's other columns: a JSON object. `None` for a target that was had, whose file keeps them.
+    pub metadata: Option<String>,
 }
 
 /// A file to record, or to record anew after its bytes changed.

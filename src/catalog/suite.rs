@@ -1718,7 +1718,7 @@ async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
     first.wanted = Some(Wanted {
         name: Some("wanted".to_owned()),
         album: Some(AlbumName::new("album").unwrap()),
-        sha256: None,
+        ..Wanted::default()
     });
     let id = first.file.unwrap();
     let second = stored(job, 1, "http://b.example/", "b.png", b"b");
@@ -1737,9 +1737,20 @@ async fn a_file_tells_its_urls(catalog: &dyn Catalog) {
     assert!(catalog.urls_of(Vec::new()).await.unwrap().is_empty());
     let many = (0..19_999).map(Uuid::from_u128).chain([id]).collect();
     assert_eq!(catalog.urls_of(many).await.unwrap().len(), 1);
+    let mut missed = record(job, 2, "http://c.example/", Outcome::Failed);
+    missed.reason = Some(Reason::Status);
+    missed.wanted = Some(Wanted {
+        metadata: Some(r#"{"cat":"c\u0000"}"#.to_owned()),
+        ..Wanted::default()
+    });
+    write(catalog, vec![missed]).await.unwrap();
+    let failed = catalog.outcomes(job, OutcomeFilter::Failed, None, 9).await;
+    let columns = failed.unwrap()[0].other_columns().unwrap();
+    assert_eq!(columns["cat"], "c\0");
     // It was had, so the history need not say how to get it.
     let outcomes = catalog.outcomes(job, OutcomeFilter::All, None, 9).await;
-    assert_eq!(outcomes.unwrap()[0].name, None);
+    let row = &outcomes.unwrap()[0];
+    assert!(row.name.is_none() && row.metadata.is_none());
 }
 
 async fn old_jobs_go_with_their_outcomes(catalog: &dyn Catalog) {

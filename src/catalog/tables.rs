@@ -136,7 +136,7 @@ pub static TABLES: [Table; 13] = [
     table!("outcomes", 2:
         job Id, seq Number, url Text, outcome Text, reason Text, detail Text, status Number, attempts Number,
         elapsed_ms Number, final_url Text, file Id, line Number, grp Text, name Text, album Text, sha256 Bytes,
-        steps Text, nth Number,
+        steps Text, nth Number, metadata Text,
     ),
     table!("events", 1: id Number, job Id, event Text, payload Text, created Number),
     table!("receivers", 1: name Text, events Text, position Number, seen Number),

@@ -12,7 +12,7 @@ use crate::catalog::{self, JobRow};
 use crate::downloader;
 use crate::job::progress::Progress;
 use crate::job::{Engine, Failed, OnRemove, Spec, Terms};
-use crate::target::AlbumName;
+use crate::target::{AlbumName, Reason};
 
 pub(super) async fn run(args: &Retry, global: &Global) -> anyhow::Result<u8> {
     let loaded = load(global, args.settings().map_err(Usage)?)?;
@@ -48,10 +48,16 @@ fn nothing(args: &Retry, job: &JobRow) -> anyhow::Result<()> {
             serde_json::json!({ "retry": job.id, "targets": 0 })
         )?;
     } else {
-        let why = if args.reason.is_empty() {
-            ""
-        } else {
-            " for such a reason"
+        let is_invalid = match &*args.reason {
+            [] => job.failures > 0,
+            reasons => reasons.contains(&Reason::InvalidUrl),
+        };
+        let why = match is_invalid {
+            true => {
+                " for another reason than `invalid-url`, and such a line cannot be tried again: correct it in its list"
+            }
+            false if args.reason.is_empty() => "",
+            false => " for such a reason",
         };
         writeln!(
             out,

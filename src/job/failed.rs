@@ -101,6 +101,7 @@ fn entry(row: OutcomeRow) -> Option<Entry> {
         }));
     }
     let mut target = Target::new(url);
+    target.metadata = row.other_columns();
     target.line = row.line;
     target.name = row.name;
     target.album = row

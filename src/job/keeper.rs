@@ -957,6 +957,11 @@ impl Finished {
             name: target.name.clone(),
             album: self.album().cloned(),
             sha256: target.sha256,
+            metadata: target
+                .metadata
+                .as_ref()
+                .filter(|_| self.item.reason.is_some())
+                .and_then(|metadata| serde_json::to_string(metadata).ok()),
         })
     }
 

@@ -518,6 +518,9 @@ async fn once_more(catalog: &dyn Catalog, job: JobRow) -> Result<(Request, Given
 /// A target as the history has it.
 fn listed(row: OutcomeRow) -> Listed {
     Listed {
+        metadata: row.other_columns(),
+        line: row.line,
+        list_group: row.group,
         name: row.name,
         album: row.album,
         sha256: row.sha256,

@@ -32,6 +32,12 @@ pub struct Listed {
     /// The number of its group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
+    /// The line of the list that it came from, in a retry of a job that read one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The group that this list puts it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_group: Option<String>,
     /// Why it is no target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<(Reason, String)>,
@@ -54,6 +60,8 @@ impl Listed {
             sha256: None,
             metadata: None,
             group: None,
+            line: None,
+            list_group: None,
             wrong,
         }
     }
@@ -80,7 +88,8 @@ impl Listed {
                 album,
                 sha256: self.sha256,
                 metadata: self.metadata,
-                group,
+                line: self.line,
+                group: group.or_else(|| self.list_group.map(Into::into)),
                 place: Some(place),
                 ..Target::new(url)
             }),

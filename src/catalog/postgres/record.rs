@@ -271,10 +271,10 @@ async fn write_outcomes<'a>(
     }
     let written = query(
         "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp, name, album, sha256, steps, nth) \
+         final_url, file, line, grp, name, album, sha256, metadata, steps, nth) \
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
          $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::uuid[], $12::bigint[], $13::text[], \
-         $14::text[], $15::text[], $16::bytea[], $17::text[], $18::bigint[]) ON CONFLICT DO NOTHING RETURNING job, seq",
+         $14::text[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::bigint[]) ON CONFLICT DO NOTHING RETURNING job, seq",
     )
     .bind(column(&rows, |r| r.job))
     .bind(column(&rows, |r| integer(r.seq)))
@@ -296,6 +296,7 @@ async fn write_outcomes<'a>(
     .bind(column(&rows, |r| {
         r.missed()?.sha256.as_ref().map(|sha256| &sha256.0[..])
     }))
+    .bind(column(&rows, |r| r.missed()?.metadata.as_deref().map(text)))
     .bind(column(&rows, |r| r.steps.as_deref().map(text)))
     .bind(column(&rows, |r| r.nth.map(integer)))
     .fetch_all(db)

@@ -35,7 +35,8 @@ pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, 
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
-                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps";
+                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps, \
+                                  o.metadata AS other_columns";
 
 /// The first column.
 pub(super) fn one<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow) -> Result<T> {
@@ -178,6 +179,9 @@ pub(super) fn outcome(row: &PgRow) -> Result<OutcomeRow> {
         sha256: sha256
             .map(|_| digest(row, "promised").map(Sha256))
             .transpose()?,
+        metadata: row
+            .try_get::<Option<String>, _>("other_columns")?
+            .and_then(json),
         steps: row.try_get::<Option<String>, _>("steps")?.and_then(json),
     })
 }

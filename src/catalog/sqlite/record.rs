@@ -191,8 +191,8 @@ fn write_listed(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
 fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Result<Vec<&'a Record>> {
     let mut outcome = db.prepare_cached(
         "INSERT INTO outcomes (job, seq, url, outcome, reason, detail, status, attempts, elapsed_ms, \
-         final_url, file, line, grp, name, album, sha256, steps, nth) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         final_url, file, line, grp, name, album, sha256, metadata, steps, nth) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let mut new = Vec::with_capacity(records.len());
     for record in records {
@@ -218,6 +218,7 @@ fn write_outcomes<'a>(db: &Connection, records: &'a [Record]) -> rusqlite::Resul
             missed.and_then(|wanted| wanted.name.as_ref()),
             missed.and_then(|wanted| wanted.album.as_ref().map(AlbumName::as_str)),
             missed.and_then(|wanted| wanted.sha256.map(|sha256| sha256.0)),
+            missed.and_then(|wanted| wanted.metadata.as_ref()),
             record.steps,
             record.nth.map(integer),
         ])?;

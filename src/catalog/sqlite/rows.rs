@@ -23,7 +23,8 @@ pub(super) const IMAGE: &str =
 
 /// Columns that make an [`OutcomeRow`] of it, in any order.
 pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o.status, o.attempts, o.elapsed_ms, \
-                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps";
+                                  o.final_url, o.line, o.grp, o.name, o.album, o.sha256 AS promised, o.steps, \
+                                  o.metadata AS other_columns";
 
 /// How many those of [`FILE`] are.
 pub(super) const FILE_COLUMNS: usize = 14;
@@ -164,6 +165,9 @@ pub(super) fn outcome(row: &Row<'_>) -> rusqlite::Result<OutcomeRow> {
         name: row.get("name")?,
         album: row.get("album")?,
         sha256: row.get::<_, Option<[u8; 32]>>("promised")?.map(Sha256),
+        metadata: row
+            .get::<_, Option<String>>("other_columns")?
+            .and_then(json),
         steps: row.get::<_, Option<String>>("steps")?.and_then(json),
     })
 }
