@@ -115,7 +115,8 @@ fn a_retry_places_files_by_all_that_their_list_says() {
     sandbox.fetch_list(list, 3, &args);
     let id = jobs(&sandbox)[0]["id"].as_str().unwrap().to_owned();
     let shown = sandbox.run(["jobs", &id, "-o", "out", "--json"]).expect(0);
-    assert_eq!(shown.json()["items"][0]["metadata"]["cat"], "c", "{shown}");
+    let failed: Value = serde_json::from_str(shown.out().lines().next().unwrap()).unwrap();
+    assert_eq!(failed["metadata"]["cat"], "c", "{shown}");
     // What fails once more keeps it for the next retry.
     retry(&sandbox, &["last", "--set", "fetch.retries=0"]).expect(3);
     origin.mend();
