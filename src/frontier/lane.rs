@@ -43,7 +43,8 @@ pub(super) struct Lane<T> {
     in_flight: usize,
     /// When the last request started, for the rate.
     last_start: Option<Instant>,
-    crawl_delay: Option<CrawlDelay>,
+    /// Those that may count: each is shorter than those before it, and holds longer.
+    crawl_delays: Vec<CrawlDelay>,
     /// End of the rest that a host asked for.
     held_until: Option<Instant>,
     /// End and length of a rest that is longer than jobs wait.
@@ -159,7 +160,7 @@ impl<T> Lane<T> {
             throttled: None,
             in_flight: 0,
             last_start: None,
-            crawl_delay: None,
+            crawl_delays: Vec::new(),
             held_until: None,
             closed: None,
             hosts: HashMap::new(),
@@ -253,14 +254,20 @@ impl<T> Lane<T> {
     }
 
     fn next_at(&self, limits: &Limits, now: Instant) -> Option<Instant> {
-        let crawl_delay = self.crawl_delay.filter(|crawl| now < crawl.until);
+        let crawl_delay = self.crawl_delay(now);
         let crawl_delay = crawl_delay.map_or(Duration::ZERO, |crawl| crawl.delay);
         let interval = limits.interval.max(crawl_delay.min(limits.crawl_delay_max));
         let last_start = self.last_start.filter(|_| !interval.is_zero());
         last_start.map(|start| start + interval)
     }
 
-    /// Applies a `Crawl-delay` that holds until `until`. The longest of several counts. Returns `true` if a request
+    /// Returns the longest `Crawl-delay` that holds.
+    fn crawl_delay(&self, now: Instant) -> Option<&CrawlDelay> {
+        self.crawl_delays.iter().find(|crawl| now < crawl.until)
+    }
+
+    /// Applies a `Crawl-delay` that holds until `until`. The longest of several counts, each until its own end. Returns
+    /// `true` if a request
     /// that started at `started` keeps it.
     pub(super) fn keep_apart(
         &mut self,
@@ -270,21 +277,23 @@ impl<T> Lane<T> {
         started: Instant,
         now: Instant,
     ) -> bool {
-        let known = self.crawl_delay.as_mut();
-        let since = match known.filter(|known| now < known.until && known.delay >= delay) {
-            Some(known) => {
-                known.until = known.until.max(until);
-                known.since
-            }
-            None => {
-                self.crawl_delay = Some(CrawlDelay {
-                    delay,
-                    since: now,
-                    until,
-                });
-                now
-            }
-        };
+        let known = self.crawl_delay(now).filter(|known| known.delay >= delay);
+        let since = known.map_or(now, |known| known.since);
+        let delays = &mut self.crawl_delays;
+        let covers = |known: &CrawlDelay| known.delay >= delay && known.until >= until;
+        if !delays.iter().any(covers) {
+            let counts = |known: &CrawlDelay| {
+                now < known.until && (known.delay > delay || known.until > until)
+            };
+            delays.retain(counts);
+            let at = delays.partition_point(|known| known.delay > delay);
+            let new = CrawlDelay {
+                delay,
+                since,
+                until,
+            };
+            delays.insert(at, new);
+        }
         since < started || delay.min(limits.crawl_delay_max) <= limits.interval
     }
 

@@ -479,6 +479,46 @@ async fn a_crawl_delay_holds_for_all_that_comes_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_crawl_delay_holds_until_its_own_end() {
+    let minute = Duration::from_secs(60);
+    // Delays with their ends in minutes, and the delays that hold at the start of each minute.
+    let cases: [(&[(u64, u64)], [u64; 4]); 6] = [
+        (&[(8, 1), (2, 3)], [8, 2, 2, 0]),
+        (&[(2, 3), (8, 1)], [8, 2, 2, 0]),
+        (&[(8, 3), (2, 1)], [8, 8, 8, 0]),
+        (&[(2, 1), (8, 3)], [8, 8, 8, 0]),
+        (&[(8, 1), (2, 3), (4, 2)], [8, 4, 2, 0]),
+        (&[(2, 1), (2, 2), (2, 1)], [2, 2, 0, 0]),
+    ];
+    for (delays, expected) in cases {
+        let frontier = frontier(limits());
+        let begun = Instant::now();
+        frontier.push("a", 1, 0).unwrap();
+        let (_, started) = frontier.next().await.unwrap().split();
+        for &(delay, minutes) in delays {
+            let until = begun + minute * u32::try_from(minutes).unwrap();
+            let delay = Duration::from_secs(delay);
+            let _ = frontier.keep_apart(&started, &limits(), delay, until);
+        }
+        let _ = frontier.done(&started, Health::Good);
+        for (at, expected) in (0..).zip(expected) {
+            tokio::time::sleep_until(begun + minute * at).await;
+            for n in 0..2 {
+                frontier.push("a", 1, n).unwrap();
+                let asked = Instant::now();
+                let (_, started) = frontier.next().await.unwrap().split();
+                let _ = frontier.done(&started, Health::Good);
+                // The first one follows a request of the minute before.
+                if n > 0 {
+                    let waited = asked.elapsed().as_secs();
+                    assert_eq!(waited, expected, "{delays:?} minute {at}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crawl_delay_is_capped_and_never_hastens() {
     let hour = Duration::from_secs(3600);
     for (interval, max, expected) in [(0, 60, 60), (0, 0, 0), (90, 60, 90), (5, 10, 10)] {
