@@ -1155,6 +1155,48 @@ fn what_is_gone_for_good_is_not_asked_again() {
 }
 
 #[test]
+fn what_a_redirect_leads_to_is_gone_as_long_as_the_redirect_holds() {
+    let hour: &[(&str, &str)] = &[("Cache-Control", "max-age=3600")];
+    let stale: &[(&str, &str)] = &[("Cache-Control", "no-cache")];
+    for (status, headers, requests) in [
+        (302, &[][..], 2),
+        (307, stale, 2),
+        (301, stale, 2),
+        (301, &[], 0),
+        (308, &[], 0),
+        (302, hour, 0),
+    ] {
+        let moved = Arc::new(AtomicBool::new(false));
+        let site = Site::start({
+            let moved = moved.clone();
+            move |asked| match asked.path.as_str() {
+                "/latest" => {
+                    let is_moved = moved.load(Ordering::SeqCst);
+                    let to = if is_moved { "/new" } else { "/gone" };
+                    let headers = headers.iter();
+                    headers.fold(
+                        Answer::status(status).header("Location", to),
+                        |answer, (name, value)| answer.header(name, value),
+                    )
+                }
+                "/gone" => Answer::status(410),
+                _ => Answer::ok(png(1)),
+            }
+        });
+        let (sandbox, list) = (Sandbox::new(), site.list(["/latest"]));
+        sandbox.fetch_list(&list, 3, &[]);
+        moved.store(true, Ordering::SeqCst);
+        site.forget();
+        let case = format!("{status} {headers:?}");
+        let code = if requests > 0 { 0 } else { 3 };
+        let report = sandbox.fetch_list(&list, code, &[]);
+        assert_eq!(site.total(), requests, "{case}");
+        let detail = report.only()["detail"].as_str().unwrap_or_default();
+        assert_eq!(detail.contains("410"), requests == 0, "{case} {detail}");
+    }
+}
+
+#[test]
 fn a_file_that_was_written_to_is_brought_again_though_it_kept_its_length() {
     let sandbox = Sandbox::new();
     let site = Site::start(|asked| {

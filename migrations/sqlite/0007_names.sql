@@ -8,3 +8,5 @@ ALTER TABLE files ADD COLUMN by_client INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN last_modified INTEGER;
 -- The list's other columns for a target that could not be had, so that a retry places it as the list says: a JSON object.
 ALTER TABLE outcomes ADD COLUMN metadata TEXT;
+-- Until when a URL that answered 410 is not asked again; NULL where it did not, or where a redirect to it holds no longer.
+ALTER TABLE urls ADD COLUMN gone_until INTEGER;

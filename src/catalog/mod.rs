@@ -176,6 +176,9 @@ pub struct Known {
     pub failures: u32,
     /// Criteria of the job that rejected it last. `None` if it would have failed in any job.
     pub failed_under: Option<Acceptance>,
+    /// Until when it is gone, if it answered 410: [`DateTime::MAX_UTC`], or the end of the freshness of the redirects that
+    /// led to that answer.
+    pub gone_until: Option<DateTime<Utc>>,
     /// What became of it last.
     pub outcome: Outcome,
     /// Why.

@@ -73,6 +73,8 @@ pub struct Record {
     pub fresh_until: Option<DateTime<Utc>>,
     /// Criteria of the job, if it rejected the target. `None` also if the target would have failed in any job.
     pub failed_under: Option<Acceptance>,
+    /// See [`Known::gone_until`](super::Known::gone_until).
+    pub gone_until: Option<DateTime<Utc>>,
     /// Bytes that are kept because of it.
     pub bytes: u64,
     /// The file's record, when its bytes are new.

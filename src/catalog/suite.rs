@@ -158,6 +158,7 @@ fn record(job: Uuid, seq: u64, url: &str, outcome: Outcome) -> Record {
         last_modified: None,
         fresh_until: None,
         failed_under: None,
+        gone_until: None,
         bytes: 0,
         new_file: None,
         recheck: None,
@@ -428,12 +429,15 @@ async fn what_a_url_went_through_is_known(catalog: &dyn Catalog) {
     let failed = |seq| Record {
         status: Some(410),
         reason: Some(Reason::Status),
+        gone_until: Some(DateTime::<Utc>::MAX_UTC),
         ..record(job, seq, url, Outcome::Failed)
     };
     write(catalog, [failed(0)]).await.unwrap();
     write(catalog, [failed(1)]).await.unwrap();
     let twice = known(catalog, url).await;
     assert_eq!((twice.status, twice.failures), (Some(410), 2));
+    let is_gone = |known: &Known| known.gone_until.map(|until| until > Utc::now());
+    assert_eq!(is_gone(&twice), Some(true));
     assert_eq!(
         (twice.outcome, twice.reason),
         (Outcome::Failed, Some(Reason::Status))
@@ -446,11 +450,13 @@ async fn what_a_url_went_through_is_known(catalog: &dyn Catalog) {
         (skipped.status, skipped.failures, skipped.tried),
         (Some(410), 2, twice.tried)
     );
+    assert_eq!(skipped.gone_until, twice.gone_until);
     write(catalog, [stored(job, 3, url, "a.png", b"a")])
         .await
         .unwrap();
     let stored = known(catalog, url).await;
     assert_eq!((stored.failures, stored.reason), (0, None));
+    assert_eq!(stored.gone_until, None);
     let file = stored.file.unwrap();
     assert_eq!(
         (file.mtime_ns, file.shared),

@@ -130,7 +130,7 @@ pub static TABLES: [Table; 13] = [
     table!("urls", 1:
         key Bytes, url Text, album Text, name Text, file Id, etag Text, last_modified Text, fresh_until Number,
         checked Number, tried Number, seen Number, status Number, failures Number, outcome Text, reason Text,
-        job Id, answered Text, failed_under Bytes,
+        job Id, answered Text, failed_under Bytes, gone_until Number,
     ),
     table!("listed", 2: source Bytes, key Bytes, job Id, gone_since Number),
     table!("outcomes", 2:

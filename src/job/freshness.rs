@@ -265,22 +265,19 @@ pub(super) fn decide(
     }
 }
 
-/// Returns until when a URL that keeps failing is left alone: for ever after a 410 (RFC 9110, section 15.5.11).
-/// `None` also if the failure is dated in the future, which is not believed.
+/// Returns until when a URL that keeps failing is left alone. After a 410 (RFC 9110, section 15.5.11) that is at least
+/// [`Known::gone_until`]. `None` also if the failure is dated in the future, which is not believed.
 fn rests_until(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let tried = known.tried.filter(|_| known.failures > 0)?;
     if !clock::is_believable(tried, now) {
         return None;
     }
-    if known.status == Some(410) {
-        return Some(DateTime::<Utc>::MAX_UTC);
-    }
-    let rest = TimeDelta::from_std(fetch.failure_backoff(known.failures)).ok()?;
-    Some(
-        tried
-            .checked_add_signed(rest)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC),
-    )
+    let rest = TimeDelta::from_std(fetch.failure_backoff(known.failures)).ok();
+    let rested = rest.map(|rest| {
+        let rested = tried.checked_add_signed(rest);
+        rested.unwrap_or(DateTime::<Utc>::MAX_UTC)
+    });
+    rested.max(known.gone_until)
 }
 
 /// Returns the message for a URL that is left alone.
@@ -289,22 +286,36 @@ pub(super) fn resting(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) 
         .tried
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Secs, true);
-    match rests_until(known, fetch, now) {
-        Some(until) if until < DateTime::<Utc>::MAX_UTC => {
+    let text = |until: DateTime<Utc>| until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    match (known.gone_until, rests_until(known, fetch, now)) {
+        (Some(gone), _) if gone > longest_freshness(now) => format!(
+            "not asked: at {tried} it answered 410, gone for good; `--refresh` asks all the same"
+        ),
+        (Some(gone), _) if now < gone => format!(
+            "not asked: at {tried} the URL that it redirects to answered 410, gone for good, and the redirect is fresh \
+             until {}; `--refresh` asks all the same",
+            text(gone)
+        ),
+        (_, until) => {
             let times = match known.failures {
                 1 => "once".to_owned(),
                 times => format!("{times} times in a row"),
             };
-            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let until = text(until.unwrap_or(DateTime::<Utc>::MAX_UTC));
             format!(
                 "not asked: it failed {times}, last at {tried}; `fetch.failure_backoff` leaves it alone until {until}, \
                  `--refresh` asks at once"
             )
         }
-        _ => format!(
-            "not asked: at {tried} it answered 410, gone for good; `--refresh` asks all the same"
-        ),
     }
+}
+
+/// Returns the latest time until which an answer may be fresh.
+fn longest_freshness(now: DateTime<Utc>) -> DateTime<Utc> {
+    let longest = TimeDelta::from_std(fetch::LONGEST).unwrap_or(TimeDelta::MAX);
+    clock::latest_believable(now)
+        .checked_add_signed(longest)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]
@@ -361,6 +372,7 @@ mod tests {
             status: Some(200),
             failures: 0,
             failed_under: None,
+            gone_until: None,
             outcome: Outcome::Stored,
             reason: None,
         };
@@ -443,6 +455,33 @@ mod tests {
                 Box::new(move |k| {
                     (k.file, k.failures, k.status) = (None, 1, Some(410));
                     k.tried = Some(now - years);
+                    k.gone_until = Some(DateTime::<Utc>::MAX_UTC);
+                }),
+            ),
+            (
+                "gone by way of a redirect that is fresh",
+                Would::Wait,
+                Box::new(move |k| {
+                    (k.file, k.failures, k.status) = (None, 1, Some(410));
+                    k.tried = Some(now - minutes(90));
+                    k.gone_until = Some(now + minutes(1));
+                }),
+            ),
+            (
+                "gone by way of a redirect that was fresh",
+                Would::Fetch,
+                Box::new(move |k| {
+                    (k.file, k.failures, k.status) = (None, 1, Some(410));
+                    k.tried = Some(now - minutes(90));
+                    k.gone_until = Some(now - minutes(1));
+                }),
+            ),
+            (
+                "gone by way of a redirect that never was fresh",
+                Would::Fetch,
+                Box::new(move |k| {
+                    (k.file, k.failures, k.status) = (None, 1, Some(410));
+                    k.tried = Some(now - minutes(90));
                 }),
             ),
             (
@@ -451,6 +490,7 @@ mod tests {
                 Box::new(move |k| {
                     (k.file, k.failures, k.status) = (None, 1, Some(410));
                     k.tried = Some(now + years);
+                    k.gone_until = Some(DateTime::<Utc>::MAX_UTC);
                 }),
             ),
         ];

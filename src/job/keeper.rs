@@ -65,6 +65,8 @@ pub(super) struct Finished {
     pub(super) replaces: Option<KnownFile>,
     /// What the steps of the job found out.
     pub(super) steps: Option<Map<String, Value>>,
+    /// See [`Known::gone_until`](crate::catalog::Known::gone_until).
+    pub(super) gone_until: Option<DateTime<Utc>>,
 }
 
 /// The file that a target stands for.
@@ -1021,6 +1023,7 @@ impl Finished {
             last_modified: meta.and_then(|meta| meta.validators.last_modified.clone()),
             fresh_until: meta.and_then(fresh_until),
             failed_under: self.failed_under(),
+            gone_until: self.gone_until,
             bytes: new_file
                 .as_ref()
                 .filter(|_| item.outcome != Outcome::Duplicate)

@@ -398,6 +398,7 @@ impl Planner {
             attempts: 0,
             begun: None,
             status: None,
+            gone_until: None,
             partial: None,
             tries: Attempts::default(),
             doubts: Doubts::default(),
@@ -485,6 +486,7 @@ impl Planner {
             brought: Brought::Nothing,
             replaces: None,
             steps: None,
+            gone_until: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub(super) struct Ticket {
     pub(super) tries: Attempts,
     pub(super) begun: Option<Instant>,
     pub(super) status: Option<u16>,
+    /// See [`Known::gone_until`].
+    pub(super) gone_until: Option<DateTime<Utc>>,
     /// What an earlier attempt brought, and the URL that it came from: where redirects led, maybe.
     pub(super) partial: Option<(Url, Partial)>,
     /// Results that are not believed yet.
@@ -118,6 +121,7 @@ impl Ticket {
             brought,
             replaces: None,
             steps: None,
+            gone_until: self.gone_until,
         }
     }
 }
@@ -302,6 +306,7 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
     let before = (ticket.begun, ticket.attempts);
     let is_chained = ticket.trail.is_some();
     ticket.begun.get_or_insert_with(Instant::now);
+    ticket.gone_until = None;
     let job = ticket.job.clone();
     let client = &job.terms.client;
     let mut trail = ticket.trail.take().unwrap_or_else(|| {
@@ -384,10 +389,22 @@ async fn attempt(shared: &Shared, ticket: &mut Ticket, started: &Started) -> Att
         }
         Ok(Answer::NotModified(meta)) => Attempt::Failed(unasked(ticket.url(), meta)),
         Err(failure) => {
+            ticket.gone_until = gone_until(&failure.error, &trail, Utc::now());
             ticket.cookies = trail.into_cookies();
             Attempt::Failed(failure)
         }
     }
+}
+
+/// Returns until when the target is gone, if the answer is 410 and the redirects that led to it are still fresh at `now`.
+fn gone_until(error: &DownloadError, trail: &Trail, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let DownloadError::Fetch(FetchError::Status { status: 410, .. }) = error else {
+        return None;
+    };
+    let lasts = trail.freshness(Some(Duration::MAX))?;
+    let until = TimeDelta::from_std(lasts).ok();
+    let until = until.and_then(|lasts| now.checked_add_signed(lasts));
+    (!lasts.is_zero()).then(|| until.unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
 fn no_answer(error: FetchError) -> Failure {

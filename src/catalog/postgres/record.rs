@@ -191,15 +191,15 @@ async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Res
     // looked up is none.
     query(
         "INSERT INTO urls AS u (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, \
-         status, failures, outcome, reason, job, answered, failed_under, seen) \
+         status, failures, outcome, reason, job, answered, failed_under, gone_until, seen) \
          SELECT new.key, new.url, new.album, new.name, f.id, new.etag, new.last_modified, new.fresh_until, \
          new.checked, new.tried, new.status, new.failures, new.outcome, new.reason, new.job, new.answered, new.failed_under, \
-         $18 \
+         new.gone_until, $19 \
          FROM UNNEST($1::bytea[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], \
          $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], \
-         $14::text[], $15::uuid[], $16::text[], $17::bytea[]) \
+         $14::text[], $15::uuid[], $16::text[], $17::bytea[], $18::bigint[]) \
          AS new (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, status, failures, \
-         outcome, reason, job, answered, failed_under) LEFT JOIN files f ON f.id = new.file \
+         outcome, reason, job, answered, failed_under, gone_until) LEFT JOIN files f ON f.id = new.file \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, u.file), \
          etag = CASE WHEN excluded.checked IS NULL THEN u.etag ELSE excluded.etag END, \
@@ -216,6 +216,7 @@ async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Res
                          OR u.failed_under IS NOT NULL AND excluded.failed_under IS NULL THEN 1 \
                          ELSE u.failures + 1 END, \
          failed_under = CASE WHEN excluded.outcome = 'skipped' THEN u.failed_under ELSE excluded.failed_under END, \
+         gone_until = CASE WHEN excluded.outcome = 'skipped' THEN u.gone_until ELSE excluded.gone_until END, \
          outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
     )
     .bind(column(records, |r| r.key.as_ref().map(|key| &key.0[..])))
@@ -237,6 +238,7 @@ async fn write_urls(db: &mut PgConnection, records: &[&Record], now: i64) -> Res
     .bind(column(records, |r| {
         r.failed_under.as_ref().map(|acceptance| &acceptance.0[..])
     }))
+    .bind(column(records, |r| r.gone_until.map(millis)))
     .bind(now)
     .execute(db)
     .await

@@ -108,6 +108,7 @@ pub(super) fn known(row: &PgRow) -> Result<(TargetKey, Known)> {
             .try_get::<Option<&[u8]>, _>("failed_under")?
             .map(|_| digest(row, "failed_under").map(Acceptance))
             .transpose()?,
+        gone_until: time(row, "gone_until")?,
     };
     Ok((TargetKey(digest(row, "key")?), known))
 }

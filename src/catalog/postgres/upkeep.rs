@@ -23,7 +23,8 @@ use crate::target::Sha256;
 pub(super) async fn known(db: &PgPool, keys: &[TargetKey]) -> Result<HashMap<TargetKey, Known>> {
     let found = query(AssertSqlSafe(format!(
         "SELECT u.key, {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
-         u.outcome, u.reason, u.job, u.answered, u.failed_under FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
+         u.outcome, u.reason, u.job, u.answered, u.failed_under, u.gone_until \
+         FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ANY($1)",
         rows::FILE
     )))
     .bind(bytes(keys))

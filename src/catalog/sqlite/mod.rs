@@ -212,7 +212,7 @@ impl Catalog for Sqlite {
         self.read("look up URLs", move |db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT {}, u.etag, u.last_modified, u.fresh_until, u.checked, u.tried, u.status, u.failures, \
-                 u.outcome, u.reason, u.job, u.answered, u.failed_under \
+                 u.outcome, u.reason, u.job, u.answered, u.failed_under, u.gone_until \
                  FROM urls u LEFT JOIN files f ON f.id = u.file WHERE u.key = ?",
                 rows::FILE
             ))?;

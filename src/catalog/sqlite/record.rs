@@ -126,9 +126,9 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
     // looked up is none.
     let mut url = db.prepare_cached(
         "INSERT INTO urls (key, url, album, name, file, etag, last_modified, fresh_until, checked, tried, seen, \
-         status, failures, outcome, reason, job, answered, failed_under) VALUES (?1, ?2, ?3, ?4, \
+         status, failures, outcome, reason, job, answered, failed_under, gone_until) VALUES (?1, ?2, ?3, ?4, \
          CASE WHEN ?17 THEN ?5 ELSE (SELECT id FROM files WHERE id = ?5) END, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19) \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19, ?20) \
          ON CONFLICT (key) DO UPDATE SET \
          file = COALESCE(excluded.file, file), \
          etag = CASE WHEN excluded.checked IS NULL THEN etag ELSE excluded.etag END, \
@@ -145,6 +145,7 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
                          OR failed_under IS NOT NULL AND excluded.failed_under IS NULL THEN 1 \
                          ELSE failures + 1 END, \
          failed_under = CASE WHEN excluded.outcome = 'skipped' THEN failed_under ELSE excluded.failed_under END, \
+         gone_until = CASE WHEN excluded.outcome = 'skipped' THEN gone_until ELSE excluded.gone_until END, \
          outcome = excluded.outcome, reason = excluded.reason, job = excluded.job",
     )?;
     for record in records {
@@ -169,6 +170,7 @@ fn write_urls(db: &Connection, records: &[Record], now: i64) -> rusqlite::Result
             record.new_file.is_some(),
             record.answered(),
             record.failed_under.map(|acceptance| acceptance.0),
+            record.gone_until.map(millis),
         ])?;
     }
     Ok(())

@@ -98,6 +98,7 @@ pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         failed_under: row
             .get::<_, Option<[u8; 16]>>(FILE_COLUMNS + 11)?
             .map(Acceptance),
+        gone_until: time(FILE_COLUMNS + 12)?,
     })
 }
 
