@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{KnownFile, SourceId, millis};
+use super::{Catalog, CatalogError, KnownFile, SourceId, millis};
 use crate::clock;
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
@@ -286,6 +286,24 @@ pub(super) fn select_newest() -> String {
 pub(super) fn last_id(now: DateTime<Utc>) -> Uuid {
     let millis = u128::try_from(millis(clock::latest_believable(now))).unwrap_or_default();
     Uuid::from_u128(millis << 80 | ((1 << 80) - 1))
+}
+
+/// Returns the job that began last. Jobs whose ids lie in the future are only considered if there are no others: a clock
+/// that was ahead made these ids.
+///
+/// # Errors
+///
+/// If the catalog cannot be read.
+pub async fn last_job(
+    catalog: &dyn Catalog,
+    now: DateTime<Utc>,
+) -> Result<Option<JobRow>, CatalogError> {
+    let behind = Uuid::from_u128(last_id(now).as_u128() + 1);
+    let mut last = catalog.jobs(None, Some(behind), 1).await?;
+    if last.is_empty() {
+        last = catalog.jobs(None, None, 1).await?;
+    }
+    Ok(last.pop())
 }
 
 /// Why a job failed whose process ended before it did.

@@ -70,6 +70,8 @@ suite! {
     the_outbox_has_its_limits,
     who_waits_for_events_is_told_that_there_are_some,
     an_album_keeps_its_newest_files_within_its_limits,
+    a_file_from_the_future_is_older_than_those_of_the_last_job,
+    the_last_job_is_not_one_from_the_future,
     albums_and_files_come_page_by_page,
     an_album_shows_what_is_known_of_its_files,
     an_album_is_renamed_with_all_below_it_and_may_be_renamed_back,
@@ -1353,6 +1355,48 @@ async fn an_album_keeps_its_newest_files_within_its_limits(catalog: &dyn Catalog
     assert_eq!(excess(small, 9).await, "0.png");
     let other = catalog.excess("album", few, now, 9).await.unwrap();
     assert!(other.is_empty());
+}
+
+async fn a_file_from_the_future_is_older_than_those_of_the_last_job(catalog: &dyn Catalog) {
+    let first = begin(catalog).await;
+    let last = begin(catalog).await;
+    let began = catalog.job(last).await.unwrap().unwrap().started;
+    let minute = Duration::from_secs(60);
+    let times = [
+        (first, began - minute),
+        (first, began + minute * 60 * 24 * 3650),
+        (last, began + minute),
+    ];
+    for (n, (job, now)) in (0..).zip(times) {
+        let (path, url) = (format!("{n}.png"), format!("http://a.example/{n}"));
+        let batch = Batch {
+            id: Uuid::now_v7(),
+            writer: Uuid::max(),
+            now,
+            records: vec![stored(job, n, &url, &path, b"ten bytes.")],
+        };
+        catalog.record(Arc::new(batch)).await.unwrap();
+    }
+    let few = Limits {
+        max_files: Some(1),
+        ..Limits::default()
+    };
+    let now = began + minute * 2;
+    let excess = catalog.excess("", few, now, 9).await.unwrap();
+    let paths: Vec<_> = excess.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["0.png", "1.png"]);
+}
+
+async fn the_last_job_is_not_one_from_the_future(catalog: &dyn Catalog) {
+    let now = Utc::now();
+    let last = async || super::last_job(catalog, now).await.unwrap();
+    assert!(last().await.is_none());
+    let ahead = super::history::last_id(now + Duration::from_secs(10 * 365 * 24 * 3600));
+    begin_job(catalog, ahead).await.unwrap();
+    assert_eq!(last().await.unwrap().id, ahead);
+    begin(catalog).await;
+    let second = begin(catalog).await;
+    assert_eq!(last().await.unwrap().id, second);
 }
 
 async fn albums_and_files_come_page_by_page(catalog: &dyn Catalog) {

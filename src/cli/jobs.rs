@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
+use chrono::Utc;
 use uuid::Uuid;
 
 use super::args::{Global, Jobs};
@@ -104,13 +105,15 @@ pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobR
             .await?
             .ok_or_else(|| anyhow::anyhow!("there is no job `{id}`; `gannet jobs` lists them"));
     }
-    let recent = catalog
-        .jobs(None, None, if id == "last" { 1 } else { RECENT })
-        .await?;
+    if id == "last" {
+        let last = catalog::last_job(catalog, Utc::now()).await?;
+        return last.ok_or_else(|| anyhow::anyhow!("there are no jobs yet"));
+    }
+    let recent = catalog.jobs(None, None, RECENT).await?;
     let wanted = id.to_lowercase();
     let mut found = recent
         .into_iter()
-        .filter(|job| id == "last" || job.id.to_string().starts_with(&wanted));
+        .filter(|job| job.id.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(job), None) => Ok(job),
         (Some(_), Some(_)) => bail!("more than one job begins with `{id}`; write more of its id"),

@@ -10,6 +10,7 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::super::history::last_id;
 use super::super::{
     AlbumRow, Event, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
     millis, unsigned,
@@ -197,19 +198,24 @@ pub(super) async fn is_ahead(db: &PgPool, album: &str, now: DateTime<Utc>) -> Re
         .await
 }
 
-/// Sets the time of files stored in the future to `now`.
+/// Dates files stored in the future back to the start of the last job that began by `now`, so that they are older than
+/// what it stores, or to `now` if there is none.
 pub(super) async fn redate_files(
     db: &mut PgConnection,
     album: &str,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    query("UPDATE files SET stored = $1 WHERE album = $2 AND stored > $3")
-        .bind(millis(now))
-        .bind(album)
-        .bind(millis(latest_believable(now)))
-        .execute(db)
-        .await
-        .map(drop)
+    query(
+        "UPDATE files SET stored = coalesce((SELECT started FROM jobs WHERE id <= $1 AND started <= $2 \
+         ORDER BY id DESC LIMIT 1), $2) WHERE album = $3 AND stored > $4",
+    )
+    .bind(last_id(now))
+    .bind(millis(now))
+    .bind(album)
+    .bind(millis(latest_believable(now)))
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 pub(super) async fn excess(

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
+use super::super::history::last_id;
 use super::super::{
     AlbumRow, Event, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer, millis,
     unsigned,
@@ -131,15 +132,24 @@ pub(super) fn is_ahead(db: &Connection, album: &str, now: DateTime<Utc>) -> rusq
         .exists((album, millis(latest_believable(now))))
 }
 
-/// Sets the time of files stored in the future to `now`.
+/// Dates files stored in the future back to the start of the last job that began by `now`, so that they are older than
+/// what it stores, or to `now` if there is none.
 pub(super) fn redate_files(
     db: &Connection,
     album: &str,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE files SET stored = ? WHERE album = ? AND stored > ?")?
-        .execute((millis(now), album, millis(latest_believable(now))))
-        .map(drop)
+    db.prepare_cached(
+        "UPDATE files SET stored = coalesce((SELECT started FROM jobs WHERE id <= ?1 AND started <= ?2 \
+         ORDER BY id DESC LIMIT 1), ?2) WHERE album = ?3 AND stored > ?4",
+    )?
+    .execute((
+        last_id(now),
+        millis(now),
+        album,
+        millis(latest_believable(now)),
+    ))
+    .map(drop)
 }
 
 pub(super) fn excess(
