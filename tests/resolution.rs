@@ -23,6 +23,7 @@ use support::{Daemon, Sandbox};
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const NSSWITCH_CONF: &str = "/etc/nsswitch.conf";
 
 /// Set for the test inside the namespaces.
 const INSIDE: &str = "GANNET_TEST_NAMESPACES";
@@ -447,6 +448,84 @@ fn without_name_servers_all_else_works() {
     sandbox
         .run(["demo", "-o", "demo", "--progress", "never"])
         .expect(0);
+}
+
+#[test]
+fn services_are_asked_in_the_order_of_nsswitch() {
+    if !is_inside("services_are_asked_in_the_order_of_nsswitch") {
+        return;
+    }
+    let port = origin();
+    let sandbox = Sandbox::new();
+    // Nothing listens at the other address.
+    fs::write(HOSTS, "127.0.0.1 hosts.test\n127.0.0.9 both.test\n").unwrap();
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.53\noptions timeout:1\n").unwrap();
+    let server = NameServer::on("127.0.0.53:53", 0, |asked, _| match asked.name.as_str() {
+        "dns.test" => Says::Addresses(here()),
+        "both.test" if !asked.is_ipv6 => addresses(&["127.0.0.8"]),
+        "broken.test" => Says::Failure,
+        _ => Says::NoName,
+    });
+    // The line, whether names of the hosts file and of the server are found, and the address of a name that both have.
+    let cases = [
+        ("hosts: files dns", [true, true], "127.0.0.9"),
+        ("passwd: files", [true, true], "127.0.0.9"),
+        ("hosts: files", [true, false], "127.0.0.9"),
+        ("hosts: dns", [false, true], "127.0.0.8"),
+        ("hosts: dns files", [true, true], "127.0.0.8"),
+        (
+            "hosts: dns [NOTFOUND=return] files",
+            [false, true],
+            "127.0.0.8",
+        ),
+        (
+            "hosts: dns [!UNAVAIL=return] files",
+            [false, true],
+            "127.0.0.8",
+        ),
+        (
+            "hosts: files [NOTFOUND=return] dns",
+            [true, false],
+            "127.0.0.9",
+        ),
+        ("hosts: nonsense files dns", [true, true], "127.0.0.9"),
+    ];
+    let urls: Vec<_> = ["hosts.test", "dns.test", "both.test"]
+        .iter()
+        .map(|host| format!("http://{host}:{port}/"))
+        .collect();
+    for (line, expected, address) in cases {
+        fs::write(NSSWITCH_CONF, format!("{line}\n")).unwrap();
+        let before = server.asked().len();
+        let outcomes = fetch(&sandbox, &urls, &[]);
+        for (at, is_reached) in expected.into_iter().enumerate() {
+            assert_eq!(
+                outcomes[at] == "stored",
+                is_reached,
+                "{line}: {}",
+                outcomes[at]
+            );
+            assert_eq!(curl(&urls[at]), is_reached, "curl: {line} {}", urls[at]);
+        }
+        assert_eq!(outcomes[2], "stored", "{line}");
+        let stored = fs::read_dir(sandbox.store()).unwrap().flatten();
+        let texts: Vec<_> = stored
+            .filter_map(|f| fs::read_to_string(f.path()).ok())
+            .collect();
+        assert!(
+            texts.iter().any(|text| text == address),
+            "{line}: {texts:?}"
+        );
+        assert_eq!(
+            server.asked().len() == before,
+            line == "hosts: files" || line.contains("files [NOT"),
+            "{line}"
+        );
+    }
+    // Name servers of the settings are asked in any case.
+    fs::write(NSSWITCH_CONF, "hosts: files\n").unwrap();
+    let own = ["--set", "fetch.name_servers=[\"127.0.0.53\"]"];
+    assert_eq!(fetch(&sandbox, &urls, &own), ["stored"; 3]);
 }
 
 #[test]

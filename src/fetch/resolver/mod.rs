@@ -1,11 +1,11 @@
 //! Resolves names as the system does, with a cache, and returns only addresses that the guard allows.
 //!
-//! The hosts file comes first, then the name servers of resolv.conf in their order, as with getaddrinfo and its usual
-//! `hosts: files dns`. Unlike getaddrinfo, a look-up holds no thread, does not wait for one address family when the
-//! other is there (RFC 8305), and accepts any label that fits into a query.
+//! The hosts file and the name servers of resolv.conf are asked in the order of nsswitch.conf, as with getaddrinfo.
+//! Unlike getaddrinfo, a look-up holds no thread, does not wait for one address family when the other is there (RFC
+//! 8305), and accepts any label that fits into a query.
 //!
-//! - `system`: the two files, read again when they change;
-//! - `hosts`, `conf`: parsers of the two files;
+//! - `system`: the three files, read again when they change;
+//! - `hosts`, `conf`, `services`: parsers of these files;
 //! - `servers`: queries to name servers;
 //! - `lookup`: look-ups of both families for one name, shared by concurrent callers.
 
@@ -13,6 +13,7 @@ mod conf;
 mod hosts;
 mod lookup;
 mod servers;
+mod services;
 mod system;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +29,7 @@ use super::guard::{Denied, Guard};
 use super::settings::Settings;
 use lookup::Outcome;
 pub(super) use lookup::{late, noting_late};
+use services::Service;
 use system::{Snapshot, System};
 
 /// A failure that took longer than this is due to silent servers. They are not asked for the rest of the search list.
@@ -35,7 +37,7 @@ const SILENCE: Duration = Duration::from_millis(500);
 
 const NO_NAME: &str = "there is no such name";
 
-/// One version of the hosts file and resolv.conf.
+/// One version of the hosts file, resolv.conf and nsswitch.conf.
 #[derive(Clone)]
 pub(super) struct Files(Arc<Snapshot>);
 
@@ -114,49 +116,85 @@ impl Resolver {
         if is_within(host, "localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let unresolved = |why: String, is_final| Unresolved {
-            host: host.to_owned(),
-            why,
-            is_final,
-        };
-        let host = host.to_ascii_lowercase();
         let system = self.system.current();
-        if let Some(addresses) = system.hosts.get(&host) {
-            return Ok(addresses.to_vec());
-        }
-        // Never sent to name servers, RFC 6761 section 6.4 and RFC 7686 section 2.
-        if is_within(&host, "invalid") || is_within(&host, "onion") {
-            return Err(unresolved(NO_NAME.to_owned(), true));
-        }
-        query_name(host.strip_suffix('.').unwrap_or(&host)).map_err(|why| unresolved(why, true))?;
-        let begun = Instant::now();
-        let (mut has_name, mut failure) = (false, None);
-        for candidate in system.conf().candidates(&host) {
-            // A domain of the search list may make the name too long.
-            let Ok(name) = query_name(&candidate) else {
-                continue;
-            };
-            match system.lookups.resolve(&candidate, name, is_enough).await {
-                Outcome::Addresses(addresses) => return Ok(addresses),
-                Outcome::NoData => has_name = true,
-                Outcome::NoName => {}
-                Outcome::Failed(why) => {
-                    failure.get_or_insert(why);
-                    if begun.elapsed() > SILENCE {
-                        break;
+        let (mut missing, mut failed) = (None, None);
+        for step in system.services.iter() {
+            let found = match step.service {
+                Service::Files => {
+                    let addresses = system.hosts.get(&host.to_ascii_lowercase());
+                    if let Some(addresses) = addresses {
+                        return Ok(addresses.to_vec());
                     }
+                    None
+                }
+                Service::Dns => match ask_servers(&system, host, is_enough).await {
+                    Ok(addresses) => return Ok(addresses),
+                    Err(unresolved) => Some(unresolved),
+                },
+            };
+            let is_failure = found.as_ref().is_some_and(|why| !why.is_final);
+            match is_failure {
+                true => failed = failed.or(found),
+                false => missing = missing.or(found),
+            }
+            if is_failure && step.ends_on_failure || !is_failure && step.ends_without_name {
+                break;
+            }
+        }
+        Err(failed.or(missing).unwrap_or_else(|| Unresolved {
+            host: host.to_owned(),
+            why: format!(
+                "{NO_NAME} in `/etc/hosts`, and `/etc/nsswitch.conf` lets no name server be asked"
+            ),
+            is_final: true,
+        }))
+    }
+}
+
+/// Asks the name servers.
+async fn ask_servers(
+    system: &Snapshot,
+    host: &str,
+    is_enough: Option<&(dyn Fn(IpAddr) -> bool + Sync)>,
+) -> Result<Vec<IpAddr>, Unresolved> {
+    let unresolved = |why: String, is_final| Unresolved {
+        host: host.to_owned(),
+        why,
+        is_final,
+    };
+    let host = host.to_ascii_lowercase();
+    // Never sent to name servers, RFC 6761 section 6.4 and RFC 7686 section 2.
+    if is_within(&host, "invalid") || is_within(&host, "onion") {
+        return Err(unresolved(NO_NAME.to_owned(), true));
+    }
+    query_name(host.strip_suffix('.').unwrap_or(&host)).map_err(|why| unresolved(why, true))?;
+    let begun = Instant::now();
+    let (mut has_name, mut failure) = (false, None);
+    for candidate in system.conf().candidates(&host) {
+        // A domain of the search list may make the name too long.
+        let Ok(name) = query_name(&candidate) else {
+            continue;
+        };
+        match system.lookups.resolve(&candidate, name, is_enough).await {
+            Outcome::Addresses(addresses) => return Ok(addresses),
+            Outcome::NoData => has_name = true,
+            Outcome::NoName => {}
+            Outcome::Failed(why) => {
+                failure.get_or_insert(why);
+                if begun.elapsed() > SILENCE {
+                    break;
                 }
             }
         }
-        if let Some(why) = failure {
-            return Err(unresolved(why, false));
-        }
-        let why = match has_name {
-            true => "the name has no address",
-            false => NO_NAME,
-        };
-        Err(unresolved(why.to_owned(), true))
     }
+    if let Some(why) = failure {
+        return Err(unresolved(why, false));
+    }
+    let why = match has_name {
+        true => "the name has no address",
+        false => NO_NAME,
+    };
+    Err(unresolved(why.to_owned(), true))
 }
 
 /// Converts `name` to a query name with its labels unchanged. DNS allows more than the host names of RFC 952 (RFC

@@ -14,9 +14,11 @@ use super::conf::{Conf, Environment};
 use super::hosts::Hosts;
 use super::lookup::Lookups;
 use super::servers::Servers;
+use super::services::{self, Service, Step};
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const NSSWITCH_CONF: &str = "/etc/nsswitch.conf";
 
 /// Least time between two checks of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,12 +37,15 @@ struct Latest {
     hosts: Followed,
     /// `None` if the settings name the servers.
     resolv_conf: Option<Followed>,
+    nsswitch_conf: Followed,
     snapshot: Arc<Snapshot>,
 }
 
 /// The contents of the files, with the look-ups made under them.
 #[derive(Debug)]
 pub(super) struct Snapshot {
+    /// The services in the order in which they are asked.
+    pub(super) services: Arc<[Step]>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) lookups: Lookups,
 }
@@ -55,12 +60,15 @@ impl System {
     /// Missing and unreadable files count as empty: names may not resolve then, but addresses need no resolver.
     pub(super) fn new(servers: &[SocketAddr], connect_timeout: Duration) -> Self {
         let mut hosts = Followed::new(HOSTS);
+        let mut nsswitch_conf = Followed::new(NSSWITCH_CONF);
         let mut resolv_conf = servers.is_empty().then(|| Followed::new(RESOLV_CONF));
         let conf = match &mut resolv_conf {
             Some(file) => parse_conf(&file.new_contents().unwrap_or_default()),
             None => Conf::with_servers(servers.to_vec()),
         };
+        let services = nsswitch_conf.new_contents().unwrap_or_default();
         let snapshot = Snapshot {
+            services: parse_services(&services, resolv_conf.is_none()),
             hosts: Arc::new(Hosts::parse(&hosts.new_contents().unwrap_or_default())),
             lookups: Lookups::new(Servers::new(conf, connect_timeout)),
         };
@@ -70,6 +78,7 @@ impl System {
                 looked: Instant::now(),
                 hosts,
                 resolv_conf,
+                nsswitch_conf,
                 snapshot: Arc::new(snapshot),
             }),
         }
@@ -82,13 +91,21 @@ impl System {
             latest.looked = Instant::now();
             let hosts = latest.hosts.new_contents();
             let resolv_conf = latest.resolv_conf.as_mut().and_then(Followed::new_contents);
-            if hosts.is_some() || resolv_conf.is_some() {
-                tracing::debug!("`{HOSTS}` or `{RESOLV_CONF}` has changed, and is read again");
+            let services = latest.nsswitch_conf.new_contents();
+            if hosts.is_some() || resolv_conf.is_some() || services.is_some() {
+                tracing::debug!(
+                    "`{HOSTS}`, `{RESOLV_CONF}` or `{NSSWITCH_CONF}` has changed, and is read again"
+                );
                 let conf = match resolv_conf {
                     Some(text) => parse_conf(&text),
                     None => latest.snapshot.conf().clone(),
                 };
+                let services = match services {
+                    Some(text) => parse_services(&text, latest.resolv_conf.is_none()),
+                    None => latest.snapshot.services.clone(),
+                };
                 latest.snapshot = Arc::new(Snapshot {
+                    services,
                     hosts: match hosts {
                         Some(text) => Arc::new(Hosts::parse(&text)),
                         None => latest.snapshot.hosts.clone(),
@@ -103,6 +120,15 @@ impl System {
 
 fn parse_conf(text: &[u8]) -> Conf {
     Conf::parse(text, &Environment::of_this_process())
+}
+
+/// Name servers that the settings name, `has_own_servers`, are asked even if the file does not say so.
+fn parse_services(text: &[u8], has_own_servers: bool) -> Arc<[Step]> {
+    let mut steps = services::parse(text);
+    if has_own_servers && steps.iter().all(|step| step.service != Service::Dns) {
+        steps.push(Step::new(Service::Dns));
+    }
+    steps.into()
 }
 
 /// A file that is read again after each change.
