@@ -529,6 +529,42 @@ fn services_are_asked_in_the_order_of_nsswitch() {
 }
 
 #[test]
+fn hosts_that_were_given_up_are_asked_again_once_name_resolution_is_mended() {
+    if !is_inside("hosts_that_were_given_up_are_asked_again_once_name_resolution_is_mended") {
+        return;
+    }
+    let port = origin();
+    let sandbox = Sandbox::new();
+    sandbox.write("a.txt", format!("http://a.test:{port}/"));
+    sandbox.write(
+        "gannet.toml",
+        "[storage]\nroot = \"out\"\n[fetch]\nprivate_networks = true\nretries = 0\nfailure_backoff = \"0s\"\n\
+         host_down_for = \"1h\"\n[job]\nkind = \"any\"\n\
+         [[schedule]]\nname = \"a\"\ncron = \"@yearly\"\nsource = \"a.txt\"\n",
+    );
+    // Nobody listens there.
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.51\n").unwrap();
+    let daemon = Daemon::start(&sandbox);
+    until("the host is given up", || {
+        let last = daemon.run("a");
+        let is_given_up = last["counts"]["skipped"] == 1;
+        is_given_up.then_some(()).ok_or(last.to_string())
+    });
+    let last = sandbox
+        .run(["jobs", "last", "--json", "-o", "out"])
+        .expect(0);
+    assert!(last.out().contains("the last one `dns`"), "{last}");
+    let _server = NameServer::on("127.0.0.52:53", 60, |_, _| Says::Addresses(here()));
+    fs::write(RESOLV_CONF, "nameserver 127.0.0.52\n").unwrap();
+    until("the host is asked again", || {
+        let last = daemon.run("a");
+        let is_done = last["state"] == "completed";
+        is_done.then_some(()).ok_or(last.to_string())
+    });
+    daemon.stop();
+}
+
+#[test]
 fn a_daemon_follows_changes_of_both_files() {
     if !is_inside("a_daemon_follows_changes_of_both_files") {
         return;

@@ -275,6 +275,11 @@ impl Client {
         self.bandwidth.set(&self.settings, &self.hosts);
     }
 
+    /// Returns `true` once after each change of the files that say where names lead. Looks at them once a second at most.
+    pub fn leads_elsewhere(&self) -> bool {
+        self.wire.leads_elsewhere()
+    }
+
     /// The pool of proxies, where there is one.
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.wire.pool()

@@ -80,6 +80,8 @@ impl Admitted {
 pub(super) struct Wire {
     /// For requests outside of a pool of proxies, with the system's files under which they connect.
     clients: Mutex<(Files, Clients)>,
+    /// The version of the files when [`leads_elsewhere`](Self::leads_elsewhere) was last called.
+    noted: Mutex<Files>,
     /// Like `clients`, but without idle connections, for [`Route::Own`]. Built on first use; the inner `None` is a
     /// failure.
     unpooled: OnceLock<Option<Clients>>,
@@ -161,6 +163,7 @@ impl Wire {
         let clients = Clients::new(settings, setting, &resolver, &proxies, &tls, Route::Pooled)?;
         Ok(Self {
             clients: Mutex::new((resolver.files(), clients)),
+            noted: Mutex::new(resolver.files()),
             unpooled: OnceLock::new(),
             guard,
             resolver,
@@ -506,6 +509,15 @@ impl Wire {
             .unpooled
             .get_or_init(|| self.connect_anew(Route::Own).ok());
         Some(clients.as_ref()?.of(proxy).clone())
+    }
+
+    /// Returns `true` once after each change of the files that say where names lead.
+    pub(super) fn leads_elsewhere(&self) -> bool {
+        let files = self.resolver.files();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *noted != files;
+        *noted = files;
+        is_new
     }
 
     /// Returns a client whose connections are shared, through `proxy` or directly.

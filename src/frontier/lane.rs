@@ -83,18 +83,18 @@ struct Host {
     last_fault: Option<Instant>,
     /// End of the wait after a fault.
     held_until: Option<Instant>,
-    /// End of the time for which the host is given up.
-    down_until: Option<Instant>,
+    /// End of the time for which the host is given up, and the reason of the last fault.
+    down: Option<(Instant, &'static str)>,
 }
 
 impl Host {
     fn is_down(&self, now: Instant) -> bool {
-        self.down_until.is_some_and(|until| now < until)
+        self.down.is_some_and(|(until, _)| now < until)
     }
 
     /// Returns `true` if no request is in flight, and the host is neither given up nor held.
     fn is_forgettable(&self, now: Instant) -> bool {
-        let waits = [self.held_until, self.down_until];
+        let waits = [self.held_until, self.down.map(|(until, _)| until)];
         self.in_flight == 0 && waits.into_iter().flatten().all(|until| until <= now)
     }
 }
@@ -326,6 +326,18 @@ impl<T> Lane<T> {
         Ok(())
     }
 
+    /// Forgets connection faults. Requests in flight count no faults either: they began before.
+    pub(super) fn forget_faults(&mut self, now: Instant) {
+        self.hosts.retain(|_, host| host.in_flight > 0);
+        for host in self.hosts.values_mut() {
+            *host = Host {
+                in_flight: host.in_flight,
+                last_fault: Some(now),
+                ..Host::default()
+            };
+        }
+    }
+
     /// Returns why a host is given up, or `None` if it is not.
     fn down(&self, host: &str, now: Instant) -> Option<Down> {
         if let Some((until, wait)) = self.closed
@@ -334,7 +346,8 @@ impl<T> Lane<T> {
             return Some(Down::Closed(wait));
         }
         let host = self.hosts.get(host)?;
-        host.is_down(now).then_some(Down::Faults)
+        let (until, why) = host.down?;
+        (now < until).then_some(Down::Faults(why))
     }
 
     /// Returns `true` if the lane may be forgotten. It must be idle, and hosts must have no rest left, nor, for a
@@ -472,7 +485,7 @@ impl<T> Lane<T> {
         match health {
             Health::Good => {
                 host.faults = 0;
-                host.down_until = None;
+                host.down = None;
                 self.closed = None;
                 self.note_good();
             }
@@ -487,15 +500,15 @@ impl<T> Lane<T> {
                 }
                 self.held_until = hold(self.held_until, wait);
             }
-            Health::Unreachable(wait) => {
+            Health::Unreachable(wait, why) => {
                 if host.last_fault.is_none_or(|last| started.at > last) {
                     host.faults = host.faults.saturating_add(1);
                     host.last_fault = Some(now);
                     host.held_until = hold(host.held_until, wait);
                 }
                 if host.faults >= self.limits.down_after {
-                    host.down_until = Some(now + self.limits.down_for);
-                    given_up = self.give_up(|host| *host == started.host, Down::Faults);
+                    host.down = Some((now + self.limits.down_for, why));
+                    given_up = self.give_up(|host| *host == started.host, Down::Faults(why));
                 }
             }
             Health::Closed(wait) => {

@@ -62,8 +62,8 @@ pub enum Health {
     Good,
     /// The host throttled the request. Its lane rests for this long, with fewer requests at a time afterwards.
     Throttled(Duration),
-    /// No connection came about; the host is left alone for so long.
-    Unreachable(Duration),
+    /// No connection came about, for this reason; the host is left alone for so long.
+    Unreachable(Duration, &'static str),
     /// The host asked for a longer rest than jobs wait. Its lane is given up for that time.
     Closed(Duration),
     /// No request was made, so the next one need not keep an interval.
@@ -147,8 +147,8 @@ pub struct HostDown<T>(pub T, pub Down);
 /// Why a host is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Down {
-    /// Rounds of connection faults, as [`Limits::down_after`] says.
-    Faults,
+    /// Rounds of connection faults, as [`Limits::down_after`] says. This is the reason of the last one.
+    Faults(&'static str),
     /// It asked to be left alone for so long.
     Closed(Duration),
 }
@@ -311,6 +311,22 @@ impl<T> Frontier<T> {
             self.ready.notify_one();
         }
         refused
+    }
+
+    /// Forgets the connection faults of all hosts, because their names may lead elsewhere now. Rests that hosts asked for
+    /// remain.
+    pub fn forget_faults(&self) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let names: Vec<Arc<str>> = inner.lanes.keys().cloned().collect();
+        for name in names {
+            if let Some(lane) = inner.lanes.get_mut(&name) {
+                lane.forget_faults(now);
+            }
+            inner.consider(&name, now);
+        }
+        drop(inner);
+        self.ready.notify_one();
     }
 
     /// Applies a `Crawl-delay` to a lane until `until`. A job with these `limits` learnt it while it held `started`.

@@ -205,7 +205,7 @@ async fn a_host_that_keeps_failing_is_given_up_and_tried_again_later() {
         refused = finish(
             &frontier,
             permits.into(),
-            Health::Unreachable(Duration::from_secs(1)),
+            Health::Unreachable(Duration::from_secs(1), "dns"),
         );
         assert_eq!(
             refused.is_empty(),
@@ -214,7 +214,10 @@ async fn a_host_that_keeps_failing_is_given_up_and_tried_again_later() {
         );
     }
     assert_eq!(refused.len(), 994);
-    assert_eq!(frontier.push("dead", 1, 7), Err(HostDown(7, Down::Faults)));
+    assert_eq!(
+        frontier.push("dead", 1, 7),
+        Err(HostDown(7, Down::Faults("dns")))
+    );
     tokio::time::advance(Duration::from_secs(61)).await;
     for n in 0..3 {
         frontier.push("dead", 1, n).unwrap();
@@ -301,9 +304,12 @@ async fn dead_hosts_are_forgotten_once_they_are_not_given_up_any_more() {
         down_after: 1,
         ..limits()
     });
-    let dead = Health::Unreachable(Duration::from_secs(1));
+    let dead = Health::Unreachable(Duration::from_secs(1), "dns");
     visit(&frontier, "dead", 3 * REMEMBERED, dead).await;
-    assert_eq!(frontier.push("dead0", 1, 7), Err(HostDown(7, Down::Faults)));
+    assert_eq!(
+        frontier.push("dead0", 1, 7),
+        Err(HostDown(7, Down::Faults("dns")))
+    );
     assert_eq!(remembered(&frontier), 3 * REMEMBERED);
     tokio::time::advance(Duration::from_secs(60)).await;
     visit(&frontier, "other", 2 * REMEMBERED, Health::Good).await;
@@ -404,7 +410,7 @@ async fn a_dead_host_gives_up_none_of_its_group() {
         refused = finish(
             &frontier,
             permits,
-            Health::Unreachable(Duration::from_secs(1)),
+            Health::Unreachable(Duration::from_secs(1), "dns"),
         );
         // Other hosts of the group are served between the rounds.
         frontier.push(of_cdn("alive.cdn"), 1, limits, 100).unwrap();
@@ -413,7 +419,7 @@ async fn a_dead_host_gives_up_none_of_its_group() {
         finish(&frontier, permits, Health::Good);
     }
     assert_eq!(refused.len(), 14);
-    let down = Err(HostDown(7, Down::Faults));
+    let down = Err(HostDown(7, Down::Faults("dns")));
     assert_eq!(frontier.push(of_cdn("dead.cdn"), 1, limits, 7), down);
     frontier.push(of_cdn("alive.cdn"), 1, limits, 101).unwrap();
     assert_eq!(items(&ready(&frontier)), [101]);
@@ -519,6 +525,68 @@ async fn each_crawl_delay_holds_until_its_own_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn faults_are_forgotten_and_requested_rests_are_not() {
+    let frontier = frontier(limits());
+    for host in ["dead", "closed", "held"] {
+        for n in 0..2 {
+            frontier.push(host, 1, n).unwrap();
+        }
+    }
+    let permits = ready(&frontier);
+    let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+    for permit in permits {
+        let (_, started) = permit.split();
+        let health = match started.lane() {
+            "dead" => Health::Unreachable(minute, "dns"),
+            "closed" => Health::Closed(hour),
+            _ => Health::Throttled(hour),
+        };
+        let _ = frontier.done(&started, health);
+    }
+    for round in 0..2 {
+        frontier.push("dead", 1, 7).unwrap();
+        let (_, started) = frontier.next().await.unwrap().split();
+        // A request that began before does not count afterwards.
+        if round == 1 {
+            frontier.push("dead", 1, 8).unwrap();
+            frontier.forget_faults();
+        }
+        let _ = frontier.done(&started, Health::Unreachable(minute, "dns"));
+    }
+    assert_eq!(items(&ready(&frontier)), [8]);
+    frontier.push("dead", 1, 9).unwrap();
+    assert_eq!(items(&ready(&frontier)), [9]);
+    assert!(frontier.push("closed", 1, 9).is_err());
+    frontier.push("held", 1, 9).unwrap();
+    assert!(ready(&frontier).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_given_up_is_asked_again_once_faults_are_forgotten() {
+    let frontier = frontier(Limits {
+        down_after: 1,
+        ..limits()
+    });
+    for host in ["a", "of-group"] {
+        let at = match host {
+            "a" => alone(host),
+            host => of_cdn(host),
+        };
+        frontier.0.push(at, 1, || frontier.1, 1).unwrap();
+        let given_up = finish(
+            &frontier,
+            ready(&frontier),
+            Health::Unreachable(Duration::from_secs(9), "dns"),
+        );
+        assert!(given_up.is_empty());
+        assert!(frontier.0.push(at, 1, || frontier.1, 2).is_err());
+        frontier.forget_faults();
+        frontier.0.push(at, 1, || frontier.1, 3).unwrap();
+        assert_eq!(items(&ready(&frontier)), [3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crawl_delay_is_capped_and_never_hastens() {
     let hour = Duration::from_secs(3600);
     for (interval, max, expected) in [(0, 60, 60), (0, 0, 0), (90, 60, 90), (5, 10, 10)] {
@@ -575,7 +643,7 @@ async fn a_held_host_holds_up_no_delayed_request_of_its_group() {
     finish(
         &frontier,
         first,
-        Health::Unreachable(Duration::from_secs(30)),
+        Health::Unreachable(Duration::from_secs(30), "dns"),
     );
     for n in 10..20 {
         delayed("a.cdn", n, Duration::ZERO);
@@ -610,7 +678,7 @@ async fn one_that_shows_whether_its_host_is_back_holds_up_no_delayed_request_of_
     finish(
         &frontier,
         ready(&frontier),
-        Health::Unreachable(Duration::from_secs(1)),
+        Health::Unreachable(Duration::from_secs(1), "dns"),
     );
     tokio::time::advance(Duration::from_secs(61)).await;
     delayed("a.cdn", 2);
@@ -668,7 +736,7 @@ async fn a_group_is_open_whatever_becomes_of_one_of_its_hosts() {
     let wait = Duration::from_secs(30);
     for (health, of_host, of_group) in [
         (Health::Good, [1, 0, 0], [1, 0, 0]),
-        (Health::Unreachable(wait), [0, 0, 1], [1, 0, 0]),
+        (Health::Unreachable(wait, "dns"), [0, 0, 1], [1, 0, 0]),
         (Health::Throttled(wait), [0, 1, 0], [0, 1, 0]),
         (Health::Closed(wait), [0, 0, 1], [0, 0, 1]),
     ] {

@@ -176,8 +176,8 @@ impl Shared {
     pub(super) async fn settle_host_down(&self, HostDown(ticket, down): HostDown<Box<Ticket>>) {
         let host = ticket.url().host_str().unwrap_or_default();
         let detail = match down {
-            Down::Faults => format!(
-                "`{host}` was given up after repeated faults; `fetch.host_down_after` and `fetch.host_down_for` say when"
+            Down::Faults(why) => format!(
+                "`{host}` was given up after repeated faults, the last one `{why}`; `fetch.host_down_after` and `fetch.host_down_for` say when"
             ),
             Down::Closed(wait) => {
                 let group = match ticket.job.terms.group_of(ticket.url()) {
@@ -454,7 +454,15 @@ impl Shared {
         let place = Place::of(&job, ticket.url());
         let at = place.address();
         let limits = || job.terms.limits(at.lane);
+        self.forget_faults(&job);
         self.frontier.push(at, job.number, limits, ticket)
+    }
+
+    /// Forgets connection faults if names may lead elsewhere than at the last look.
+    fn forget_faults(&self, job: &Job) {
+        if job.terms.client.leads_elsewhere() {
+            self.frontier.forget_faults();
+        }
     }
 
     /// What stopping the job makes of a ticket that was being fetched.
@@ -543,7 +551,7 @@ impl Shared {
             ticket.trail = None;
             // The lane itself waits when the host is to be left alone.
             let delay = match health {
-                Health::Throttled(_) | Health::Unreachable(_) => Duration::ZERO,
+                Health::Throttled(_) | Health::Unreachable(..) => Duration::ZERO,
                 // The origin announced that there is more.
                 _ if failed == 0 => Duration::ZERO,
                 _ => fetch::backoff(client.settings(), failed, None).max(back_in),
@@ -593,6 +601,7 @@ impl Shared {
         let place = Place::of(&job, ticket.url());
         let at = place.address();
         let limits = || job.terms.limits(at.lane);
+        self.forget_faults(&job);
         let queued = self
             .frontier
             .push_delayed(at, job.number, limits, ticket, delay);
@@ -642,7 +651,7 @@ fn health(job: &Job, failure: &Failure, attempts: u32) -> Health {
             false => Health::Throttled(backoff(Some(wait))),
         },
         (Some(429), None) => Health::Throttled(backoff(None)),
-        _ if error.is_connect() => Health::Unreachable(backoff(None)),
+        _ if error.is_connect() => Health::Unreachable(backoff(None), error.reason().as_str()),
         (Some(_), _) => Health::Good,
         (None, _) => Health::Unknown,
     }
