@@ -126,6 +126,7 @@ fn record(job: Uuid, n: u64) -> Record {
     let url = address(n);
     let id = Uuid::now_v7();
     Record {
+        gone_until: None,
         key: Some(key(&url)),
         job,
         seq: n,

@@ -487,8 +487,9 @@ async fn a_crawl_delay_holds_for_all_that_comes_after_it() {
 #[tokio::test(start_paused = true)]
 async fn each_crawl_delay_holds_until_its_own_end() {
     let minute = Duration::from_secs(60);
-    // Delays with their ends in minutes, and the delays that hold at the start of each minute.
-    let cases: [(&[(u64, u64)], [u64; 4]); 6] = [
+    /// Delays with their ends in minutes, and the delays that hold at the start of each minute.
+    type Case<'a> = (&'a [(u64, u64)], [u64; 4]);
+    let cases: [Case<'_>; 6] = [
         (&[(8, 1), (2, 3)], [8, 2, 2, 0]),
         (&[(2, 3), (8, 1)], [8, 2, 2, 0]),
         (&[(8, 3), (2, 1)], [8, 8, 8, 0]),

@@ -61,14 +61,14 @@ impl Step {
 /// systemd-resolved, `resolve`, asks the name servers after the hosts file. It counts as both if no `dns` is named.
 pub(super) fn parse(text: &[u8]) -> Vec<Step> {
     let text = String::from_utf8_lossy(text);
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let line = line.split_once('#').map_or(line, |(line, _)| line);
         line.trim_start()
             .strip_prefix("hosts")?
             .trim_start()
             .strip_prefix(':')
     });
-    let Some(mut rest) = lines.last() else {
+    let Some(mut rest) = lines.next_back() else {
         return [Service::Files, Service::Dns].map(Step::new).into();
     };
     // Each service with its actions.
