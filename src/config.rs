@@ -163,7 +163,12 @@ impl Config {
         env.sort();
         let mut variables = Vec::new();
         for (name, value) in env {
-            let (name, value) = value_in_file(name, value)?;
+            // `fetch.netrc_file` is a setting of its own.
+            let is_setting = key_of(&name).is_some_and(|key| builtin.has(&key));
+            let (name, value) = match is_setting {
+                true => (name, value),
+                false => value_in_file(name, value)?,
+            };
             let Some(key) = key_of(&name) else {
                 let meant = builtin.variable_like(&name);
                 return Err(ConfigError::Variable { name, meant });

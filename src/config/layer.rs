@@ -116,6 +116,12 @@ impl Layer {
         }
     }
 
+    /// Returns `true` if the layer sets the dotted `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let path: Vec<_> = key.split('.').map(str::to_owned).collect();
+        lookup(&self.table, &path).is_some()
+    }
+
     /// What to write instead of a variable that means no setting: the one most like it of this layer's keys.
     pub(super) fn variable_like(&self, variable: &str) -> String {
         let names: Vec<String> = self

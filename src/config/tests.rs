@@ -502,6 +502,17 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
+fn a_setting_that_names_a_file_is_not_read_from_it() {
+    let env = [
+        ("GANNET_FETCH__NETRC_FILE", "/run/netrc"),
+        ("GANNET_FETCH__COOKIES_FILE", "cookies.txt"),
+    ];
+    let fetch = load("", &env, &[]).unwrap().config.fetch;
+    let paths = [fetch.netrc_file, fetch.cookies_file].map(|path| path.unwrap().to_path_buf());
+    assert_eq!(paths, ["/run/netrc", "cookies.txt"].map(PathBuf::from));
+}
+
+#[test]
 fn a_secret_may_stand_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
