@@ -72,6 +72,17 @@ fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
+/// Returns the entry for a line of a text that is a JSON object, as JSON Lines may have after their first strings. `None`
+/// if it is none.
+pub(super) fn object_line(text: &str, line: u64, reader: &mut RowReader) -> Option<Entry> {
+    if !text.starts_with('{') {
+        return None;
+    }
+    let text = text.strip_suffix(',').unwrap_or(text);
+    let object = serde_json::from_str(text).ok()?;
+    Some(object_entry(object, line, reader))
+}
+
 /// The entry for one string or object.
 fn entry(value: Value, line: u64, reader: &mut RowReader) -> Entry {
     match value {

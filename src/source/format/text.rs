@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::local_path::LocalPath;
+use crate::source::Entry;
 use crate::source::address::{self, Refusal, begins_url, is_blank};
 use crate::source::decode::Input;
 use crate::source::error::Stop;
 use crate::source::lines::Lines;
+use crate::source::row::{self, RowReader};
 use crate::source::sink::{SharedSink, Sink};
-use crate::source::{Entry, row};
 use crate::target::{AlbumName, Target};
 
 /// Most segments of an album's name.
@@ -19,6 +21,7 @@ const MAX_SEGMENTS: usize = 8;
 /// One entry for each line that is neither blank, nor a comment, nor an option.
 pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
     let mut lines = Lines::new(input);
+    let mut reader = RowReader::default();
     while let Some(line) = lines.next()? {
         if line.overlong {
             let entry = row::overlong(line.number, line.bytes);
@@ -34,6 +37,10 @@ pub(super) fn parse(input: Input, sink: &SharedSink) -> Result<(), Stop> {
             && let Some((name, value)) = option(text)
         {
             apply(&mut sink.borrow_mut(), name, value);
+            continue;
+        }
+        if let Some(entry) = json::object_line(text, line.number, &mut reader) {
+            sink.borrow_mut().push(entry)?;
             continue;
         }
         let (url, caption) = parts(text);
@@ -324,6 +331,21 @@ mod tests {
         assert_eq!(failure, None);
         let said: Vec<_> = entries.iter().map(short).collect();
         assert_eq!(said, ["1 http://a/1", "2 http://a/2", "3 http://a/3"]);
+    }
+
+    #[test]
+    fn objects_may_follow_strings() {
+        let list = "\"http://a/1\"\n{\"url\":\"http://a/2\"},\n\n{\"url\":\"http://a/3\"}\n{x\n";
+        let (entries, failure) = read(None, list.as_bytes());
+        assert_eq!(failure, None);
+        let said: Vec<_> = entries.iter().map(short).collect();
+        let wanted = [
+            "1 http://a/1",
+            "2 http://a/2",
+            "4 http://a/3",
+            "5 !invalid-url {x",
+        ];
+        assert_eq!(said, wanted);
     }
 
     #[test]
