@@ -959,12 +959,13 @@ impl Finished {
             name: target.name.clone(),
             album: self.album().cloned(),
             sha256: target.sha256,
-            metadata: target
-                .metadata
-                .as_ref()
-                .filter(|_| self.item.reason.is_some())
-                .and_then(|metadata| serde_json::to_string(metadata).ok()),
+            metadata: self.metadata().filter(|_| self.item.reason.is_some()),
         })
+    }
+
+    /// The list's other columns, as a JSON object.
+    fn metadata(&self) -> Option<String> {
+        serde_json::to_string(self.item.metadata.as_ref()?).ok()
     }
 
     fn record(&self, staged: Option<&Staged>, place: Option<&Place>) -> Record {
@@ -984,11 +985,7 @@ impl Finished {
             dimensions: staged.facts.dimensions,
             active: staged.facts.active,
             name_from: place.name_from,
-            metadata: self
-                .item
-                .metadata
-                .as_ref()
-                .and_then(|metadata| serde_json::to_string(metadata).ok()),
+            metadata: self.metadata(),
             mtime_ns: Some(staged.mtime_ns),
             criteria: Some(self.job.downloader.criteria().to_owned()),
             header_name: staged.header_name.clone(),
