@@ -670,6 +670,37 @@ mod ends {
     use super::*;
 
     #[test]
+    fn a_retry_places_files_by_all_that_their_list_says() {
+        let sandbox = Sandbox::new();
+        let template = "[naming]\ntemplate = \"{meta.cat}/{group}/{line:3}-{name}\"";
+        settings(&sandbox, template);
+        let is_well = Arc::new(AtomicBool::new(false));
+        let site = {
+            let is_well = is_well.clone();
+            Site::start(move |asked| match asked.path.as_str() {
+                "/list.csv" => {
+                    let host = asked.header("host").unwrap();
+                    Answer::ok(format!("url,name,group,cat\nhttp://{host}/1.png,n,g,c\n"))
+                }
+                _ if !is_well.load(Ordering::SeqCst) => Answer::status(403),
+                path => picture(path),
+            })
+        };
+        let daemon = Daemon::start(&sandbox);
+        let mut job = run(&daemon, &json!({"source": site.url("/list.csv")}));
+        // Twice, so that a retry of a retry has it all too.
+        for is_mended in [false, true] {
+            assert_eq!(job["state"], "failed");
+            is_well.store(is_mended, Ordering::SeqCst);
+            let got = ask(daemon.api(), "POST", &format!("{}/retry", href(&job)), &[]);
+            job = ended(&daemon, got.expect(202).header("location").unwrap());
+        }
+        assert_eq!(job["state"], "completed");
+        assert_eq!(sandbox.names(), ["c/g/002-n.png"]);
+        daemon.stop();
+    }
+
+    #[test]
     fn what_failed_can_be_tried_again() {
         let sandbox = Sandbox::new();
         settings(&sandbox, "");
