@@ -676,8 +676,12 @@ mod files {
     const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1\" height=\"1\"><script>1</script></svg>";
 
     /// One file `a/NAME` of these bytes.
-    fn one<'a>(sandbox: &'a Sandbox, name: &str, bytes: &'static str) -> (Daemon<'a>, Site) {
-        let site = Site::start(move |_| Answer::ok(bytes));
+    fn one<'a>(
+        sandbox: &'a Sandbox,
+        name: &str,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> (Daemon<'a>, Site) {
+        let site = Site::start(move |_| Answer::ok(bytes.as_ref()));
         let daemon = with_files(sandbox, &format!("url,name\n{},{name}\n", site.url("/1")));
         (daemon, site)
     }
@@ -752,6 +756,23 @@ mod files {
         let policy = got.header("content-security-policy");
         assert_eq!(policy, Some("default-src 'none'; sandbox"));
         assert_eq!(got.header("x-content-type-options"), Some("nosniff"));
+    }
+
+    #[test]
+    fn a_browser_is_told_to_unpack_an_svgz() {
+        let sandbox = Sandbox::new();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, SVG.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let (daemon, _site) = one(&sandbox, "s.svgz", packed.clone());
+        let got = daemon.get("/files/a/s.svgz").expect(200);
+        assert_eq!(got.header("content-type"), Some("image/svg+xml"));
+        assert_eq!(got.header("content-encoding"), Some("gzip"));
+        assert_eq!(got.body, packed);
+        // What is saved under this name stays packed.
+        let got = daemon.get("/files/a/s.svgz?download").expect(200);
+        assert_eq!(got.header("content-encoding"), None);
+        assert_eq!(got.body, packed);
     }
 
     #[test]

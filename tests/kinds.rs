@@ -228,6 +228,47 @@ fn svg_must_be_well_formed_and_without_entities_that_grow_or_fetch() {
     }
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn svg_is_judged_by_what_it_holds_and_not_by_its_size() {
+    let handler = include_bytes!("fixtures/svg-attlist-handler.svg").to_vec();
+    assert_eq!(fetch(handler, 0, &[]).only()["active"], true);
+    let plain = include_bytes!("fixtures/svg-plain-attributes.svg").to_vec();
+    let report = fetch(plain, 0, &["--set", "image.max_pixels=100"]);
+    let item = report.only();
+    assert_ne!(item["active"], true);
+    assert_eq!(
+        (&item["width"], &item["height"]),
+        (&75_591.into(), &38.into())
+    );
+    let comment = "x".repeat(70 * 1024);
+    let late = format!("<!-- {comment} --><svg xmlns=\"http://www.w3.org/2000/svg\"/>");
+    assert_eq!(fetch(late.into_bytes(), 0, &[]).only()["format"], "svg");
+    let page = format!("<!-- {comment} --><html></html>").into_bytes();
+    assert_eq!(fetch(page, 3, &[]).only()["reason"], "wrong-kind");
+}
+
+#[test]
+fn an_svg_inside_gzip_is_kept_as_it_came() {
+    let packed = gzip(b"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"5\" height=\"4\"/>");
+    let report = fetch(packed.clone(), 0, &[]);
+    let item = report.only();
+    assert_eq!(item["format"], "svgz");
+    assert_eq!(item["bytes"], packed.len());
+    assert_eq!((&item["width"], &item["height"]), (&5.into(), &4.into()));
+    assert!(item["path"].as_str().unwrap().ends_with(".svgz"));
+    let page = gzip(b"<!doctype html><html></html>");
+    assert_eq!(fetch(page, 3, &[]).only()["reason"], "wrong-kind");
+    let bomb = format!("<svg>{}</svg>", " ".repeat(4 << 20));
+    let report = fetch(gzip(bomb.as_bytes()), 3, &["--set", "image.max_bytes=1MiB"]);
+    assert_eq!(report.only()["reason"], "too-large");
+}
+
 fn pdf() -> Vec<u8> {
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n\
       xref\n0 3\n0000000000 65535 f \n0000000009 00000 n \n0000000052 00000 n \n\

@@ -91,6 +91,8 @@ struct Sent {
     file: File,
     bytes: u64,
     media_type: HeaderValue,
+    /// `Content-Encoding` of the bytes.
+    coding: Option<HeaderValue>,
     name: String,
 }
 
@@ -235,6 +237,8 @@ fn original(row: &ImageRow, file: File) -> Sent {
         file,
         bytes: row.file.bytes,
         media_type: HeaderValue::from_str(&row.file.media_type).unwrap_or(octets),
+        // Without it no browser shows one.
+        coding: (row.file.format == "svgz").then(|| HeaderValue::from_static("gzip")),
         name: name(row).to_owned(),
     }
 }
@@ -250,6 +254,7 @@ async fn rendition(api: &Api, row: &ImageRow, file: File, wanted: Wanted) -> Res
         file: made.file,
         bytes: made.bytes,
         media_type: HeaderValue::from_static(made.format.media_type),
+        coding: None,
         name: match extensions.first() {
             Some(extension) if !agrees => format!("{stem}.{extension}"),
             _ => name.to_owned(),
@@ -360,6 +365,9 @@ async fn answer(
     if download {
         let name = attachment(&sent.name);
         insert(headers, header::CONTENT_DISPOSITION, &name);
+    } else if let Some(coding) = sent.coding {
+        // What is saved keeps it.
+        headers.insert(header::CONTENT_ENCODING, coding);
     }
     Ok(response)
 }

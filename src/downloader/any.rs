@@ -39,7 +39,7 @@ impl Downloader for Any {
             format,
             dimensions: None,
             // A browser runs what an HTML page or a picture in SVG holds; nobody has looked for it here.
-            active: matches!(format.name, "html" | "svg" | "xml"),
+            active: matches!(format.name, "html" | "svg" | "svgz" | "xml"),
         })
     }
 }

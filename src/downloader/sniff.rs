@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use infer::{Infer, MatcherType};
 
-use super::image::{ImageFormat, sniffers};
+use super::HEAD_BYTES;
+use super::image::{ImageFormat, sniffers, unpack_head};
 use super::markup::{self, Markup};
 
 /// What a head shows.
@@ -47,6 +48,9 @@ static INFER: LazyLock<Infer> = LazyLock::new(|| {
 
 /// Looks at `head`; `last` means that no more bytes will come to it.
 pub(crate) fn look(head: &[u8], last: bool) -> Look {
+    if let Some(packed) = look_inside(head, last) {
+        return packed;
+    }
     if let Some(found) = INFER.get(head) {
         let picture = ImageFormat::named(found.extension());
         match (found.matcher_type(), picture) {
@@ -73,6 +77,18 @@ pub(crate) fn look(head: &[u8], last: bool) -> Look {
         _ if head.len() < ENOUGH && !last => Look::Undecided,
         _ if markup::is_text(head) => Look::Text,
         _ => Look::Bytes,
+    }
+}
+
+/// Looks for an SVG inside gzip. `None`: it is none.
+fn look_inside(head: &[u8], last: bool) -> Option<Look> {
+    let text = unpack_head(head, HEAD_BYTES)?;
+    match markup::judge(&text) {
+        Markup::Svg => Some(Look::Picture(ImageFormat::Svgz)),
+        // Tables stand before the first byte of text.
+        Markup::None if text.len() < ENOUGH && !last && head.len() < 1024 => Some(Look::Undecided),
+        Markup::Undecided if !last && text.len() < HEAD_BYTES => Some(Look::Undecided),
+        _ => None,
     }
 }
 

@@ -85,6 +85,7 @@ impl Decoding<'_> {
             }
             ImageFormat::Rgb => Ok(rgb::decode(&mut Window::new(self.body))?),
             ImageFormat::Svg
+            | ImageFormat::Svgz
             | ImageFormat::Avif
             | ImageFormat::Heic
             | ImageFormat::Jxl

@@ -46,6 +46,8 @@ formats! {
     Jpeg = "jpeg" | "jpg", "image/jpeg", ["jpg", "jpeg", "jpe", "jfif", "mpo"], "a JPEG image";
     /// Scalable Vector Graphics.
     Svg = "svg", "image/svg+xml", ["svg"], "an SVG image";
+    /// Scalable Vector Graphics inside gzip.
+    Svgz = "svgz", "image/svg+xml", ["svgz"], "an SVGZ image";
     /// TIFF 6.0 and BigTIFF.
     Tiff = "tiff" | "tif", "image/tiff", ["tif", "tiff"], "a TIFF image";
     /// Windows icon.

@@ -38,6 +38,7 @@ pub(crate) use limits::Limits;
 use memory::Memory;
 pub(crate) use pixels::{Decoder, Pixels};
 pub use settings::{Check, Settings};
+pub(crate) use svg::unpack_head;
 
 /// What a format's own check finds out.
 #[derive(Debug, Clone, Copy)]
@@ -96,8 +97,11 @@ impl Image {
     pub fn new(settings: &Settings) -> Self {
         let mut accept = String::new();
         for format in &settings.formats {
-            accept.push_str(format.format().media_type);
-            accept.push(',');
+            let media_type = format.format().media_type;
+            if !accept.contains(media_type) {
+                accept.push_str(media_type);
+                accept.push(',');
+            }
         }
         // Some servers answer 406 to a header that leaves everything else out.
         accept.push_str("*/*;q=0.1");
@@ -153,7 +157,8 @@ impl Image {
             ImageFormat::Bmp => bmp::inspect(window, limits),
             ImageFormat::Gif => gif::inspect(window, limits),
             ImageFormat::Jpeg => jpeg::inspect(window, limits),
-            ImageFormat::Svg => svg::inspect(window, limits),
+            ImageFormat::Svg => svg::inspect(window),
+            ImageFormat::Svgz => svg::inspect_packed(window, self.settings.max_bytes.as_u64()),
             ImageFormat::Tiff => tiff::inspect(window, limits),
             ImageFormat::Ico | ImageFormat::Cur => ico::inspect(window, limits),
             ImageFormat::Rgb => rgb::inspect(window, limits),
@@ -180,11 +185,14 @@ impl Downloader for Image {
         if head.is_empty() && hints.complete {
             return Verdict::Reject(Rejection::new(Reason::Empty, "the body has no bytes"));
         }
-        match sniff::look(head, hints.complete) {
+        // A full head is not all of a longer body, whatever the caller says of it.
+        match sniff::look(head, hints.complete && head.len() < HEAD_BYTES) {
             Look::Picture(format) => self.accepts(format),
             Look::Undecided if head.len() < HEAD_BYTES => Verdict::More,
-            // A comment longer than the head: the bytes fit SVG and HTML alike.
-            Look::Undecided if suggests_svg(hints) => self.accepts(ImageFormat::Svg),
+            // A comment, an instruction or a document type longer than the head. `inspect` finds the root element.
+            Look::Undecided if self.settings.check != Check::Sniff || suggests_svg(hints) => {
+                self.accepts(ImageFormat::Svg)
+            }
             look @ (Look::Bytes | Look::Undecided) => {
                 wrong_kind(format!("the body is {}, not an image", look.phrase()))
             }

@@ -122,6 +122,7 @@ const fn codec(format: ImageFormat) -> Option<image::ImageFormat> {
         ImageFormat::Png => image::ImageFormat::Png,
         ImageFormat::Webp => image::ImageFormat::WebP,
         ImageFormat::Svg
+        | ImageFormat::Svgz
         | ImageFormat::Rgb
         | ImageFormat::Avif
         | ImageFormat::Heic

@@ -1,4 +1,4 @@
-//! The document type: which entities it declares, and that it does no more.
+//! The document type: the entities and the attribute defaults that it declares.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,16 +16,27 @@ const MAX_ENTITIES: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Entities(HashMap<String, String>);
 
+/// A default for an attribute (XML 1.0, section 3.3.2). Elements have it without showing it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AttributeDefault<'a> {
+    pub(super) element: &'a str,
+    pub(super) name: &'a str,
+    /// As written, with its references.
+    pub(super) value: &'a str,
+}
+
 impl Entities {
-    /// Reads `doctype`, what stands between `<!DOCTYPE` and its `>`.
+    /// Reads `doctype`, what stands between `<!DOCTYPE` and its `>`, and returns the defaults of attributes too.
     ///
     /// # Errors
     ///
     /// When it declares external, parameter or nested entities, or long ones.
-    pub(super) fn declared_in(doctype: &str) -> Result<Self, Rejection> {
-        let mut entities = Self::default();
+    pub(super) fn declared_in(
+        doctype: &str,
+    ) -> Result<(Self, Vec<AttributeDefault<'_>>), Rejection> {
+        let (mut entities, mut defaults) = (Self::default(), Vec::new());
         let Some((_, subset)) = split_at_subset(doctype) else {
-            return Ok(entities);
+            return Ok((entities, defaults));
         };
         let mut rest = subset.trim_start();
         while !rest.is_empty() && !rest.starts_with(']') {
@@ -37,6 +48,8 @@ impl Entities {
                 let end = end_of_declaration(declaration)?;
                 if let Some(entity) = declaration[..end].strip_prefix("ENTITY") {
                     entities.declare(entity)?;
+                } else if let Some(list) = declaration[..end].strip_prefix("ATTLIST") {
+                    attribute_defaults(list, &mut defaults)?;
                 }
                 rest = &declaration[end + 1..];
             } else if rest.starts_with('%') {
@@ -46,7 +59,7 @@ impl Entities {
             }
             rest = rest.trim_start();
         }
-        Ok(entities)
+        Ok((entities, defaults))
     }
 
     /// Takes what stands between `<!ENTITY` and its `>`.
@@ -145,6 +158,58 @@ impl Entities {
     }
 }
 
+/// Adds the defaults of `list`, what stands between `<!ATTLIST` and its `>`: an element, then attributes with a type
+/// and a rule each.
+fn attribute_defaults<'a>(
+    list: &'a str,
+    defaults: &mut Vec<AttributeDefault<'a>>,
+) -> Result<(), Rejection> {
+    let damaged = || corrupt("has a damaged attribute declaration");
+    let mut tokens = Tokens(list);
+    let element = tokens.next().ok_or_else(damaged)?;
+    while let Some(name) = tokens.next() {
+        let kind = tokens.next().ok_or_else(damaged)?;
+        if kind == "NOTATION" {
+            tokens.next().ok_or_else(damaged)?;
+        }
+        let value = match tokens.next().ok_or_else(damaged)? {
+            "#REQUIRED" | "#IMPLIED" => continue,
+            "#FIXED" => tokens.next().ok_or_else(damaged)?,
+            value => value,
+        };
+        let value = value
+            .strip_prefix(['"', '\''])
+            .and_then(|value| value.strip_suffix(['"', '\'']))
+            .ok_or_else(damaged)?;
+        defaults.push(AttributeDefault {
+            element,
+            name,
+            value,
+        });
+    }
+    Ok(())
+}
+
+/// The tokens of an attribute declaration: words, quoted values and groups in parentheses.
+struct Tokens<'a>(&'a str);
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.trim_start();
+        let closed = |close: char| text[1..].find(close).map(|at| at + 2);
+        let end = match text.chars().next()? {
+            quote @ ('"' | '\'') => closed(quote),
+            '(' => closed(')'),
+            _ => text.find(|c: char| c.is_ascii_whitespace() || matches!(c, '"' | '\'' | '(')),
+        };
+        let (token, rest) = text.split_at(end.unwrap_or(text.len()));
+        self.0 = rest;
+        Some(token)
+    }
+}
+
 /// The character of a reference, given what stands between `&#` and `;`.
 fn character(number: &str) -> Option<char> {
     let code = match number.strip_prefix('x') {
@@ -222,7 +287,8 @@ mod tests {
                 <!ATTLIST svg a CDATA "x>y">
             ]"#,
         )
-        .unwrap();
+        .unwrap()
+        .0;
         assert_eq!(
             entities.resolve("&ns_svg;!").unwrap(),
             "http://www.w3.org/2000/svg!"
@@ -233,6 +299,36 @@ mod tests {
         );
         for undeclared in ["&no;", "&nothing;", "&", "&#0;", "&#xd800;", "a<b"] {
             assert!(entities.resolve(undeclared).is_err(), "{undeclared}");
+        }
+    }
+
+    #[test]
+    fn attributes_have_the_defaults_that_are_declared() {
+        let subset = r##"svg [
+            <!ATTLIST svg
+                a CDATA #IMPLIED
+                b (x|y) "x"
+                c NOTATION (n) #FIXED 'it is "c"'
+                d ID #REQUIRED
+                e CDATA"> (">
+            <!ATTLIST g f CDATA ''>
+            <!ATTLIST g>
+        ]"##;
+        let (_, defaults) = Entities::declared_in(subset).unwrap();
+        let found: Vec<_> = defaults
+            .iter()
+            .map(|found| (found.element, found.name, found.value))
+            .collect();
+        let expected = [
+            ("svg", "b", "x"),
+            ("svg", "c", "it is \"c\""),
+            ("svg", "e", "> ("),
+            ("g", "f", ""),
+        ];
+        assert_eq!(found, expected);
+        for damaged in ["", "g a", "g a CDATA", "g a CDATA x", "g a CDATA #FIXED"] {
+            let subset = format!("svg [<!ATTLIST {damaged}>]");
+            assert!(Entities::declared_in(&subset).is_err(), "{damaged}");
         }
     }
 

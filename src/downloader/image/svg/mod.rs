@@ -1,32 +1,45 @@
-//! SVG: well-formed XML (W3C XML 1.0) with an `svg` root, read once in bounded memory.
+//! SVG: well-formed XML (W3C XML 1.0) with an `svg` root, read once in bounded memory; SVGZ is the same inside gzip.
 //!
 //! Found on the way: the size, and whether the file is `active`, which means that a browser may run code
 //! from it. Nothing is expanded or fetched: a document type may declare short plain entities, as exports of
 //! Adobe Illustrator do, and nothing else that another parser could be led astray by.
 
 mod dtd;
+mod handlers;
+mod packed;
 mod size;
 mod text;
 
+use std::io::{BufRead, BufReader, Cursor, Read as _};
 use std::str;
+
+use encoding_rs::UTF_8;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use self::dtd::Entities;
+use self::handlers::is_handler;
+use self::packed::Unpacked;
 use self::text::Utf8Reader;
-use super::{Limits, Picture};
+use super::Picture;
 use crate::downloader::window::{Window, corrupt, unreadable};
 use crate::downloader::{Rejection, markup};
+use crate::target::Reason;
+
+pub(crate) use self::packed::unpack_head;
+
+/// Bytes in which the encoding of a text shows.
+const ENCODING: usize = 1024;
 
 /// Deepest nesting of elements. Deeper ones exist to exhaust the stack of a renderer.
 const MAX_DEPTH: usize = 1024;
 
-pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
+pub(super) fn inspect(window: &mut Window<'_>) -> Result<Picture, Rejection> {
     let mut document = Document::default();
-    let head = window.up_to(0, 1024)?;
+    let head = window.up_to(0, ENCODING)?;
     let encoding = markup::encoding(head);
-    let plain = if encoding == encoding_rs::UTF_8 {
+    let plain = if encoding == UTF_8 {
         window.body().as_slice()
     } else {
         None
@@ -45,22 +58,38 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
                 .map_err(|e| damaged(&e, reader.error_position()))?,
         )? {}
     } else {
-        let mut reader = Reader::from_reader(Utf8Reader::new(window.body().reader(), encoding));
-        configure(reader.config_mut());
-        let mut buffer = Vec::new();
-        loop {
-            reader.get_mut().begin_event();
-            let event = match reader.read_event_into(&mut buffer) {
-                Ok(event) => event,
-                Err(error) => return Err(damaged(&error, reader.error_position())),
-            };
-            if !document.take(event)? {
-                break;
-            }
-            buffer.clear();
-        }
+        document.read(Utf8Reader::new(window.body().reader(), encoding))?;
     }
-    document.finish(limits)
+    document.finish()
+}
+
+/// Checks an SVGZ. `max_bytes` bounds the text inside it.
+pub(super) fn inspect_packed(
+    window: &mut Window<'_>,
+    max_bytes: u64,
+) -> Result<Picture, Rejection> {
+    if window.is_prefix() {
+        return Ok(Picture {
+            dimensions: None,
+            active: false,
+        });
+    }
+    let mut unpacked = Unpacked::new(window.body().reader(), max_bytes);
+    let mut head = Vec::new();
+    let read = unpacked.by_ref().take(ENCODING as u64);
+    { read }
+        .read_to_end(&mut head)
+        .map_err(|error| unpacking(&error))?;
+    let encoding = markup::encoding(&head);
+    let whole = BufReader::new(Cursor::new(head).chain(unpacked));
+    let mut document = Document::default();
+    document.read(Utf8Reader::new(whole, encoding))?;
+    document.finish()
+}
+
+fn unpacking(error: &std::io::Error) -> Rejection {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Rejection>());
+    inner.cloned().unwrap_or_else(|| unreadable(error))
 }
 
 /// Checks the beginning of a document for damage. Accepts anything that is not in memory as UTF-8.
@@ -110,12 +139,7 @@ fn configure(config: &mut quick_xml::reader::Config) {
 
 fn damaged(error: &quick_xml::Error, position: u64) -> Rejection {
     match error {
-        quick_xml::Error::Io(error) => {
-            match error.get_ref().and_then(|e| e.downcast_ref::<Rejection>()) {
-                Some(rejection) => rejection.clone(),
-                None => unreadable(error),
-            }
-        }
+        quick_xml::Error::Io(error) => unpacking(error),
         error => corrupt(format!(
             "is not well-formed XML near byte {position}: {error}"
         )),
@@ -135,11 +159,27 @@ struct Document {
 #[derive(Debug)]
 struct Root {
     dimensions: Option<(u32, u32)>,
-    /// Whether the size is stated in lengths; otherwise it is a view box's, in units of its own.
-    stated: bool,
 }
 
 impl Document {
+    /// Takes all of `text`, of which one event at a time is in memory.
+    fn read<R: BufRead>(&mut self, text: Utf8Reader<R>) -> Result<(), Rejection> {
+        let mut reader = Reader::from_reader(text);
+        configure(reader.config_mut());
+        let mut buffer = Vec::new();
+        loop {
+            reader.get_mut().begin_event();
+            let event = match reader.read_event_into(&mut buffer) {
+                Ok(event) => event,
+                Err(error) => return Err(damaged(&error, reader.error_position())),
+            };
+            if !self.take(event)? {
+                return Ok(());
+            }
+            buffer.clear();
+        }
+    }
+
     /// Takes the next event; `false` at the end.
     fn take(&mut self, event: Event<'_>) -> Result<bool, Rejection> {
         match event {
@@ -183,7 +223,12 @@ impl Document {
                     return Err(corrupt("has a misplaced document type"));
                 }
                 self.doctype = true;
-                self.entities = Entities::declared_in(&text)?;
+                let (entities, defaults) = Entities::declared_in(&text)?;
+                for default in defaults {
+                    let value = entities.resolve(default.value)?;
+                    self.active |= is_handler(default.name) || leads_to_code(&value);
+                }
+                self.entities = entities;
             }
             // A style sheet in XSLT can write script.
             Event::PI(instruction) if instruction.target() == "xml-stylesheet" => {
@@ -203,7 +248,11 @@ impl Document {
                 return Err(corrupt("has more than one root element"));
             }
             if name != "svg" {
-                return Err(corrupt(format!("has the root element `{name}`, not `svg`")));
+                // Only behind a beginning so long that the first tag was not seen when the format was judged.
+                return Err(Rejection::new(
+                    Reason::WrongKind,
+                    format!("has the root element `{name}`, not `svg`"),
+                ));
             }
         }
         self.active |= runs_code(name);
@@ -221,23 +270,19 @@ impl Document {
             }
         }
         if self.depth == 0 {
-            let (dimensions, stated) = stated.size();
-            self.root = Some(Root { dimensions, stated });
+            let dimensions = stated.size();
+            self.root = Some(Root { dimensions });
         }
         Ok(())
     }
 
-    fn finish(self, limits: &Limits) -> Result<Picture, Rejection> {
+    fn finish(self) -> Result<Picture, Rejection> {
         if self.depth > 0 {
             return Err(corrupt("is truncated: its last element is not closed"));
         }
         let root = self.root.ok_or_else(|| corrupt("holds no element"))?;
-        let dimensions = match root.dimensions {
-            Some((width, height)) if root.stated => Some(limits.admit(width, height)?),
-            dimensions => dimensions,
-        };
         Ok(Picture {
-            dimensions,
+            dimensions: root.dimensions,
             active: self.active,
         })
     }
@@ -259,13 +304,13 @@ fn runs_code(name: &str) -> bool {
     .any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Event handler attributes: all begin with `on`, and nothing else in SVG does.
-fn is_handler(key: &str) -> bool {
-    key.len() > 2 && key.is_char_boundary(2) && key[..2].eq_ignore_ascii_case("on")
+/// Whether an attribute's value is a URL that runs code, or a list of values, as animations have it, with such a URL.
+fn leads_to_code(value: &str) -> bool {
+    value.split(';').any(is_code_url)
 }
 
-/// Whether an attribute's value is a URL that runs code. Browsers skip blanks and control characters in it.
-fn leads_to_code(value: &str) -> bool {
+/// Browsers skip blanks and control characters in a URL.
+fn is_code_url(value: &str) -> bool {
     [
         "javascript:",
         "vbscript:",

@@ -1,4 +1,5 @@
-//! The size that an SVG states (SVG 2, section 8.2): `width` and `height`, else the view box.
+//! The size that an SVG states (SVG 2, section 8.2): `width` and `height`, else the view box. It is in CSS pixels, of
+//! which an inch has 96. They are no pixels of the file: a vector image has none.
 
 /// The attributes of the root element that bear on its size.
 #[derive(Debug, Default)]
@@ -18,26 +19,34 @@ impl Stated {
         }
     }
 
-    /// The size in pixels, and whether it is stated in lengths rather than by the view box.
-    pub(super) fn size(self) -> (Option<(u32, u32)>, bool) {
-        let rounded = |(width, height): (f64, f64)| (side(width), side(height));
-        match (self.width, self.height, self.view_box) {
-            (Some(width), Some(height), _) => (Some(rounded((width, height))), true),
+    /// The size in whole CSS pixels. `None` if none is stated, or one beyond [`MAX_SIDE`].
+    pub(super) fn size(self) -> Option<(u32, u32)> {
+        let (width, height) = match (self.width, self.height, self.view_box) {
+            (Some(width), Some(height), _) => (width, height),
             // The side that is missing follows from the proportions.
-            (Some(width), None, Some((w, h))) => (Some(rounded((width, width * h / w))), true),
-            (None, Some(height), Some((w, h))) => (Some(rounded((height * w / h, height))), true),
-            (_, _, view_box) => (view_box.map(rounded), false),
-        }
+            (Some(width), None, Some((w, h))) => (width, width * h / w),
+            (None, Some(height), Some((w, h))) => (height * w / h, height),
+            (_, _, view_box) => view_box?,
+        };
+        Some((side(width)?, side(height)?))
     }
 }
 
+/// Largest side that is told. Browsers compute with no larger ones.
+const MAX_SIDE: f64 = 33_554_431.0;
+
 /// A side in whole pixels, at least one.
-fn side(pixels: f64) -> u32 {
-    // The conversion saturates.
-    (pixels.round() as u32).max(1)
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between 0 and the largest side"
+)]
+fn side(pixels: f64) -> Option<u32> {
+    (pixels <= MAX_SIDE).then(|| (pixels.round() as u32).max(1))
 }
 
-/// An absolute length in CSS pixels (CSS Values 4, section 6.2); `None` for relative and empty ones.
+/// A length in CSS pixels (CSS Values 4, section 6); `None` for shares of an unknown whole and for empty ones. The
+/// font is the default one, of 16 pixels.
 fn pixels(value: &str) -> Option<f64> {
     let value = value.trim();
     let unit =
@@ -58,6 +67,8 @@ fn pixels(value: &str) -> Option<f64> {
         "cm" => 96.0 / 2.54,
         "mm" => 96.0 / 25.4,
         "q" => 96.0 / 101.6,
+        "em" | "rem" => 16.0,
+        "ex" | "ch" => 8.0,
         _ => return None,
     };
     Some(number * factor).filter(|n| n.is_finite() && *n > 0.0)
@@ -82,7 +93,7 @@ mod tests {
         for (key, value) in attributes {
             stated.note(key, value);
         }
-        stated.size().0
+        stated.size()
     }
 
     #[test]
@@ -106,7 +117,16 @@ mod tests {
             size(&[("width", "100%"), ("height", "100%"), view]),
             Some((200, 100))
         );
-        assert_eq!(size(&[("width", "2em"), ("height", "0")]), None);
+        assert_eq!(
+            size(&[("width", "2em"), ("height", "10ex")]),
+            Some((32, 80))
+        );
+        assert_eq!(
+            size(&[("width", "20000mm"), ("height", "10mm")]),
+            Some((75_591, 38))
+        );
+        assert_eq!(size(&[("width", "1e9"), ("height", "1")]), None);
+        assert_eq!(size(&[("width", "2vw"), ("height", "0")]), None);
         assert_eq!(size(&[("viewBox", "0 0 -1 5")]), None);
         assert_eq!(size(&[("viewBox", "0 0 1")]), None);
         assert_eq!(size(&[("width", "NaN"), ("height", "inf")]), None);
