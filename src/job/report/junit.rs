@@ -1,7 +1,8 @@
 //! `.xml`: JUnit, as Jenkins, GitLab and others read it. A target is a test case.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Seek, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use chrono::SecondsFormat;
 use quick_xml::Writer;
@@ -11,7 +12,7 @@ use super::{Head, Report, Slot, advice, clean, host_of};
 use crate::job::item::{Item, State, Summary};
 use crate::target::Outcome;
 
-/// Room for the figures in an opening tag: five attributes with numbers of at most 20 digits.
+/// Room for the figures in an opening tag: up to five attributes with numbers of at most 20 digits.
 const ROOM: usize = 160;
 
 /// Most characters of a URL, a detail or a name.
@@ -21,12 +22,63 @@ const MAX_CHARS: usize = 8_000;
 ///
 /// Rejected and failed targets have a `failure`, skipped ones `skipped`. An error of the job itself is
 /// an `error` in a test case of its own. There is always a test case, since build servers take a file
-/// without any for a fault. The figures in the opening tags are filled in at the end; an output that
-/// cannot seek goes without them.
+/// without any for a fault. The document is valid by the schema of Jenkins' xUnit plugin (`junit-10.xsd`),
+/// which wants the figures in the opening tags. They are filled in at the end; an output that cannot
+/// seek gets the whole document at the end.
 pub struct Junit<W> {
-    out: Writer<W>,
+    out: Writer<Output<W>>,
     slots: Vec<Slot>,
     written: Written,
+}
+
+/// Where the document is written: to its output, or to a temporary file if the output cannot seek.
+struct Output<W> {
+    own: W,
+    spool: Option<BufWriter<File>>,
+}
+
+impl<W: Write + Seek> Output<W> {
+    /// Chooses between the two, before anything is written.
+    fn open(&mut self) -> io::Result<()> {
+        if self.own.stream_position().is_err() {
+            self.spool = Some(BufWriter::new(tempfile::tempfile()?));
+        }
+        Ok(())
+    }
+
+    /// Hands over what was spooled.
+    fn finish(&mut self) -> io::Result<()> {
+        if let Some(mut spool) = self.spool.take() {
+            spool.rewind()?;
+            io::copy(spool.get_mut(), &mut self.own)?;
+        }
+        self.own.flush()
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.spool {
+            Some(spool) => spool.write(bytes),
+            None => self.own.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.spool {
+            Some(spool) => spool.flush(),
+            None => self.own.flush(),
+        }
+    }
+}
+
+impl<W: Seek> Seek for Output<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match &mut self.spool {
+            Some(spool) => spool.seek(to),
+            None => self.own.seek(to),
+        }
+    }
 }
 
 /// Test cases that were written.
@@ -50,8 +102,9 @@ impl<W> fmt::Debug for Junit<W> {
 impl<W: Write + Seek> Junit<W> {
     /// Writes to `out`, which is best buffered.
     pub fn new(out: W) -> Self {
+        let spool = None;
         Self {
-            out: Writer::new(out),
+            out: Writer::new(Output { own: out, spool }),
             slots: Vec::new(),
             written: Written::default(),
         }
@@ -115,6 +168,7 @@ impl<W: Write + Seek> Junit<W> {
 
 impl<W: Write + Seek + Send> Report for Junit<W> {
     fn begin(&mut self, head: &Head) -> io::Result<()> {
+        self.out.get_mut().open()?;
         self.out
             .write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
         self.newline()?;
@@ -203,14 +257,17 @@ impl<W: Write + Seek + Send> Report for Junit<W> {
             errors,
             skipped,
         } = self.written;
-        let figures = format!(
-            r#" tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}" time="{:.3}""#,
-            elapsed as f64 / 1000.0,
+        // A clock that was set back makes no negative time: the schema has none.
+        let seconds = elapsed.max(0) as f64 / 1000.0;
+        let suites = format!(
+            r#" tests="{tests}" failures="{failures}" errors="{errors}" time="{seconds:.3}""#
         );
-        for slot in self.slots.drain(..) {
+        // The schema has this figure of a suite only.
+        let suite = format!(r#"{suites} skipped="{skipped}""#);
+        for (slot, figures) in self.slots.drain(..).zip([suites, suite]) {
             slot.fill(self.out.get_mut(), &figures)?;
         }
-        self.out.get_mut().flush()
+        self.out.get_mut().finish()
     }
 }
 
@@ -259,12 +316,12 @@ mod tests {
                 ("tests", "4"),
                 ("failures", "2"),
                 ("errors", "0"),
-                ("skipped", "1"),
                 ("time", "90.000"),
             ] {
                 assert_eq!(element.attribute(name), Some(value), "{text}");
             }
         }
+        assert_eq!(suite.attribute("skipped"), Some("1"));
         assert_eq!(suite.attribute("timestamp"), Some("2026-11-21T10:00:00Z"));
         let cases: Vec<_> = suite.children().filter(|n| n.is_element()).collect();
         assert_eq!(cases[0].attribute("classname"), Some("a.test"));
@@ -332,19 +389,127 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_cannot_seek_goes_without_figures() {
+    fn an_output_that_cannot_seek_gets_the_same_document() {
         let items = [stored("https://a.test/1.jpg", "1.jpg")];
         let mut out = Pipe::default();
         run(&mut Junit::new(&mut out), &items, &summary(&items));
         let text = String::from_utf8(out.0).unwrap();
-        let document = roxmltree::Document::parse(&text).unwrap();
-        assert_eq!(document.root_element().attribute("tests"), None);
-        assert_eq!(
-            document
-                .descendants()
-                .filter(|n| n.has_tag_name("testcase"))
-                .count(),
-            1
-        );
+        assert_eq!(text, xml(&items, &summary(&items)));
+        is_valid(&text);
+    }
+
+    /// The elements that an element may hold, the attributes that it has to have, and those that it may have, as
+    /// `junit-10.xsd` of Jenkins' xUnit plugin says. `None`: no such element.
+    #[expect(clippy::type_complexity, reason = "a row of a table")]
+    fn rule(
+        element: &str,
+    ) -> Option<(
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+    )> {
+        Some(match element {
+            "testsuites" => (
+                &["testsuite"],
+                &[],
+                &["name", "time", "tests", "failures", "errors"],
+            ),
+            "testsuite" => (
+                &[
+                    "testsuite",
+                    "properties",
+                    "testcase",
+                    "system-out",
+                    "system-err",
+                ],
+                &["name", "tests", "failures", "errors"],
+                &[
+                    "group",
+                    "time",
+                    "skipped",
+                    "timestamp",
+                    "hostname",
+                    "id",
+                    "package",
+                    "file",
+                    "log",
+                    "url",
+                ],
+            ),
+            "testcase" => (
+                &["skipped", "error", "failure", "system-out", "system-err"],
+                &["name"],
+                &["time", "classname", "group"],
+            ),
+            "failure" | "error" | "skipped" => (&[], &[], &["type", "message"]),
+            _ => return None,
+        })
+    }
+
+    /// Asserts that the schema allows a document.
+    #[track_caller]
+    fn is_valid(text: &str) {
+        let document = roxmltree::Document::parse(text).unwrap();
+        assert_eq!(document.root_element().tag_name().name(), "testsuites");
+        for element in document.descendants().filter(|n| n.is_element()) {
+            let name = element.tag_name().name();
+            let (children, required, optional) =
+                rule(name).unwrap_or_else(|| panic!("`{name}`: {text}"));
+            for child in element.children() {
+                let is_known = children.contains(&child.tag_name().name());
+                assert!(!child.is_element() || is_known, "in `{name}`: {child:?}");
+                // Only what ends a test case may hold text.
+                let is_blank = child.text().is_none_or(|text| text.trim().is_empty());
+                assert!(
+                    child.is_element() || is_blank || children.is_empty(),
+                    "in `{name}`: {child:?}"
+                );
+            }
+            for attribute in element.attributes() {
+                let attribute = attribute.name();
+                let is_known = required.contains(&attribute) || optional.contains(&attribute);
+                assert!(is_known, "`{name}` has `{attribute}`: {text}");
+            }
+            for attribute in required {
+                assert!(
+                    element.has_attribute(*attribute),
+                    "`{name}` lacks `{attribute}`: {text}"
+                );
+            }
+            if let Some(time) = element.attribute("time") {
+                let is_plain = time.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+                assert!(is_plain && time.matches('.').count() <= 1, "{time}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_report_is_valid_by_the_schema_of_jenkins() {
+        let nasty = "https://a.test/\0\u{1b}\"><b>&']]>";
+        let mut items = vec![stored("https://a.test/1.jpg", "1.jpg")];
+        for outcome in [Outcome::Changed, Outcome::Unchanged, Outcome::Duplicate] {
+            items.push(Item::new("https://a.test/2.jpg".to_owned(), outcome));
+        }
+        for outcome in [Outcome::Failed, Outcome::Rejected, Outcome::Skipped] {
+            items.push(failed(nasty, outcome, Reason::Status, nasty));
+            items.push(Item::new(nasty.to_owned(), outcome));
+        }
+        let mut long = failed(nasty, Outcome::Failed, Reason::Reset, &nasty.repeat(2000));
+        long.elapsed_ms = Some(u64::MAX);
+        long.final_url = Some(nasty.to_owned());
+        items.push(long);
+        for items in [&items[..], &items[..1], &[]] {
+            for state in [State::Completed, State::Failed, State::Cancelled] {
+                for error in [None, Some("the list is a <login> page".to_owned())] {
+                    let mut summary = summary(items);
+                    summary.state = state;
+                    summary.error = error;
+                    is_valid(&xml(items, &summary));
+                    // The clock was set back.
+                    summary.finished = "2026-11-20T10:00:00Z".parse().unwrap();
+                    is_valid(&xml(items, &summary));
+                }
+            }
+        }
     }
 }
