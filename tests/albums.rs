@@ -46,6 +46,16 @@ fn send(to: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], bo
     parse(&bytes)
 }
 
+#[track_caller]
+fn tag_of(got: &Got) -> String {
+    let tag = got.header("etag").unwrap_or_else(|| panic!("{got}"));
+    assert!(
+        tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"'),
+        "{tag}"
+    );
+    tag.to_owned()
+}
+
 /// Somebody who talks to the API.
 #[derive(Clone, Copy)]
 struct Client(SocketAddr);
@@ -73,6 +83,23 @@ impl Client {
     #[track_caller]
     fn delete(self, path: &str) -> Got {
         send(self.0, "DELETE", &api(path), &[], b"")
+    }
+
+    /// Asks with `If-Match`, and with a body for a PATCH.
+    #[track_caller]
+    fn only_if(self, tag: &str, method: &str, path: &str, body: &Value) -> Got {
+        let headers = [("Content-Type", "application/json"), ("If-Match", tag)];
+        let body = match method {
+            "PATCH" => body.to_string(),
+            _ => String::new(),
+        };
+        send(self.0, method, &api(path), &headers, body.as_bytes())
+    }
+
+    /// The entity tag of what is at a path.
+    #[track_caller]
+    fn tag(self, path: &str) -> String {
+        tag_of(&self.get(path).expect(200))
     }
 
     #[track_caller]
@@ -871,6 +898,137 @@ mod images {
     }
 }
 
+mod conditions {
+    use super::*;
+
+    const PATHS: [&str; 2] = ["/albums/a", "/albums/a/images/1.png"];
+
+    fn with_an_image(client: Client) {
+        client.post("/albums", &json!({"name": "a"})).expect(201);
+        client.upload("a", "?name=1.png", &png(1)).expect(201);
+    }
+
+    #[test]
+    fn a_change_is_refused_where_the_state_is_another() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        let made = client.post("/albums", &json!({"name": "a"})).expect(201);
+        assert_eq!(tag_of(&made), client.tag("/albums/a"));
+        let sent = client.upload("a", "?name=1.png", &png(1)).expect(201);
+        assert_eq!(tag_of(&sent), client.tag("/albums/a/images/1.png"));
+        let change = |n: u32| json!({"metadata": {"n": n}});
+        for path in PATHS {
+            let old = client.tag(path);
+            // The tag of the same state is the same.
+            assert_eq!(old, client.tag(path));
+            let list = format!("\"other\", {old}");
+            let changed = client.only_if(&list, "PATCH", path, &change(1)).expect(200);
+            // What a change answers is what there is to be changed next.
+            let new = tag_of(&changed);
+            assert_eq!(new, client.tag(path));
+            assert_ne!(new, old);
+            for method in ["PATCH", "DELETE"] {
+                for tag in [&old, "\"other\"", &format!("W/{new}"), ""] {
+                    let got = client.only_if(tag, method, path, &change(2));
+                    let detail = got.problem(412);
+                    assert!(detail.contains("has changed"), "{detail}");
+                }
+            }
+            let unless = [("If-None-Match", new.as_str())];
+            send(client.0, "DELETE", &api(path), &unless, b"").problem(412);
+            // There is no date to hold against it.
+            let since = [
+                ("Content-Type", "application/json"),
+                ("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ];
+            let body = change(3).to_string();
+            let got = send(client.0, "PATCH", &api(path), &since, body.as_bytes());
+            assert_eq!(got.expect(200).json()["metadata"], json!({"n": 3}));
+            client.only_if("*", "PATCH", path, &change(4)).expect(200);
+        }
+        // Who knows an album knows what is in it.
+        let before = client.tag("/albums/a");
+        client.upload("a", "?name=2.png", &png(2)).expect(201);
+        let all = "/albums/a?files=true";
+        client
+            .only_if(&before, "DELETE", all, &Value::Null)
+            .problem(412);
+        assert_eq!(client.names("a").len(), 2);
+        // An answer to what would fail anyway is the same with a condition.
+        for (method, path, status) in [
+            ("PATCH", "/albums/none", 404),
+            ("DELETE", "/albums/none", 404),
+            ("PATCH", "/albums/a/images/none.png", 404),
+            ("DELETE", "/albums/a/images/none.png", 404),
+            ("DELETE", "/albums/:root", 409),
+        ] {
+            for tag in ["*", "\"other\""] {
+                client
+                    .only_if(tag, method, path, &change(5))
+                    .problem(status);
+            }
+        }
+        // Neither a body that is wrong changes anything, nor one whose condition does not hold.
+        let tag = client.tag(PATHS[1]);
+        client
+            .only_if(&tag, "PATCH", PATHS[1], &json!({"name": "../x"}))
+            .problem(422);
+        let moved = client.only_if(&tag, "PATCH", PATHS[1], &json!({"name": "3.png"}));
+        let moved = tag_of(&moved.expect(200));
+        client
+            .only_if(&moved, "DELETE", "/albums/a/images/3.png", &Value::Null)
+            .expect(204);
+        let tag = client.tag("/albums/a");
+        client
+            .only_if(&tag, "DELETE", all, &Value::Null)
+            .expect(204);
+        let _ = daemon.stop();
+        assert_in_order(&sandbox, When::Restarted);
+    }
+
+    /// Has several clients change the same state at once, and returns what each is answered.
+    fn race(client: Client, tag: &str, method: &str, path: &str, round: usize) -> Vec<u16> {
+        std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..8)
+                .map(|n| {
+                    let change = json!({"metadata": {"by": n, "round": round}});
+                    scope.spawn(move || client.only_if(tag, method, path, &change).status)
+                })
+                .collect();
+            let mut told: Vec<u16> = racers.into_iter().map(|it| it.join().unwrap()).collect();
+            told.sort_unstable();
+            told
+        })
+    }
+
+    #[test]
+    fn of_several_clients_who_know_the_same_state_one_changes_it() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        with_an_image(client);
+        for (round, path) in PATHS.into_iter().cycle().take(10).enumerate() {
+            let told = race(client, &client.tag(path), "PATCH", path, round);
+            assert_eq!(told, [200, 412, 412, 412, 412, 412, 412, 412]);
+        }
+        for path in ["/albums/a/images/1.png", "/albums/a?files=true"] {
+            let of = path.split('?').next().unwrap();
+            let told = race(client, &client.tag(of), "DELETE", path, 0);
+            assert_eq!(told.iter().filter(|status| **status == 204).count(), 1);
+            // The others hear that it has changed, or that it is gone.
+            assert!(
+                told[1..].iter().all(|status| [404, 412].contains(status)),
+                "{told:?}"
+            );
+        }
+        let _ = daemon.stop();
+        assert_in_order(&sandbox, When::Restarted);
+    }
+}
+
 mod uploads {
     use super::*;
 
@@ -1037,7 +1195,6 @@ mod uploads {
                 (Some("large.png"), 413),
                 (Some("evil.txt"), 201),
                 (Some("page.png"), 415),
-                (None, 422),
             ],
             "{items}"
         );
@@ -1046,7 +1203,6 @@ mod uploads {
         assert_eq!(items[2]["image"]["metadata"], json!({"k": 1}));
         assert_eq!(items[1]["problem"]["reason"], "too-large");
         assert_eq!(items[3]["problem"]["reason"], "wrong-kind");
-        assert_eq!(items[4]["problem"]["errors"][0]["field"], "colour");
         let got = client.form(
             "a",
             &[
@@ -1068,6 +1224,56 @@ mod uploads {
         );
         assert_eq!(client.names("a").len(), 5);
         assert!(sandbox.staged().is_empty());
+        let _ = daemon.stop();
+        assert_in_order(&sandbox, When::Restarted);
+    }
+
+    #[test]
+    fn fields_of_a_form_that_are_no_files_cost_it_none() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        client.post("/albums", &json!({"name": "a"})).expect(201);
+        let file = |n: u32| -> (String, Vec<u8>) {
+            (format!("name=\"file\"; filename=\"{n}.png\""), png(n))
+        };
+        let fields: [(&str, &[u8]); 5] = [
+            ("name=\"csrf_token\"", b"0123456789abcdef"),
+            // An input in which nobody chose a file.
+            ("name=\"second\"; filename=\"\"", b""),
+            ("name=\"\"", b"x"),
+            ("x=y", b"no name"),
+            ("name=\"_charset_\"", b"UTF-8"),
+        ];
+        for (n, field) in (1..).zip(fields) {
+            for (m, is_first) in [(0, true), (1, false)] {
+                let (said, bytes) = file(10 * n + m);
+                let mut parts = vec![(said.as_str(), bytes.as_slice())];
+                parts.insert(usize::from(!is_first), field);
+                let got = client.form("a", &parts).expect(201).json();
+                assert_eq!(got["name"], format!("{}.png", 10 * n + m), "{field:?}");
+            }
+        }
+        // Nothing but such fields is no file.
+        let problem = client.form("a", &fields).expect(422).json();
+        assert_eq!(problem["errors"][0]["field"], "file");
+        // Metadata that comes too late is not lost without a word.
+        let (said, bytes) = file(90);
+        let late: [(&str, &[u8]); 3] = [
+            (&said, &bytes),
+            ("name=\"metadata\"", b"{\"k\": 1}"),
+            fields[0],
+        ];
+        let items = client.form("a", &late).expect(207).json()["items"].clone();
+        assert_eq!(items[0]["status"], 201);
+        assert_eq!(items[1]["problem"]["errors"][0]["field"], "metadata");
+        // They are bounded in number and length.
+        let many = vec![fields[0]; 1001];
+        client.form("a", &many).problem(413);
+        let long = vec![b'x'; 1024 * 1024 + 1];
+        client.form("a", &[("name=\"note\"", &long)]).problem(413);
+        assert_eq!(client.names("a").len(), 11);
         let _ = daemon.stop();
         assert_in_order(&sandbox, When::Restarted);
     }

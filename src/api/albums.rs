@@ -18,8 +18,9 @@ use uuid::Uuid;
 use super::extract::{Names, Nothing, Parameters};
 use super::filter::{self, Filtered};
 use super::page::{Limit, List, Page};
-use super::{Api, Problem, json};
+use super::{Api, Problem, etag, json, tagged};
 use crate::catalog::{AlbumRow, Catalog, ImageRow};
+use crate::job::ImageState;
 use crate::naming::NameFrom;
 use crate::target::{AlbumName, Sha256};
 
@@ -55,6 +56,13 @@ pub(super) struct Album {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
+}
+
+impl Album {
+    /// The entity tag of an album in this state.
+    pub(super) fn etag(row: &AlbumRow) -> Option<String> {
+        etag(&Self::from(row.clone()))
+    }
 }
 
 impl From<AlbumRow> for Album {
@@ -128,6 +136,11 @@ impl<'a> Image<'a> {
     pub(super) async fn read(api: &Api, row: &'a ImageRow) -> Result<Self, Problem> {
         let mut urls = urls(api, std::slice::from_ref(row)).await?;
         Ok(Self::of(row, urls.remove(&row.file.id).unwrap_or_default()))
+    }
+
+    /// The entity tag of an image in this state.
+    pub(super) fn etag(state: &ImageState) -> Option<String> {
+        etag(&Image::of(&state.row, state.urls.clone()))
     }
 
     /// Where all that is known of it is.
@@ -214,7 +227,9 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/v1/albums/{album}", operation_id = "getAlbum", tag = "albums",
     params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026")),
     responses(
-        (status = 200, description = "What it holds.", body = Album),
+        (status = 200, description = "What it holds.", body = Album, headers(
+            ("ETag" = String, description = "Of this state; `If-Match` of a change takes it."),
+        )),
         (status = 404, description = "There is no such album."),
     ))]
 pub(super) async fn one(
@@ -222,7 +237,7 @@ pub(super) async fn one(
     Names(name): Names<String>,
     _: Parameters<Nothing>,
 ) -> Result<Response, Problem> {
-    Ok(json(&Album::from(find(&api, &name).await?)))
+    Ok(tagged(&Album::from(find(&api, &name).await?)))
 }
 
 /// What the catalog calls an album that there has to be.
@@ -285,7 +300,9 @@ pub(super) async fn images(
         ("image" = String, Path, description = "Its name, `/` encoded.", example = "front.jpg"),
     ),
     responses(
-        (status = 200, description = "What is known of it.", body = Image),
+        (status = 200, description = "What is known of it.", body = Image, headers(
+            ("ETag" = String, description = "Of this state; `If-Match` of a change takes it. That of the bytes is another."),
+        )),
         (status = 404, description = "There is no such image in that album."),
     ))]
 pub(super) async fn image(
@@ -294,7 +311,7 @@ pub(super) async fn image(
     _: Parameters<Nothing>,
 ) -> Result<Response, Problem> {
     let row = image_of(&api, &album, &image).await?;
-    Ok(json(&Image::read(&api, &row).await?))
+    Ok(tagged(&Image::read(&api, &row).await?))
 }
 
 /// The image of an album by its name, which there has to be.

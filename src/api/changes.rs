@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::albums::{Album, Image, ROOT, find, image_of, key, known};
+use super::conditions::Conditions;
 use super::extract::{Names, Nothing, Parameters, Sent};
-use super::{Api, Problem, json};
+use super::{Api, Problem, tagged};
 use crate::job::{AlbumWish, ImageWish, JobError, Refusal};
 use crate::target::{AlbumName, Reason};
 
@@ -79,6 +80,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::NoAlbum(_) | Refusal::NoImage => Self::not_found(detail),
             Refusal::Taken(_) | Refusal::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
+            Refusal::Outdated(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
             Refusal::Invalid { field, detail } => Self::invalid(field, detail),
             Refusal::Stopping => Self::unavailable(detail),
             Refusal::Failed(error) => failed(error),
@@ -126,19 +128,25 @@ pub(super) async fn create(
     api.files.add_album(name.clone(), new.metadata).await?;
     let album = Album::from(find(&api, name.as_str()).await?);
     let location = [(header::LOCATION, album.href.clone())];
-    Ok((StatusCode::CREATED, location, json(&album)).into_response())
+    Ok((StatusCode::CREATED, location, tagged(&album)).into_response())
 }
 
 /// Rename an album, or say more of it
 ///
 /// Albums below it, and whatever lies in its folder, go with it. URLs that stand for its files go on to do so.
 #[utoipa::path(patch, path = "/api/v1/albums/{album}", operation_id = "changeAlbum", tag = "albums",
-    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026")),
+    params(
+        ("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"),
+        ("If-Match" = Option<String>, Header, description = "An `ETag` of the same resource, or several, or `*`: change it only in that state."),
+    ),
     request_body = AlbumChange,
     responses(
-        (status = 200, description = "How it is by now.", body = Album),
+        (status = 200, description = "How it is by now.", body = Album, headers(
+            ("ETag" = String, description = "Of this state."),
+        )),
         (status = 404, description = "There is no such album."),
         (status = 409, description = "Something has the new name, or its folder is none of ours."),
+        (status = 412, description = "It is not in the state that `If-Match` wants, or in one that `If-None-Match` does not want."),
         (status = 415, description = "The body is no JSON."),
         (status = 422, description = "It cannot have that name, or its metadata is too large."),
     ))]
@@ -146,39 +154,47 @@ pub(super) async fn alter_album(
     State(api): State<Api>,
     Names(name): Names<String>,
     _: Parameters<Nothing>,
+    conditions: Conditions,
     Sent(change): Sent<AlbumChange>,
 ) -> Result<Response, Problem> {
     known(&api, &name).await?;
     let name = own_album(&name, "changed")?;
     let to = change.name.as_deref().map(album_name).transpose()?;
     let wish = AlbumWish {
-        name: to.clone(),
+        name: to,
         metadata: change.metadata,
     };
-    api.files.alter_album(name.clone(), wish).await?;
-    let row = find(&api, to.unwrap_or(name).as_str()).await?;
-    Ok(json(&Album::from(row)))
+    let only_if = conditions.on(Album::etag);
+    let row = api.files.alter_album(name, wish, only_if).await?;
+    Ok(tagged(&Album::from(row)))
 }
 
 /// Delete an album
 ///
 /// Albums below it stay, and so does what lies in its folder and is not recorded.
 #[utoipa::path(delete, path = "/api/v1/albums/{album}", operation_id = "deleteAlbum", tag = "albums",
-    params(("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"), Deletion),
+    params(
+        ("album" = String, Path, description = "Its name, `/` encoded.", example = "shops/2026"),
+        Deletion,
+        ("If-Match" = Option<String>, Header, description = "An `ETag` of the same resource, or several, or `*`: change it only in that state."),
+    ),
     responses(
         (status = 204, description = "It is no more."),
         (status = 404, description = "There is no such album."),
         (status = 409, description = "It has files that are to stay, or that somebody has altered."),
+        (status = 412, description = "It is not in the state that `If-Match` wants, or in one that `If-None-Match` does not want."),
     ))]
 pub(super) async fn delete_album(
     State(api): State<Api>,
     Names(name): Names<String>,
     Parameters(deletion): Parameters<Deletion>,
+    conditions: Conditions,
 ) -> Result<Response, Problem> {
     known(&api, &name).await?;
     let name = own_album(&name, "deleted")?;
     let with_files = deletion.files.unwrap_or(false);
-    api.files.delete_album(name, with_files).await?;
+    let only_if = conditions.on(Album::etag);
+    api.files.delete_album(name, with_files, only_if).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -189,12 +205,16 @@ pub(super) async fn delete_album(
     params(
         ("album" = String, Path, description = "The name of its album, `/` encoded.", example = "shops/2026"),
         ("image" = String, Path, description = "Its name, `/` encoded.", example = "front.jpg"),
+        ("If-Match" = Option<String>, Header, description = "An `ETag` of the same resource, or several, or `*`: change it only in that state."),
     ),
     request_body = ImageChange,
     responses(
-        (status = 200, description = "How it is by now.", body = Image),
+        (status = 200, description = "How it is by now.", body = Image, headers(
+            ("ETag" = String, description = "Of this state."),
+        )),
         (status = 404, description = "There is no such image in that album."),
         (status = 409, description = "Something has the new name, or somebody has altered the file."),
+        (status = 412, description = "It is not in the state that `If-Match` wants, or in one that `If-None-Match` does not want."),
         (status = 415, description = "The body is no JSON."),
         (status = 422, description = "It cannot have that name, there is no such album to move it to, or its metadata is too large."),
     ))]
@@ -202,6 +222,7 @@ pub(super) async fn alter_image(
     State(api): State<Api>,
     Names((album, image)): Names<(String, String)>,
     _: Parameters<Nothing>,
+    conditions: Conditions,
     Sent(change): Sent<ImageChange>,
 ) -> Result<Response, Problem> {
     let row = image_of(&api, &album, &image).await?;
@@ -220,11 +241,12 @@ pub(super) async fn alter_image(
         metadata: change.metadata,
     };
     let naming = api.uploads.rules().naming.clone();
-    api.files.alter_image(row.file.id, wish, naming).await?;
-    let rows = api.catalog.files(vec![row.file.id]).await?;
-    let gone = || Problem::from(Refusal::NoImage);
-    let row = rows.into_iter().next().ok_or_else(gone)?;
-    Ok(json(&Image::read(&api, &row).await?))
+    let only_if = conditions.on(Image::etag);
+    let altered = api
+        .files
+        .alter_image(row.file.id, wish, naming, only_if)
+        .await?;
+    Ok(tagged(&Image::of(&altered.row, altered.urls)))
 }
 
 /// Delete an image
@@ -234,18 +256,22 @@ pub(super) async fn alter_image(
     params(
         ("album" = String, Path, description = "The name of its album, `/` encoded.", example = "shops/2026"),
         ("image" = String, Path, description = "Its name, `/` encoded.", example = "front.jpg"),
+        ("If-Match" = Option<String>, Header, description = "An `ETag` of the same resource, or several, or `*`: change it only in that state."),
     ),
     responses(
         (status = 204, description = "It is no more."),
         (status = 404, description = "There is no such image in that album."),
         (status = 409, description = "Somebody has altered the file, so it stays."),
+        (status = 412, description = "It is not in the state that `If-Match` wants, or in one that `If-None-Match` does not want."),
     ))]
 pub(super) async fn delete_image(
     State(api): State<Api>,
     Names((album, image)): Names<(String, String)>,
     _: Parameters<Nothing>,
+    conditions: Conditions,
 ) -> Result<Response, Problem> {
     let row = image_of(&api, &album, &image).await?;
-    api.files.delete_image(row.file.id).await?;
+    let only_if = conditions.on(Image::etag);
+    api.files.delete_image(row.file.id, only_if).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,19 +1,64 @@
-//! Conditions and ranges of a request for bytes (RFC 9110, sections 13 and 14).
+//! Conditions of requests, and ranges of bytes (RFC 9110, sections 13 and 14).
 
+use std::convert::Infallible;
 use std::time::SystemTime;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use chrono::Utc;
 
 use crate::clock;
+use crate::job::Condition;
 
 /// What tells one state of some bytes from another.
 #[derive(Debug)]
 pub(super) struct Validators {
     /// Strong, with its quotes.
     pub(super) etag: String,
-    /// To the second, as HTTP has times.
-    pub(super) last_modified: SystemTime,
+    /// To the second, as HTTP has times. `None`: nobody knows, and conditions on it are ignored (sections 13.1.3, 13.1.4).
+    pub(super) last_modified: Option<SystemTime>,
+}
+
+/// The conditions under which something is to be changed. The writer evaluates them together with the change.
+#[derive(Debug, Clone)]
+pub(super) struct Conditions(HeaderMap);
+
+impl<S: Sync> FromRequestParts<S> for Conditions {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let mut conditions = HeaderMap::new();
+        for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+            for value in parts.headers.get_all(&name) {
+                conditions.append(name.clone(), value.clone());
+            }
+        }
+        Ok(Self(conditions))
+    }
+}
+
+impl Conditions {
+    /// A condition on the state of a resource, whose entity tag `etag` makes; `None`: there is none.
+    pub(super) fn on<T: ?Sized>(
+        self,
+        etag: impl FnOnce(&T) -> Option<String> + Send + 'static,
+    ) -> Option<Condition<T>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(Box::new(move |state| {
+            let Some(etag) = etag(state) else {
+                return false;
+            };
+            let last_modified = None;
+            let validators = Validators {
+                etag,
+                last_modified,
+            };
+            validators.judge(&self.0) == Verdict::Answer
+        }))
+    }
 }
 
 /// What the conditions of a request come to.
@@ -44,7 +89,7 @@ impl Validators {
                 return Verdict::Failed;
             }
         } else if let Some(since) = date(headers, header::IF_UNMODIFIED_SINCE)
-            && self.last_modified > since
+            && self.last_modified.is_some_and(|date| date > since)
         {
             return Verdict::Failed;
         }
@@ -54,7 +99,7 @@ impl Validators {
             // A date in the future comes from a clock that was ahead.
             date(headers, header::IF_MODIFIED_SINCE)
                 .filter(|date| clock::is_believable((*date).into(), Utc::now()))
-                .is_some_and(|date| self.last_modified <= date)
+                .is_some_and(|date| self.last_modified.is_some_and(|own| own <= date))
         };
         match is_known {
             true => Verdict::NotModified,
@@ -62,17 +107,16 @@ impl Validators {
         }
     }
 
-    /// Whether one of the tags in a header is ours. No tag of ours has a comma.
+    /// Whether one of the tags in a header is ours, or any will do.
     fn is_among(&self, headers: &HeaderMap, name: HeaderName, also_weak: bool) -> bool {
         let values = headers.get_all(name);
-        let mut tags = values
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim);
-        tags.any(|tag| {
-            let weak = tag.strip_prefix("W/").filter(|_| also_weak);
-            tag == "*" || weak.unwrap_or(tag) == self.etag
+        let mut values = values.iter().filter_map(|value| value.to_str().ok());
+        values.any(|value| {
+            value.trim() == "*"
+                || tags(value).any(|tag| {
+                    let weak = tag.strip_prefix("W/").filter(|_| also_weak);
+                    weak.unwrap_or(tag) == self.etag
+                })
         })
     }
 
@@ -85,7 +129,8 @@ impl Validators {
             // Of a date, the same one (section 13.1.5).
             let is_same = condition.to_str().is_ok_and(|text| {
                 text == self.etag
-                    || httpdate::parse_http_date(text).is_ok_and(|date| date == self.last_modified)
+                    || httpdate::parse_http_date(text)
+                        .is_ok_and(|date| Some(date) == self.last_modified)
             });
             if !is_same {
                 return Ranged::Whole;
@@ -96,6 +141,22 @@ impl Validators {
             .and_then(|text| parse(text, length))
             .unwrap_or(Ranged::Whole)
     }
+}
+
+/// The entity tags of a list (section 8.8.3), up to the first that is none. A tag may hold commas.
+fn tags(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let open = match rest.starts_with("W/") {
+            true => 2,
+            false => 0,
+        };
+        let opaque = rest.get(open..)?.strip_prefix('"')?;
+        let (tag, behind) = rest.split_at(open + opaque.find('"')? + 2);
+        rest = behind;
+        Some(tag)
+    })
 }
 
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
@@ -141,7 +202,7 @@ mod tests {
     fn validators() -> Validators {
         Validators {
             etag: "\"a\"".to_owned(),
-            last_modified: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+            last_modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)),
         }
     }
 
@@ -181,6 +242,15 @@ mod tests {
             (&[("if-match", "*")], Answer),
             (&[("if-match", "W/\"a\"")], Failed),
             (&[("if-match", "\"b\"")], Failed),
+            (&[("if-match", "\"b\", \"a\"")], Answer),
+            (&[("if-match", ", \"b\",W/\"a\" ,\"a\"")], Answer),
+            (&[("if-match", "\"b\""), ("if-match", "\"a\"")], Answer),
+            (&[("if-match", "a")], Failed),
+            (&[("if-match", "")], Failed),
+            // A tag may hold what looks like a list.
+            (&[("if-match", "\"b,*,c\"")], Failed),
+            (&[("if-none-match", "\"b,*,c\"")], Answer),
+            (&[("if-match", "\"b, \"a\"")], Failed),
             (&[("if-unmodified-since", DATE)], Answer),
             (&[("if-unmodified-since", earlier)], Failed),
             (
@@ -190,6 +260,33 @@ mod tests {
         ];
         for (pairs, verdict) in table {
             assert_eq!(validators().judge(&headers(pairs)), *verdict, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_made_to_the_state_that_its_client_knows() {
+        for (pairs, is_made) in [
+            (&[][..], None),
+            // There is no date to hold against these.
+            (&[("if-unmodified-since", DATE)], None),
+            (&[("if-modified-since", DATE)], None),
+            (&[("if-match", "\"a\"")], Some(true)),
+            (&[("if-match", "*")], Some(true)),
+            (&[("if-match", "W/\"a\"")], Some(false)),
+            (&[("if-match", "\"b\"")], Some(false)),
+            (&[("if-none-match", "*")], Some(false)),
+            (&[("if-none-match", "W/\"a\"")], Some(false)),
+            (&[("if-none-match", "\"b\"")], Some(true)),
+        ] {
+            let mut parts = axum::http::Request::new(()).into_parts().0;
+            parts.headers = headers(pairs);
+            let conditions = Conditions::from_request_parts(&mut parts, &());
+            let conditions = futures_util::FutureExt::now_or_never(conditions);
+            let Some(Ok(conditions)) = conditions else {
+                panic!("{pairs:?}");
+            };
+            let condition = conditions.on(|tag: &str| Some(tag.to_owned()));
+            assert_eq!(condition.map(|it| it("\"a\"")), is_made, "{pairs:?}");
         }
     }
 

@@ -152,9 +152,14 @@ pub(super) async fn send(
         }
     };
     let headers = response.headers_mut();
-    let date = httpdate::fmt_http_date(validators.last_modified);
     insert(headers, header::ETAG, &validators.etag);
-    insert(headers, header::LAST_MODIFIED, &date);
+    if let Some(date) = validators.last_modified {
+        insert(
+            headers,
+            header::LAST_MODIFIED,
+            &httpdate::fmt_http_date(date),
+        );
+    }
     // The bytes of a name may change, so it takes a look whether they have.
     insert(headers, header::CACHE_CONTROL, "no-cache");
     Ok(response)
@@ -327,7 +332,7 @@ fn validators(row: &ImageRow, wanted: Option<&Wanted>) -> Validators {
     let tag = wanted.map_or_else(|| row.file.sha256.to_string(), Wanted::key);
     Validators {
         etag: format!("\"{tag}\""),
-        last_modified: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(stored),
+        last_modified: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(stored)),
     }
 }
 

@@ -73,6 +73,7 @@ use crate::job::{self, Files, Posts};
 use crate::notify::Live;
 use crate::rendition::Renditions;
 use crate::store::Store;
+use crate::target::Sha256Hasher;
 use access::guard;
 
 pub use access::{Scope, Tokens};
@@ -281,6 +282,24 @@ async fn describe(request: Request, next: Next) -> Response {
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// A resource as JSON, with its entity tag: the digest of what is sent.
+fn tagged(value: &impl Serialize) -> Response {
+    let mut response = json(value);
+    if let Some(etag) = etag(value)
+        && let Ok(etag) = HeaderValue::from_str(&etag)
+    {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+/// The strong entity tag of a resource, with its quotes.
+fn etag(value: &impl Serialize) -> Option<String> {
+    let mut hasher = Sha256Hasher::default();
+    hasher.update(&serde_json::to_vec(value).ok()?);
+    Some(format!("\"{}\"", hasher.finish()))
 }
 
 fn json(value: &impl Serialize) -> Response {

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::albums::{Image, known};
 use super::extract::{Names, Parameters};
 use super::openapi::Binary;
-use super::{Api, Document, Problem, json};
+use super::{Api, Document, Problem, json, tagged};
 use crate::downloader::{self, DownloadError, Downloader, Intake, Registry};
 use crate::job::{METADATA_BYTES, Upload};
 use crate::naming::{self, NameFrom, content_disposition};
@@ -36,6 +36,10 @@ const SILENT: Duration = Duration::from_secs(60);
 
 /// Files of one request.
 const MOST_FILES: usize = 1000;
+
+/// Fields of a form that are no files, and the bytes of all of them together.
+const MOST_FIELDS: usize = 1000;
+const FIELD_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of a form that may be at hand between two pieces of files: the heads of parts, and what the network had.
 const AHEAD: u64 = 1024 * 1024;
@@ -98,7 +102,7 @@ pub(super) struct Wanted {
     name: Option<String>,
 }
 
-/// Files, each in a part with a file name. A part `metadata` says something of the files behind it.
+/// Files, each in a part with a file name. A part `metadata` says something of the files behind it. Other fields mean nothing.
 #[derive(ToSchema)]
 #[schema(as = Upload)]
 #[expect(dead_code, reason = "it is described, and read part by part")]
@@ -121,6 +125,7 @@ pub(super) struct Results<'a> {
 #[schema(as = UploadedFile)]
 pub(super) struct One<'a> {
     /// What the client calls it.
+    #[schema(required = true)]
     file: Option<String>,
     /// The status that it would have had alone.
     status: u16,
@@ -259,6 +264,9 @@ impl Desk {
         let mut form = Multipart::new(Paced::new(body, ahead.clone()), boundary);
         // `Err`: the part that was to say it cannot be used, and nobody knows what it meant.
         let mut metadata = Ok(None);
+        // Whether it came after the last file.
+        let mut is_behind = false;
+        let mut passed = Passed::default();
         let mut results: Vec<(Option<String>, Result<Uuid, Problem>)> = Vec::new();
         loop {
             let field = within(form.next_field()).await?;
@@ -275,21 +283,39 @@ impl Desk {
                 ));
                 break;
             }
-            let Some(file) = file_name(&field) else {
-                match said(&mut field, &ahead).await {
-                    Ok(said) => metadata = Ok(Some(said)),
-                    Err(broken) if broken.is_over => return Err(broken.problem),
-                    Err(broken) => {
-                        results.push((None, Err(broken.problem)));
-                        metadata = Err(());
+            let file = match part(&field) {
+                Part::File(file) => file,
+                Part::Metadata => {
+                    match said(&mut field, &ahead).await {
+                        Ok(said) => metadata = Ok(Some(said)),
+                        Err(broken) if broken.is_over => return Err(broken.problem),
+                        Err(broken) => {
+                            results.push((None, Err(broken.problem)));
+                            metadata = Err(());
+                        }
                     }
+                    is_behind = true;
+                    continue;
                 }
+                Part::Other => {
+                    passed.pass(&mut field, &ahead).await?;
+                    continue;
+                }
+            };
+            // What a browser sends for an input in which nobody chose a file.
+            let first = begun(&mut field, &ahead).await;
+            let first = first.map_err(|broken| broken.problem)?;
+            let Some(first) = first.or_else(|| (!file.is_empty()).then(Bytes::new)) else {
                 continue;
             };
+            is_behind = false;
             let kept = match &metadata {
-                Ok(said) => self.part(&mut field, &file, said.clone(), &ahead).await,
+                Ok(said) => {
+                    self.part(&mut field, &file, first, said.clone(), &ahead)
+                        .await
+                }
                 Err(()) => {
-                    let detail = "the part before it that is no file cannot be used";
+                    let detail = "the part `metadata` before it cannot be used";
                     Err(Problem::invalid("metadata", detail).into())
                 }
             };
@@ -308,6 +334,10 @@ impl Desk {
             results.push((Some(file), kept));
         }
         drop(form);
+        if is_behind && metadata.is_ok() && !results.is_empty() {
+            let detail = "`metadata` has no file behind it: send it before the files that it is of";
+            results.push((None, Err(Problem::invalid("metadata", detail))));
+        }
         self.tell(results).await
     }
 
@@ -316,15 +346,18 @@ impl Desk {
         &self,
         field: &mut Field<'static>,
         file: &str,
+        first: Bytes,
         metadata: Option<Map<String, Value>>,
         ahead: &AtomicU64,
     ) -> Result<Uuid, Broken> {
         let name = Some((file.to_owned(), NameFrom::Header)).filter(|(name, _)| !name.is_empty());
         let media_type = field.content_type().map(ToString::to_string);
         let mut intake = self.intake(None, media_type, name.as_ref());
-        while let Some(chunk) = piece(field, ahead).await? {
+        let mut next = Some(first).filter(|first| !first.is_empty());
+        while let Some(chunk) = next {
             let taken = intake.take(&chunk).await;
             taken.map_err(|error| Broken::from(refused(error)))?;
+            next = piece(field, ahead).await?;
         }
         Ok(self.keep(intake, name, metadata).await?)
     }
@@ -375,7 +408,7 @@ impl Desk {
         let row = rows.first().ok_or_else(gone)?;
         let image = Image::read(&self.api, row).await?;
         let location = [(header::LOCATION, image.location())];
-        Ok((StatusCode::CREATED, location, json(&image)).into_response())
+        Ok((StatusCode::CREATED, location, tagged(&image)).into_response())
     }
 
     /// Says what became of the files of a form.
@@ -384,7 +417,10 @@ impl Desk {
         mut results: Vec<(Option<String>, Result<Uuid, Problem>)>,
     ) -> Result<Response, Problem> {
         match results.len() {
-            0 => return Err(Problem::invalid("file", "the form has no file")),
+            0 => {
+                let detail = "the form has no file; the part of a file has a `filename`";
+                return Err(Problem::invalid("file", detail));
+            }
             1 => {
                 let (_, only) = results.remove(0);
                 return self.created(only?).await;
@@ -465,6 +501,16 @@ async fn piece(field: &mut Field<'static>, ahead: &AtomicU64) -> Result<Option<B
     chunk.map_err(|error| over(unreadable(error)))
 }
 
+/// The first bytes of a part; `None`: it is empty.
+async fn begun(field: &mut Field<'static>, ahead: &AtomicU64) -> Result<Option<Bytes>, Broken> {
+    loop {
+        match piece(field, ahead).await? {
+            Some(chunk) if chunk.is_empty() => {}
+            first => return Ok(first),
+        }
+    }
+}
+
 /// Passes the rest of a part over. Returns whether it came to its end within `most` bytes.
 async fn skip(field: &mut Field<'static>, most: u64, ahead: &AtomicU64) -> bool {
     let mut skipped = 0;
@@ -479,17 +525,12 @@ async fn skip(field: &mut Field<'static>, most: u64, ahead: &AtomicU64) -> bool 
 
 /// What a part without a file name says of the files behind it.
 async fn said(field: &mut Field<'static>, ahead: &AtomicU64) -> Result<Map<String, Value>, Broken> {
-    let name = field.name().unwrap_or_default().to_owned();
     let mut text = Vec::new();
     while let Some(chunk) = piece(field, ahead).await? {
         // The rest is of no use, and is passed over.
         if text.len() <= METADATA_BYTES {
             text.extend_from_slice(&chunk);
         }
-    }
-    if name != "metadata" {
-        let detail = format!("the part `{name}` is no file: it has no file name");
-        return Err(Problem::invalid(&name, detail).into());
     }
     if text.len() > METADATA_BYTES {
         let detail = format!("`metadata` has more than {METADATA_BYTES} bytes");
@@ -501,11 +542,70 @@ async fn said(field: &mut Field<'static>, ahead: &AtomicU64) -> Result<Map<Strin
     })
 }
 
-/// The file name of a part; `None`: it is no file.
-fn file_name(field: &Field<'_>) -> Option<String> {
+/// What a part of a form is.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// A file, with its name, which may be empty.
+    File(String),
+    /// It says something of the files behind it.
+    Metadata,
+    /// A field of the client's own, such as a CSRF token or the name of a button.
+    Other,
+}
+
+fn part(field: &Field<'_>) -> Part {
     let value = field.headers().get(header::CONTENT_DISPOSITION);
-    let name = value.and_then(|value| content_disposition(value.as_bytes()));
-    name.or_else(|| field.file_name().map(str::to_owned))
+    let file = value.and_then(|value| content_disposition(value.as_bytes()));
+    let file = file.or_else(|| field.file_name().map(str::to_owned));
+    let media_type = field
+        .content_type()
+        .map(|media_type| media_type.essence_str());
+    part_of(field.name(), file, media_type)
+}
+
+/// By its name, its file name and its media type (RFC 7578, section 4).
+fn part_of(name: Option<&str>, file: Option<String>, media_type: Option<&str>) -> Part {
+    let is_json = media_type == Some("application/json");
+    match (name, file) {
+        (Some("metadata"), None) => Part::Metadata,
+        // How browsers call a part that a script gave a media type.
+        (Some("metadata"), Some(file)) if is_json && file == "blob" => Part::Metadata,
+        (_, Some(file)) => Part::File(file),
+        // A file needs no name (section 4.2); fields are text, or JSON.
+        (_, None) => match media_type {
+            None | Some("application/x-www-form-urlencoded") => Part::Other,
+            Some(text) if is_json || text.starts_with("text/") => Part::Other,
+            Some(_) => Part::File(String::new()),
+        },
+    }
+}
+
+/// Fields of a form that mean nothing.
+#[derive(Debug, Default)]
+struct Passed {
+    fields: usize,
+    bytes: u64,
+}
+
+impl Passed {
+    /// Passes a field over, unless these are too many.
+    async fn pass(&mut self, field: &mut Field<'static>, ahead: &AtomicU64) -> Result<(), Problem> {
+        self.fields += 1;
+        let mut is_too_much = self.fields > MOST_FIELDS;
+        while !is_too_much
+            && let Some(chunk) = piece(field, ahead).await.map_err(|broken| broken.problem)?
+        {
+            self.bytes += chunk.len() as u64;
+            is_too_much = self.bytes > FIELD_BYTES;
+        }
+        if !is_too_much {
+            return Ok(());
+        }
+        let detail = format!(
+            "a form has at most {MOST_FIELDS} fields that are no files, of {FIELD_BYTES} bytes together"
+        );
+        Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+    }
 }
 
 fn unreadable(error: multer::Error) -> Problem {
@@ -579,6 +679,48 @@ mod tests {
         let mut stream = Body::from_stream(silent).into_data_stream();
         let problem = within(stream.next()).await.unwrap_err();
         assert_eq!(problem.document().status, 408);
+    }
+
+    #[test]
+    fn a_part_is_a_file_metadata_or_of_no_matter() {
+        let file = |name: &str| Part::File(name.to_owned());
+        for (name, file_name, media_type, expected) in [
+            (Some("metadata"), None, None, Part::Metadata),
+            (
+                Some("metadata"),
+                None,
+                Some("application/json"),
+                Part::Metadata,
+            ),
+            (
+                Some("metadata"),
+                Some("blob"),
+                Some("application/json"),
+                Part::Metadata,
+            ),
+            (
+                Some("metadata"),
+                Some("blob"),
+                Some("image/png"),
+                file("blob"),
+            ),
+            (Some("csrf_token"), None, None, Part::Other),
+            (Some("device"), None, Some("text/plain"), Part::Other),
+            (Some("device"), None, Some("application/json"), Part::Other),
+            (None, None, None, Part::Other),
+            (Some("file"), Some("a.png"), None, file("a.png")),
+            (None, Some("a.png"), Some("text/plain"), file("a.png")),
+            (
+                Some("file"),
+                Some(""),
+                Some("application/octet-stream"),
+                file(""),
+            ),
+            (Some("file"), None, Some("image/png"), file("")),
+        ] {
+            let found = part_of(name, file_name.map(str::to_owned), media_type);
+            assert_eq!(found, expected, "{name:?} {file_name:?} {media_type:?}");
+        }
     }
 
     #[tokio::test]

@@ -15,10 +15,10 @@ use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use super::JobError;
-use super::errand::{AlbumWish, ImageWish, Refusal, invalid, patched};
+use super::errand::{AlbumWish, Condition, ImageState, ImageWish, Refusal, invalid, patched};
 use super::keeper::Keeper;
 use super::removal::recorded;
-use crate::catalog::{Catalog, Change, Changes, Event, ImageRow, Rename};
+use crate::catalog::{AlbumRow, Catalog, Change, Changes, Event, ImageRow, Rename};
 use crate::downloader::extensions;
 use crate::fault::{self, Point};
 use crate::naming::{self, FileName, NameFrom, StorePath, sanitise};
@@ -29,11 +29,11 @@ use crate::target::{AlbumName, Format, describe};
 const PAGE: u32 = 500;
 
 /// An image, and what it is to be like.
-#[derive(Debug)]
 pub(super) struct Alteration {
     pub(super) id: Uuid,
     pub(super) wish: ImageWish,
     pub(super) naming: Arc<naming::Settings>,
+    pub(super) only_if: Option<Condition<ImageState>>,
 }
 
 /// Where an image goes.
@@ -46,10 +46,64 @@ pub(super) struct Move {
 }
 
 impl Keeper {
-    pub(super) async fn alter_image(&self, alteration: Alteration) -> Result<(), Refusal> {
-        let Alteration { id, wish, naming } = alteration;
+    pub(super) async fn alter_image(&self, alteration: Alteration) -> Result<ImageState, Refusal> {
+        let Alteration {
+            id,
+            wish,
+            naming,
+            only_if,
+        } = alteration;
+        let row = self.image_for(id, only_if).await?;
+        self.alter_known_image(row, wish, &naming).await?;
+        self.image_state(id).await
+    }
+
+    async fn image_state(&self, id: Uuid) -> Result<ImageState, Refusal> {
         let mut found = self.catalog.files(vec![id]).await?;
         let row = found.pop().ok_or(Refusal::NoImage)?;
+        let urls = self.catalog.urls_of(vec![id]).await?;
+        let urls = urls.into_iter().map(|row| row.url).collect();
+        Ok(ImageState { row, urls })
+    }
+
+    /// An image that is to be changed, if it is in the state that its client knows.
+    async fn image_for(
+        &self,
+        id: Uuid,
+        only_if: Option<Condition<ImageState>>,
+    ) -> Result<ImageRow, Refusal> {
+        let Some(only_if) = only_if else {
+            let mut found = self.catalog.files(vec![id]).await?;
+            return found.pop().ok_or(Refusal::NoImage);
+        };
+        let state = self.image_state(id).await?;
+        match only_if(&state) {
+            true => Ok(state.row),
+            false => Err(Refusal::Outdated(format!("`{}`", state.row.file.path))),
+        }
+    }
+
+    /// An album that is to be changed, if it is in the state that its client knows.
+    async fn album_for(
+        &self,
+        name: &AlbumName,
+        only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<AlbumRow, Refusal> {
+        let row = self.catalog.album(name.as_str()).await?;
+        let row = row.ok_or_else(|| Refusal::NoAlbum(name.to_string()))?;
+        match only_if.is_none_or(|only_if| only_if(&row)) {
+            true => Ok(row),
+            false => Err(Refusal::Outdated(format!("album `{name}`"))),
+        }
+    }
+
+    async fn alter_known_image(
+        &self,
+        row: ImageRow,
+        wish: ImageWish,
+        naming: &naming::Settings,
+    ) -> Result<(), Refusal> {
+        let id = row.file.id;
         let mut changes = Vec::new();
         if let Some(patch) = wish.metadata {
             let metadata = patched(row.metadata.as_deref(), patch)?;
@@ -60,7 +114,7 @@ impl Keeper {
         {
             return Err(invalid("album", format!("there is no album `{album}`")));
         }
-        match self.new_place(&row, wish.name, wish.album, &naming).await? {
+        match self.new_place(&row, wish.name, wish.album, naming).await? {
             Some(to) => self.move_image(&row, to, changes).await,
             None if changes.is_empty() => Ok(()),
             None => Ok(self.change(changes, Vec::new()).await?),
@@ -329,9 +383,12 @@ impl Keeper {
         )))
     }
 
-    pub(super) async fn delete_image(&self, id: Uuid) -> Result<(), Refusal> {
-        let mut found = self.catalog.files(vec![id]).await?;
-        let row = found.pop().ok_or(Refusal::NoImage)?;
+    pub(super) async fn delete_image(
+        &self,
+        id: Uuid,
+        only_if: Option<Condition<ImageState>>,
+    ) -> Result<(), Refusal> {
+        let row = self.image_for(id, only_if).await?;
         match self.take_away(vec![row.file]).await?.left.pop() {
             Some((_, why)) => Err(Refusal::Conflict(why)),
             None => Ok(()),
@@ -364,9 +421,20 @@ impl Keeper {
         &self,
         name: AlbumName,
         wish: AlbumWish,
+        only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<AlbumRow, Refusal> {
+        let row = self.album_for(&name, only_if).await?;
+        let now = wish.name.clone().unwrap_or_else(|| name.clone());
+        self.alter_known_album(row, name, wish).await?;
+        self.album_for(&now, None).await
+    }
+
+    async fn alter_known_album(
+        &self,
+        row: AlbumRow,
+        name: AlbumName,
+        wish: AlbumWish,
     ) -> Result<(), Refusal> {
-        let row = self.catalog.album(name.as_str()).await?;
-        let row = row.ok_or_else(|| Refusal::NoAlbum(name.to_string()))?;
         let mut changes = Vec::new();
         if let Some(patch) = wish.metadata {
             let metadata = patched(row.metadata.as_deref(), patch)?;
@@ -479,7 +547,11 @@ impl Keeper {
         album: AlbumName,
         after: Option<String>,
         limit: u32,
+        only_if: Option<Condition<AlbumRow>>,
     ) -> Result<(Option<String>, Vec<(Uuid, String)>), Refusal> {
+        if only_if.is_some() {
+            self.album_for(&album, only_if).await?;
+        }
         let all = crate::catalog::ImageFilter::default();
         let page = self
             .catalog
@@ -492,9 +564,12 @@ impl Keeper {
         Ok((last, removed.left))
     }
 
-    pub(super) async fn drop_album(&self, name: AlbumName) -> Result<(), Refusal> {
-        let row = self.catalog.album(name.as_str()).await?;
-        let row = row.ok_or_else(|| Refusal::NoAlbum(name.to_string()))?;
+    pub(super) async fn drop_album(
+        &self,
+        name: AlbumName,
+        only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<(), Refusal> {
+        let row = self.album_for(&name, only_if).await?;
         if row.files > 0 {
             return Err(Refusal::Conflict(format!(
                 "album `{name}` has {} files; `?files=true` deletes them too",

@@ -19,7 +19,7 @@ use super::alter::Alteration;
 use super::keeper::{Batch, Brought, Keeper};
 use super::removal::{Left, Removed, recorded, remove};
 use super::upload::Upload;
-use crate::catalog::{CatalogError, Change, Changes, Event, ImageRow, KnownFile};
+use crate::catalog::{AlbumRow, CatalogError, Change, Changes, Event, ImageRow, KnownFile};
 use crate::downloader::{Downloader, Intake, Memory};
 use crate::naming;
 use crate::store::{FileStat, Store, StoreError};
@@ -68,6 +68,9 @@ pub enum Refusal {
     /// It cannot be done with what is there.
     #[error("{0}")]
     Conflict(String),
+    /// It is not in the state that the client knows.
+    #[error("{0} has changed: ask for it again, and send the `ETag` that it has by now")]
+    Outdated(String),
     /// A wish that can never be.
     #[error("{detail}")]
     Invalid {
@@ -100,6 +103,19 @@ impl From<StoreError> for Refusal {
 pub(super) fn invalid(field: &'static str, detail: impl Into<String>) -> Refusal {
     let detail = detail.into();
     Refusal::Invalid { field, detail }
+}
+
+/// Decides by the state of something whether a change to it is still wanted. The keeper asks between batches, so that nothing
+/// comes between the answer and the change.
+pub type Condition<T> = Box<dyn FnOnce(&T) -> bool + Send>;
+
+/// An image with the URLs that stand for it.
+#[derive(Debug, Clone)]
+pub struct ImageState {
+    /// What is known of it.
+    pub row: ImageRow,
+    /// Its URLs.
+    pub urls: Vec<String>,
 }
 
 /// What an album is to be like. `None` stays as it is.
@@ -180,13 +196,18 @@ impl Files {
             .await
     }
 
-    /// Changes an album. Those below it, and whatever lies in its folder, go with it.
+    /// Changes an album. Those below it, and whatever lies in its folder, go with it. Returns it as it is then.
     ///
     /// # Errors
     ///
-    /// When it is not there, or the name is taken.
-    pub async fn alter_album(&self, name: AlbumName, wish: AlbumWish) -> Result<(), Refusal> {
-        self.ask(move |keeper| Box::pin(keeper.alter_album(name, wish)))
+    /// When it is not there, is in another state than `only_if` wants, or the name is taken.
+    pub async fn alter_album(
+        &self,
+        name: AlbumName,
+        wish: AlbumWish,
+        only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<AlbumRow, Refusal> {
+        self.ask(move |keeper| Box::pin(keeper.alter_album(name, wish, only_if)))
             .await
     }
 
@@ -195,21 +216,32 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When it is not there, or has files that are to stay or cannot be removed.
-    pub async fn delete_album(&self, name: AlbumName, with_files: bool) -> Result<(), Refusal> {
+    /// When it is not there, is in another state than `only_if` wants before anything is deleted, or has files that are to
+    /// stay or cannot be removed.
+    pub async fn delete_album(
+        &self,
+        name: AlbumName,
+        with_files: bool,
+        mut only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<(), Refusal> {
         if with_files {
-            self.delete_files(&name).await?;
+            self.delete_files(&name, only_if.take()).await?;
         }
-        self.ask(move |keeper| Box::pin(keeper.drop_album(name)))
+        self.ask(move |keeper| Box::pin(keeper.drop_album(name, only_if)))
             .await
     }
 
-    async fn delete_files(&self, name: &AlbumName) -> Result<(), Refusal> {
+    async fn delete_files(
+        &self,
+        name: &AlbumName,
+        mut only_if: Option<Condition<AlbumRow>>,
+    ) -> Result<(), Refusal> {
         let mut after = None;
         let mut left = Left::default();
         loop {
-            let album = name.clone();
-            let part = self.ask(move |keeper| Box::pin(keeper.delete_part(album, after, PART)));
+            let (album, only_if) = (name.clone(), only_if.take());
+            let part =
+                self.ask(move |keeper| Box::pin(keeper.delete_part(album, after, PART, only_if)));
             let (last, stay) = part.await?;
             for (id, why) in stay {
                 left.add(id, why);
@@ -223,18 +255,24 @@ impl Files {
             .map_or(Ok(()), |why| Err(Refusal::Conflict(why)))
     }
 
-    /// Changes an image.
+    /// Changes an image. Returns it as it is then.
     ///
     /// # Errors
     ///
-    /// When it is gone, or the name is taken or none.
+    /// When it is gone, is in another state than `only_if` wants, or the name is taken or none.
     pub async fn alter_image(
         &self,
         id: Uuid,
         wish: ImageWish,
         naming: Arc<naming::Settings>,
-    ) -> Result<(), Refusal> {
-        let alteration = Alteration { id, wish, naming };
+        only_if: Option<Condition<ImageState>>,
+    ) -> Result<ImageState, Refusal> {
+        let alteration = Alteration {
+            id,
+            wish,
+            naming,
+            only_if,
+        };
         self.ask(move |keeper| Box::pin(keeper.alter_image(alteration)))
             .await
     }
@@ -243,9 +281,13 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When it is gone, or cannot be removed.
-    pub async fn delete_image(&self, id: Uuid) -> Result<(), Refusal> {
-        self.ask(move |keeper| Box::pin(keeper.delete_image(id)))
+    /// When it is gone, is in another state than `only_if` wants, or cannot be removed.
+    pub async fn delete_image(
+        &self,
+        id: Uuid,
+        only_if: Option<Condition<ImageState>>,
+    ) -> Result<(), Refusal> {
+        self.ask(move |keeper| Box::pin(keeper.delete_image(id, only_if)))
             .await
     }
 

@@ -71,7 +71,7 @@ use crate::{fetch, naming};
 
 pub use crate::step::MAX_STEPS;
 pub use engine::{Census, Engine, EngineError};
-pub use errand::{AlbumWish, Files, ImageWish, METADATA_BYTES, Refusal};
+pub use errand::{AlbumWish, Condition, Files, ImageState, ImageWish, METADATA_BYTES, Refusal};
 pub use failed::Failed;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
