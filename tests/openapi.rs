@@ -118,8 +118,71 @@ fn the_document_is_whole_in_itself() {
                 "{id}"
             );
         } else {
-            assert!(operation["security"].is_null(), "{id}");
+            assert_eq!(operation["security"], serde_json::json!([]), "{id}");
         }
+    }
+}
+
+/// Where a union stands, and where a type may be an object or null.
+fn unplain(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let is_union = ["oneOf", "anyOf", "allOf"]
+                .iter()
+                .any(|key| map.contains_key(*key));
+            // `/components/schemas/NAME`
+            if is_union && path.matches('/').count() != 3 {
+                found.push(format!("{path}: a union without a name"));
+            }
+            if let Some(Value::Array(types)) = map.get("type")
+                && types.iter().any(|one| one == "object" || one == "array")
+            {
+                found.push(format!("{path}: {types:?}"));
+            }
+            for (key, value) in map {
+                unplain(value, &format!("{path}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                unplain(item, &format!("{path}/{n}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn generators_of_clients_understand_the_document() {
+    let sandbox = Sandbox::new();
+    settings(&sandbox, "");
+    let daemon = Daemon::start(&sandbox);
+    let document = daemon.get("/openapi.json").json();
+    let mut found = Vec::new();
+    for part in ["paths", "components"] {
+        unplain(&document[part], &format!("/{part}"), &mut found);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+    assert_eq!(document["servers"][0]["url"], "/");
+    // A JSON body is a component.
+    for (path, method, operation) in operations(&document) {
+        let content = &operation["requestBody"]["content"]["application/json"];
+        assert!(
+            content.is_null() || content["schema"]["$ref"].is_string(),
+            "{method} {path}"
+        );
+    }
+    // What is always sent may be null; what is left out may not.
+    let job = &document["components"]["schemas"]["Job"];
+    let required = job["required"].as_array().unwrap();
+    assert!(required.iter().any(|name| name == "finished"));
+    let types = |name: &str| job["properties"][name]["type"].clone();
+    assert_eq!(types("finished"), serde_json::json!(["string", "null"]));
+    assert_eq!(types("schedule"), "string");
+    let pages = document["components"]["schemas"].as_object().unwrap();
+    for (name, page) in pages.iter().filter(|(name, _)| name.starts_with("Page_")) {
+        let items = &page["properties"]["items"]["items"];
+        assert!(items["$ref"].is_string(), "{name}: {items}");
     }
 }
 

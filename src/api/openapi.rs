@@ -3,6 +3,9 @@
 //! A handler says what is its own: `#[utoipa::path(…)]` with its method, path, `operation_id`, tag, parameters, what it
 //! answers when it can, and a line for each status of its own problems. What any of them may answer is added here: what
 //! problems look like, those of every request, and what a scope takes.
+//!
+//! The document is written so that generators of clients understand it: each union is a component with a name, and what is
+//! left out where it has no value is not said to be null besides.
 
 use std::sync::Arc;
 
@@ -11,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::Number;
 use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::response::Response as Described;
@@ -78,6 +81,7 @@ const PROBLEM: &str = "application/problem+json";
         (name = "images", description = "Files of any kind, what is known of them, and their bytes."),
         (name = "service", description = "Whether the daemon can do its work, and these documents."),
     ),
+    servers((url = "/", description = "The daemon that sends this document.")),
     components(schemas(Document)),
 )]
 struct Base;
@@ -124,8 +128,11 @@ pub(super) fn end(router: OpenApiRouter<Api>, with_docs: bool) -> Router<Api> {
     if !with_docs {
         return router;
     }
-    match complete(document).to_json() {
-        Ok(text) => {
+    match serde_json::to_value(complete(document)) {
+        Ok(mut document) => {
+            be_plain(&mut document);
+            name_items(&mut document);
+            let text = document.to_string();
             // What the descriptions of types call by its Rust name.
             let text = text
                 .replace("`None`", "null")
@@ -141,7 +148,12 @@ pub(super) fn end(router: OpenApiRouter<Api>, with_docs: bool) -> Router<Api> {
 }
 
 fn complete(mut document: OpenApi) -> OpenApi {
+    // The page is for people, and shows all else.
+    let paths = &mut document.paths.paths;
+    paths.retain(|path, _| !path.starts_with("/docs"));
     for operation in operations(&mut document) {
+        // Without a scope, it is open.
+        operation.security.get_or_insert_default();
         OF_ALL.iter().for_each(|each| may_answer(operation, each));
         for parameter in operation.parameters.iter_mut().flatten() {
             if let RefOr::T(Parameter {
@@ -201,6 +213,58 @@ fn be_exact(object: &mut Object) {
         // As `u32` and `u64` are described, also where they are parsed as what has room for both.
         object.maximum = Some(Number::UInt(usize::MAX));
         object.format = None;
+    }
+}
+
+/// Says of no member that it may be null where it is left out instead: many generators know no type that is an object or
+/// null, and one of two schemas without a name.
+fn be_plain(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(be_plain),
+        Value::Object(map) => {
+            let required = map.get("required").cloned().unwrap_or_default();
+            let is_required = |name: &str| {
+                let names = required.as_array();
+                names.is_some_and(|names| names.iter().any(|one| one == name))
+            };
+            if let Some(Value::Object(properties)) = map.get_mut("properties") {
+                let optional = properties.iter_mut().filter(|(name, _)| !is_required(name));
+                optional.for_each(|(_, schema)| forbid_null(schema));
+            }
+            map.values_mut().for_each(be_plain);
+        }
+        _ => {}
+    }
+}
+
+fn forbid_null(schema: &mut Value) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|one| one != "null");
+        if let [one] = &types[..] {
+            schema["type"] = one.clone();
+        }
+    }
+    if let Some(Value::Array(schemas)) = schema.get_mut("oneOf") {
+        schemas.retain(|one| one["type"] != "null");
+        if let [one] = &schemas[..] {
+            *schema = one.clone();
+        }
+    }
+}
+
+/// Has the items of each page be the component that they are.
+fn name_items(document: &mut Value) {
+    let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") else {
+        return;
+    };
+    let names: Vec<String> = schemas.keys().cloned().collect();
+    for (page, schema) in schemas {
+        let item = page.strip_prefix("Page_");
+        if let Some(item) = item.filter(|item| names.iter().any(|name| name == item))
+            && let Some(items) = schema.pointer_mut("/properties/items/items")
+        {
+            *items = json!({ "$ref": format!("#/components/schemas/{item}") });
+        }
     }
 }
 

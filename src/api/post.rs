@@ -12,7 +12,8 @@ use http_body_util::BodyExt as _;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::extract::{Names, Nothing, Parameters, is_json, parse};
@@ -79,7 +80,7 @@ struct NewJob {
     album: Option<String>,
     /// What is done with each file, in this order: a name such as `measure`, or an object with `step` and parameters.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<NewStep>)]
     steps: Vec<Box<RawValue>>,
     /// Store exactly so many files, with distinct contents.
     count: Option<u64>,
@@ -158,16 +159,55 @@ struct TargetFields {
     metadata: Option<Box<RawValue>>,
 }
 
-impl utoipa::PartialSchema for NewTarget {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        utoipa::openapi::OneOfBuilder::new()
-            .item(<String as utoipa::PartialSchema>::schema())
-            .item(<TargetFields as utoipa::PartialSchema>::schema())
-            .into()
+impl PartialSchema for NewTarget {
+    fn schema() -> RefOr<Schema> {
+        text_or::<TargetFields>("A target: its URL, or an object that says more of it.")
     }
 }
 
-impl ToSchema for NewTarget {}
+impl ToSchema for NewTarget {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        with_schema::<TargetFields>(schemas);
+    }
+}
+
+/// A step: its name, or an object with its parameters.
+struct NewStep;
+
+/// A step with parameters, which are further members.
+#[derive(ToSchema)]
+#[schema(as = StepObject)]
+#[expect(dead_code, reason = "it describes what is read elsewhere")]
+struct StepFields {
+    /// Its name.
+    step: String,
+}
+
+impl PartialSchema for NewStep {
+    fn schema() -> RefOr<Schema> {
+        text_or::<StepFields>("A step: its name, or an object with its parameters.")
+    }
+}
+
+impl ToSchema for NewStep {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        with_schema::<StepFields>(schemas);
+    }
+}
+
+/// A text, or an object that is a component of the document.
+fn text_or<T: ToSchema>(description: &str) -> RefOr<Schema> {
+    OneOfBuilder::new()
+        .description(Some(description))
+        .item(String::schema())
+        .item(Ref::from_schema_name(T::name()))
+        .into()
+}
+
+fn with_schema<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
+}
 
 impl<'de> Deserialize<'de> for NewTarget {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -206,11 +246,12 @@ impl<'de> Deserialize<'de> for NewTarget {
 #[derive(Debug, Default)]
 struct OneOrMore(Vec<String>);
 
-impl utoipa::PartialSchema for OneOrMore {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        utoipa::openapi::OneOfBuilder::new()
-            .item(<String as utoipa::PartialSchema>::schema())
-            .item(<Vec<String> as utoipa::PartialSchema>::schema())
+impl PartialSchema for OneOrMore {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .description(Some("A text, or several."))
+            .item(String::schema())
+            .item(Vec::<String>::schema())
             .into()
     }
 }

@@ -15,6 +15,7 @@ pub struct Status {
     /// Version of this form.
     pub version: u32,
     /// The process; `None` once it has ended.
+    #[schema(required = true)]
     pub pid: Option<u32>,
     /// When the process started.
     pub started: DateTime<Utc>,
@@ -44,6 +45,7 @@ pub struct ScheduleStatus {
     /// Whether its times pass without a run.
     pub paused: bool,
     /// The next time it is due, before jitter; `None`: paused, or never.
+    #[schema(required = true)]
     pub next: Option<DateTime<Utc>>,
     /// The job under way.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,7 @@ pub struct ScheduleStatus {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
     /// The job; `None` until it has begun.
+    #[schema(required = true)]
     pub job: Option<Uuid>,
     /// Since when.
     pub started: DateTime<Utc>,
@@ -69,6 +72,7 @@ pub struct RunningJob {
     /// Bytes stored so far.
     pub bytes: u64,
     /// Targets in all, once its list is read.
+    #[schema(required = true)]
     pub total: Option<u64>,
 }
 
@@ -76,6 +80,7 @@ pub struct RunningJob {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LastRun {
     /// The job; `None` where it could not begin.
+    #[schema(required = true)]
     pub job: Option<Uuid>,
     /// How it ended.
     pub state: State,

@@ -82,6 +82,7 @@ pub struct JobRow {
     /// The kind of file it brought.
     pub kind: String,
     /// Its album; `None`: the root folder.
+    #[schema(required = true)]
     pub album: Option<String>,
     /// The schedule that began it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +98,7 @@ pub struct JobRow {
     /// When it began; of one that is queued, when it was posted.
     pub started: DateTime<Utc>,
     /// When it ended.
+    #[schema(required = true)]
     pub finished: Option<DateTime<Utc>>,
     /// The interrupted job that it goes on with.
     #[serde(skip_serializing_if = "Option::is_none")]
