@@ -217,7 +217,7 @@ fn be_exact(object: &mut Object) {
 }
 
 /// Says of no member that it may be null where it is left out instead: many generators know no type that is an object or
-/// null, and one of two schemas without a name.
+/// null, and one of two schemas without a name. An object of which nothing is said may have any members.
 fn be_plain(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(be_plain),
@@ -230,6 +230,11 @@ fn be_plain(value: &mut Value) {
             if let Some(Value::Object(properties)) = map.get_mut("properties") {
                 let optional = properties.iter_mut().filter(|(name, _)| !is_required(name));
                 optional.for_each(|(_, schema)| forbid_null(schema));
+            }
+            let is_free = map.get("type").is_some_and(|one| one == "object")
+                && !map.contains_key("properties");
+            if is_free {
+                map.entry("additionalProperties").or_insert(true.into());
             }
             map.values_mut().for_each(be_plain);
         }

@@ -1,5 +1,6 @@
 //! Jobs that clients post.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -181,6 +182,8 @@ struct NewStep;
 struct StepFields {
     /// Its name.
     step: String,
+    #[serde(flatten)]
+    parameters: HashMap<String, serde_json::Value>,
 }
 
 impl PartialSchema for NewStep {

@@ -400,7 +400,6 @@ mod tests {
 
     /// The elements that an element may hold, the attributes that it has to have, and those that it may have, as
     /// `junit-10.xsd` of Jenkins' xUnit plugin says. `None`: no such element.
-    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn rule(
         element: &str,
     ) -> Option<(
