@@ -52,7 +52,7 @@ pub use posted::{
 };
 pub use record::{Batch, FileRow, Recheck, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
-pub use upkeep::{AlbumRow, ImageRow, Limits, UrlRow};
+pub use upkeep::{AlbumRow, ImageRow, Limits, UrlName, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -524,6 +524,18 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// The URLs that stand for `files`, with what it takes to fetch them again.
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError>;
+
+    /// The records whose URL, or the URL that answered in its place, is one of `urls`, in the form of [`recorded_url`].
+    /// Reads all records.
+    async fn urls_named(&self, urls: Vec<String>) -> Result<Vec<UrlName>, CatalogError>;
+
+    /// Up to `limit` outcomes of all jobs whose URL is one of `urls`, each with its job, those of the newest job first.
+    /// Reads the whole history.
+    async fn outcomes_of(
+        &self,
+        urls: Vec<String>,
+        limit: u32,
+    ) -> Result<Vec<(Uuid, OutcomeRow)>, CatalogError>;
 
     /// Which of `files` no URL stands for.
     async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError>;

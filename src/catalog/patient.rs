@@ -15,7 +15,7 @@ use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
     ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow, Wants,
+    Table, TargetKey, UrlName, UrlRow, Wants,
 };
 use crate::target::{Reason, Sha256, State, describe};
 
@@ -443,6 +443,22 @@ impl<C: Catalog> Catalog for Patient<C> {
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
         self.patience
             .see_through(|| self.inner.urls_of(files.clone()))
+            .await
+    }
+
+    async fn urls_named(&self, urls: Vec<String>) -> Result<Vec<UrlName>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.urls_named(urls.clone()))
+            .await
+    }
+
+    async fn outcomes_of(
+        &self,
+        urls: Vec<String>,
+        limit: u32,
+    ) -> Result<Vec<(Uuid, OutcomeRow)>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.outcomes_of(urls.clone(), limit))
             .await
     }
 

@@ -74,6 +74,19 @@ pub struct UrlRow {
     pub name: Option<String>,
 }
 
+/// Identifies the record of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlName {
+    /// Key of the record.
+    pub key: TargetKey,
+    /// The URL without credentials.
+    pub url: String,
+    /// The album that its list asks for. Empty means the root folder.
+    pub album: String,
+    /// The file name that its list asks for.
+    pub name: Option<String>,
+}
+
 fn null_where_empty<S: Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
     Some(name)
         .filter(|name| !name.is_empty())

@@ -91,6 +91,8 @@ pub enum Command {
     Demo(Demo),
     /// List jobs, or what became of one job's targets
     Jobs(Jobs),
+    /// Explain why a file is there or not: what is known of a URL or a file, its last outcomes, the next try
+    Why(Why),
     /// Ask once more for what failed in a job, whatever is known of it
     Retry(Box<Retry>),
     /// Hold every record against its file, and bring again what is damaged
@@ -357,6 +359,20 @@ pub struct Jobs {
     /// Most jobs to list; 0: all
     #[arg(long, value_name = "N", value_parser = whole_number::<u32>, default_value_t = 20)]
     pub limit: u32,
+}
+
+/// `gannet why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// A URL; or a file, by its path or its SHA-256
+    #[arg(value_name = "URL-or-FILE", value_hint = ValueHint::AnyPath)]
+    pub subject: String,
+    /// Folder that holds the files [storage.root]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<LocalPath>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `gannet catalog`.

@@ -18,6 +18,7 @@ mod schedule;
 mod status;
 mod verify;
 mod watch;
+mod why;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Fetch(args) => fetch::run(&args, &cli.global).await,
         Command::Demo(args) => demo::run(&args, &cli.global).await,
         Command::Jobs(args) => jobs::run(&args, &cli.global).await,
+        Command::Why(args) => why::run(&args, &cli.global).await,
         Command::Retry(args) => retry::run(&args, &cli.global).await,
         Command::Verify(args) => verify::run(&args, &cli.global).await,
         Command::Catalog(args) => catalog::run(&args.command, &cli.global).await,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
@@ -262,6 +263,40 @@ pub(super) fn decide(
             }
         }
         _ => Would::Fetch,
+    }
+}
+
+/// What the next job does about a URL, as far as its record decides that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outlook {
+    /// What it does.
+    pub action: Would,
+    /// When [`Would::Fresh`] or [`Would::Wait`] ends. `None` also if it does not end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// Why a job waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Returns what a job that begins `now` does about a URL with the record `known`, whose file has been looked for.
+pub(super) fn outlook(known: &Known, fetch: &Effective<'_>, now: DateTime<Utc>) -> Outlook {
+    let action = decide(Some(known), false, None, fetch, now);
+    let until = match action {
+        Would::Fetch | Would::Ask => None,
+        Would::Wait => rests_until(known, fetch, now),
+        Would::Fresh => {
+            let refresh_after = TimeDelta::from_std(fetch.refresh_after()).ok();
+            let refreshed = known.checked.zip(refresh_after);
+            let refreshed =
+                refreshed.and_then(|(checked, after)| checked.checked_add_signed(after));
+            known.fresh_until.max(refreshed)
+        }
+    };
+    Outlook {
+        action,
+        until: until.filter(|until| *until <= longest_freshness(now)),
+        detail: (action == Would::Wait).then(|| resting(known, fetch, now)),
     }
 }
 

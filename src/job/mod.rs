@@ -12,6 +12,7 @@
 //! - `run` counts what the keeper announces and tells the [`Observer`];
 //! - `errand` has the keeper do what clients want besides, between batches: `upload` keeps files, `alter` changes albums and
 //!   images;
+//! - `diagnosis` explains what is known of a URL or a file;
 //! - `upkeep` finds what is no longer wanted, once the job is done, and `removal` takes it away.
 //!
 //! Every hop is bounded: a job has at most `job.window` targets between plan and announcement.
@@ -20,6 +21,7 @@ mod alter;
 mod attempts;
 mod coming;
 mod descriptors;
+mod diagnosis;
 mod doubt;
 mod engine;
 mod errand;
@@ -70,9 +72,13 @@ use crate::target::{AlbumName, Reason};
 use crate::{fetch, naming};
 
 pub use crate::step::MAX_STEPS;
+pub use diagnosis::{
+    Diagnosis, FileReport, MAX_OUTCOMES, PastOutcome, Profile, Subject, UrlReport, diagnose,
+};
 pub use engine::{Census, Engine, EngineError};
 pub use errand::{AlbumWish, Condition, Files, ImageState, ImageWish, METADATA_BYTES, Refusal};
 pub use failed::Failed;
+pub use freshness::Outlook;
 pub use item::{Ending, Item, Summary, Would};
 pub use plan::Shard;
 pub use posted::Posted;

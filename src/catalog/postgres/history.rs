@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
 use sqlx_core::query_scalar::query_scalar;
+use sqlx_core::row::Row as _;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -190,6 +191,26 @@ pub(super) async fn outcomes_since(
     .await?;
     page.iter()
         .map(|row| Ok((rows::count(row, "nth")?, rows::outcome(row)?)))
+        .collect()
+}
+
+pub(super) async fn outcomes_of(
+    db: &PgPool,
+    urls: &[String],
+    limit: u32,
+) -> Result<Vec<(Uuid, OutcomeRow)>> {
+    let page = query(AssertSqlSafe(format!(
+        "SELECT {}, {}, o.job FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.url = ANY($1) ORDER BY o.job DESC, o.seq LIMIT $2",
+        rows::FILE,
+        rows::OUTCOME
+    )))
+    .bind(urls)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    page.iter()
+        .map(|row| Ok((row.try_get("job")?, rows::outcome(row)?)))
         .collect()
 }
 

@@ -31,7 +31,7 @@ use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
     ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow, Wants, attempt,
+    Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::target::{Reason, Sha256, State};
 
@@ -668,6 +668,20 @@ impl Catalog for Postgres {
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
         let done = in_time(upkeep::urls_of(&self.readers, &files)).await;
         done.map_err(failed("look up the URLs of files"))
+    }
+
+    async fn urls_named(&self, urls: Vec<String>) -> Result<Vec<UrlName>, CatalogError> {
+        let done = in_time(upkeep::urls_named(&self.readers, &urls)).await;
+        done.map_err(failed("look up URLs"))
+    }
+
+    async fn outcomes_of(
+        &self,
+        urls: Vec<String>,
+        limit: u32,
+    ) -> Result<Vec<(Uuid, OutcomeRow)>, CatalogError> {
+        let done = in_time(history::outcomes_of(&self.readers, &urls, limit)).await;
+        done.map_err(failed("look up the outcomes of URLs"))
     }
 
     async fn unused(&self, files: Vec<Uuid>) -> Result<HashSet<Uuid>, CatalogError> {

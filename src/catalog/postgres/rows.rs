@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::super::{
     Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
-    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
+    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants, from_millis, json,
+    unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -214,6 +215,15 @@ pub(super) fn album(row: &PgRow) -> Result<AlbumRow> {
 pub(super) fn url(row: &PgRow) -> Result<UrlRow> {
     Ok(UrlRow {
         file: row.try_get("file")?,
+        key: key(row)?,
+        url: row.try_get("url")?,
+        album: row.try_get("album")?,
+        name: row.try_get("name")?,
+    })
+}
+
+pub(super) fn url_name(row: &PgRow) -> Result<UrlName> {
+    Ok(UrlName {
         key: key(row)?,
         url: row.try_get("url")?,
         album: row.try_get("album")?,

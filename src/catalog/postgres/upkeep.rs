@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::super::history::last_id;
 use super::super::{
-    AlbumRow, Event, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer,
-    millis, unsigned,
+    AlbumRow, Event, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlName, UrlRow,
+    integer, millis, unsigned,
 };
 use super::Result;
 use super::outbox::write_events;
@@ -317,6 +317,16 @@ pub(super) async fn urls_of(db: &PgPool, files: &[Uuid]) -> Result<Vec<UrlRow>> 
     .fetch_all(db)
     .await?;
     found.iter().map(rows::url).collect()
+}
+
+pub(super) async fn urls_named(db: &PgPool, urls: &[String]) -> Result<Vec<UrlName>> {
+    let found = query(
+        "SELECT key, url, album, name FROM urls WHERE url = ANY($1) OR answered = ANY($1) ORDER BY url, album, name",
+    )
+    .bind(urls)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::url_name).collect()
 }
 
 pub(super) async fn unused(db: &PgPool, files: &[Uuid]) -> Result<HashSet<Uuid>> {

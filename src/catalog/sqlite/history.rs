@@ -184,6 +184,24 @@ pub(super) fn outcomes_since(
     .collect()
 }
 
+pub(super) fn outcomes_of(
+    db: &Connection,
+    urls: &[String],
+    limit: u32,
+) -> rusqlite::Result<Vec<(Uuid, OutcomeRow)>> {
+    let places = vec!["?"; urls.len()].join(", ");
+    db.prepare(&format!(
+        "SELECT {}, {}, o.job FROM outcomes o LEFT JOIN files f ON f.id = o.file \
+         WHERE o.url IN ({places}) ORDER BY o.job DESC, o.seq LIMIT {limit}",
+        rows::FILE,
+        rows::OUTCOME
+    ))?
+    .query_map(rusqlite::params_from_iter(urls), |row| {
+        Ok((row.get("job")?, rows::outcome(row)?))
+    })?
+    .collect()
+}
+
 pub(super) fn reasons(db: &Connection, job: Uuid) -> rusqlite::Result<BTreeMap<Reason, u64>> {
     db.prepare_cached(
         "SELECT reason, count(*) FROM outcomes WHERE job = ? AND reason IS NOT NULL GROUP BY reason",

@@ -24,7 +24,7 @@ use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
     ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlRow, Wants, attempt,
+    Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
@@ -621,6 +621,22 @@ impl Catalog for Sqlite {
     async fn urls_of(&self, files: Vec<Uuid>) -> Result<Vec<UrlRow>, CatalogError> {
         self.read("look up the URLs of files", move |db| {
             upkeep::urls_of(db, &files)
+        })
+        .await
+    }
+
+    async fn urls_named(&self, urls: Vec<String>) -> Result<Vec<UrlName>, CatalogError> {
+        self.read("look up URLs", move |db| upkeep::urls_named(db, &urls))
+            .await
+    }
+
+    async fn outcomes_of(
+        &self,
+        urls: Vec<String>,
+        limit: u32,
+    ) -> Result<Vec<(Uuid, OutcomeRow)>, CatalogError> {
+        self.read("look up the outcomes of URLs", move |db| {
+            history::outcomes_of(db, &urls, limit)
         })
         .await
     }

@@ -8,7 +8,8 @@ use rusqlite::{Row, RowIndex};
 
 use super::super::{
     Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
-    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlRow, Wants, from_millis, json, unsigned,
+    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants, from_millis, json,
+    unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -205,6 +206,15 @@ pub(super) fn url(row: &Row<'_>) -> rusqlite::Result<UrlRow> {
         url: row.get(2)?,
         album: row.get(3)?,
         name: row.get(4)?,
+    })
+}
+
+pub(super) fn url_name(row: &Row<'_>) -> rusqlite::Result<UrlName> {
+    Ok(UrlName {
+        key: TargetKey(row.get("key")?),
+        url: row.get("url")?,
+        album: row.get("album")?,
+        name: row.get("name")?,
     })
 }
 

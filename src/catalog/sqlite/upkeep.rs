@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::history::last_id;
 use super::super::{
-    AlbumRow, Event, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlRow, integer, millis,
-    unsigned,
+    AlbumRow, Event, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlName, UrlRow, integer,
+    millis, unsigned,
 };
 use super::outbox::write_event;
 use super::rows;
@@ -241,6 +241,19 @@ pub(super) fn urls_of(db: &Connection, files: &[Uuid]) -> rusqlite::Result<Vec<U
         "SELECT file, key, url, album, name FROM urls WHERE file IN ({places}) ORDER BY file, key"
     ))?
     .query_map(rusqlite::params_from_iter(files), rows::url)?
+    .collect()
+}
+
+pub(super) fn urls_named(db: &Connection, urls: &[String]) -> rusqlite::Result<Vec<UrlName>> {
+    let places = vec!["?"; urls.len()].join(", ");
+    db.prepare(&format!(
+        "SELECT key, url, album, name FROM urls WHERE url IN ({places}) OR answered IN ({places}) \
+         ORDER BY url, album, name"
+    ))?
+    .query_map(
+        rusqlite::params_from_iter(urls.iter().chain(urls)),
+        rows::url_name,
+    )?
     .collect()
 }
 
