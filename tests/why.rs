@@ -51,7 +51,7 @@ fn a_url_that_failed_is_explained_with_status_attempts_and_the_next_try() {
             "failed     once",
             "file       none",
             "next job   fetches it",
-            "no schedule had it: `gannet fetch list.txt` requests it again",
+            "no schedule had it: `gannet retry ",
             "failed: status 404, 1 attempt, line 2, in job",
             "answered 404",
         ],

@@ -50,6 +50,7 @@ suite! {
     what_a_url_went_through_is_known,
     validators_are_known_with_the_url_that_gave_them,
     failures_are_counted_by_what_a_job_accepts,
+    records_and_outcomes_are_found_by_their_urls,
     another_look_at_a_file_is_recorded,
     times_of_a_clock_that_was_ahead_are_put_right,
     a_second_url_makes_a_file_shared,
@@ -853,6 +854,47 @@ async fn validators_are_known_with_the_url_that_gave_them(catalog: &dyn Catalog)
     };
     write(catalog, [confirmed]).await.unwrap();
     assert_eq!(known(catalog, url).await.answered, None);
+}
+
+async fn records_and_outcomes_are_found_by_their_urls(catalog: &dyn Catalog) {
+    let (first, second) = (begin(catalog).await, begin(catalog).await);
+    let [a, b, c] = ["a", "b", "c"].map(|host| format!("http://{host}.example/"));
+    let redirected = Record {
+        final_url: Some(c.clone()),
+        ..stored(first, 0, &a, "a.png", b"a")
+    };
+    let failed = |job, seq, url| record(job, seq, url, Outcome::Failed);
+    write(catalog, [redirected, failed(first, 1, &b)])
+        .await
+        .unwrap();
+    write(catalog, [failed(second, 0, &b)]).await.unwrap();
+    let named = async |urls: &[&String]| -> Vec<String> {
+        let urls = urls.iter().map(|url| (*url).clone()).collect();
+        let names = catalog.urls_named(urls).await.unwrap();
+        names.into_iter().map(|name| name.url).collect()
+    };
+    assert_eq!(named(&[&b]).await, [b.as_str()]);
+    // By the URL that answered, too.
+    assert_eq!(named(&[&c]).await, [a.as_str()]);
+    assert_eq!(named(&[&c, &b, &a]).await, [a.as_str(), b.as_str()]);
+    assert_eq!(named(&[&"http://d.example/".to_owned()]).await, [""; 0]);
+    let found = catalog.urls_named(vec![a.clone()]).await.unwrap();
+    let known = catalog.known(vec![found[0].key]).await.unwrap();
+    assert_eq!(known[&found[0].key].job, first);
+
+    let outcomes = async |urls: &[&String], limit| -> Vec<(Uuid, u64)> {
+        let urls = urls.iter().map(|url| (*url).clone()).collect();
+        let outcomes = catalog.outcomes_of(urls, limit).await.unwrap();
+        outcomes
+            .into_iter()
+            .map(|(job, row)| (job, row.seq))
+            .collect()
+    };
+    let all = [(second, 0), (first, 0), (first, 1)];
+    assert_eq!(outcomes(&[&a, &b], 10).await, all);
+    assert_eq!(outcomes(&[&a, &b], 2).await, all[..2]);
+    assert_eq!(outcomes(&[&b], 10).await, [all[0], all[2]]);
+    assert_eq!(outcomes(&[&c], 10).await, []);
 }
 
 async fn failures_are_counted_by_what_a_job_accepts(catalog: &dyn Catalog) {

@@ -176,13 +176,15 @@ fn print(diagnosis: &Diagnosis, schedules: &[Due], out: &mut impl Write) -> std:
             describe_due(schedule)
         )?;
     }
-    if schedules.is_empty()
-        && let Some(source) = diagnosis.records.iter().find_map(|r| r.source.as_deref())
-    {
-        writeln!(
-            out,
-            "no schedule had it: `gannet fetch {source}` requests it again"
-        )?;
+    if let (true, Some(record)) = (schedules.is_empty(), diagnosis.records.first()) {
+        match record.outcome.is_failure(record.reason) {
+            true => writeln!(
+                out,
+                "no schedule had it: `gannet retry {}` requests it again",
+                record.job
+            )?,
+            false => writeln!(out, "no schedule had it: only another run requests it")?,
+        }
     }
     if !diagnosis.outcomes.is_empty() {
         writeln!(out, "\nin the history, newest first:")?;
