@@ -1029,6 +1029,236 @@ mod conditions {
     }
 }
 
+mod archives {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Names and lengths of the entries of an archive, which Python finds whole and uncompressed.
+    fn entries(sandbox: &Sandbox, zip: &[u8]) -> Option<Vec<(String, u64)>> {
+        sandbox.write("album.zip", zip);
+        let script = "import json, sys, zipfile\n\
+                      zip = zipfile.ZipFile(sys.argv[1])\n\
+                      assert zip.testzip() is None\n\
+                      assert all(one.compress_type == zipfile.ZIP_STORED for one in zip.infolist())\n\
+                      print(json.dumps([[one.filename, one.file_size] for one in zip.infolist()]))";
+        let ran = Command::new("python3")
+            .args(["-c", script])
+            .arg(sandbox.path("album.zip"))
+            .output();
+        let Ok(ran) = ran else {
+            let required = std::env::var_os("GANNET_REQUIRE_SERVICES").is_some_and(|v| v == "1");
+            assert!(
+                !required,
+                "GANNET_REQUIRE_SERVICES=1, and there is no python3"
+            );
+            println!("skipped: there is no python3");
+            return None;
+        };
+        let error = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{error}");
+        Some(serde_json::from_slice(&ran.stdout).unwrap())
+    }
+
+    #[test]
+    fn an_album_is_one_archive() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        for album in ["shops/2026", "shops/2026/inner"] {
+            client.post("/albums", &json!({"name": album})).expect(201);
+            client
+                .upload(&album.replace('/', "%2F"), "?name=b.png", &png(1))
+                .expect(201);
+        }
+        let large = png_of(2, 700);
+        assert!(large.len() > 300_000, "{}", large.len());
+        for (name, bytes) in [("a.png", &large), ("%C3%A4%20%23.png", &png(3))] {
+            client
+                .upload("shops%2F2026", &format!("?name={name}"), bytes)
+                .expect(201);
+        }
+        let path = "/albums/shops%2F2026/zip";
+        let got = client.get(path).expect(200);
+        assert_eq!(got.header("content-type"), Some("application/zip"));
+        assert_eq!(
+            got.header("content-disposition"),
+            Some("attachment; filename=\"shops-2026.zip\"")
+        );
+        if let Some(entries) = entries(&sandbox, &got.body) {
+            let expected = [
+                ("a.png".to_owned(), large.len() as u64),
+                ("b.png".to_owned(), png(1).len() as u64),
+                ("ä #.png".to_owned(), png(3).len() as u64),
+            ];
+            assert_eq!(entries, expected);
+        }
+        // The same files are the same archive, and their bytes stand in it as they are.
+        assert_eq!(got.body, client.get(path).expect(200).body);
+        assert!(got.body.windows(large.len()).any(|part| part == large));
+        let head = send(client.0, "HEAD", &api(path), &[], b"").expect(200);
+        assert!(head.body.is_empty());
+        assert_eq!(head.header("content-type"), Some("application/zip"));
+        // An empty album is an empty archive.
+        client.post("/albums", &json!({"name": "e"})).expect(201);
+        let got = client.get("/albums/e/zip").expect(200);
+        assert!(entries(&sandbox, &got.body).is_none_or(|entries| entries.is_empty()));
+        client.get("/albums/none/zip").problem(404);
+        client.get("/albums/e/zip?colour=red").problem(400);
+        let _ = daemon.stop();
+    }
+
+    /// More than sockets hold of an answer that nobody reads.
+    const LARGE: usize = 24 << 20;
+
+    fn with_a_large_file(client: Client) {
+        client.post("/albums", &json!({"name": "a"})).expect(201);
+        let large = vec![b'x'; LARGE];
+        client
+            .upload("a", "?kind=any&name=1.txt", &large)
+            .expect(201);
+        client.upload("a", "?name=2.png", &png(2)).expect(201);
+    }
+
+    /// Asks for the archive of album `a`, and reads the beginning of the answer.
+    fn begin(client: Client) -> (std::net::TcpStream, Vec<u8>) {
+        let mut stream = connect(client.0);
+        let head = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            api("/albums/a/zip"),
+            client.0
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut begun = vec![0; 12];
+        stream.read_exact(&mut begun).unwrap();
+        (stream, begun)
+    }
+
+    #[test]
+    fn an_archive_whose_file_is_deleted_meanwhile_breaks_off() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        with_a_large_file(client);
+        for is_deleted in [false, true] {
+            let (mut stream, mut bytes) = begin(client);
+            assert!(bytes.ends_with(b"200"), "{bytes:?}");
+            if is_deleted {
+                client.delete("/albums/a/images/2.png").expect(204);
+            }
+            // It may be reset.
+            let read = stream.read_to_end(&mut bytes);
+            let is_whole = read.is_ok() && bytes.ends_with(b"\r\n0\r\n\r\n");
+            assert_eq!(is_whole, !is_deleted);
+            assert!(is_deleted || bytes.len() > LARGE);
+        }
+        let run = daemon.stop();
+        assert!(
+            run.stderr.contains("the archive of album `a` breaks off"),
+            "{}",
+            run.stderr
+        );
+    }
+
+    #[test]
+    fn who_goes_away_leaves_his_place_to_others() {
+        let sandbox = Sandbox::new();
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        with_a_large_file(client);
+        let busy: Vec<_> = (0..4).map(|_| begin(client)).collect();
+        let got = client.get("/albums/a/zip");
+        assert!(got.header("retry-after").is_some());
+        got.problem(503);
+        drop(busy);
+        until("there is a place", || match begin(client).1 {
+            begun if begun.ends_with(b"200") => Ok(()),
+            begun => Err(String::from_utf8_lossy(&begun).into_owned()),
+        });
+        let _ = daemon.stop();
+    }
+}
+
+mod look_ups {
+    use super::*;
+
+    #[test]
+    fn files_are_found_by_url_digest_and_path() {
+        let sandbox = Sandbox::new();
+        let site = Site::start(|asked| Answer::ok(png(asked.path[1..].parse().unwrap_or(9))));
+        let secret = site.url("/2").replace("http://", "http://u:secret@");
+        sandbox.write(
+            "a.csv",
+            format!("url,name\n{},one.png\n{secret},two.png\n", site.url("/1")),
+        );
+        settings(&sandbox, "", "");
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        daemon.run("a");
+        client.post("/albums", &json!({"name": "b"})).expect(201);
+        client.upload("b", "?name=copy.png", &png(1)).expect(201);
+        let find = |query: &str| {
+            let page = client.get(&format!("/files?{query}")).expect(200).json();
+            let items = page["items"].as_array().unwrap().iter();
+            let paths: Vec<_> = items
+                .map(|item| item["path"].as_str().unwrap().to_owned())
+                .collect();
+            (paths, page)
+        };
+        // Twice: the first look-up makes the indexes.
+        for _ in 0..2 {
+            let url = site.url("/1").replace("http", "HTTP");
+            let (paths, page) = find(&format!("url={url}%23part"));
+            assert_eq!(paths, ["a/one.png"]);
+            let item = &page["items"][0];
+            assert_eq!(item["urls"], json!([site.url("/1")]));
+            assert_eq!(
+                (&item["album"], &item["name"]),
+                (&json!("a"), &json!("one.png"))
+            );
+            let resource = item["resource"].as_str().unwrap();
+            assert_eq!(resource, "/api/v1/albums/a/images/one.png");
+            send(client.0, "GET", resource, &[], b"").expect(200);
+            send(client.0, "GET", item["href"].as_str().unwrap(), &[], b"").expect(200);
+            for url in [secret.as_str(), &secret.replace("secret", "***")] {
+                let (paths, page) = find(&format!("url={url}"));
+                assert_eq!(paths, ["a/two.png"]);
+                assert!(!page.to_string().contains("secret"), "{page}");
+            }
+            let digest = sha256(&png(1));
+            assert_eq!(
+                find(&format!("sha256={digest}")).0,
+                ["a/one.png", "b/copy.png"]
+            );
+            let (paths, page) = find(&format!("sha256={digest}&limit=1"));
+            assert_eq!(paths, ["a/one.png"]);
+            let next = page["next"].as_str().unwrap();
+            let (paths, page) = find(&format!("sha256={digest}&limit=1&cursor={next}"));
+            assert_eq!(
+                (paths, &page["next"]),
+                (vec!["b/copy.png".to_owned()], &Value::Null)
+            );
+            assert_eq!(find("path=b/copy.png").0, ["b/copy.png"]);
+            for none in ["path=b", "url=http://a.test/", "path=../../etc/passwd"] {
+                assert!(find(none).0.is_empty(), "{none}");
+            }
+        }
+        for wrong in [
+            "",
+            "url=x",
+            "sha256=1",
+            "path=a&url=http://a.test/",
+            "size=1",
+        ] {
+            client.get(&format!("/files?{wrong}")).problem(400);
+        }
+        let _ = daemon.stop();
+    }
+}
+
 mod uploads {
     use super::*;
 

@@ -186,7 +186,8 @@ fn shown(album: &str) -> &str {
     }
 }
 
-fn name(row: &ImageRow) -> &str {
+/// Its name below the folder of its album, or its whole path where it is elsewhere.
+pub(super) fn name(row: &ImageRow) -> &str {
     let path = &row.file.path;
     let below = path.strip_prefix(&row.album);
     below
@@ -343,7 +344,10 @@ pub(super) async fn look_up(
     Ok(None)
 }
 
-async fn urls(api: &Api, rows: &[ImageRow]) -> Result<HashMap<Uuid, Vec<String>>, Problem> {
+pub(super) async fn urls(
+    api: &Api,
+    rows: &[ImageRow],
+) -> Result<HashMap<Uuid, Vec<String>>, Problem> {
     let files = rows.iter().map(|row| row.file.id).collect();
     let mut urls: HashMap<Uuid, Vec<String>> = HashMap::new();
     for row in api.catalog.urls_of(files).await? {

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use unicode_normalization::UnicodeNormalization as _;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::albums::look_up;
 use super::conditions::{Ranged, Validators, Verdict};
@@ -41,7 +42,7 @@ static READING: LazyLock<Semaphore> = LazyLock::new(|| {
 });
 
 /// How often a file is looked up whose bytes, or whose folder, change meanwhile.
-const LOOKS: usize = 5;
+pub(super) const LOOKS: usize = 5;
 
 /// What a value with an asterisk encodes: all but `attr-char` (RFC 8187, section 3.2.1).
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -299,24 +300,41 @@ async fn open(api: &Api, uri: &Uri) -> Result<(ImageRow, File), Problem> {
         if seen == Some(row.file.stage) {
             break;
         }
-        let recorded = Recorded {
-            bytes: row.file.bytes,
-            mtime_ns: row.file.mtime_ns,
-        };
-        let (path, stage) = (row.file.path.clone(), StageId(row.file.stage));
-        let opened = api
-            .store
-            .open_recorded(path, stage, recorded, row.file.sha256);
-        match opened.await? {
-            Opened::Whole(file) => return Ok((row, file)),
-            // Its folder may be about to get the name that is recorded.
-            Opened::Missing => api.files.settled().await,
-            Opened::Altered => seen = Some(row.file.stage),
+        if let Some(file) = open_recorded(api, &row, &mut seen).await? {
+            return Ok((row, file));
         }
     }
-    Err(Problem::not_found(format!(
+    Err(unlike_its_record(&path))
+}
+
+/// The bytes of a record; `None` where they are not there, and the record has to be looked up once more. `seen` gets the stage
+/// of a record that others have overtaken, or that is wrong.
+pub(super) async fn open_recorded(
+    api: &Api,
+    row: &ImageRow,
+    seen: &mut Option<Uuid>,
+) -> Result<Option<File>, Problem> {
+    let recorded = Recorded {
+        bytes: row.file.bytes,
+        mtime_ns: row.file.mtime_ns,
+    };
+    let (path, stage) = (row.file.path.clone(), StageId(row.file.stage));
+    let opened = api
+        .store
+        .open_recorded(path, stage, recorded, row.file.sha256);
+    match opened.await? {
+        Opened::Whole(file) => return Ok(Some(file)),
+        // Its folder may be about to get the name that is recorded.
+        Opened::Missing => api.files.settled().await,
+        Opened::Altered => *seen = Some(row.file.stage),
+    }
+    Ok(None)
+}
+
+pub(super) fn unlike_its_record(path: &str) -> Problem {
+    Problem::not_found(format!(
         "`{path}` is recorded, and is not there as it was recorded; `gannet verify --repair` fetches it again"
-    )))
+    ))
 }
 
 fn decode(text: &str) -> Result<String, Problem> {
@@ -386,23 +404,28 @@ fn part(file: File, first: u64, count: u64) -> Body {
             if left == 0 {
                 return Ok(None);
             }
-            // It is never closed.
-            let _turn = READING.acquire().await.ok();
-            let length = left.min(CHUNK);
-            let read = spawn_blocking(move || {
-                let mut chunk = vec![0; length as usize];
-                file.read_exact_at(&mut chunk, at)?;
-                Ok::<_, io::Error>(Bytes::from(chunk))
-            });
-            let chunk = read.await.map_err(io::Error::other)??;
+            let chunk = read(file, at, left).await?;
+            let length = chunk.len() as u64;
             Ok::<_, io::Error>(Some((chunk, (at + length, left - length))))
         }
     });
     Body::from_stream(chunks)
 }
 
+/// The next of `left` bytes of a file, which begin at `at`.
+pub(super) async fn read(file: Arc<File>, at: u64, left: u64) -> io::Result<Bytes> {
+    // It is never closed.
+    let _turn = READING.acquire().await.ok();
+    let read = spawn_blocking(move || {
+        let mut chunk = vec![0; left.min(CHUNK) as usize];
+        file.read_exact_at(&mut chunk, at)?;
+        Ok(Bytes::from(chunk))
+    });
+    read.await.map_err(io::Error::other)?
+}
+
 /// `Content-Disposition` (RFC 6266), for old clients with a name of plain characters too (appendix D).
-fn attachment(name: &str) -> String {
+pub(super) fn attachment(name: &str) -> String {
     let is_plain = |c: char| c == ' ' || c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%');
     let plain: String = name
         .chars()

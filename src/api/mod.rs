@@ -10,7 +10,8 @@
 //! - `jobs`, `albums`: what the catalog knows, `page` by page, by cursors that are keys; `filter`: which images;
 //! - `post`: jobs that clients post; `live`: how they go on;
 //! - `changes`: albums and images as clients want them; `uploads`: files that they send;
-//! - `files`: bytes; `conditions`: whether, and which of them;
+//! - `lookup`: files by URL, digest or path;
+//! - `files`: bytes; `conditions`: whether, and which of them; `archive`: those of an album, as a zip;
 //! - `stream`: events, as they happen;
 //! - `service`: whether the daemon can do its work; `metrics`: figures for Prometheus;
 //! - `openapi`: the document of all of it.
@@ -27,6 +28,7 @@
 
 mod access;
 mod albums;
+mod archive;
 mod changes;
 mod conditions;
 mod extract;
@@ -35,6 +37,7 @@ mod filter;
 mod jobs;
 mod live;
 mod log;
+mod lookup;
 mod metrics;
 mod openapi;
 mod origin;
@@ -82,6 +85,7 @@ pub use settings::Settings;
 pub use status::{LastRun, RunningJob, ScheduleStatus, Status};
 
 pub(crate) use access::{Access, Rules, Way};
+pub(crate) use lookup::LookUps;
 pub(crate) use problem::{Document, Problem};
 pub(crate) use schedules::{Asked, Desk, Refused, Request as Wish};
 pub(crate) use serve::{Offer, Server};
@@ -127,6 +131,8 @@ pub(crate) struct Api {
     pub(crate) max_body: usize,
     /// The memory that such bodies share.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Whether files can be looked up fast.
+    pub(crate) look_ups: LookUps,
     /// Who may listen to jobs.
     pub(crate) listeners: Arc<Semaphore>,
     /// Says what there is to do; `None`: nothing any more.
@@ -180,6 +186,8 @@ impl Api {
             .routes(routes!(albums::one))
             .routes(routes!(albums::images))
             .routes(routes!(albums::image))
+            .routes(routes!(archive::send))
+            .routes(routes!(lookup::find))
             .routes(routes!(files::send));
         let write = OpenApiRouter::new()
             .routes(routes!(schedules::run))

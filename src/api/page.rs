@@ -85,6 +85,7 @@ pub(super) enum List {
     Groups,
     Albums,
     Images,
+    Found,
 }
 
 impl List {
@@ -95,6 +96,7 @@ impl List {
             Self::Groups => 'g',
             Self::Albums => 'a',
             Self::Images => 'f',
+            Self::Found => 'l',
         }
     }
 

@@ -451,8 +451,11 @@ fn key(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Problem> {
     let Some(key) = keys.next() else {
         return Ok(None);
     };
-    if key.is_empty() || key.len() > KEY_BYTES || keys.next().is_some() {
-        let detail = format!("expected one `Idempotency-Key` of 1 to {KEY_BYTES} bytes");
+    let is_plain = key.as_bytes().iter().all(u8::is_ascii_graphic);
+    if key.is_empty() || key.len() > KEY_BYTES || !is_plain || keys.next().is_some() {
+        let detail = format!(
+            "expected one `Idempotency-Key` of 1 to {KEY_BYTES} bytes, visible characters of ASCII"
+        );
         return Err(Problem::bad_request(detail));
     }
     let client = headers.get(header::AUTHORIZATION);

@@ -52,7 +52,7 @@ pub use posted::{
 };
 pub use record::{Batch, FileRow, Recheck, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
-pub use upkeep::{AlbumRow, ImageRow, Limits, UrlName, UrlRow};
+pub use upkeep::{AlbumRow, ImageRow, Limits, LookUp, UrlName, UrlRow};
 
 /// `[catalog]`. Defaults are in `config/default.toml` and nowhere else.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -514,6 +514,18 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// The file at a path.
     async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError>;
+
+    /// Up to `limit` files that a look-up finds, in the order of paths behind `after`.
+    async fn look_up(
+        &self,
+        by: LookUp,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError>;
+
+    /// Makes [`look_up`](Self::look_up) fast. Once made, the indexes cost every later job a little, so they are made for
+    /// the first look-up.
+    async fn index_look_ups(&self) -> Result<(), CatalogError>;
 
     /// Up to `limit` files in the order of paths behind `after`.
     async fn files_after(

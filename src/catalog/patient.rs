@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
     Table, TargetKey, UrlName, UrlRow, Wants,
 };
@@ -428,6 +428,23 @@ impl<C: Catalog> Catalog for Patient<C> {
 
     async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError> {
         self.patience.see_through(|| self.inner.image(path)).await
+    }
+
+    async fn look_up(
+        &self,
+        by: LookUp,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.look_up(by.clone(), after.clone(), limit))
+            .await
+    }
+
+    async fn index_look_ups(&self) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.index_look_ups())
+            .await
     }
 
     async fn files_after(

@@ -75,6 +75,7 @@ suite! {
     the_last_job_is_not_one_from_the_future,
     albums_and_files_come_page_by_page,
     an_album_shows_what_is_known_of_its_files,
+    files_are_looked_up_by_url_digest_and_path,
     an_album_is_renamed_with_all_below_it_and_may_be_renamed_back,
     what_clients_change_is_recorded_once_with_its_events,
     images_are_found_by_what_is_known_of_them,
@@ -1548,6 +1549,46 @@ async fn an_album_shows_what_is_known_of_its_files(catalog: &dyn Catalog) {
     let album = catalog.album("a").await.unwrap().unwrap();
     assert_eq!((album.name.as_str(), album.files, album.bytes), ("a", 2, 8));
     assert_eq!(catalog.album("").await.unwrap().unwrap().files, 1);
+}
+
+async fn files_are_looked_up_by_url_digest_and_path(catalog: &dyn Catalog) {
+    let job = begin(catalog).await;
+    let url = |n: u64| format!("http://a.example/{n}");
+    let mut batch: Vec<Record> = (0..5)
+        .map(|n| {
+            stored(
+                job,
+                n,
+                &url(n),
+                &format!("a/{n}.png"),
+                &[b'0' + (n % 2) as u8],
+            )
+        })
+        .collect();
+    // Two files of one URL, as two albums want it.
+    batch[4].url = url(3);
+    write(catalog, batch).await.unwrap();
+    let find = async |by: LookUp, after: Option<&str>, limit| {
+        let found = catalog.look_up(by, after.map(str::to_owned), limit);
+        let found = found.await.unwrap().into_iter();
+        found.map(|row| row.file.path).collect::<Vec<_>>()
+    };
+    let even = LookUp::Sha256(Sha256::of(b"0"));
+    // Without indexes, and with them.
+    for _ in 0..2 {
+        assert_eq!(find(LookUp::Url(url(1)), None, 9).await, ["a/1.png"]);
+        let both = find(LookUp::Url(url(3)), None, 9).await;
+        assert_eq!(both, ["a/3.png", "a/4.png"]);
+        let all = find(even.clone(), None, 9).await;
+        assert_eq!(all, ["a/0.png", "a/2.png", "a/4.png"]);
+        assert_eq!(find(even.clone(), Some("a/0.png"), 1).await, ["a/2.png"]);
+        let one = LookUp::Path("a/2.png".to_owned());
+        assert_eq!(find(one, None, 9).await, ["a/2.png"]);
+        for none in [LookUp::Path("a".into()), LookUp::Url("a\0".into())] {
+            assert!(find(none, None, 9).await.is_empty());
+        }
+        catalog.index_look_ups().await.unwrap();
+    }
 }
 
 fn album(name: &str) -> AlbumName {

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{KnownFile, TargetKey, millis};
+use crate::target::Sha256;
 
 /// An album with what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +47,17 @@ pub struct ImageRow {
     pub last_modified: Option<DateTime<Utc>>,
     /// Set if a client has named it.
     pub by_client: bool,
+}
+
+/// By what files are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookUp {
+    /// The URL of a target, as it is recorded.
+    Url(String),
+    /// The digest of their bytes.
+    Sha256(Sha256),
+    /// Their path below the store's root.
+    Path(String),
 }
 
 /// What an album may hold. The newest files stay; `None` is no limit.

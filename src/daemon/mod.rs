@@ -242,6 +242,7 @@ impl Daemon {
             max_body,
             bodies: api::bodies(max_body),
             listeners: api::listeners(),
+            look_ups: api::LookUps::default(),
             with_docs: settings.docs,
             events: self.notifier.live().clone(),
         };

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use url::Url;
 
+use crate::fetch::recorded_url;
 use crate::source::Invalid;
 use crate::target::Reason;
 
@@ -43,6 +44,27 @@ impl Refusal {
 /// Spaces around it are trimmed and spaces within are percent-encoded (WHATWG URL, section 4.4), as are
 /// bytes that are not UTF-8. What is percent-encoded already stays as it is.
 pub(super) fn parse(bytes: &[u8]) -> Result<Url, Refusal> {
+    let url = normalise(bytes)?;
+    // As it stands in reports and in the output of `jobs --failed`: a wrong login could lock the account.
+    if url.password() == Some("***") || url.username() == "***" {
+        return Err(Refusal::invalid(
+            "its credentials are masked; `[hosts]` takes user and password, or a token",
+        ));
+    }
+    Ok(url)
+}
+
+/// The URL of a target in the form of [`recorded_url`], whether its credentials are masked already or not.
+///
+/// # Errors
+///
+/// Says why the text is no URL of a target.
+pub fn recorded_target(text: &str) -> Result<String, String> {
+    let url = normalise(text.as_bytes()).map_err(|refusal| refusal.detail)?;
+    Ok(recorded_url(&url))
+}
+
+fn normalise(bytes: &[u8]) -> Result<Url, Refusal> {
     // The first `#` begins the fragment, which is never sent.
     let bytes = memchr::memchr(b'#', bytes).map_or(bytes, |at| &bytes[..at]);
     let text = match std::str::from_utf8(bytes) {
@@ -72,14 +94,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Url, Refusal> {
             "two URLs stand on one line; write each on its own",
         ));
     }
-    let url = web(text)?;
-    // As it stands in reports and in the output of `jobs --failed`: a wrong login could lock the account.
-    if url.password() == Some("***") || url.username() == "***" {
-        return Err(Refusal::invalid(
-            "its credentials are masked; `[hosts]` takes user and password, or a token",
-        ));
-    }
-    Ok(url)
+    web(text)
 }
 
 /// As [`parse`], where a relative URL (RFC 3986, section 4.2) is taken from `base`.

@@ -56,6 +56,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::{Place as PostedPlace, Reason, Target, UnknownWord};
 
+pub use address::recorded_target;
 pub use chain::ChainSource;
 pub use encoding::{ListEncoding, UnknownEncoding};
 pub use error::SourceError;

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
     Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
@@ -654,6 +654,22 @@ impl Catalog for Postgres {
     async fn image(&self, path: &str) -> Result<Option<ImageRow>, CatalogError> {
         let done = in_time(upkeep::image(&self.readers, path)).await;
         done.map_err(failed("look up a file"))
+    }
+
+    async fn look_up(
+        &self,
+        by: LookUp,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        let done = in_time(upkeep::look_up(&self.readers, &by, after, limit)).await;
+        done.map_err(failed("look up files"))
+    }
+
+    async fn index_look_ups(&self) -> Result<(), CatalogError> {
+        let mut tx = self.begin("index files").await?;
+        let done = in_time(upkeep::index_look_ups(&mut tx.db)).await;
+        tx.end(done).await
     }
 
     async fn files_after(

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::super::history::last_id;
 use super::super::{
-    AlbumRow, Event, ImageRow, Known, KnownFile, Limits, SourceId, TargetKey, UrlName, UrlRow,
-    integer, millis, unsigned,
+    AlbumRow, Event, ImageRow, Known, KnownFile, Limits, LookUp, SourceId, TargetKey, UrlName,
+    UrlRow, integer, millis, unsigned,
 };
 use super::Result;
 use super::outbox::write_events;
@@ -290,6 +290,45 @@ pub(super) async fn image(db: &PgPool, path: &str) -> Result<Option<ImageRow>> {
     .fetch_optional(db)
     .await?;
     found.as_ref().map(rows::image).transpose()
+}
+
+/// By a digest of the URL, since an entry of an index has little room.
+pub(super) async fn index_look_ups(db: &mut PgConnection) -> Result<()> {
+    query("CREATE INDEX IF NOT EXISTS urls_by_url ON urls (md5(url))")
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn look_up(
+    db: &PgPool,
+    by: &LookUp,
+    after: Option<String>,
+    limit: u32,
+) -> Result<Vec<ImageRow>> {
+    let condition = match by {
+        LookUp::Url(_) => {
+            "f.id IN (SELECT u.file FROM urls u WHERE md5(u.url) = md5($1) AND u.url = $1)"
+        }
+        LookUp::Sha256(_) => "f.sha256 = $1",
+        LookUp::Path(_) => "f.path = $1",
+    };
+    let page = query(AssertSqlSafe(format!(
+        "SELECT {}, {} FROM files f WHERE {condition} AND f.path > $2 ORDER BY f.path LIMIT $3",
+        rows::FILE,
+        rows::IMAGE
+    )));
+    let page = match by {
+        LookUp::Url(key) | LookUp::Path(key) => page.bind(text(key)),
+        LookUp::Sha256(sha256) => page.bind(&sha256.0[..]),
+    };
+    // No path is empty.
+    let page = page
+        .bind(after.unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    page.iter().map(rows::image).collect()
 }
 
 pub(super) async fn files_after(

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, NewJob, OutcomeFilter,
+    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
     OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
     Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
@@ -605,6 +605,22 @@ impl Catalog for Sqlite {
         let path = path.to_owned();
         self.read("look up a file", move |db| upkeep::image(db, &path))
             .await
+    }
+
+    async fn look_up(
+        &self,
+        by: LookUp,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<ImageRow>, CatalogError> {
+        self.read("look up files", move |db| {
+            upkeep::look_up(db, &by, after, limit)
+        })
+        .await
+    }
+
+    async fn index_look_ups(&self) -> Result<(), CatalogError> {
+        self.write("index files", upkeep::index_look_ups).await
     }
 
     async fn files_after(

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 use uuid::Uuid;
 
 use super::super::history::last_id;
 use super::super::{
-    AlbumRow, Event, ImageRow, KnownFile, Limits, SourceId, TargetKey, UrlName, UrlRow, integer,
-    millis, unsigned,
+    AlbumRow, Event, ImageRow, KnownFile, Limits, LookUp, SourceId, TargetKey, UrlName, UrlRow,
+    integer, millis, unsigned,
 };
 use super::outbox::write_event;
 use super::rows;
@@ -220,6 +220,46 @@ pub(super) fn image(db: &Connection, path: &str) -> rusqlite::Result<Option<Imag
     .optional()
 }
 
+pub(super) fn index_look_ups(db: &Connection) -> rusqlite::Result<()> {
+    index_urls(db)?;
+    db.execute_batch(
+        "CREATE INDEX IF NOT EXISTS urls_by_url ON urls (url); \
+         CREATE INDEX IF NOT EXISTS files_by_sha256 ON files (sha256)",
+    )
+}
+
+/// `+` keeps the order of paths from being what is searched by.
+fn select_found(by: &LookUp) -> String {
+    let condition = match by {
+        LookUp::Url(_) => "f.id IN (SELECT u.file FROM urls u WHERE u.url = ?1)",
+        LookUp::Sha256(_) => "f.sha256 = ?1",
+        LookUp::Path(_) => "f.path = ?1",
+    };
+    format!(
+        "SELECT {}, {} FROM files f WHERE {condition} AND +f.path > ?2 ORDER BY +f.path LIMIT ?3",
+        rows::FILE,
+        rows::IMAGE
+    )
+}
+
+pub(super) fn look_up(
+    db: &Connection,
+    by: &LookUp,
+    after: Option<String>,
+    limit: u32,
+) -> rusqlite::Result<Vec<ImageRow>> {
+    let key: &dyn ToSql = match by {
+        LookUp::Url(url) => url,
+        LookUp::Sha256(sha256) => &sha256.0,
+        LookUp::Path(path) => path,
+    };
+    // No path is empty.
+    let after = after.unwrap_or_default();
+    db.prepare_cached(&select_found(by))?
+        .query_map(params![key, after, limit], rows::image)?
+        .collect()
+}
+
 pub(super) fn files_after(
     db: &Connection,
     after: Option<String>,
@@ -266,4 +306,30 @@ pub(super) fn unused(db: &Connection, files: &[Uuid]) -> rusqlite::Result<HashSe
         }
     }
     Ok(unused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MIGRATIONS;
+    use super::*;
+    use crate::target::Sha256;
+
+    #[test]
+    fn a_look_up_reads_no_whole_table() {
+        let mut db = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_latest(&mut db).unwrap();
+        index_look_ups(&db).unwrap();
+        for by in [
+            LookUp::Url(String::new()),
+            LookUp::Sha256(Sha256::of(b"")),
+            LookUp::Path(String::new()),
+        ] {
+            let plan = format!("EXPLAIN QUERY PLAN {}", select_found(&by));
+            let mut plan = db.prepare(&plan).unwrap();
+            let steps = plan.query_map([""; 3], |row| row.get::<_, String>(3));
+            let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+            let scans = steps.iter().any(|step| step.contains("SCAN"));
+            assert!(!scans, "{by:?}: {steps:?}");
+        }
+    }
 }
