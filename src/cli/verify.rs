@@ -163,7 +163,8 @@ impl Run {
             total: Some(self.total.max(verified.files)),
             goal: None,
             bytes: verified.bytes,
-            under_way: 0,
+            in_flight: 0,
+            waiting: 0,
             elapsed: self.begun.elapsed(),
         }
     }

@@ -52,7 +52,7 @@ mod worker;
 
 use std::collections::{BTreeMap, HashSet};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -473,6 +473,8 @@ struct Job {
     wanted: Option<Semaphore>,
     /// Keys between plan and announcement, in which repeats are found. Locked for a look-up only.
     under_way: Mutex<HashSet<TargetKey>>,
+    /// Targets that are requested.
+    in_flight: AtomicUsize,
     steps: Steps,
     /// In a posted job, what is kept of the order of its targets.
     posted: Option<Tracked>,

@@ -16,6 +16,8 @@ use super::summary::span;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Shortest span over which a rate is measured.
 const MEASURE_OVER: Duration = Duration::from_millis(500);
+/// Columns from which there is room for a bar beside the text.
+const WIDE: usize = 110;
 /// Seconds in which a measured rate loses about two thirds of its weight.
 const MEMORY: f64 = 5.0;
 
@@ -41,8 +43,11 @@ pub struct Snapshot {
     pub goal: Option<Goal>,
     /// Bytes received.
     pub bytes: u64,
-    /// Targets between plan and announcement: those that wait for their host, and those that are fetched or kept.
-    pub under_way: usize,
+    /// Targets that are requested.
+    pub in_flight: usize,
+    /// Targets that have been read from the list and are not requested: they wait for their host, for steps, or to be
+    /// recorded.
+    pub waiting: usize,
     /// Time since the job began.
     pub elapsed: Duration,
 }
@@ -73,6 +78,8 @@ enum Mode {
     Bar {
         multi: MultiProgress,
         bar: ProgressBar,
+        /// Columns of the terminal.
+        columns: fn() -> usize,
         /// Held only while a message is made.
         pace: Mutex<Pace>,
     },
@@ -107,20 +114,21 @@ impl Progress {
         match when {
             When::Never => Self(Mode::Silent),
             When::Auto | When::Always if smart && io::stderr().is_terminal() => {
-                Self::bar(ProgressDrawTarget::stderr_with_hz(10))
+                Self::bar(ProgressDrawTarget::stderr_with_hz(10), columns)
             }
             When::Auto => Self::lines(Box::new(io::stderr()), LINE_EVERY, false),
             When::Always => Self::lines(Box::new(io::stderr()), Duration::ZERO, true),
         }
     }
 
-    fn bar(target: ProgressDrawTarget) -> Self {
+    fn bar(target: ProgressDrawTarget, columns: fn() -> usize) -> Self {
         let multi = MultiProgress::with_draw_target(target);
         let bar = multi.add(ProgressBar::no_length());
         bar.set_style(style("{spinner} {msg}"));
         Self(Mode::Bar {
             multi,
             bar,
+            columns,
             pace: Mutex::default(),
         })
     }
@@ -147,18 +155,27 @@ impl Progress {
     /// lines to one in five seconds.
     pub fn tick(&self, now: Snapshot) {
         match &self.0 {
-            Mode::Bar { bar, pace, .. } => {
+            Mode::Bar {
+                bar, pace, columns, ..
+            } => {
                 let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
                 pace.measure(&now);
                 let (done, total) = now.reached();
+                let columns = columns();
+                let (template, taken) = match total {
+                    None => ("{spinner} {msg}", 2),
+                    Some(_) if columns < WIDE => ("{percent:>3}% {msg}", 5),
+                    Some(_) => ("{bar:24} {percent:>3}% {msg}", 30),
+                };
+                bar.set_style(style(template));
                 if let Some(total) = total
                     && bar.length() != Some(total)
                 {
-                    bar.set_style(style("{bar:24} {percent:>3}% {msg}"));
                     bar.set_length(total);
                 }
                 bar.set_position(done);
-                bar.set_message(pace.text(&now));
+                // A line that ends in the last column may be wrapped.
+                bar.set_message(pace.fitting(&now, columns.saturating_sub(taken + 1)));
                 bar.tick();
             }
             Mode::Lines(lines) => {
@@ -203,7 +220,7 @@ impl Lines {
     }
 }
 
-/// The style of `template`, which is one of the two above.
+/// The style of `template`, which is one of those above.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -239,23 +256,50 @@ impl Pace {
     }
 
     fn text(&self, now: &Snapshot) -> String {
+        self.fitting(now, usize::MAX)
+    }
+
+    /// The text in at most `columns` columns: without its less important parts, if it is longer.
+    fn fitting(&self, now: &Snapshot, columns: usize) -> String {
+        let mut parts = self.parts(now);
+        loop {
+            let text = parts
+                .iter()
+                .map(|(_, text)| text.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let least = parts.iter().map(|(weight, _)| *weight).min();
+            match least {
+                Some(least) if text.len() > columns && parts.len() > 1 => {
+                    parts.retain(|(weight, _)| *weight > least);
+                }
+                // All of it is ASCII.
+                _ => return text.chars().take(columns).collect(),
+            }
+        }
+    }
+
+    /// The parts of the text, each with its weight.
+    fn parts(&self, now: &Snapshot) -> Vec<(u8, String)> {
         let (done, total) = now.reached();
         let what = if now.goal.is_some() { " stored" } else { "" };
-        let mut parts = vec![match total {
+        let reached = match total {
             Some(total) => format!("{} of {}{what}", HumanCount(done), HumanCount(total)),
             None => format!("{} so far", HumanCount(done)),
-        }];
+        };
+        let mut parts = vec![(u8::MAX, reached)];
         if let Some((targets, bytes)) = self.rates {
-            parts.push(format!("{targets:.1} files/s"));
-            parts.push(format!("{:.1} MB/s", bytes / 1e6));
+            parts.push((2, format!("{targets:.1} files/s")));
+            parts.push((1, format!("{}/s", HumanBytes(bytes as u64))));
         } else {
-            parts.push(HumanBytes(now.bytes).to_string());
+            parts.push((1, HumanBytes(now.bytes).to_string()));
         }
         let bad = now.counts.rejected + now.counts.failed;
         if bad > 0 {
-            parts.push(format!("{} rejected or failed", HumanCount(bad)));
+            parts.push((5, format!("{} rejected or failed", HumanCount(bad))));
         }
-        parts.push(format!("{} under way", now.under_way));
+        parts.push((4, format!("{} in flight", now.in_flight)));
+        parts.push((3, format!("{} waiting", now.waiting)));
         // Where files are counted, not each target brings one: those of this process, for `stored` may be of an earlier one.
         let counted = match now.goal {
             Some(_) => now.counts.stored,
@@ -269,10 +313,18 @@ impl Pace {
             let targets = (total - done) as f64 * now.counts.targets as f64 / counted as f64;
             // Beyond a hundred days the number says nothing.
             let seconds = (targets / rate).min(8_640_000.0);
-            parts.push(format!("{} left", span(Duration::from_secs_f64(seconds))));
+            let left = span(Duration::from_secs_f64(seconds));
+            parts.push((6, format!("{left} left")));
         }
-        parts.join(", ")
+        parts
     }
+}
+
+/// Columns of the terminal on stderr; 80 if it does not say.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+    let columns = size.map(|size| usize::from(size.ws_col));
+    columns.filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 #[cfg(test)]
@@ -309,7 +361,8 @@ mod tests {
             total,
             goal: None,
             bytes: stored * 1_000_000,
-            under_way: 3,
+            in_flight: 2,
+            waiting: 1,
             elapsed: Duration::from_secs_f64(seconds),
         }
     }
@@ -328,8 +381,8 @@ mod tests {
         progress.finish(at(12.0, 10, None));
         assert_eq!(
             sink.text(),
-            "progress: 10 of 100, 2.0 files/s, 2.0 MB/s, 3 under way, 45.0 s left\n\
-             progress: 10 of 100, 0.7 files/s, 0.7 MB/s, 3 under way, 2m 2s left\n"
+            "progress: 10 of 100, 2.0 files/s, 1.91 MiB/s, 2 in flight, 1 waiting, 45.0 s left\n\
+             progress: 10 of 100, 0.7 files/s, 718.51 KiB/s, 2 in flight, 1 waiting, 2m 2s left\n"
         );
     }
 
@@ -343,8 +396,8 @@ mod tests {
         progress.finish(last);
         assert_eq!(
             sink.text(),
-            "progress: 0 so far, 0 B, 3 under way\n\
-             progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 3 under way\n"
+            "progress: 0 so far, 0 B, 2 in flight, 1 waiting\n\
+             progress: 3 of 3, 1.91 MiB, 1 rejected or failed, 2 in flight, 1 waiting\n"
         );
     }
 
@@ -366,13 +419,13 @@ mod tests {
         let last = last.lines().last().unwrap();
         assert_eq!(
             last,
-            "progress: 25 of 100 stored, 20.0 files/s, 10.0 MB/s, 20 rejected or failed, 3 under way, 7.5 s left"
+            "progress: 25 of 100 stored, 20.0 files/s, 9.54 MiB/s, 20 rejected or failed, 2 in flight, 1 waiting, 7.5 s left"
         );
     }
 
     #[test]
     fn a_bar_gets_a_length_once_the_list_is_read() {
-        let progress = Progress::bar(ProgressDrawTarget::hidden());
+        let progress = Progress::bar(ProgressDrawTarget::hidden(), || 200);
         let Mode::Bar { bar, .. } = &progress.0 else {
             panic!("it is a bar");
         };
@@ -382,10 +435,40 @@ mod tests {
         assert_eq!((bar.position(), bar.length()), (7, Some(10)));
         assert_eq!(
             bar.message(),
-            "7 of 10, 4.5 files/s, 4.5 MB/s, 3 under way, 0.7 s left"
+            "7 of 10, 4.5 files/s, 4.25 MiB/s, 2 in flight, 1 waiting, 0.7 s left"
         );
         progress.finish(at(3.0, 10, Some(10)));
         assert!(bar.is_finished());
         assert!(progress.multi().is_some());
+    }
+
+    #[test]
+    fn the_text_fits_the_terminal_and_keeps_what_matters_most() {
+        let mut pace = Pace::default();
+        let mut now = at(100.0, 123_456, Some(1_000_000));
+        for _ in 0..4321 {
+            now.counts.add(Outcome::Failed);
+        }
+        (now.in_flight, now.waiting) = (64, 936);
+        pace.measure(&now);
+        for columns in 0..200 {
+            assert!(pace.fitting(&now, columns).len() <= columns, "{columns}");
+        }
+        let cases = [
+            (
+                120,
+                "127,777 of 1,000,000, 1277.8 files/s, 1.15 GiB/s, 4,321 rejected or failed, 64 in flight, 936 waiting, 11m 22s left",
+            ),
+            (
+                74,
+                "127,777 of 1,000,000, 4,321 rejected or failed, 64 in flight, 11m 22s left",
+            ),
+            (34, "127,777 of 1,000,000, 11m 22s left"),
+            (20, "127,777 of 1,000,000"),
+            (7, "127,777"),
+        ];
+        for (columns, text) in cases {
+            assert_eq!(pace.fitting(&now, columns), text);
+        }
     }
 }

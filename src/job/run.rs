@@ -1,7 +1,7 @@
 //! One job, from its list to its summary.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -189,6 +189,7 @@ impl Engine {
                 )
             }),
             under_way: Mutex::new(HashSet::new()),
+            in_flight: AtomicUsize::new(0),
             steps: spec.steps.clone(),
             posted: tracked,
             announce,
@@ -520,6 +521,8 @@ impl Running<'_> {
         let total = self.planned.as_ref().map(|planned| planned.targets);
         let total = total.or(self.total);
         let window = self.job.terms.job.window.get() as usize;
+        let taken = window.saturating_sub(self.job.window.available_permits());
+        let in_flight = self.job.in_flight.load(Ordering::Relaxed);
         self.observer.tick(&Snapshot {
             counts: self.tally.counts,
             total,
@@ -528,7 +531,8 @@ impl Running<'_> {
                 count,
             }),
             bytes: self.tally.bytes,
-            under_way: window.saturating_sub(self.job.window.available_permits()),
+            in_flight,
+            waiting: taken.saturating_sub(in_flight),
             elapsed: self.began.elapsed(),
         });
     }

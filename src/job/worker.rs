@@ -200,8 +200,11 @@ pub(super) async fn work(shared: Arc<Shared>, number: usize) {
         };
         let (ticket, started) = permit.split();
         let job = ticket.job.clone();
+        job.in_flight.fetch_add(1, Ordering::Relaxed);
         let served = AssertUnwindSafe(serve(&shared, ticket, started)).catch_unwind();
-        if served.await.is_err() {
+        let served = served.await;
+        job.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if served.is_err() {
             // The ticket is lost, so the job would wait for it for ever.
             job.lost.cancel();
         }
