@@ -95,7 +95,7 @@ fn each_format_comes_smaller_or_with_words_why_not() {
         let format = image["format"].as_str().unwrap();
         let got = shop.daemon.get(&format!("{href}?w=2&h=2&fit=fill"));
         match format {
-            "svg" | "rgb" | "txt" => {
+            "rgb" | "txt" => {
                 let detail = got.problem(422);
                 assert!(detail.contains("cannot be resized"), "{detail}");
             }
@@ -294,6 +294,125 @@ fn other_bytes_of_a_file_are_another_picture() {
     assert_eq!(size(&second.body), (80, 80));
     assert_ne!(first.header("etag"), second.header("etag"));
     let _ = daemon.stop();
+}
+
+const XMLNS: &str = "xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'";
+
+#[test]
+fn an_svg_is_drawn_in_any_size() {
+    let svg = format!(
+        "<svg {XMLNS} width='4mm' height='2mm' viewBox='0 0 4 2'>\
+         <rect width='2' height='2' fill='#f80'/><circle cx='3' cy='1' r='1' fill='#00f'/></svg>"
+    );
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(svg.as_bytes()).unwrap();
+    let files = vec![
+        ("s.svg", svg.into_bytes()),
+        ("z.svgz", packed.finish().unwrap()),
+    ];
+    let sandbox = Sandbox::new();
+    let shop = Shop::open(&sandbox, files, "");
+    for name in ["s.svg", "z.svgz"] {
+        let got = shop.get(&format!("{name}?w=400")).expect(200);
+        assert_eq!(got.header("content-type"), Some("image/png"));
+        assert_eq!(got.header("content-encoding"), None);
+        let image = image::load_from_memory(&got.body).unwrap().into_rgba8();
+        // 15 by 8 pixels, as far as it says.
+        assert_eq!(image.dimensions(), (400, 213));
+        assert_eq!(image.get_pixel(100, 100).0, [255, 136, 0, 255]);
+        assert_eq!(image.get_pixel(300, 100).0, [0, 0, 255, 255]);
+        assert_eq!(image.get_pixel(395, 5).0[3], 0, "nothing is drawn there");
+        // Sharp: within a pixel of the edge, there is all of one and nothing of the other.
+        let edge: Vec<u8> = (196..204).map(|x| image.get_pixel(x, 20).0[3]).collect();
+        assert_eq!((edge[0], edge[7]), (255, 0), "{edge:?}");
+        let middle = shop.get(&format!("{name}?w=100&h=100&fit=cover&format=webp"));
+        let middle = image::load_from_memory(&middle.expect(200).body)
+            .unwrap()
+            .into_rgba8();
+        assert_eq!(middle.dimensions(), (100, 100));
+        assert_eq!(middle.get_pixel(25, 50).0, [255, 136, 0, 255]);
+        assert_eq!(middle.get_pixel(75, 50).0, [0, 0, 255, 255]);
+        let white = shop.get(&format!("{name}?w=100&format=jpeg")).expect(200);
+        let white = image::load_from_memory(&white.body).unwrap().into_rgb8();
+        assert!(white.get_pixel(98, 1).0.iter().all(|sample| *sample > 240));
+    }
+    let _ = shop.daemon.stop();
+}
+
+/// Files of a few bytes that want hours, all memory, or what is none of their business.
+fn hostile(origin: &str) -> Vec<(&'static str, String)> {
+    let around = |inside: String| format!("<svg {XMLNS} width='9' height='9'>{inside}</svg>");
+    let steps = |step: &dyn Fn(usize) -> String| (1..40).map(step).collect::<String>();
+    let entities = steps(&|n| format!("<!ENTITY a{n} '&a{0};&a{0};'>", n - 1));
+    let uses = steps(&|n| {
+        format!(
+            "<g id='u{n}'><use xlink:href='#u{0}'/><use xlink:href='#u{0}'/></g>",
+            n - 1
+        )
+    });
+    let masks = steps(&|n| {
+        let rect = format!("<rect width='1' height='1' mask='url(#m{})'/>", n + 1);
+        format!(
+            "<mask id='m{n}' maskContentUnits='objectBoundingBox'>{}</mask>",
+            rect.repeat(9)
+        )
+    });
+    let patterns = steps(&|n| {
+        format!(
+            "<pattern id='p{n}' width='9' height='9' patternUnits='userSpaceOnUse'><rect width='9' height='9' fill='url(#p{})'/></pattern>",
+            n % 3 + 1
+        )
+    });
+    vec![
+        ("laughs.svg", format!("<!DOCTYPE svg [<!ENTITY a0 'x'>{entities}]><svg {XMLNS}>&a39;</svg>")),
+        ("uses.svg", around(format!("<defs><path id='u0'/>{uses}</defs><use xlink:href='#u39'/>"))),
+        ("masks.svg", around(format!("{masks}<rect width='9' height='9' mask='url(#m1)'/>"))),
+        ("loop.svg", around(format!("{patterns}<rect width='9' height='9' fill='url(#p1)'/>"))),
+        ("nested.svg", around("<g opacity='.9'>".repeat(1000) + &"</g>".repeat(1000))),
+        ("many.svg", around("<rect width='9' height='9'/>".repeat(1_000_000))),
+        ("wide.svg", around("<filter id='f' x='-1e9' y='-1e9' width='2e9' height='2e9'><feGaussianBlur stdDeviation='1e6'/></filter><rect width='9' height='9' filter='url(#f)'/>".to_owned())),
+        ("room.svg", around("<pattern id='p' width='1e6' height='1e6' patternUnits='userSpaceOnUse'><rect width='9' height='9'/></pattern><rect width='9' height='9' fill='url(#p)'/>".to_owned())),
+        ("huge.svg", format!("<svg {XMLNS} viewBox='-1e30 -1e30 2e30 2e30'><rect width='1e30' height='1e30'/></svg>")),
+        ("reach.svg", around(format!("<image width='9' height='9' xlink:href='file:///etc/passwd'/><image width='9' height='9' href='{origin}'/><use href='{origin}#a'/><style>@import url({origin});</style>"))),
+    ]
+}
+
+#[test]
+fn a_hostile_svg_takes_little_time_and_memory_and_nothing_else() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let outside = Site::start({
+        let asked = asked.clone();
+        move |_| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            Answer::ok(png_of(1, 4))
+        }
+    });
+    let files: Vec<_> = hostile(&outside.url("/x.png"))
+        .into_iter()
+        .map(|(name, text)| (name, text.into_bytes()))
+        .collect();
+    let sandbox = Sandbox::new();
+    let shop = Shop::open(&sandbox, files.clone(), "");
+    for (name, _) in files {
+        let got = shop.get(&format!("{name}?w=64&h=64"));
+        match name {
+            "laughs.svg" | "uses.svg" | "masks.svg" => {
+                let detail = got.problem(422);
+                assert!(detail.contains("the SVG image"), "{name}: {detail}");
+            }
+            "reach.svg" => {
+                let image = image::load_from_memory(&got.expect(200).body)
+                    .unwrap()
+                    .into_rgba8();
+                assert!(image.pixels().all(|pixel| pixel.0[3] == 0));
+            }
+            _ => assert!(matches!(got.status, 200 | 422), "{name}: {got}"),
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    // And the daemon is well.
+    shop.daemon.get("/readyz").expect(200);
+    let _ = shop.daemon.stop();
 }
 
 #[test]

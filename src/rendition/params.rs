@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::downloader::Format;
-use crate::downloader::image::ImageFormat;
+use crate::downloader::image::{Decoder, ImageFormat};
 use crate::target::Sha256;
 
 /// Most pixels of a side.
@@ -148,6 +148,8 @@ impl Params {
     pub(super) fn resolved(mut self, original: ImageFormat) -> Self {
         let format = self.format.unwrap_or(Output::of(original));
         self.format = Some(format);
+        // A vector image has no size beyond which it loses by being larger.
+        self.enlarge |= Decoder::draws(original);
         self.quality = (format == Output::Jpeg).then(|| self.quality.unwrap_or(QUALITY));
         // With one of the two, `cover` has nothing to cut off.
         if self.fit == Fit::Cover && (self.width.is_none() || self.height.is_none()) {

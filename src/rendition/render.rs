@@ -22,6 +22,14 @@ pub(super) fn render(
     format: ImageFormat,
     params: &Params,
 ) -> Result<(DynamicImage, bool), Rejection> {
+    if Decoder::draws(format) {
+        let drawn = decoder.draw(body, format, |size| {
+            let Plan { size: made, taken } = params.plan(size);
+            let (width, height) = (f64::from(size.0), f64::from(size.1));
+            (made, (taken.0 / width, taken.1 / height))
+        });
+        return Ok((drawn?, false));
+    }
     let pixels = decoder.decode(body, format, |size| memory(params, size))?;
     let stored = (pixels.image.width(), pixels.image.height());
     let turned = is_turned(pixels.orientation);

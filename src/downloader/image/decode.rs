@@ -15,6 +15,7 @@ use tiff::tags::{CompressionMethod, Tag};
 use tiff::{TiffError, TiffFormatError};
 
 use super::memory::Memory;
+use super::pixels::{self, NoDrawing};
 use super::tiff::MAX_DIRECTORIES;
 use super::{ImageFormat, Limits, gif as gif_file, ico, jpeg, rgb};
 use crate::downloader::window::{Window, corrupt, unreadable};
@@ -84,13 +85,23 @@ impl Decoding<'_> {
                 self.whole(image::ImageFormat::Jpeg, bytes)
             }
             ImageFormat::Rgb => Ok(rgb::decode(&mut Window::new(self.body))?),
-            ImageFormat::Svg
-            | ImageFormat::Svgz
-            | ImageFormat::Avif
+            ImageFormat::Svg | ImageFormat::Svgz => self.drawing(format),
+            ImageFormat::Avif
             | ImageFormat::Heic
             | ImageFormat::Jxl
             | ImageFormat::Jp2
             | ImageFormat::Psd => Ok(()),
+        }
+    }
+
+    /// In a small size, which takes all that a large one does but memory.
+    fn drawing(&self, format: ImageFormat) -> Result<(), Stop> {
+        let small = |_| ((64, 64), (1.0, 1.0));
+        match pixels::draw(self.body, format, self.limits, self.memory, small) {
+            Ok(_) => Ok(()),
+            Err(NoDrawing::Rejected(rejection)) => Err(rejection.into()),
+            // The text has been found to be sound.
+            Err(NoDrawing::NoPixels(_)) => Err(Stop::Unknown),
         }
     }
 

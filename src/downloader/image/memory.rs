@@ -32,6 +32,11 @@ impl Memory {
         }
     }
 
+    /// Bytes that can be held at most.
+    pub(super) const fn budget(&self) -> u64 {
+        self.budget
+    }
+
     /// Waits for `bytes`. Blocks the thread, and must not be asked by one that holds some already.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! every pixel where there is a decoder.
 
 mod bmp;
+mod child;
 mod criteria;
 mod decode;
 mod format;
@@ -32,6 +33,7 @@ use super::window::{Window, corrupt};
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Kept, Rejection, Verdict};
 use crate::target::Reason;
 
+pub use child::answer as answer_parent;
 use criteria::Criteria;
 pub use format::ImageFormat;
 pub(crate) use limits::Limits;

@@ -5,9 +5,10 @@ use std::panic::{self, AssertUnwindSafe};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 
+use super::child::{self, Ask, NoPixels};
 use super::decode::TABLES;
 use super::memory::{Held, Memory};
-use super::{ImageFormat, Limits, Settings, jpeg};
+use super::{ImageFormat, Limits, Settings, jpeg, svg};
 use crate::downloader::window::{Window, corrupt};
 use crate::downloader::{Body, Rejection};
 
@@ -27,6 +28,12 @@ pub(crate) struct Pixels<'a> {
     _held: Held<'a>,
 }
 
+/// Longest text of a vector image that is drawn, in bytes.
+const MAX_TEXT: u64 = 64 * 1024 * 1024;
+
+/// Memory for drawing a vector image, in bytes. Most take a tenth of it.
+const DRAWING: u64 = 256 * 1024 * 1024;
+
 impl Decoder {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
@@ -37,7 +44,41 @@ impl Decoder {
 
     /// Whether it knows the format.
     pub(crate) const fn knows(format: ImageFormat) -> bool {
-        codec(format).is_some()
+        codec(format).is_some() || Self::draws(format)
+    }
+
+    /// Whether the format is a vector format, which is drawn in any size.
+    pub(crate) const fn draws(format: ImageFormat) -> bool {
+        matches!(format, ImageFormat::Svg | ImageFormat::Svgz)
+    }
+
+    /// Draws `body`. `plan` says, for its width and height, how large the drawing is, and which share of width and height
+    /// it shows from the middle.
+    ///
+    /// Blocks the thread until there is memory, and until it is drawn.
+    ///
+    /// # Errors
+    ///
+    /// When it is damaged, or takes too much memory or time.
+    pub(crate) fn draw(
+        &self,
+        body: &Body,
+        format: ImageFormat,
+        plan: impl FnOnce((u32, u32)) -> ((u32, u32), (f64, f64)),
+    ) -> Result<DynamicImage, Rejection> {
+        draw(body, format, &self.limits, &self.memory, plan)
+            .map_err(|no_pixels| {
+                corrupt(match no_pixels {
+                    NoDrawing::Rejected(rejection) => return rejection,
+                    NoDrawing::NoPixels(NoPixels::Damaged(detail)) => {
+                        format!("does not decode: {detail}")
+                    }
+                    NoDrawing::NoPixels(NoPixels::Unknown(detail)) => {
+                        format!("cannot be drawn: {detail}")
+                    }
+                })
+            })
+            .map_err(|rejection| super::name_format(rejection, format))
     }
 
     /// Decodes `body`. `more` says how much memory is needed besides, for a picture of that width and height; it is
@@ -110,6 +151,50 @@ impl Decoder {
             _held: held,
         })
     }
+}
+
+/// Why a vector image is not drawn.
+#[derive(Debug)]
+pub(super) enum NoDrawing {
+    Rejected(Rejection),
+    NoPixels(NoPixels),
+}
+
+impl From<Rejection> for NoDrawing {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// Draws a vector image: see [`Decoder::draw`].
+pub(super) fn draw(
+    body: &Body,
+    format: ImageFormat,
+    limits: &Limits,
+    memory: &Memory,
+    plan: impl FnOnce((u32, u32)) -> ((u32, u32), (f64, f64)),
+) -> Result<DynamicImage, NoDrawing> {
+    let packed = format == ImageFormat::Svgz;
+    // Files of other kinds than `image` have not been looked at.
+    let window = &mut Window::new(body);
+    let picture = match packed {
+        true => svg::inspect_packed(window, MAX_TEXT)?,
+        false => svg::inspect(window)?,
+    };
+    // As browsers have it for one that states no size (CSS 2, section 10.3.2).
+    let (size, taken) = plan(picture.dimensions.unwrap_or((300, 150)));
+    limits.admit(size.0, size.1)?;
+    let pixels = u64::from(size.0) * u64::from(size.1) * 4;
+    let memory_limit = DRAWING.min(memory.budget());
+    let _held = memory.hold(memory_limit.max(pixels * 2))?;
+    let ask = Ask {
+        format: ImageFormat::Svg,
+        size,
+        taken,
+        memory: memory_limit.max(pixels * 2),
+    };
+    let text = svg::text(body, packed, MAX_TEXT)?;
+    child::pixels(&ask, text.as_bytes()).map_err(NoDrawing::NoPixels)
 }
 
 const fn codec(format: ImageFormat) -> Option<image::ImageFormat> {

@@ -4,6 +4,7 @@
 //! from it. Nothing is expanded or fetched: a document type may declare short plain entities, as exports of
 //! Adobe Illustrator do, and nothing else that another parser could be led astray by.
 
+mod draw;
 mod dtd;
 mod handlers;
 mod packed;
@@ -24,9 +25,10 @@ use self::packed::Unpacked;
 use self::text::Utf8Reader;
 use super::Picture;
 use crate::downloader::window::{Window, corrupt, unreadable};
-use crate::downloader::{Rejection, markup};
+use crate::downloader::{Body, Rejection, markup};
 use crate::target::Reason;
 
+pub(super) use self::draw::draw;
 pub(crate) use self::packed::unpack_head;
 
 /// Bytes in which the encoding of a text shows.
@@ -85,6 +87,22 @@ pub(super) fn inspect_packed(
     let mut document = Document::default();
     document.read(Utf8Reader::new(whole, encoding))?;
     document.finish()
+}
+
+/// The document as UTF-8, unpacked from gzip if `packed`, of at most `max_bytes`.
+pub(super) fn text(body: &Body, packed: bool, max_bytes: u64) -> Result<String, Rejection> {
+    let mut bytes = Vec::new();
+    let read = match packed {
+        true => Unpacked::new(body.reader(), max_bytes).read_to_end(&mut bytes),
+        false if body.len() > max_bytes => {
+            return Err(corrupt(format!("has more than {max_bytes} bytes")));
+        }
+        false => body.reader().read_to_end(&mut bytes),
+    };
+    read.map_err(|error| unpacking(&error))?;
+    let encoding = markup::encoding(&bytes);
+    let (text, _) = encoding.decode_with_bom_removal(&bytes);
+    Ok(text.into_owned())
 }
 
 fn unpacking(error: &std::io::Error) -> Rejection {
