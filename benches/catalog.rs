@@ -163,6 +163,8 @@ fn record(job: Uuid, n: u64) -> Record {
             sha256: Sha256::of(&n.to_be_bytes()),
             dimensions: Some((640, 480)),
             active: false,
+            orientation: None,
+            undecoded: None,
             name_from: NameFrom::Url,
             metadata: None,
             mtime_ns: None,

@@ -55,9 +55,8 @@ impl Downloader for Pgm {
             return Err(corrupt("it has fewer pixels than it promises"));
         }
         Ok(Facts {
-            format,
             dimensions: Some((width, height)),
-            active: false,
+            ..Facts::of(format)
         })
     }
 }

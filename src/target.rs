@@ -235,6 +235,10 @@ reasons! {
     Corrupt = "corrupt",
     /// The picture has more pixels, or a longer side, than allowed.
     TooManyPixels = "too-many-pixels",
+    /// Decoding the picture takes more memory than allowed.
+    DecodeMemory = "decode-memory",
+    /// Nothing decodes the picture's format or its variant, and the settings ask for that.
+    Undecoded = "undecoded",
     /// The bytes do not have the sha256 that the list promises.
     Checksum = "checksum",
     /// robots.txt, `X-Robots-Tag` or a 402 asks robots not to fetch or use it.

@@ -89,7 +89,7 @@ fn the_json_report_has_the_keys_of_the_contract_and_adds_up() {
     let items = report["items"].as_array().unwrap();
     let known: BTreeSet<&str> =
         "url outcome path format media_type bytes width height sha256 reason detail status \
-         attempts elapsed_ms final_url name_from line active group steps metadata"
+         attempts elapsed_ms final_url name_from line active orientation undecoded group steps metadata"
             .split_whitespace()
             .collect();
     for item in items {

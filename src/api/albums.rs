@@ -108,14 +108,20 @@ pub(super) struct Image<'a> {
     bytes: u64,
     /// Its digest.
     sha256: Sha256,
-    /// In pixels, where it has a width.
+    /// In pixels, where it has a width: as shown, with `orientation` applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     width: Option<u32>,
-    /// In pixels, where it has a height.
+    /// In pixels, where it has a height: as shown, with `orientation` applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     height: Option<u32>,
     /// Whether it may run code in a browser.
     active: bool,
+    /// EXIF orientation, 2 to 8. Absent where the picture stands as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orientation: Option<u8>,
+    /// Set where `image.check = "decode"` found no decoder for the picture's format or its variant.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    undecoded: bool,
     /// What gave it its name.
     name_from: NameFrom,
     /// When its bytes came.
@@ -170,6 +176,8 @@ impl<'a> Image<'a> {
             width: file.dimensions.map(|(width, _)| width),
             height: file.dimensions.map(|(_, height)| height),
             active: file.active,
+            orientation: file.orientation,
+            undecoded: file.undecoded.is_some(),
             name_from: file.name_from,
             stored: row.stored,
             last_modified: row.last_modified,

@@ -214,6 +214,12 @@ struct FileFields {
     height: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Sha256>,
+    /// EXIF orientation, where the picture has to be turned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orientation: Option<u8>,
+    /// Set if nothing decodes the picture.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    undecoded: bool,
 }
 
 #[expect(clippy::ref_option, reason = "serde passes references")]
@@ -226,6 +232,8 @@ fn file<S: serde::Serializer>(file: &Option<KnownFile>, serializer: S) -> Result
         width: file.dimensions.map(|(width, _)| width),
         height: file.dimensions.map(|(_, height)| height),
         sha256: Some(file.sha256),
+        orientation: file.orientation,
+        undecoded: file.undecoded.is_some(),
     });
     shown.serialize(serializer)
 }

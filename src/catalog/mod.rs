@@ -243,10 +243,14 @@ pub struct KnownFile {
     pub bytes: u64,
     /// Digest of the bytes.
     pub sha256: Sha256,
-    /// Width and height in pixels.
+    /// Width and height in pixels, as shown.
     pub dimensions: Option<(u32, u32)>,
     /// Whether it may run code in a browser.
     pub active: bool,
+    /// How the picture has to be turned to stand upright: the EXIF orientation, 2 to 8. `None`: as it is, or unknown.
+    pub orientation: Option<u8>,
+    /// The variant that nothing decodes, in words, if `check = "decode"` could not look at the pixels.
+    pub undecoded: Option<String>,
     /// What gave it its name.
     pub name_from: NameFrom,
     /// When the kept bytes were last modified, in nanoseconds since 1970; `None` when nobody looked.
@@ -268,6 +272,8 @@ impl KnownFile {
         self.media_type.clone_from(&looked.media_type);
         self.dimensions = looked.dimensions;
         self.active = looked.active;
+        self.orientation = looked.orientation;
+        self.undecoded.clone_from(&looked.undecoded);
         self.criteria.clone_from(&looked.criteria);
         self.is_rechecked = true;
     }
@@ -281,6 +287,8 @@ impl KnownFile {
             media_type: self.media_type.clone(),
             dimensions: self.dimensions,
             active: self.active,
+            orientation: self.orientation,
+            undecoded: self.undecoded.clone(),
             criteria: self.criteria.clone(),
         })
     }

@@ -171,10 +171,14 @@ pub struct FileRow {
     pub bytes: u64,
     /// Digest of the bytes.
     pub sha256: Sha256,
-    /// Width and height in pixels.
+    /// Width and height in pixels, as shown.
     pub dimensions: Option<(u32, u32)>,
     /// Whether it may run code in a browser.
     pub active: bool,
+    /// See [`KnownFile::orientation`](super::KnownFile::orientation).
+    pub orientation: Option<u8>,
+    /// See [`KnownFile::undecoded`](super::KnownFile::undecoded).
+    pub undecoded: Option<String>,
     /// What gave it its name.
     pub name_from: NameFrom,
     /// The list's other columns, as a JSON object.
@@ -204,10 +208,14 @@ pub struct Recheck {
     pub format: String,
     /// Media type of the bytes.
     pub media_type: String,
-    /// Width and height in pixels.
+    /// Width and height in pixels, as shown.
     pub dimensions: Option<(u32, u32)>,
     /// Set if it may run code in a browser.
     pub active: bool,
+    /// See [`KnownFile::orientation`](super::KnownFile::orientation).
+    pub orientation: Option<u8>,
+    /// See [`KnownFile::undecoded`](super::KnownFile::undecoded).
+    pub undecoded: Option<String>,
     /// The checks that the bytes passed.
     pub criteria: Option<String>,
 }

@@ -187,6 +187,8 @@ fn stored(job: Uuid, seq: u64, url: &str, path: &str, body: &[u8]) -> Record {
             sha256: Sha256::of(body),
             dimensions: Some((3, 4)),
             active: false,
+            orientation: None,
+            undecoded: None,
             name_from: NameFrom::Header,
             metadata: None,
             mtime_ns: Some(1_700_000_000_123_456_789),
@@ -946,6 +948,8 @@ async fn another_look_at_a_file_is_recorded(catalog: &dyn Catalog) {
             media_type: "image/gif".to_owned(),
             dimensions: Some((7, 8)),
             active: true,
+            orientation: Some(6),
+            undecoded: Some("is odd".to_owned()),
             criteria: Some(criteria.to_owned()),
         }),
         ..record(job, seq, url, Outcome::Unchanged)
@@ -961,6 +965,10 @@ async fn another_look_at_a_file_is_recorded(catalog: &dyn Catalog) {
         (Some("image/decode"), "gif", Some((7, 8)))
     );
     assert!(file.active && file.is_present && !file.is_rechecked);
+    assert_eq!(
+        (file.orientation, file.undecoded.as_deref()),
+        (Some(6), Some("is odd"))
+    );
 }
 
 async fn times_of_a_clock_that_was_ahead_are_put_right(catalog: &dyn Catalog) {

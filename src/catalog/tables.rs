@@ -126,6 +126,7 @@ pub static TABLES: [Table; 13] = [
         id Id, stage Id, path Text, album Text, format Text, media_type Text, bytes Number, sha256 Bytes,
         width Number, height Number, active Flag, name_from Text, metadata Text, stored Number, mtime_ns Number,
         shared Flag, criteria Text, header_name Text, line Number, grp Text, last_modified Number, by_client Flag,
+        orientation Number, undecoded Text,
     ),
     table!("urls", 1:
         key Bytes, url Text, album Text, name Text, file Id, etag Text, last_modified Text, fresh_until Number,

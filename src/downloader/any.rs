@@ -36,10 +36,9 @@ impl Downloader for Any {
             return Err(Rejection::new(Reason::Empty, "the body has no bytes"));
         }
         Ok(Facts {
-            format,
-            dimensions: None,
             // A browser runs what an HTML page or a picture in SVG holds; nobody has looked for it here.
             active: matches!(format.name, "html" | "svg" | "svgz" | "xml"),
+            ..Facts::of(format)
         })
     }
 }

@@ -131,11 +131,7 @@ impl Downloader for Document {
             Container::Zip => check_zip(window).map(|()| format),
             Container::Ole => check_ole(window, format),
         }?;
-        Ok(Facts {
-            format,
-            dimensions: None,
-            active: false,
-        })
+        Ok(Facts::of(format))
     }
 }
 

@@ -142,10 +142,27 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 pub struct Facts {
     /// The format that the bytes show.
     pub format: Format,
-    /// Width and height in pixels, for kinds that have them.
+    /// Width and height in pixels, for kinds that have them: as shown, with `orientation` applied.
     pub dimensions: Option<(u32, u32)>,
     /// Whether the file may run code in a browser: an SVG with script, event handlers or foreign content.
     pub active: bool,
+    /// How the picture has to be turned to stand upright: the EXIF orientation, 2 to 8. `None`: as it is, or unknown.
+    pub orientation: Option<u8>,
+    /// The variant that nothing decodes, in words, if `check = "decode"` could not look at the pixels.
+    pub undecoded: Option<String>,
+}
+
+impl Facts {
+    /// Facts of a file that has neither size nor script.
+    pub const fn of(format: Format) -> Self {
+        Self {
+            format,
+            dimensions: None,
+            active: false,
+            orientation: None,
+            undecoded: None,
+        }
+    }
 }
 
 /// The record of a kept file.
@@ -159,6 +176,8 @@ pub struct Kept<'a> {
     pub bytes: u64,
     /// Width and height in pixels, if they were measured.
     pub dimensions: Option<(u32, u32)>,
+    /// Set if its pixels could not be decoded.
+    pub undecoded: bool,
 }
 
 /// Why bytes are not an acceptable file.

@@ -151,6 +151,7 @@ pub(super) fn is_accepted(
         format: &file.format,
         bytes: file.bytes,
         dimensions: file.dimensions,
+        undecoded: file.undecoded.is_some(),
     })
 }
 
@@ -160,6 +161,8 @@ pub(super) fn note_facts(file: &mut KnownFile, facts: &Facts, criteria: &str) {
     file.media_type = facts.format.media_type.to_owned();
     file.dimensions = facts.dimensions;
     file.active = facts.active;
+    file.orientation = facts.orientation;
+    file.undecoded.clone_from(&facts.undecoded);
     file.criteria = Some(criteria.to_owned());
     file.is_rechecked = true;
 }
@@ -201,6 +204,8 @@ pub(super) fn is_judgement(reason: Reason) -> bool {
         Reason::WrongKind
             | Reason::Corrupt
             | Reason::TooManyPixels
+            | Reason::DecodeMemory
+            | Reason::Undecoded
             | Reason::TooLarge
             | Reason::Empty
             | Reason::Checksum
@@ -385,6 +390,8 @@ mod tests {
             sha256: Sha256::of(b"a"),
             dimensions: None,
             active: false,
+            orientation: None,
+            undecoded: None,
             name_from: NameFrom::Random,
             mtime_ns: None,
             shared: false,
@@ -573,11 +580,7 @@ mod tests {
         }
 
         fn inspect(&self, _: &Body, format: Format) -> Result<Facts, Rejection> {
-            Ok(Facts {
-                format,
-                dimensions: None,
-                active: false,
-            })
+            Ok(Facts::of(format))
         }
     }
 

@@ -36,10 +36,10 @@ pub struct Item {
     /// Length of the file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Width in pixels.
+    /// Width in pixels, as shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
-    /// Height in pixels.
+    /// Height in pixels, as shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
     /// Digest of the file.
@@ -75,6 +75,12 @@ pub struct Item {
     /// Whether the file may run code in a browser; left out when not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub active: bool,
+    /// How the picture was turned: its EXIF orientation, 2 to 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<u8>,
+    /// Whether the picture was to be decoded and nothing decodes its variant; left out when not. `detail` names it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub undecoded: bool,
     /// The group that the list puts it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<str>>,
@@ -132,6 +138,8 @@ impl Item {
             name_from: None,
             line: None,
             active: false,
+            orientation: None,
+            undecoded: false,
             group: None,
             steps: None,
             would: None,
@@ -152,6 +160,11 @@ impl Item {
         self.width = file.dimensions.map(|(width, _)| width);
         self.height = file.dimensions.map(|(_, height)| height);
         self.active = file.active;
+        self.orientation = file.orientation;
+        self.undecoded = file.undecoded.is_some();
+        if self.detail.is_none() {
+            self.detail.clone_from(&file.undecoded);
+        }
     }
 }
 

@@ -71,6 +71,10 @@ pub(super) struct Finished {
 
 /// The file that a target stands for.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most targets of a list that was read before are known, and would each allocate"
+)]
 pub(super) enum Brought {
     Nothing,
     /// One that was there before.
@@ -105,6 +109,8 @@ impl Staged {
             sha256: self.sha256,
             dimensions: self.facts.dimensions,
             active: self.facts.active,
+            orientation: self.facts.orientation,
+            undecoded: self.facts.undecoded.clone(),
             name_from: place.name_from,
             mtime_ns: Some(self.mtime_ns),
             shared: false,
@@ -984,6 +990,8 @@ impl Finished {
             sha256: staged.sha256,
             dimensions: staged.facts.dimensions,
             active: staged.facts.active,
+            orientation: staged.facts.orientation,
+            undecoded: staged.facts.undecoded.clone(),
             name_from: place.name_from,
             metadata: self.metadata(),
             mtime_ns: Some(staged.mtime_ns),

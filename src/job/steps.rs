@@ -212,5 +212,7 @@ fn facts(file: &KnownFile) -> Facts {
         format: downloader::known_format(&file.format),
         dimensions: file.dimensions,
         active: file.active,
+        orientation: file.orientation,
+        undecoded: file.undecoded.clone(),
     }
 }

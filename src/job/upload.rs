@@ -133,6 +133,8 @@ impl Keeper {
             sha256,
             dimensions: facts.dimensions,
             active: facts.active,
+            orientation: facts.orientation,
+            undecoded: facts.undecoded,
             name_from,
             metadata,
             mtime_ns: Some(mtime_ns),

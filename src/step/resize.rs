@@ -183,9 +183,8 @@ impl Resizing {
                 sha256: made.sha256,
                 bytes: made.bytes,
                 facts: Facts {
-                    format: made.format,
                     dimensions: Some(made.dimensions),
-                    active: false,
+                    ..Facts::of(made.format)
                 },
             }),
         })

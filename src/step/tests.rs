@@ -81,9 +81,8 @@ impl Bench {
 fn subject(bytes: Vec<u8>, format: ImageFormat, dimensions: Option<(u32, u32)>) -> Subject {
     Subject {
         facts: Facts {
-            format: format.format(),
             dimensions,
-            active: false,
+            ..Facts::of(format.format())
         },
         sha256: Sha256::of(&bytes),
         body: Body::Memory(bytes.into()),

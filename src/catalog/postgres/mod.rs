@@ -101,7 +101,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 7] = [
+const STEPS: [(&str, &str); 8] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -129,6 +129,10 @@ const STEPS: [(&str, &str); 7] = [
     (
         "names",
         include_str!("../../../migrations/postgres/0007_names.sql"),
+    ),
+    (
+        "pictures",
+        include_str!("../../../migrations/postgres/0008_pictures.sql"),
     ),
 ];
 

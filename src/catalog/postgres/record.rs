@@ -110,16 +110,19 @@ async fn write_albums(
 pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: i64) -> Result<()> {
     query(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, mtime_ns, criteria, header_name, line, grp, last_modified, stored) \
-         SELECT *, $20 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
+         active, name_from, metadata, mtime_ns, criteria, header_name, line, grp, last_modified, \
+         orientation, undecoded, stored) \
+         SELECT *, $22 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], \
          $7::bigint[], $8::bytea[], $9::bigint[], $10::bigint[], $11::boolean[], $12::text[], $13::text[], \
-         $14::bigint[], $15::text[], $16::text[], $17::bigint[], $18::text[], $19::bigint[]) \
+         $14::bigint[], $15::text[], $16::text[], $17::bigint[], $18::text[], $19::bigint[], \
+         $20::bigint[], $21::text[]) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
          metadata = COALESCE(excluded.metadata, files.metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
          criteria = excluded.criteria, header_name = excluded.header_name, line = excluded.line, \
-         grp = excluded.grp, last_modified = excluded.last_modified",
+         grp = excluded.grp, last_modified = excluded.last_modified, \
+         orientation = excluded.orientation, undecoded = excluded.undecoded",
     )
     .bind(column(files, |row| row.id))
     .bind(column(files, |row| row.stage))
@@ -142,6 +145,8 @@ pub(super) async fn write_files(db: &mut PgConnection, files: &[&FileRow], now: 
     .bind(column(files, |row| row.line.map(integer)))
     .bind(column(files, |row| row.group.as_deref().map(text)))
     .bind(column(files, |row| row.last_modified.map(millis)))
+    .bind(column(files, |row| row.orientation.map(i64::from)))
+    .bind(column(files, |row| row.undecoded.as_deref().map(text)))
     .bind(now)
     .execute(db)
     .await
@@ -155,9 +160,11 @@ async fn write_rechecks(db: &mut PgConnection, rechecks: &[&Recheck]) -> Result<
     }
     query(
         "UPDATE files SET format = new.format, media_type = new.media_type, width = new.width, \
-         height = new.height, active = new.active, criteria = new.criteria \
+         height = new.height, active = new.active, criteria = new.criteria, \
+         orientation = new.orientation, undecoded = new.undecoded \
          FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], \
-         $8::text[]) AS new (id, sha256, format, media_type, width, height, active, criteria) \
+         $8::text[], $9::bigint[], $10::text[]) \
+         AS new (id, sha256, format, media_type, width, height, active, criteria, orientation, undecoded) \
          WHERE files.id = new.id AND files.sha256 = new.sha256",
     )
     .bind(column(rechecks, |r| r.file))
@@ -168,6 +175,8 @@ async fn write_rechecks(db: &mut PgConnection, rechecks: &[&Recheck]) -> Result<
     .bind(column(rechecks, |r| r.dimensions.map(|(_, h)| i64::from(h))))
     .bind(column(rechecks, |r| r.active))
     .bind(column(rechecks, |r| r.criteria.as_deref().map(text)))
+    .bind(column(rechecks, |r| r.orientation.map(i64::from)))
+    .bind(column(rechecks, |r| r.undecoded.as_deref().map(text)))
     .execute(db)
     .await
     .map(drop)

@@ -28,7 +28,8 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
 
 /// Columns of a [`KnownFile`], named as [`file`] reads them.
 pub(super) const FILE: &str = "f.id AS file_id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, \
-                               f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
+                               f.height, f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria, \
+                               f.orientation, f.undecoded";
 
 /// Columns that make an [`ImageRow`] of it, named as [`image`] reads them.
 pub(super) const IMAGE: &str = "f.album AS file_album, f.stored AS file_stored, f.metadata, f.header_name, f.line, \
@@ -64,6 +65,8 @@ pub(super) fn file(row: &PgRow) -> Result<KnownFile> {
         mtime_ns: row.try_get("mtime_ns")?,
         shared: row.try_get("shared")?,
         criteria: row.try_get("criteria")?,
+        orientation: small(row, "orientation")?,
+        undecoded: row.try_get("undecoded")?,
         is_present: true,
         is_rechecked: false,
     })

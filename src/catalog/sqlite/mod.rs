@@ -30,7 +30,7 @@ use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
@@ -38,6 +38,7 @@ const STEPS: [&str; 7] = [
     include_str!("../../../migrations/sqlite/0005_albums.sql"),
     include_str!("../../../migrations/sqlite/0006_records.sql"),
     include_str!("../../../migrations/sqlite/0007_names.sql"),
+    include_str!("../../../migrations/sqlite/0008_pictures.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =

@@ -66,14 +66,16 @@ fn write_files(
 pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO files (id, stage, path, album, format, media_type, bytes, sha256, width, height, \
-         active, name_from, metadata, stored, mtime_ns, criteria, header_name, line, grp, last_modified) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         active, name_from, metadata, stored, mtime_ns, criteria, header_name, line, grp, last_modified, \
+         orientation, undecoded) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, format = excluded.format, \
          media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, \
          width = excluded.width, height = excluded.height, active = excluded.active, \
          metadata = COALESCE(excluded.metadata, metadata), stored = excluded.stored, mtime_ns = excluded.mtime_ns, \
          criteria = excluded.criteria, header_name = excluded.header_name, line = excluded.line, \
-         grp = excluded.grp, last_modified = excluded.last_modified",
+         grp = excluded.grp, last_modified = excluded.last_modified, \
+         orientation = excluded.orientation, undecoded = excluded.undecoded",
     )?
     .execute(params![
         row.id,
@@ -96,6 +98,8 @@ pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::
         row.line.map(integer),
         row.group,
         row.last_modified.map(millis),
+        row.orientation,
+        row.undecoded,
     ])
     .map(drop)
 }
@@ -103,8 +107,8 @@ pub(super) fn write_file(db: &Connection, row: &FileRow, now: i64) -> rusqlite::
 /// Writes the facts from repeated inspections of kept files, except for files whose bytes have changed since.
 fn write_rechecks(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
     let mut file = db.prepare_cached(
-        "UPDATE files SET format = ?, media_type = ?, width = ?, height = ?, active = ?, criteria = ? \
-         WHERE id = ? AND sha256 = ?",
+        "UPDATE files SET format = ?, media_type = ?, width = ?, height = ?, active = ?, criteria = ?, \
+         orientation = ?, undecoded = ? WHERE id = ? AND sha256 = ?",
     )?;
     for recheck in records.iter().filter_map(|record| record.recheck.as_ref()) {
         file.execute(params![
@@ -114,6 +118,8 @@ fn write_rechecks(db: &Connection, records: &[Record]) -> rusqlite::Result<()> {
             recheck.dimensions.map(|(_, height)| height),
             recheck.active,
             recheck.criteria,
+            recheck.orientation,
+            recheck.undecoded,
             recheck.file,
             recheck.sha256.0,
         ])?;

@@ -16,7 +16,8 @@ use crate::target::{Counts, Sha256};
 
 /// Columns of a [`KnownFile`], in the order in which [`file`] reads them.
 pub(super) const FILE: &str = "f.id, f.path, f.format, f.media_type, f.bytes, f.sha256, f.width, f.height, \
-                               f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria";
+                               f.active, f.name_from, f.mtime_ns, f.shared, f.stage, f.criteria, \
+                               f.orientation, f.undecoded";
 
 /// Columns that make an [`ImageRow`] of it, behind those.
 pub(super) const IMAGE: &str =
@@ -28,7 +29,7 @@ pub(super) const OUTCOME: &str = "o.seq, o.url, o.outcome, o.reason, o.detail, o
                                   o.metadata AS other_columns";
 
 /// How many those of [`FILE`] are.
-pub(super) const FILE_COLUMNS: usize = 14;
+pub(super) const FILE_COLUMNS: usize = 16;
 
 /// Reads the columns of [`FILE`].
 pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
@@ -48,6 +49,8 @@ pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         mtime_ns: row.get(10)?,
         shared: row.get(11)?,
         criteria: row.get(13)?,
+        orientation: row.get(14)?,
+        undecoded: row.get(15)?,
         is_present: true,
         is_rechecked: false,
     })

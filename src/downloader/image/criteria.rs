@@ -2,16 +2,27 @@
 
 use std::fmt;
 
-use super::{Check, Limits, Settings};
+use super::{Check, Settings, Undecoded};
 
 /// The settings that a picture was checked by. As text: `image/header/268435456/65535/1`, which is the kind,
-/// `image.check`, `image.max_pixels`, `image.max_side` and `image.min_bytes`.
+/// `image.check`, `image.max_pixels`, `image.max_side` and `image.min_bytes`. Behind `decode` follow
+/// `image.undecoded` and `image.decode_memory`: `image/decode/268435456/65535/1/keep/2147483648`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Criteria {
     check: Check,
     max_pixels: u64,
     max_side: u32,
     min_bytes: u64,
+    /// Of `decode` only.
+    decoding: Option<Decoding>,
+}
+
+/// What only decoding depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Decoding {
+    undecoded: Undecoded,
+    /// Part of the criteria so that a picture that was rejected is fetched again when there is more.
+    memory: u64,
 }
 
 impl Criteria {
@@ -21,6 +32,10 @@ impl Criteria {
             max_pixels: settings.max_pixels.get(),
             max_side: settings.max_side.get(),
             min_bytes: settings.min_bytes.as_u64(),
+            decoding: (settings.check == Check::Decode).then_some(Decoding {
+                undecoded: settings.undecoded,
+                memory: settings.decode_memory.as_u64(),
+            }),
         }
     }
 
@@ -31,31 +46,49 @@ impl Criteria {
             max_pixels: u64::from(width) * u64::from(height),
             max_side: width.max(height),
             min_bytes: 0,
+            decoding: None,
         }
     }
 
     /// Returns `None` for the criteria of another kind.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("image/")?.split('/');
-        let criteria = Self {
+        let mut criteria = Self {
             check: Check::ALL
                 .into_iter()
                 .find(|check| parts.clone().next() == Some(check.as_str()))?,
             max_pixels: parts.nth(1)?.parse().ok()?,
             max_side: parts.next()?.parse().ok()?,
             min_bytes: parts.next()?.parse().ok()?,
+            decoding: None,
         };
+        if criteria.check == Check::Decode {
+            match parts.next() {
+                Some(word) => {
+                    criteria.decoding = Some(Decoding {
+                        undecoded: Undecoded::ALL
+                            .into_iter()
+                            .find(|undecoded| word == undecoded.as_str())?,
+                        memory: parts.next()?.parse().ok()?,
+                    });
+                }
+                // Recorded by a version that did not tell which pictures were not decoded.
+                None => criteria.check = Check::Header,
+            }
+        }
         parts.next().is_none().then_some(criteria)
     }
 
-    /// Returns `true` if a picture that passed these also passes `check` within `limits`. Length and format are
+    /// Returns `true` if a picture that passed these also passes the checks of `wanted`. Length and format are
     /// judged by the record.
-    pub(super) fn suffices(&self, check: Check, limits: &Limits) -> bool {
+    pub(super) fn suffices(&self, wanted: &Self) -> bool {
+        let undecoded = |criteria: &Self| criteria.decoding.map(|decoding| decoding.undecoded);
         // That check reads only the first bytes, and does not measure.
-        check == Check::Sniff
-            || self.check >= check
-                && self.max_pixels <= limits.max_pixels()
-                && self.max_side <= limits.max_side()
+        wanted.check == Check::Sniff
+            || self.check >= wanted.check
+                && undecoded(self) >= undecoded(wanted)
+                && self.max_pixels <= wanted.max_pixels
+                && self.max_side <= wanted.max_side
     }
 }
 
@@ -66,12 +99,17 @@ impl fmt::Display for Criteria {
             max_pixels,
             max_side,
             min_bytes,
+            decoding,
         } = self;
         write!(
             f,
             "image/{}/{max_pixels}/{max_side}/{min_bytes}",
             check.as_str()
-        )
+        )?;
+        if let Some(Decoding { undecoded, memory }) = decoding {
+            write!(f, "/{}/{memory}", undecoded.as_str())?;
+        }
+        Ok(())
     }
 }
 
@@ -79,12 +117,18 @@ impl fmt::Display for Criteria {
 mod tests {
     use super::*;
 
+    const KEPT: Decoding = Decoding {
+        undecoded: Undecoded::Keep,
+        memory: 1 << 30,
+    };
+
     fn criteria(check: Check, max_pixels: u64, max_side: u32) -> Criteria {
         Criteria {
             check,
             max_pixels,
             max_side,
             min_bytes: 1,
+            decoding: (check == Check::Decode).then_some(KEPT),
         }
     }
 
@@ -106,6 +150,9 @@ mod tests {
             "image/closely/1/1/1",
             "image/header/-1/1/1",
             "images/header/1/1/1",
+            "image/header/1/1/1/keep/1",
+            "image/decode/1/1/1/keep",
+            "image/decode/1/1/1/sometimes/1",
         ] {
             assert_eq!(Criteria::parse(other), None, "{other}");
         }
@@ -129,12 +176,30 @@ mod tests {
             (Criteria::measured((5, 4)), wanted(Header, 19, 5), false),
             (Criteria::measured((5, 4)), wanted(Decode, 20, 5), false),
         ] {
-            let limits = Limits::of_sizes(max_pixels, max_side);
-            assert_eq!(
-                passed.suffices(check, &limits),
-                suffices,
-                "{passed} for {check:?}"
-            );
+            let wanted = criteria(check, max_pixels, max_side);
+            assert_eq!(passed.suffices(&wanted), suffices, "{passed} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_picture_that_was_not_decoded_is_judged_again_when_the_setting_changes() {
+        let of = |text: &str| Criteria::parse(text).unwrap();
+        let [old, keep, more, reject] = [
+            "image/decode/9/9/1",
+            "image/decode/9/9/1/keep/5",
+            "image/decode/9/9/1/keep/6",
+            "image/decode/9/9/1/reject/5",
+        ]
+        .map(of);
+        for (passed, wanted, suffices) in [
+            (old, keep, false),
+            (old, of("image/header/9/9/1"), true),
+            (keep, more, true),
+            (keep, reject, false),
+            (reject, keep, true),
+            (reject, reject, true),
+        ] {
+            assert_eq!(passed.suffices(&wanted), suffices, "{passed} for {wanted}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! PNG, GIF and TIFF go by rows, pieces of rows, strips and tiles, which are not kept. The other formats need
 //! their pixels in memory at once; how many bytes that takes is known beforehand, and reserved.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
@@ -14,6 +16,7 @@ use tiff::decoder::{ChunkType, Decoder as TiffDecoder, Limits as TiffLimits};
 use tiff::tags::{CompressionMethod, Tag};
 use tiff::{TiffError, TiffFormatError};
 
+use super::child::NoPixels;
 use super::memory::Memory;
 use super::pixels::{self, NoDrawing};
 use super::tiff::MAX_DIRECTORIES;
@@ -28,36 +31,54 @@ pub(super) const TABLES: u64 = 4 * 1024 * 1024;
 /// Pixels of all frames together, as a multiple of `image.max_pixels`: bounds the time for an animation.
 const MAX_FRAMES: u64 = 64;
 
+/// What looking at the pixels came to, where nothing speaks against them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// Every pixel is there.
+    Whole,
+    /// Nothing decodes the format or this variant of it, which the text names: "is coded arithmetically, …".
+    Undecoded(Cow<'static, str>),
+}
+
 /// Goes through every pixel of `body`, whose structure has been checked and states `dimensions`.
 ///
-/// Formats and variants that the decoder does not know pass: the structure is all that can be held against them.
+/// A rejection speaks of damage, or of limits. The structure is all that can be held against formats and variants
+/// that no decoder knows: they are [`Decoded::Undecoded`].
 pub(super) fn decode(
     body: &Body,
     format: ImageFormat,
     dimensions: (u32, u32),
     limits: &Limits,
     memory: &Memory,
-) -> Result<(), Rejection> {
+) -> Result<Decoded, Rejection> {
     let decoding = Decoding {
         body,
         dimensions,
         limits,
         memory,
         spent: 0,
+        skipped: None,
     };
-    // A decoder that panics has met something it does not know: that says no more against the picture than
-    // a variant that it does not support.
     match panic::catch_unwind(AssertUnwindSafe(|| decoding.run(format))) {
+        Ok(Ok(decoded)) => Ok(decoded),
         Ok(Err(Stop::Rejected(rejection))) => Err(rejection),
-        Ok(Ok(()) | Err(Stop::Unknown)) | Err(_) => Ok(()),
+        Ok(Err(Stop::Unknown(why))) => Ok(Decoded::Undecoded(why)),
+        // A decoder that panics has met something it does not know: that says no more against the picture than
+        // a variant that it does not support.
+        Err(_) => Ok(Decoded::Undecoded("makes its decoder give up".into())),
     }
 }
 
 /// Why decoding stops before the end.
 enum Stop {
     Rejected(Rejection),
-    /// The decoder does not know this variant of the format.
-    Unknown,
+    /// No decoder knows the format or this variant of it, which the text names.
+    Unknown(Cow<'static, str>),
+}
+
+/// The variant that a decoder's own words name.
+fn unknown(error: impl fmt::Display) -> Stop {
+    Stop::Unknown(format!("is of a variant that is not decoded: {error}").into())
 }
 
 struct Decoding<'a> {
@@ -67,10 +88,18 @@ struct Decoding<'a> {
     memory: &'a Memory,
     /// Pixels of the frames so far.
     spent: u64,
+    /// Why the first page of those that were passed over was not decoded.
+    skipped: Option<Cow<'static, str>>,
 }
 
 impl Decoding<'_> {
-    fn run(mut self, format: ImageFormat) -> Result<(), Stop> {
+    fn run(mut self, format: ImageFormat) -> Result<Decoded, Stop> {
+        self.look(format)?;
+        Ok(self.skipped.map_or(Decoded::Whole, Decoded::Undecoded))
+    }
+
+    /// The decoder of each format.
+    fn look(&mut self, format: ImageFormat) -> Result<(), Stop> {
         match format {
             ImageFormat::Png => self.png(0, self.dimensions.0),
             ImageFormat::Ico | ImageFormat::Cur => self.icon(),
@@ -90,7 +119,7 @@ impl Decoding<'_> {
             | ImageFormat::Heic
             | ImageFormat::Jxl
             | ImageFormat::Jp2
-            | ImageFormat::Psd => Ok(()),
+            | ImageFormat::Psd => Err(Stop::Unknown("is of a format that is not decoded".into())),
         }
     }
 
@@ -101,7 +130,9 @@ impl Decoding<'_> {
             Ok(_) => Ok(()),
             Err(NoDrawing::Rejected(rejection)) => Err(rejection.into()),
             // The text has been found to be sound.
-            Err(NoDrawing::NoPixels(_)) => Err(Stop::Unknown),
+            Err(NoDrawing::NoPixels(NoPixels::Unknown(why) | NoPixels::Damaged(why))) => {
+                Err(Stop::Unknown(format!("cannot be drawn: {why}").into()))
+            }
         }
     }
 
@@ -230,7 +261,10 @@ impl Decoding<'_> {
             let (width, height) = decoder.dimensions()?;
             self.frame(width, height)?;
             match page(&mut decoder, &mut visit) {
-                Ok(()) | Err(Stop::Unknown) => {}
+                Ok(()) => {}
+                Err(Stop::Unknown(why)) => {
+                    self.skipped.get_or_insert(why);
+                }
                 rejected => return rejected,
             }
             if !decoder.more_images() {
@@ -316,7 +350,9 @@ impl From<gif::DecodingError> for Stop {
         match error {
             gif::DecodingError::Io(error) => error.into(),
             // Of the metadata, since no frame is kept.
-            gif::DecodingError::MemoryLimit | gif::DecodingError::OutOfMemory => Self::Unknown,
+            error @ (gif::DecodingError::MemoryLimit | gif::DecodingError::OutOfMemory) => {
+                unknown(error)
+            }
             error => Self::Rejected(undecodable(&error)),
         }
     }
@@ -328,13 +364,13 @@ impl From<TiffError> for Stop {
             TiffError::IoError(error) => error.into(),
             // The decoder wants tags that old writers leave out and directories of thumbnails lack, and no
             // directory twice; and its tables have limits.
-            TiffError::FormatError(
+            error @ (TiffError::FormatError(
                 TiffFormatError::CycleInOffsets | TiffFormatError::RequiredTagNotFound(_),
             )
             | TiffError::UnsupportedError(_)
             | TiffError::LimitsExceeded
             | TiffError::IntSizeError
-            | TiffError::UsageError(_) => Self::Unknown,
+            | TiffError::UsageError(_)) => unknown(error),
             error @ TiffError::FormatError(_) => Self::Rejected(undecodable(&error)),
         }
     }
@@ -343,14 +379,14 @@ impl From<TiffError> for Stop {
 impl From<ImageError> for Stop {
     fn from(error: ImageError) -> Self {
         match error {
-            ImageError::Unsupported(_) => Self::Unknown,
+            ImageError::Unsupported(error) => unknown(error),
             ImageError::Limits(limit)
                 if matches!(limit.kind(), LimitErrorKind::Unsupported { .. }) =>
             {
-                Self::Unknown
+                unknown(limit)
             }
             ImageError::Limits(_) => Self::Rejected(Rejection::new(
-                Reason::TooManyPixels,
+                Reason::DecodeMemory,
                 "needs more memory to decode than its size lets expect",
             )),
             ImageError::IoError(error) => error.into(),

@@ -20,22 +20,9 @@ impl Limits {
         }
     }
 
-    #[cfg(test)]
-    pub(super) const fn of_sizes(max_pixels: u64, max_side: u32) -> Self {
-        Self {
-            max_pixels,
-            max_side,
-        }
-    }
-
     /// Most pixels of one picture.
     pub(super) const fn max_pixels(&self) -> u64 {
         self.max_pixels
-    }
-
-    /// Longest side of one picture, in pixels.
-    pub(super) const fn max_side(&self) -> u32 {
-        self.max_side
     }
 
     /// The size, if it is allowed.

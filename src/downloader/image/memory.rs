@@ -45,7 +45,7 @@ impl Memory {
     pub(super) fn hold(&self, bytes: u64) -> Result<Held<'_>, Rejection> {
         if bytes > self.budget {
             return Err(Rejection::new(
-                Reason::TooManyPixels,
+                Reason::DecodeMemory,
                 format!(
                     "needs {} of memory to decode, more than `image.decode_memory` ({}) allows",
                     ByteSize(bytes),
@@ -100,7 +100,7 @@ mod tests {
         assert!(most.into_inner() <= 10);
         assert_eq!(*memory.free(), 10);
         let rejection = memory.hold(11).unwrap_err();
-        assert_eq!(rejection.reason, Reason::TooManyPixels);
+        assert_eq!(rejection.reason, Reason::DecodeMemory);
         assert!(rejection.detail.contains("`image.decode_memory` (10 B)"));
     }
 }

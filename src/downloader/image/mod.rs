@@ -28,6 +28,8 @@ mod tests;
 mod tiff;
 mod webp;
 
+use std::borrow::Cow;
+
 use super::sniff::{self, Look};
 use super::window::{Window, corrupt};
 use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Kept, Rejection, Verdict};
@@ -35,11 +37,12 @@ use crate::target::Reason;
 
 pub use child::answer as answer_parent;
 use criteria::Criteria;
+use decode::Decoded;
 pub use format::ImageFormat;
 pub(crate) use limits::Limits;
 use memory::Memory;
 pub(crate) use pixels::{Decoder, Pixels};
-pub use settings::{Check, Settings};
+pub use settings::{Check, Settings, Undecoded};
 pub(crate) use svg::unpack_head;
 
 /// What a format's own check finds out.
@@ -124,6 +127,25 @@ impl Image {
             "the body is {}; add \"{format}\" to `image.formats` to accept it",
             format.phrase()
         ))
+    }
+
+    /// Decodes the picture. Returns why it could not, if it is kept all the same.
+    fn undecoded(
+        &self,
+        body: &Body,
+        format: ImageFormat,
+        picture: &Picture,
+    ) -> Result<Option<Cow<'static, str>>, Rejection> {
+        let size = picture.dimensions.unwrap_or_default();
+        let decoded = decode::decode(body, format, size, &self.limits, &self.memory)?;
+        match (decoded, self.settings.undecoded) {
+            (Decoded::Whole, _) => Ok(None),
+            (Decoded::Undecoded(why), Undecoded::Keep) => Ok(Some(why)),
+            (Decoded::Undecoded(why), Undecoded::Reject) => Err(Rejection::new(
+                Reason::Undecoded,
+                format!("{why}, and `image.undecoded` is \"reject\""),
+            )),
+        }
     }
 
     fn check_length(&self, body: &Body) -> Result<(), Rejection> {
@@ -235,29 +257,23 @@ impl Downloader for Image {
                 format!("`{}` is no image format", format.name),
             )
         })?;
-        let picture = match self.settings.check {
-            Check::Sniff => Picture {
-                dimensions: None,
-                active: false,
-            },
-            Check::Header => self
-                .check_structure(window, known)
+        if self.settings.check == Check::Sniff {
+            return Ok(Facts::of(format));
+        }
+        let picture = self
+            .check_structure(window, known)
+            .map_err(|r| name_format(r, known))?;
+        let undecoded = match self.settings.check {
+            Check::Sniff | Check::Header => None,
+            Check::Decode => self
+                .undecoded(body, known, &picture)
                 .map_err(|r| name_format(r, known))?,
-            Check::Decode => {
-                let picture = self
-                    .check_structure(window, known)
-                    .map_err(|r| name_format(r, known))?;
-                if let Some(size) = picture.dimensions {
-                    decode::decode(body, known, size, &self.limits, &self.memory)
-                        .map_err(|r| name_format(r, known))?;
-                }
-                picture
-            }
         };
         Ok(Facts {
-            format,
             dimensions: picture.dimensions,
             active: picture.active,
+            undecoded: undecoded.map(|why| of_format(&why, known)),
+            ..Facts::of(format)
         })
     }
 
@@ -277,7 +293,7 @@ impl Downloader for Image {
             None => Criteria::measured(kept.dimensions?),
         };
         passed
-            .suffices(self.settings.check, &self.limits)
+            .suffices(&Criteria::of(&self.settings))
             .then_some(true)
     }
 
@@ -304,11 +320,15 @@ fn wrong_kind(detail: String) -> Verdict {
 /// Puts the format before what was found: "the JPEG image is truncated".
 fn name_format(mut rejection: Rejection, format: ImageFormat) -> Rejection {
     if rejection.reason != Reason::StoreError {
-        let (_, name) = format
-            .phrase()
-            .split_once(' ')
-            .expect("a phrase has an article");
-        rejection.detail = format!("the {name} {}", rejection.detail);
+        rejection.detail = of_format(&rejection.detail, format);
     }
     rejection
+}
+
+fn of_format(found: &str, format: ImageFormat) -> String {
+    let (_, name) = format
+        .phrase()
+        .split_once(' ')
+        .expect("a phrase has an article");
+    format!("the {name} {found}")
 }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub formats: Vec<ImageFormat>,
     /// How closely a picture is looked at.
     pub check: Check,
+    /// What becomes of a picture that nothing decodes, where `check` is to decode it.
+    pub undecoded: Undecoded,
     /// Most pixels of a picture.
     pub max_pixels: NonZeroU64,
     /// Longest side of a picture in pixels.
@@ -50,6 +52,29 @@ impl Check {
             Self::Sniff => "sniff",
             Self::Header => "header",
             Self::Decode => "decode",
+        }
+    }
+}
+
+/// What becomes of a picture that nothing decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Undecoded {
+    /// It is kept for its structure.
+    Keep,
+    /// It is rejected.
+    Reject,
+}
+
+impl Undecoded {
+    /// Both, the looser one first.
+    pub const ALL: [Self; 2] = [Self::Keep, Self::Reject];
+
+    /// The word for it in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Reject => "reject",
         }
     }
 }

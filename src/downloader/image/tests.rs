@@ -14,7 +14,7 @@ const ALL: &str = r#"["bmp","gif","jpg","svg","svgz","tif","ico","sgi","png","we
 
 fn settings(formats: &str, check: &str) -> Settings {
     toml::from_str(&format!(
-        "formats = {formats}\ncheck = \"{check}\"\nmax_pixels = 1000000\nmax_side = 20000\nmin_bytes = 0\nmax_bytes = \"1MiB\"\ndecode_memory = \"64MiB\""
+        "formats = {formats}\ncheck = \"{check}\"\nundecoded = \"keep\"\nmax_pixels = 1000000\nmax_side = 20000\nmin_bytes = 0\nmax_bytes = \"1MiB\"\ndecode_memory = \"64MiB\""
     ))
     .unwrap()
 }
@@ -382,7 +382,7 @@ fn settings_take_the_known_names_and_list_them_for_others() {
     );
     let parse = |formats: &str| {
         toml::from_str::<Settings>(&format!(
-            "formats = {formats}\ncheck = \"header\"\nmax_pixels = 1\nmax_side = 1\nmin_bytes = 0\nmax_bytes = 1\ndecode_memory = 1"
+            "formats = {formats}\ncheck = \"header\"\nundecoded = \"keep\"\nmax_pixels = 1\nmax_side = 1\nmin_bytes = 0\nmax_bytes = 1\ndecode_memory = 1"
         ))
         .unwrap_err()
         .to_string()
@@ -620,9 +620,32 @@ fn decoding_takes_no_more_memory_than_it_is_given() {
         let file = large(format);
         assert!(judge(&large_enough, &file).is_ok(), "{format:?}");
         let rejection = judge(&small, &file).unwrap_err();
-        assert_eq!(rejection.reason, Reason::TooManyPixels, "{format:?}");
+        assert_eq!(rejection.reason, Reason::DecodeMemory, "{format:?}");
         assert!(rejection.detail.contains("`image.decode_memory`"));
     }
+}
+
+#[test]
+fn a_picture_that_nothing_decodes_is_kept_or_rejected_as_the_settings_say() {
+    let picture = psd();
+    let kept = judge(&DECODE, &picture).unwrap();
+    let why = kept.undecoded.unwrap();
+    assert_eq!(
+        why,
+        "the Photoshop image is of a format that is not decoded"
+    );
+    assert_eq!(judge(&HEADER, &picture).unwrap().undecoded, None);
+    let strict = Image::new(&Settings {
+        undecoded: Undecoded::Reject,
+        ..settings(ALL, "decode")
+    });
+    let rejection = judge(&strict, &picture).unwrap_err();
+    assert_eq!(rejection.reason, Reason::Undecoded);
+    assert!(rejection.detail.contains("`image.undecoded`"));
+    assert_eq!(
+        reason(&strict, &encode(::image::ImageFormat::Png)),
+        Ok("png")
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::WrongKind => "another kind of file",
         Reason::Corrupt => "the file is damaged",
         Reason::TooManyPixels => "the picture has too many pixels",
+        Reason::DecodeMemory => "decoding takes too much memory",
+        Reason::Undecoded => "nothing decodes this kind of picture",
         Reason::Checksum => "not the bytes that the list promises",
         Reason::Robots => "the site asks robots not to",
         Reason::HostDown => "the host was given up",
@@ -79,6 +81,8 @@ pub fn hint(reason: Reason, status: Option<u16>, host: Option<&str>) -> Cow<'sta
             "the file is damaged at its origin; `--set image.check=sniff` keeps such files"
         }
         Reason::TooManyPixels => "raise the setting that the detail names",
+        Reason::DecodeMemory => "raise `image.decode_memory`; the detail says how much it takes",
+        Reason::Undecoded => "`image.undecoded = \"keep\"` keeps pictures that cannot be decoded",
         Reason::Checksum => "find out why the bytes changed before you correct the list's sha256",
         Reason::Robots => {
             "ask the site's owner; `--set fetch.robots=false` does not look at the wish"

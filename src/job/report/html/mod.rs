@@ -118,6 +118,9 @@ impl<W: Write + Seek> Html<W> {
         if let Some(modified) = item.last_modified {
             let _ = write!(card, " · modified {}", modified.format("%Y-%m-%d"));
         }
+        if item.undecoded {
+            card.push_str(" · not decoded");
+        }
         if item.outcome != Outcome::Stored {
             let _ = write!(card, " · {}", item.outcome);
         }
