@@ -394,6 +394,44 @@ fn an_album_keeps_its_files_for_as_long_as_it_is_told() {
 }
 
 #[test]
+fn jobs_of_a_clock_that_was_ahead_are_listed_last() {
+    let (sandbox, site) = (Sandbox::new(), site());
+    let list = site.list(paths(1));
+    for _ in 0..3 {
+        sandbox.fetch_list(&list, 0, &[]);
+    }
+    let ids = |extra: &[&str]| -> Vec<String> {
+        let args = [&["jobs", "-o", "out", "--json"], extra].concat();
+        let jobs = sandbox.run(args).expect(0).json();
+        let ids = jobs.as_array().unwrap().iter();
+        ids.map(|job| job["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let before = ids(&[]);
+    let text = sandbox.run(["jobs", "-o", "out"]).expect(0);
+    assert!(!text.out().contains("future"), "{text}");
+    // The first two began in the year 2248.
+    let ahead = [
+        "08000000-0000-7000-8000-000000000001",
+        "08000000-0000-7000-8000-000000000002",
+    ];
+    for (id, ahead) in before.iter().rev().zip(ahead) {
+        let (id, ahead) = (id.replace('-', ""), ahead.replace('-', ""));
+        let change = format!(
+            "UPDATE jobs SET id = X'{ahead}', started = started + 7000000000000 WHERE id = X'{id}'"
+        );
+        catalog::change(&sandbox.store(), &change);
+    }
+    assert_eq!(ids(&[]), [before[0].as_str(), ahead[1], ahead[0]]);
+    assert_eq!(ids(&["--limit", "1"]), before[..1]);
+    let text = sandbox.run(["jobs", "-o", "out"]).expect(0);
+    let said = "2 jobs are dated in the future, by a clock that was ahead; they are listed last";
+    assert!(text.out().contains(said), "{text}");
+    let last = sandbox.run(["jobs", "-o", "out", "last"]).expect(0);
+    assert!(last.out().contains(&before[0]), "{last}");
+}
+
+#[test]
 fn old_history_goes() {
     let (sandbox, site) = (Sandbox::new(), site());
     let list = site.list(paths(2));

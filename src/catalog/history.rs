@@ -298,22 +298,25 @@ pub(super) fn last_id(now: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(millis << 80 | ((1 << 80) - 1))
 }
 
-/// Returns the job that began last. Jobs whose ids lie in the future are only considered if there are no others: a clock
-/// that was ahead made these ids.
+/// Returns up to `limit` jobs, those that began last first. Jobs whose ids lie in the future come behind all others: a
+/// clock that was ahead made these ids, so that nobody knows when they began.
 ///
 /// # Errors
 ///
 /// If the catalog cannot be read.
-pub async fn last_job(
+pub async fn recent_jobs(
     catalog: &dyn Catalog,
+    limit: u32,
     now: DateTime<Utc>,
-) -> Result<Option<JobRow>, CatalogError> {
+) -> Result<Vec<JobRow>, CatalogError> {
     let behind = Uuid::from_u128(last_id(now).as_u128() + 1);
-    let mut last = catalog.jobs(None, Some(behind), 1).await?;
-    if last.is_empty() {
-        last = catalog.jobs(None, None, 1).await?;
+    let mut recent = catalog.jobs(None, Some(behind), limit).await?;
+    let room = limit.saturating_sub(u32::try_from(recent.len()).unwrap_or(u32::MAX));
+    if room > 0 {
+        let newest = catalog.jobs(None, None, room).await?;
+        recent.extend(newest.into_iter().filter(|job| job.id >= behind));
     }
-    Ok(last.pop())
+    Ok(recent)
 }
 
 /// Why a job failed whose process ended before it did.

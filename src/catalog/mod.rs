@@ -46,7 +46,7 @@ pub use change::{Change, Changes, ImageFilter, Rename};
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
 pub use events::{EVENTS, Event, EventRow, ReceiverRow, Wants};
-pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, last_job};
+pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, recent_jobs};
 pub use posted::{
     GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
 };

@@ -72,7 +72,7 @@ suite! {
     who_waits_for_events_is_told_that_there_are_some,
     an_album_keeps_its_newest_files_within_its_limits,
     a_file_from_the_future_is_older_than_those_of_the_last_job,
-    the_last_job_is_not_one_from_the_future,
+    jobs_from_the_future_are_listed_behind_all_others,
     albums_and_files_come_page_by_page,
     an_album_shows_what_is_known_of_its_files,
     files_are_looked_up_by_url_digest_and_path,
@@ -1438,16 +1438,28 @@ async fn a_file_from_the_future_is_older_than_those_of_the_last_job(catalog: &dy
     assert_eq!(paths, ["0.png", "1.png"]);
 }
 
-async fn the_last_job_is_not_one_from_the_future(catalog: &dyn Catalog) {
+async fn jobs_from_the_future_are_listed_behind_all_others(catalog: &dyn Catalog) {
     let now = Utc::now();
-    let last = async || super::last_job(catalog, now).await.unwrap();
-    assert!(last().await.is_none());
-    let ahead = super::history::last_id(now + Duration::from_secs(10 * 365 * 24 * 3600));
+    let recent = async |limit| {
+        let jobs = super::recent_jobs(catalog, limit, now).await.unwrap();
+        jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert!(recent(9).await.is_empty());
+    let years = Duration::from_secs(10 * 365 * 24 * 3600);
+    let ahead = super::history::last_id(now + years);
     begin_job(catalog, ahead).await.unwrap();
-    assert_eq!(last().await.unwrap().id, ahead);
-    begin(catalog).await;
-    let second = begin(catalog).await;
-    assert_eq!(last().await.unwrap().id, second);
+    assert_eq!(recent(1).await, [ahead], "better than none");
+    let (first, second) = (begin(catalog).await, begin(catalog).await);
+    let further = super::history::last_id(now + years * 2);
+    begin_job(catalog, further).await.unwrap();
+    for (limit, expected) in [
+        (1, &[second][..]),
+        (2, &[second, first]),
+        (3, &[second, first, further]),
+        (u32::MAX, &[second, first, further, ahead]),
+    ] {
+        assert_eq!(recent(limit).await, expected, "{limit}");
+    }
 }
 
 async fn albums_and_files_come_page_by_page(catalog: &dyn Catalog) {

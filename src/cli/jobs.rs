@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::args::{Global, Jobs};
 use super::{load, start_log};
 use crate::catalog::{self, Catalog, JobRow, OutcomeFilter};
+use crate::clock;
 use crate::telemetry;
 
 /// Outcomes that are read at a time.
@@ -52,7 +53,8 @@ async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyho
         0 => u32::MAX,
         limit => limit,
     };
-    let jobs = catalog.jobs(None, None, limit).await?;
+    let now = Utc::now();
+    let jobs = catalog::recent_jobs(catalog, limit, now).await?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
         return Ok(());
@@ -81,6 +83,21 @@ async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyho
             job.source,
         )?;
     }
+    let ahead = jobs
+        .iter()
+        .filter(|job| !clock::is_believable(job.started, now))
+        .count();
+    match ahead {
+        0 => {}
+        1 => writeln!(
+            out,
+            "\n1 job is dated in the future, by a clock that was ahead; it is listed last"
+        )?,
+        _ => writeln!(
+            out,
+            "\n{ahead} jobs are dated in the future, by a clock that was ahead; they are listed last"
+        )?,
+    }
     Ok(())
 }
 
@@ -106,7 +123,7 @@ pub(super) async fn find(catalog: &dyn Catalog, id: &str) -> anyhow::Result<JobR
             .ok_or_else(|| anyhow::anyhow!("there is no job `{id}`; `gannet jobs` lists them"));
     }
     if id == "last" {
-        let last = catalog::last_job(catalog, Utc::now()).await?;
+        let last = catalog::recent_jobs(catalog, 1, Utc::now()).await?.pop();
         return last.ok_or_else(|| anyhow::anyhow!("there are no jobs yet"));
     }
     let recent = catalog.jobs(None, None, RECENT).await?;
