@@ -1,6 +1,6 @@
 //! Smaller or converted pictures, made once and kept for the next who asks.
 //!
-//! [`Renditions`] makes them on its [`Workers`], as [`Params`] say, upright and without metadata, and keeps them on disk
+//! [`Renditions`] makes them on its [`Workers`], as [`Params`] say, upright, in sRGB and without metadata, and keeps them on disk
 //! under the digest of the original and what was wanted. This room knows nothing of albums, jobs or HTTP.
 //!
 //! - `params`: what is wanted, and how large that comes out;
@@ -25,7 +25,7 @@ use image::{DynamicImage, ImageReader};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::downloader::image::{self as picture, Decoder, ImageFormat};
+use crate::downloader::image::{self as picture, Converted, Decoder, ImageFormat};
 use crate::downloader::{Body, Format, Rejection};
 use crate::target::Sha256;
 use cache::Cache;
@@ -207,8 +207,8 @@ impl Renditions {
         let made = self.0.workers.run(move || {
             // Until it is kept, also where nobody waits for it any more.
             let _turn = turn;
-            let (image, _) = shelf.pixels(&source, wanted)?;
-            let bytes = render::encode(image, &wanted.params)?;
+            let (picture, _) = shelf.pixels(&source, wanted)?;
+            let bytes = render::encode(picture, &wanted.params)?;
             let name = wanted.params.file_name(wanted.sha256);
             let kept = shelf.cache.keep(&name, &bytes);
             kept.map_err(|error| shelf.error(error))
@@ -250,12 +250,12 @@ impl Renditions {
     ) -> Result<Option<Made>, RenditionError> {
         let shelf = self.0.clone();
         let made = self.0.workers.run(move || {
-            let (image, is_same) = shelf.pixels(&source, wanted)?;
+            let (picture, is_same) = shelf.pixels(&source, wanted)?;
             if is_same && wanted.original.format() == wanted.format() {
                 return Ok::<_, Rejection>(None);
             }
-            let dimensions = (image.width(), image.height());
-            let bytes = render::encode(image, &wanted.params)?;
+            let dimensions = (picture.image.width(), picture.image.height());
+            let bytes = render::encode(picture, &wanted.params)?;
             Ok(Some(Made {
                 sha256: Sha256::of(&bytes),
                 bytes: bytes.into(),
@@ -266,7 +266,7 @@ impl Renditions {
         Ok(made.await??)
     }
 
-    /// What `wanted` asks for, as pixels of 8 bits.
+    /// What `wanted` asks for, as pixels of 8 bits, in sRGB.
     ///
     /// # Errors
     ///
@@ -281,7 +281,7 @@ impl Renditions {
         let made = self.0.workers.run(move || {
             shelf
                 .pixels(&source, wanted)
-                .map(|(image, _)| compute(image))
+                .map(|(picture, _)| compute(picture.image))
         });
         Ok(made.await??)
     }
@@ -311,7 +311,7 @@ impl Shelf {
     }
 
     /// And whether they are those of the original.
-    fn pixels(&self, source: &Body, wanted: Wanted) -> Result<(DynamicImage, bool), Rejection> {
+    fn pixels(&self, source: &Body, wanted: Wanted) -> Result<(Converted, bool), Rejection> {
         #[cfg(test)]
         self.rendered
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);

@@ -14,6 +14,9 @@ pub const MAX_SIDE: u32 = 4096;
 /// The quality of a JPEG, where nothing is said of it.
 pub const QUALITY: u8 = 80;
 
+/// Number of the way in which renditions are made. A change to it makes them anew, and changes their ETags.
+const REVISION: u32 = 2;
+
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
@@ -158,7 +161,7 @@ impl Params {
         self
     }
 
-    /// What tells renditions of one original from one another: `256x-contain-jpeg-80`.
+    /// What tells renditions of one original from one another: `256x-contain-jpeg-80-v2`.
     pub(super) fn key(&self) -> String {
         let side = |side: Option<u32>| side.map(|side| side.to_string()).unwrap_or_default();
         let mut key = format!("{}x{}", side(self.width), side(self.height));
@@ -173,6 +176,7 @@ impl Params {
         if self.enlarge {
             key.push_str("-enlarge");
         }
+        let _ = write!(key, "-v{REVISION}");
         key
     }
 
@@ -330,15 +334,18 @@ mod tests {
     fn what_comes_out_alike_has_one_name() {
         let mut params = Params::within(64, 64);
         params.quality = Some(50);
-        assert_eq!(params.resolved(ImageFormat::Gif).key(), "64x64-contain-png");
+        assert_eq!(
+            params.resolved(ImageFormat::Gif).key(),
+            "64x64-contain-png-v2"
+        );
         let jpeg = params.resolved(ImageFormat::Jpeg);
-        assert_eq!(jpeg.key(), "64x64-contain-jpeg-50");
+        assert_eq!(jpeg.key(), "64x64-contain-jpeg-50-v2");
         assert_eq!(jpeg.query(), "w=64&h=64&fit=contain&format=jpeg&quality=50");
         params.height = None;
         params.fit = Fit::Cover;
         params.enlarge = true;
         let webp = params.resolved(ImageFormat::Webp);
-        assert_eq!(webp.key(), "64x-contain-webp-enlarge");
+        assert_eq!(webp.key(), "64x-contain-webp-enlarge-v2");
         assert_eq!(webp.query(), "w=64&fit=contain&format=webp&enlarge=true");
     }
 

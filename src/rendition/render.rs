@@ -5,30 +5,35 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageResult, Rgb, RgbImage};
+use image::{DynamicImage, ImageEncoder, ImageError, ImageResult, Rgb, RgbImage};
 
 use super::params::{Output, Params, Plan, QUALITY};
-use crate::downloader::image::{Decoder, ImageFormat, Pixels};
+use crate::downloader::image::{Converted, Decoder, ImageFormat, Pixels, to_srgb};
 use crate::downloader::{Body, Rejection};
 use crate::target::Reason;
 
 /// Bytes for each pixel of a result: as it is resized, turned, made 8 bits deep, and encoded.
 const WORKED: u64 = 24;
 
-/// The picture that `params` ask for, upright and without metadata, and whether it is as large and as upright as the original.
+/// The picture that `params` ask for, upright, in sRGB and without metadata, and whether it is as large and as upright
+/// as the original.
 pub(super) fn render(
     decoder: &Decoder,
     body: &Body,
     format: ImageFormat,
     params: &Params,
-) -> Result<(DynamicImage, bool), Rejection> {
+) -> Result<(Converted, bool), Rejection> {
     if Decoder::draws(format) {
         let drawn = decoder.draw(body, format, |size| {
             let Plan { size: made, taken } = params.plan(size);
             let (width, height) = (f64::from(size.0), f64::from(size.1));
             (made, (taken.0 / width, taken.1 / height))
         });
-        return Ok((drawn?, false));
+        let drawn = Converted {
+            image: drawn?,
+            profile: None,
+        };
+        return Ok((drawn, false));
     }
     let pixels = decoder.decode(body, format, |size| memory(params, size))?;
     let stored = (pixels.image.width(), pixels.image.height());
@@ -49,7 +54,7 @@ fn memory(params: &Params, (width, height): (u32, u32)) -> u64 {
     bytes[0].max(bytes[1])
 }
 
-fn finish(pixels: Pixels<'_>, plan: &Plan, turned: bool) -> Result<DynamicImage, Rejection> {
+fn finish(pixels: Pixels<'_>, plan: &Plan, turned: bool) -> Result<Converted, Rejection> {
     let image = &pixels.image;
     let (width, height) = swapped(plan.size, turned);
     let (taken_w, taken_h) = match turned {
@@ -63,6 +68,10 @@ fn finish(pixels: Pixels<'_>, plan: &Plan, turned: bool) -> Result<DynamicImage,
     let mut small = DynamicImage::new(width, height, image.color());
     let resized = Resizer::new().resize(image, &mut small, &options);
     resized.map_err(|error| cannot(format!("cannot be resized: {error}")))?;
+    let Converted {
+        image: small,
+        profile,
+    } = to_srgb(small, pixels.color.as_ref());
     let mut small = match (small.color().has_color(), small.color().has_alpha()) {
         (true, true) => small.into_rgba8().into(),
         (true, false) => small.into_rgb8().into(),
@@ -70,30 +79,48 @@ fn finish(pixels: Pixels<'_>, plan: &Plan, turned: bool) -> Result<DynamicImage,
         (false, false) => small.into_luma8().into(),
     };
     DynamicImage::apply_orientation(&mut small, pixels.orientation);
-    Ok(small)
+    Ok(Converted {
+        image: small,
+        profile,
+    })
 }
 
 /// The bytes of a file.
-pub(super) fn encode(image: DynamicImage, params: &Params) -> Result<Vec<u8>, Rejection> {
+pub(super) fn encode(picture: Converted, params: &Params) -> Result<Vec<u8>, Rejection> {
     let format = params.format.unwrap_or(Output::Png);
-    try_encode(image, format, params.quality.unwrap_or(QUALITY))
+    try_encode(picture, format, params.quality.unwrap_or(QUALITY))
         .map_err(|error| cannot(format!("cannot be written as {}: {error}", format.as_str())))
 }
 
-fn try_encode(image: DynamicImage, format: Output, quality: u8) -> ImageResult<Vec<u8>> {
+fn try_encode(picture: Converted, format: Output, quality: u8) -> ImageResult<Vec<u8>> {
+    let Converted { image, profile } = picture;
     let mut bytes = Vec::new();
     match format {
         Output::Jpeg => {
             let encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
-            match image.color().has_alpha() {
-                true => on_white(&image).write_with_encoder(encoder)?,
-                false => image.write_with_encoder(encoder)?,
-            }
+            let image = match image.color().has_alpha() {
+                true => on_white(&image),
+                false => image,
+            };
+            write(&image, encoder, profile)?;
         }
-        Output::Png => image.write_with_encoder(PngEncoder::new(&mut bytes))?,
-        Output::Webp => image.write_with_encoder(WebPEncoder::new_lossless(&mut bytes))?,
+        Output::Png => write(&image, PngEncoder::new(&mut bytes), profile)?,
+        Output::Webp => write(&image, WebPEncoder::new_lossless(&mut bytes), profile)?,
     }
     Ok(bytes)
+}
+
+fn write(
+    image: &DynamicImage,
+    mut encoder: impl ImageEncoder,
+    profile: Option<Vec<u8>>,
+) -> ImageResult<()> {
+    if let Some(profile) = profile {
+        encoder
+            .set_icc_profile(profile)
+            .map_err(ImageError::Unsupported)?;
+    }
+    image.write_with_encoder(encoder)
 }
 
 fn on_white(image: &DynamicImage) -> DynamicImage {

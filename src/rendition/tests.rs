@@ -175,6 +175,114 @@ async fn a_picture_that_lies_on_its_side_is_put_upright() {
     }
 }
 
+/// `image` with `profile` embedded.
+fn with_profile(image: &DynamicImage, format: &str, profile: Vec<u8>) -> Vec<u8> {
+    fn write(image: &DynamicImage, mut encoder: impl image::ImageEncoder, profile: Vec<u8>) {
+        encoder.set_icc_profile(profile).unwrap();
+        image.write_with_encoder(encoder).unwrap();
+    }
+    let mut bytes = Cursor::new(Vec::new());
+    match format {
+        "jpeg" => {
+            let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100);
+            write(image, encoder, profile);
+        }
+        "png" => write(
+            image,
+            image::codecs::png::PngEncoder::new(&mut bytes),
+            profile,
+        ),
+        "webp" => {
+            let encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut bytes);
+            write(image, encoder, profile);
+        }
+        _ => write(
+            image,
+            image::codecs::tiff::TiffEncoder::new(&mut bytes),
+            profile,
+        ),
+    }
+    bytes.into_inner()
+}
+
+#[tokio::test]
+async fn colors_come_out_in_srgb_whatever_profile_the_original_has() {
+    let (_folder, renditions) = renditions();
+    let [red, green, blue] = picture::profiles::SRGB;
+    let mut long = picture::profiles::rgb(4, [blue, green, red], 2.2);
+    // More than one segment of a JPEG.
+    long.resize(150_000, 0);
+    let length = (long.len() as u32).to_be_bytes();
+    long[..4].copy_from_slice(&length);
+    let (flat, deep) = (halves(80, 40), halves(80, 40).to_rgb16().into());
+    for (format, image, profile) in [
+        (
+            "jpeg",
+            &flat,
+            picture::profiles::rgb(2, [blue, green, red], 2.2),
+        ),
+        ("jpeg", &flat, long.clone()),
+        ("png", &flat, long.clone()),
+        ("png", &deep, long.clone()),
+        ("webp", &flat, long.clone()),
+        ("tiff", &flat, long.clone()),
+        ("tiff", &deep, long),
+    ] {
+        let bytes = with_profile(image, format, profile);
+        let made = make(&renditions, &bytes, format, Params::within(40, 40)).await;
+        let mut decoder = image::ImageReader::new(Cursor::new(&made))
+            .with_guessed_format()
+            .unwrap()
+            .into_decoder()
+            .unwrap();
+        assert_eq!(
+            image::ImageDecoder::icc_profile(&mut decoder).unwrap(),
+            None
+        );
+        let made = image::load_from_memory(&made).unwrap();
+        let (left, right) = (made.get_pixel(5, 10), made.get_pixel(35, 10));
+        assert!(left[2] > 250 && left[0] < 6, "{format}: {left:?}");
+        assert!(right[0] > 250 && right[2] < 6, "{format}: {right:?}");
+    }
+    let bytes = include_bytes!("../../tests/fixtures/jpeg-icc-red-blue-swapped.jpg");
+    let made = make(&renditions, bytes, "jpeg", Params::within(64, 64)).await;
+    let made = image::load_from_memory(&made).unwrap();
+    let middle = made.get_pixel(made.width() / 2, made.height() / 2);
+    assert!(middle[2] > 150 && middle[0] < 100, "{middle:?}");
+}
+
+#[tokio::test]
+async fn a_profile_that_cannot_be_converted_goes_with_the_pixels() {
+    let (_folder, renditions) = renditions();
+    let odd = picture::profiles::odd();
+    let bytes = with_profile(&halves(80, 40), "png", odd.clone());
+    for output in Output::ALL {
+        let params = Params {
+            format: Some(*output),
+            ..Params::within(40, 40)
+        };
+        let made = make(&renditions, &bytes, "png", params).await;
+        let mut decoder = image::ImageReader::new(Cursor::new(&made))
+            .with_guessed_format()
+            .unwrap()
+            .into_decoder()
+            .unwrap();
+        let profile = image::ImageDecoder::icc_profile(&mut decoder).unwrap();
+        assert_eq!(profile.as_ref(), Some(&odd), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_orientation_behind_a_superfluous_prefix_counts_too() {
+    let (_folder, renditions) = renditions();
+    let bytes = include_bytes!("../../tests/fixtures/webp-orientation-6-prefixed.webp");
+    let made = make(&renditions, bytes, "webp", Params::within(48, 48)).await;
+    assert_eq!(
+        image::load_from_memory(&made).unwrap().dimensions(),
+        (32, 48)
+    );
+}
+
 #[tokio::test]
 async fn what_is_transparent_is_white_in_a_jpeg() {
     let (_folder, renditions) = renditions();
@@ -344,9 +452,9 @@ proptest::proptest! {
         let wanted = wanted(&bytes, format, Params::within(8, 8));
         let body = Body::Memory(bytes.into());
         // Whatever comes, it comes.
-        if let Ok((image, _)) = render::render(&decoder, &body, wanted.original, &wanted.params) {
-            assert!(image.width() <= 8 && image.height() <= 8);
-            render::encode(image, &wanted.params).unwrap();
+        if let Ok((made, _)) = render::render(&decoder, &body, wanted.original, &wanted.params) {
+            assert!(made.image.width() <= 8 && made.image.height() <= 8);
+            render::encode(made, &wanted.params).unwrap();
         }
     }
 }

@@ -109,7 +109,7 @@ fn read_start(window: &mut Window<'_>, limits: &Limits) -> Result<Start, Rejecti
 ///
 /// A marker may have any number of fill bytes before it (B.1.1.2). Up to [`MAX_RUBBISH`] between segments is skipped,
 /// as decoders do.
-fn next_marker(window: &mut Window<'_>, mut at: u64) -> Result<(u8, u64), Rejection> {
+pub(super) fn next_marker(window: &mut Window<'_>, mut at: u64) -> Result<(u8, u64), Rejection> {
     let start = at;
     loop {
         if at - start > MAX_RUBBISH {

@@ -36,20 +36,37 @@ pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Pictur
     picture.ok_or_else(|| corrupt("holds no codestream"))
 }
 
+/// The orientation that the codestream states, 1 to 8 as in EXIF.
+pub(super) fn orientation(window: &mut Window<'_>) -> Result<Option<u8>, Rejection> {
+    let len = window.len();
+    let (mut at, mut stream) = (0, None);
+    if window.array(0)? == CODESTREAM {
+        stream = Some(0);
+    }
+    while stream.is_none() && at < len {
+        let atom = atom(window, at, len)?;
+        stream = match &atom.kind {
+            b"jxlc" => Some(atom.from),
+            b"jxlp" => Some(atom.from + 4),
+            _ => None,
+        };
+        at = atom.to;
+    }
+    let Some(stream) = stream else {
+        return Ok(None);
+    };
+    let mut bits = Bits::read(window, stream)?;
+    bits.size();
+    // `ImageMetadata`: `all_default`, `extra_fields`, and the orientation less one.
+    let stated = bits.take(1) == 0 && bits.take(1) == 1;
+    Ok(Some(if stated { 1 + bits.take(3) as u8 } else { 1 }))
+}
+
 fn codestream(window: &mut Window<'_>, at: u64, limits: &Limits) -> Result<Picture, Rejection> {
     if window.array(at)? != CODESTREAM {
         return Err(corrupt("has a damaged codestream"));
     }
-    let mut head = [0; 16];
-    let found = window.up_to(at + 2, 16)?;
-    let bits = Bits {
-        word: {
-            head[..found.len()].copy_from_slice(found);
-            u128::from_le_bytes(head)
-        },
-        used: 0,
-    };
-    let (width, height) = bits.size();
+    let (width, height) = Bits::read(window, at)?.size();
     let dimensions = limits.admit(width, height)?;
     // The size, the metadata and at least some picture data.
     window.require(at, 10)?;
@@ -64,6 +81,17 @@ struct Bits {
 }
 
 impl Bits {
+    /// The bits behind the signature of the codestream at `at`.
+    fn read(window: &mut Window<'_>, at: u64) -> Result<Self, Rejection> {
+        let mut head = [0; 16];
+        let found = window.up_to(at + 2, 16)?;
+        head[..found.len()].copy_from_slice(found);
+        Ok(Self {
+            word: u128::from_le_bytes(head),
+            used: 0,
+        })
+    }
+
     fn take(&mut self, n: u32) -> u32 {
         let value = (self.word >> self.used) & ((1 << n) - 1);
         self.used += n;
@@ -77,7 +105,7 @@ impl Bits {
     }
 
     /// `SizeHeader`.
-    fn size(mut self) -> (u32, u32) {
+    fn size(&mut self) -> (u32, u32) {
         let small = self.take(1) == 1;
         let height = if small {
             8 * (1 + self.take(5))

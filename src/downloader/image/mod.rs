@@ -6,6 +6,7 @@
 
 mod bmp;
 mod child;
+mod color;
 mod criteria;
 mod decode;
 mod format;
@@ -17,6 +18,7 @@ mod jpeg;
 mod jxl;
 mod limits;
 mod memory;
+mod metadata;
 mod pixels;
 mod png;
 mod psd;
@@ -36,6 +38,9 @@ use super::{Body, Downloader, Facts, Format, HEAD_BYTES, Hints, Kept, Rejection,
 use crate::target::Reason;
 
 pub use child::answer as answer_parent;
+#[cfg(test)]
+pub(crate) use color::profiles;
+pub(crate) use color::{Color, Converted, to_srgb};
 use criteria::Criteria;
 use decode::Decoded;
 pub use format::ImageFormat;

@@ -8,7 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader};
 use super::child::{self, Ask, NoPixels};
 use super::decode::TABLES;
 use super::memory::{Held, Memory};
-use super::{ImageFormat, Limits, Settings, jpeg, svg};
+use super::{Color, ImageFormat, Limits, Settings, jpeg, metadata, svg};
 use crate::downloader::window::{Window, corrupt};
 use crate::downloader::{Body, Rejection};
 
@@ -25,6 +25,8 @@ pub(crate) struct Pixels<'a> {
     pub(crate) image: DynamicImage,
     /// How it has to be turned to stand upright.
     pub(crate) orientation: Orientation,
+    /// The colour space of `image`; `None` means sRGB.
+    pub(crate) color: Option<Color>,
     _held: Held<'a>,
 }
 
@@ -142,12 +144,14 @@ impl Decoder {
             .saturating_add(TABLES);
         let held = self.memory.hold(bytes)?;
         limits.max_alloc = Some(bytes);
-        let mut decoder = open(limits)?;
-        // What cannot be read of it stands as it is.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let window = &mut Window::new(body);
+        let decoder = open(limits)?;
         Ok(Pixels {
             image: DynamicImage::from_decoder(decoder).map_err(undecodable)?,
-            orientation,
+            orientation: metadata::orientation(window, format)
+                .and_then(Orientation::from_exif)
+                .unwrap_or(Orientation::NoTransforms),
+            color: metadata::color(window, format),
             _held: held,
         })
     }

@@ -21,6 +21,7 @@ pub(super) fn inspect(
     let mut seen_data = false;
     let mut seen_palette = false;
     let mut color_type = 0;
+    let mut animation = Animation::default();
     loop {
         let [l0, l1, l2, l3, kind @ ..] = window.array::<8>(at)?;
         let length = u64::from(u32::from_be_bytes([l0, l1, l2, l3]));
@@ -57,6 +58,7 @@ pub(super) fn inspect(
                 dimensions = Some(limits.admit(width, height)?);
             }
             b"PLTE" => seen_palette = true,
+            b"acTL" | b"fcTL" | b"fdAT" => animation.take(window, &kind, at, length, seen_data)?,
             b"IDAT" if color_type == 3 && !seen_palette => return Err(corrupt("has no palette")),
             b"IDAT" => seen_data |= length > 0,
             b"IEND" => break,
@@ -65,8 +67,76 @@ pub(super) fn inspect(
         at += 12 + length;
     }
     match dimensions {
-        Some(dimensions) if seen_data => Ok(Picture::still(dimensions)),
+        Some(dimensions) if seen_data => {
+            animation.finish()?;
+            Ok(Picture::still(dimensions))
+        }
         _ => Err(corrupt("holds no picture data")),
+    }
+}
+
+/// The frames of an animation (PNG third edition, 4.9 and 11.3.6), as far as chunks show them.
+///
+/// Without an `acTL` chunk before the picture data there is no animation, and its chunks mean nothing.
+#[derive(Debug, Default)]
+struct Animation {
+    /// How many frames `acTL` promises.
+    promised: Option<u32>,
+    /// Frames that began.
+    begun: u32,
+    /// Frames that have data.
+    filled: u32,
+    /// The sequence number that comes next.
+    sequence: u32,
+}
+
+impl Animation {
+    /// Takes the chunk at `at` of one of the three kinds.
+    fn take(
+        &mut self,
+        window: &mut Window<'_>,
+        kind: &[u8; 4],
+        at: u64,
+        length: u64,
+        seen_data: bool,
+    ) -> Result<(), Rejection> {
+        if kind == b"acTL" {
+            if !seen_data && length >= 8 && self.promised.is_none() {
+                self.promised = Some(window.be32(at + 8)?);
+            }
+            return Ok(());
+        }
+        if self.promised.is_none() {
+            return Ok(());
+        }
+        let least = if kind == b"fcTL" { 26 } else { 4 };
+        if length < least || window.be32(at + 8)? != self.sequence {
+            return Err(corrupt(format!(
+                "has a damaged animation: the chunk at byte {at} is not number {}",
+                self.sequence
+            )));
+        }
+        self.sequence += 1;
+        if kind == b"fcTL" {
+            self.begun += 1;
+            // The data of a frame before `IDAT` is `IDAT` itself, which has to be there anyway.
+            self.filled += u32::from(!seen_data);
+        } else {
+            self.filled = self.begun;
+        }
+        Ok(())
+    }
+
+    /// Frames beyond the promised ones do no harm: decoders stop before them.
+    fn finish(&self) -> Result<(), Rejection> {
+        let promised = self.promised.unwrap_or(0);
+        if self.filled < promised {
+            return Err(corrupt(format!(
+                "holds {} of the {promised} frames that it promises",
+                self.filled
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -905,3 +905,79 @@ proptest! {
         }
     }
 }
+
+/// An animation of `frames` frames that promises `promised`; with a still picture before it, or without.
+fn animation(promised: u32, frames: u32, still: bool, skip: u32) -> Vec<u8> {
+    fn chunk(file: &mut Vec<u8>, kind: &[u8; 4], content: &[u8]) {
+        file.extend((content.len() as u32).to_be_bytes());
+        let from = file.len();
+        file.extend(kind);
+        file.extend(content);
+        let sum = crc32fast::hash(&file[from..]);
+        file.extend(sum.to_be_bytes());
+    }
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&[0, 9, 0, 9]).unwrap();
+    let packed = packed.finish().unwrap();
+    let mut file = png::SIGNATURE.to_vec();
+    chunk(&mut file, b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 2, 8, 0, 0, 0, 0]);
+    chunk(
+        &mut file,
+        b"acTL",
+        &[promised.to_be_bytes(), [0; 4]].concat(),
+    );
+    if still {
+        chunk(&mut file, b"IDAT", &packed);
+    }
+    let mut sequence = 0_u32;
+    let mut next = || {
+        sequence += 1;
+        (sequence - 1 + if sequence > 2 { skip } else { 0 }).to_be_bytes()
+    };
+    for n in 0..frames {
+        let sides = [[0, 0, 0, 1, 0, 0, 0, 2], [0; 8]].concat();
+        let control = [&next()[..], &sides, &[0, 1, 0, 10, 0, 0]].concat();
+        chunk(&mut file, b"fcTL", &control);
+        if n == 0 && !still {
+            chunk(&mut file, b"IDAT", &packed);
+        } else {
+            let data = [&next()[..], &packed].concat();
+            chunk(&mut file, b"fdAT", &data);
+        }
+    }
+    chunk(&mut file, b"IEND", &[]);
+    file
+}
+
+#[test]
+fn an_animation_holds_the_frames_that_it_promises() {
+    for still in [false, true] {
+        for (promised, frames, skip, is_whole) in [
+            (3, 3, 0, true),
+            (3, 4, 0, true),
+            (1, 1, 0, true),
+            (4, 3, 0, false),
+            (4, 1, 0, false),
+            (3, 3, 1, false),
+        ] {
+            let file = animation(promised, frames, still, skip);
+            for image in [&*HEADER, &*DECODE] {
+                let found = reason(image, &file);
+                let expected = if is_whole {
+                    Ok("png")
+                } else {
+                    Err(Reason::Corrupt)
+                };
+                assert_eq!(found, expected, "{promised} {frames} {skip} {still}");
+            }
+        }
+    }
+    let short = include_bytes!("../../../tests/fixtures/apng-four-promised-one-there.png");
+    let rejection = judge(&HEADER, short).unwrap_err();
+    assert_eq!(rejection.reason, Reason::Corrupt);
+    assert!(
+        rejection.detail.contains("of the 4 frames"),
+        "{}",
+        rejection.detail
+    );
+}

@@ -1,5 +1,6 @@
 //! TIFF 6.0 (Adobe 1992) and BigTIFF, both byte orders: directories, and strips or tiles inside the file.
 
+use super::metadata::{self, Part};
 use super::{Limits, Picture};
 use crate::downloader::Rejection;
 use crate::downloader::window::{Window, corrupt};
@@ -19,16 +20,7 @@ pub(crate) fn matches(head: &[u8]) -> bool {
 }
 
 pub(super) fn inspect(window: &mut Window<'_>, limits: &Limits) -> Result<Picture, Rejection> {
-    let head = window.array::<4>(0)?;
-    let tiff = Tiff {
-        little: head[0] == b'I',
-        big: head.contains(&43),
-    };
-    let mut next = if tiff.big {
-        tiff.u64(window, 8)?
-    } else {
-        tiff.u32(window, 4)?.into()
-    };
+    let (tiff, mut next) = Tiff::open(window)?;
     let mut seen = Vec::new();
     let mut first = None;
     let mut budget = MAX_PIECES;
@@ -88,7 +80,88 @@ struct Directory {
     next: u64,
 }
 
+/// The first directory that describes a picture, entry by entry.
+#[derive(Debug)]
+pub(super) struct Page {
+    tiff: Tiff,
+    entries: Vec<(u16, Values)>,
+}
+
+impl Page {
+    pub(super) fn first(window: &mut Window<'_>) -> Result<Self, Rejection> {
+        let (tiff, mut next) = Tiff::open(window)?;
+        let mut page = Self {
+            tiff,
+            entries: Vec::new(),
+        };
+        for _ in 0..MAX_DIRECTORIES {
+            if next == 0 {
+                break;
+            }
+            let entries = &mut page.entries;
+            entries.clear();
+            next = page.tiff.entries(window, next, |_, tag, values| {
+                entries.push((tag, values));
+                Ok(())
+            })?;
+            if page.find(256).is_some() && page.find(257).is_some() {
+                return Ok(page);
+            }
+        }
+        Err(corrupt("holds no picture"))
+    }
+
+    fn find(&self, tag: u16) -> Option<Values> {
+        let found = self.entries.iter().find(|(known, _)| *known == tag);
+        found.map(|(_, values)| *values)
+    }
+
+    /// The first number of an entry; `None` without such an entry.
+    pub(super) fn number(
+        &self,
+        window: &mut Window<'_>,
+        tag: u16,
+    ) -> Result<Option<u64>, Rejection> {
+        let found = self.find(tag).filter(|values| values.whole);
+        found
+            .map(|values| self.tiff.first(window, values))
+            .transpose()
+    }
+
+    /// The bytes of an entry, at most `most` of them.
+    pub(super) fn bytes(
+        &self,
+        window: &mut Window<'_>,
+        tag: u16,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, Rejection> {
+        let Some(values) = self.find(tag) else {
+            return Ok(None);
+        };
+        let part = Part {
+            at: values.at,
+            len: values.bytes(),
+        };
+        metadata::bytes(window, part, most).map(Some)
+    }
+}
+
 impl Tiff {
+    /// How the file writes numbers, and where its first directory is.
+    fn open(window: &mut Window<'_>) -> Result<(Self, u64), Rejection> {
+        let head = window.array::<4>(0)?;
+        let tiff = Self {
+            little: head[0] == b'I',
+            big: head.contains(&43),
+        };
+        let next = if tiff.big {
+            tiff.u64(window, 8)?
+        } else {
+            tiff.u32(window, 4)?.into()
+        };
+        Ok((tiff, next))
+    }
+
     fn u16(&self, window: &mut Window<'_>, at: u64) -> Result<u16, Rejection> {
         if self.little {
             window.le16(at)
@@ -114,15 +187,6 @@ impl Tiff {
     }
 
     fn directory(&self, window: &mut Window<'_>, at: u64) -> Result<Directory, Rejection> {
-        let (count, entries, size) = if self.big {
-            (self.u64(window, at)?, at.saturating_add(8), 20)
-        } else {
-            (self.u16(window, at)?.into(), at.saturating_add(2), 12)
-        };
-        if count > u64::from(u16::MAX) {
-            return Err(corrupt(format!("has a directory of {count} entries")));
-        }
-        window.require(entries, count * size)?;
         let mut found = Directory {
             bits: 1,
             samples: 1,
@@ -130,16 +194,11 @@ impl Tiff {
             planar: 1,
             ..Directory::default()
         };
-        for entry in 0..count {
-            let at = entries + entry * size;
-            let tag = self.u16(window, at)?;
-            let Some(values) = self.values(window, at)? else {
-                continue;
-            };
+        found.next = self.entries(window, at, |window, tag, values| {
             // Writers put long values at the end of the file, where a cut takes them away.
             window.require(values.at, values.bytes())?;
             if !values.whole {
-                continue;
+                return Ok(());
             }
             let mut first = || self.first(window, values);
             match tag {
@@ -157,26 +216,45 @@ impl Tiff {
                 513 => found.jpeg = Some(first()?),
                 _ => {}
             }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Shows `visit` the entries of the directory at `at`. Returns where the next directory is, or 0.
+    fn entries<'a>(
+        &self,
+        window: &mut Window<'a>,
+        at: u64,
+        mut visit: impl FnMut(&mut Window<'a>, u16, Values) -> Result<(), Rejection>,
+    ) -> Result<u64, Rejection> {
+        let (count, entries, size) = if self.big {
+            (self.u64(window, at)?, at.saturating_add(8), 20)
+        } else {
+            (self.u16(window, at)?.into(), at.saturating_add(2), 12)
+        };
+        if count > u64::from(u16::MAX) {
+            return Err(corrupt(format!("has a directory of {count} entries")));
+        }
+        window.require(entries, count * size)?;
+        for entry in 0..count {
+            let at = entries + entry * size;
+            let tag = self.u16(window, at)?;
+            if let Some(values) = self.values(window, at)? {
+                visit(window, tag, values)?;
+            }
         }
         let link = entries + count * size;
-        found.next = if self.big {
-            window
-                .up_to(link, 8)?
-                .len()
-                .eq(&8)
-                .then(|| self.u64(window, link))
-                .transpose()?
-        } else {
-            // Some old writers leave the last link out at the end of the file.
-            window
-                .up_to(link, 4)?
-                .len()
-                .eq(&4)
-                .then(|| self.u32(window, link).map(u64::from))
-                .transpose()?
+        // Some old writers leave the last link out at the end of the file.
+        let width = if self.big { 8 } else { 4 };
+        if window.up_to(link, width)?.len() < width {
+            return Ok(0);
         }
-        .unwrap_or(0);
-        Ok(found)
+        if self.big {
+            self.u64(window, link)
+        } else {
+            self.u32(window, link).map(u64::from)
+        }
     }
 
     /// The array of the entry at `at`; `None` for an empty one, and for a type that does not exist.
