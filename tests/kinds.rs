@@ -269,6 +269,33 @@ fn an_svg_inside_gzip_is_kept_as_it_came() {
     assert_eq!(report.only()["reason"], "too-large");
 }
 
+#[test]
+fn newer_formats_are_decoded_where_that_is_asked_for() {
+    let set = [
+        "--set",
+        "image.formats=[\"avif\",\"jxl\",\"jp2\"]",
+        "--set",
+        "image.check=decode",
+    ];
+    for (whole, spared) in [
+        (&include_bytes!("fixtures/halves.jxl")[..], 60),
+        (include_bytes!("fixtures/halves.jp2"), 300),
+        (include_bytes!("fixtures/halves.avif"), 290),
+    ] {
+        let report = fetch(whole.to_vec(), 0, &set);
+        let item = report.only();
+        assert_eq!((&item["width"], &item["height"]), (&48.into(), &32.into()));
+        let cut = whole[..whole.len() * 2 / 3].to_vec();
+        assert_eq!(fetch(cut, 3, &set).only()["reason"], "corrupt");
+        let mut flipped = whole.to_vec();
+        for byte in &mut flipped[spared..] {
+            *byte ^= 0x5a;
+        }
+        let report = fetch(flipped, 3, &set);
+        assert_eq!(report.only()["reason"], "corrupt", "{}", report.only());
+    }
+}
+
 fn pdf() -> Vec<u8> {
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n\
       xref\n0 3\n0000000000 65535 f \n0000000009 00000 n \n0000000052 00000 n \n\

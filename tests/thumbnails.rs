@@ -296,6 +296,51 @@ fn other_bytes_of_a_file_are_another_picture() {
     let _ = daemon.stop();
 }
 
+#[test]
+fn newer_formats_come_smaller_in_their_colours() {
+    macro_rules! fixtures {
+        ($($name:literal),*) => {
+            vec![$(($name, include_bytes!(concat!("fixtures/", $name)).to_vec())),*]
+        };
+    }
+    // Of 48 by 32 pixels, red on the left and blue on the right.
+    let files = fixtures![
+        "halves.jxl",
+        "alpha.jxl",
+        "grey.jxl",
+        "halves.jp2",
+        "halves.j2k",
+        "grey.jp2",
+        "halves.avif",
+        "alpha.avif",
+        "ten.avif",
+        "grey.avif"
+    ];
+    let sandbox = Sandbox::new();
+    let shop = Shop::open(&sandbox, files.clone(), "");
+    for (name, _) in files {
+        let got = shop.get(&format!("{name}?w=24")).expect(200);
+        let image = image::load_from_memory(&got.body).unwrap().into_rgba8();
+        assert_eq!(image.dimensions(), (24, 16), "{name}");
+        let (left, right) = ([230, 40, 30], [20, 60, 220]);
+        for (x, [red, green, blue]) in [(4, left), (19, right)] {
+            let grey = (299 * red + 587 * green + 114 * blue) / 1000;
+            let expected = match name.starts_with("grey") {
+                true => [grey; 3],
+                false => [red, green, blue],
+            };
+            let pixel = image.get_pixel(x, 8).0;
+            for (found, expected) in pixel.into_iter().zip(expected) {
+                let off = i32::from(found) - expected;
+                assert!(off.abs() <= 12, "{name} at {x}: {pixel:?}");
+            }
+            let opacity = if name.starts_with("alpha") { 128 } else { 255 };
+            assert!(pixel[3].abs_diff(opacity) <= 2, "{name}: {pixel:?}");
+        }
+    }
+    let _ = shop.daemon.stop();
+}
+
 const XMLNS: &str = "xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'";
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use image::DynamicImage;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
-use super::ImageFormat;
+use super::{ImageFormat, foreign};
 
 /// First argument of a child.
 const ARGUMENT: &str = "__decode";
@@ -26,11 +26,13 @@ const ARGUMENT: &str = "__decode";
 /// This very executable, also after an update has replaced its file.
 const EXECUTABLE: &str = "/proc/self/exe";
 
-/// Time of a processor that a child may take. Pictures for the web take milliseconds.
+/// Time of a processor that a child may take, and what it gets for each megapixel of a picture besides. Drawings for the
+/// web take milliseconds.
 const PROCESSOR: Duration = Duration::from_secs(10);
+const MEGAPIXEL: Duration = Duration::from_secs(2);
 
-/// Time that a child may take, on a busy machine.
-const TIME: Duration = Duration::from_secs(60);
+/// Time that a child may take on a busy machine, as a multiple of that of the processor.
+const BUSY: u32 = 6;
 
 /// Address space of the executable itself, of its allocator and its stacks.
 const BASE: u64 = 192 * 1024 * 1024;
@@ -45,10 +47,12 @@ static HAS_CHILDREN: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ask {
     pub(super) format: ImageFormat,
-    /// Width and height of the drawing, for a vector format.
+    /// Width and height of the picture; of the drawing, for a vector format.
     pub(super) size: (u32, u32),
     /// The share of the picture's width and height that is drawn, from its middle.
     pub(super) taken: (f64, f64),
+    /// Whether all frames are decoded before the first is sent.
+    pub(super) all: bool,
     /// Memory that the child may take, in bytes.
     pub(super) memory: u64,
 }
@@ -83,6 +87,7 @@ impl Ask {
             format,
             size: (width, height),
             taken: (across, down),
+            all,
             memory,
         } = self;
         vec![
@@ -91,6 +96,7 @@ impl Ask {
             height.to_string(),
             across.to_string(),
             down.to_string(),
+            all.to_string(),
             memory.to_string(),
         ]
     }
@@ -101,8 +107,19 @@ impl Ask {
             format: ImageFormat::named(&next()?)?,
             size: (next()?.parse().ok()?, next()?.parse().ok()?),
             taken: (next()?.parse().ok()?, next()?.parse().ok()?),
+            all: next()?.parse().ok()?,
             memory: next()?.parse().ok()?,
         })
+    }
+
+    /// Time of a processor for it.
+    fn processor(&self) -> Duration {
+        let pixels = u64::from(self.size.0) * u64::from(self.size.1);
+        let megapixels = u32::try_from(pixels / 1_000_000).unwrap_or(u32::MAX);
+        match self.format {
+            ImageFormat::Svg => PROCESSOR,
+            _ => PROCESSOR.saturating_add(MEGAPIXEL.saturating_mul(megapixels)),
+        }
     }
 
     /// Limits this process.
@@ -112,7 +129,7 @@ impl Ask {
             setrlimit(resource, Rlimit { current, maximum })
         };
         limit(Resource::Core, 0)?;
-        limit(Resource::Cpu, PROCESSOR.as_secs())?;
+        limit(Resource::Cpu, self.processor().as_secs())?;
         limit(Resource::Data, self.memory.saturating_add(BASE))?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(())
@@ -138,6 +155,9 @@ fn reply(ask: Ask) -> io::Result<()> {
 fn decode(ask: &Ask, bytes: &[u8]) -> Result<DynamicImage, NoPixels> {
     match ask.format {
         ImageFormat::Svg => super::svg::draw(bytes, ask.size, ask.taken),
+        ImageFormat::Jxl => foreign::jxl(bytes, ask.memory, ask.all),
+        ImageFormat::Jp2 => foreign::jp2(bytes),
+        ImageFormat::Avif => foreign::avif(bytes),
         other => Err(NoPixels::Unknown(format!(
             "there is no decoder for {other}"
         ))),
@@ -147,6 +167,8 @@ fn decode(ask: &Ask, bytes: &[u8]) -> Result<DynamicImage, NoPixels> {
 /// Writes `p`, kind, width, height, and the samples.
 fn write_pixels(out: &mut impl io::Write, image: &DynamicImage) -> io::Result<()> {
     let kind = match image {
+        DynamicImage::ImageLuma8(_) => b'g',
+        DynamicImage::ImageLumaA8(_) => b'G',
         DynamicImage::ImageRgb8(_) => b'c',
         DynamicImage::ImageRgba8(_) => b'C',
         DynamicImage::ImageRgb16(_) => b'w',
@@ -169,6 +191,8 @@ fn read_pixels(reply: &[u8]) -> Option<DynamicImage> {
         pairs.map(|pair| u16::from_ne_bytes(*pair)).collect()
     };
     Some(match kind {
+        b'g' => image::GrayImage::from_raw(width, height, samples.to_vec())?.into(),
+        b'G' => image::GrayAlphaImage::from_raw(width, height, samples.to_vec())?.into(),
         b'c' => image::RgbImage::from_raw(width, height, samples.to_vec())?.into(),
         b'C' => image::RgbaImage::from_raw(width, height, samples.to_vec())?.into(),
         b'w' => DynamicImage::ImageRgb16(image::ImageBuffer::from_raw(width, height, wide())?),
@@ -198,7 +222,8 @@ pub(super) fn pixels(ask: &Ask, bytes: &[u8]) -> Result<DynamicImage, NoPixels> 
     let mut child = command
         .spawn()
         .map_err(|error| NoPixels::Unknown(format!("its decoder does not start: {error}")))?;
-    let reply = converse(&mut child, bytes, ask.memory);
+    let time = ask.processor().saturating_mul(BUSY);
+    let reply = converse(&mut child, bytes, ask.memory, time);
     // It has closed its output, or is killed.
     let ended = child.wait();
     match reply {
@@ -215,7 +240,7 @@ pub(super) fn pixels(ask: &Ask, bytes: &[u8]) -> Result<DynamicImage, NoPixels> 
 }
 
 /// Gives the child its input, and takes its output, of at most `most` bytes.
-fn converse(child: &mut Child, bytes: &[u8], most: u64) -> io::Result<Vec<u8>> {
+fn converse(child: &mut Child, bytes: &[u8], most: u64, time: Duration) -> io::Result<Vec<u8>> {
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
@@ -227,7 +252,7 @@ fn converse(child: &mut Child, bytes: &[u8], most: u64) -> io::Result<Vec<u8>> {
             let _ = input.write_all(bytes);
         });
         scope.spawn(move || {
-            let late = ended.recv_timeout(TIME) == Err(mpsc::RecvTimeoutError::Timeout);
+            let late = ended.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout);
             // Its number stays taken until it has been waited for.
             if let (true, Some(pid)) = (late, pid) {
                 let _ = kill_process(pid, Signal::KILL);
@@ -254,6 +279,7 @@ mod tests {
             format: ImageFormat::Svg,
             size: (3, 4),
             taken: (1.0, 0.1),
+            all: true,
             memory: 5,
         };
         let arguments = ask.arguments().into_iter().map(OsString::from);
@@ -267,7 +293,9 @@ mod tests {
             DynamicImage::ImageRgb16(deep.clone()),
             DynamicImage::ImageRgb16(deep.clone()).into_rgba16().into(),
             DynamicImage::ImageRgb16(deep.clone()).into_rgb8().into(),
-            DynamicImage::ImageRgb16(deep).into_rgba8().into(),
+            DynamicImage::ImageRgb16(deep.clone()).into_rgba8().into(),
+            DynamicImage::ImageRgb16(deep.clone()).into_luma8().into(),
+            DynamicImage::ImageRgb16(deep).into_luma_alpha8().into(),
         ] {
             let mut sent = Vec::new();
             write_pixels(&mut sent, &image).unwrap();

@@ -115,11 +115,25 @@ impl Decoding<'_> {
             }
             ImageFormat::Rgb => Ok(rgb::decode(&mut Window::new(self.body))?),
             ImageFormat::Svg | ImageFormat::Svgz => self.drawing(format),
-            ImageFormat::Avif
-            | ImageFormat::Heic
-            | ImageFormat::Jxl
-            | ImageFormat::Jp2
-            | ImageFormat::Psd => Err(Stop::Unknown("is of a format that is not decoded".into())),
+            ImageFormat::Avif | ImageFormat::Jxl | ImageFormat::Jp2 => self.aside(format),
+            ImageFormat::Heic | ImageFormat::Psd => {
+                Err(Stop::Unknown("is of a format that is not decoded".into()))
+            }
+        }
+    }
+
+    /// Every frame, in another process.
+    fn aside(&self, format: ImageFormat) -> Result<(), Stop> {
+        let decoded = pixels::aside(self.body, format, self.dimensions, true, self.memory, 0);
+        match decoded {
+            Ok(_) => Ok(()),
+            Err(NoDrawing::Rejected(rejection)) => Err(rejection.into()),
+            Err(NoDrawing::NoPixels(NoPixels::Damaged(detail))) => {
+                Err(corrupt(format!("does not decode: {detail}")).into())
+            }
+            Err(NoDrawing::NoPixels(NoPixels::Unknown(detail))) => {
+                Err(Stop::Unknown(format!("is not decoded: {detail}").into()))
+            }
         }
     }
 

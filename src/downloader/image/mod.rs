@@ -9,6 +9,7 @@ mod child;
 mod color;
 mod criteria;
 mod decode;
+mod foreign;
 mod format;
 mod gif;
 mod ico;

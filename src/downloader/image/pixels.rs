@@ -1,5 +1,6 @@
 //! The pixels of a picture, for those who make something of them.
 
+use std::io::Read as _;
 use std::panic::{self, AssertUnwindSafe};
 
 use image::metadata::Orientation;
@@ -8,8 +9,8 @@ use image::{DynamicImage, ImageDecoder, ImageReader};
 use super::child::{self, Ask, NoPixels};
 use super::decode::TABLES;
 use super::memory::{Held, Memory};
-use super::{Color, ImageFormat, Limits, Settings, jpeg, metadata, svg};
-use crate::downloader::window::{Window, corrupt};
+use super::{Color, ImageFormat, Limits, Settings, isobmff, jp2, jpeg, jxl, metadata, svg};
+use crate::downloader::window::{Window, corrupt, unreadable};
 use crate::downloader::{Body, Rejection};
 
 /// Decodes pictures, within the limits of `[image]`: that of memory is for all that it decodes at a time.
@@ -46,7 +47,7 @@ impl Decoder {
 
     /// Whether it knows the format.
     pub(crate) const fn knows(format: ImageFormat) -> bool {
-        codec(format).is_some() || Self::draws(format)
+        codec(format).is_some() || Self::draws(format) || is_foreign(format)
     }
 
     /// Whether the format is a vector format, which is drawn in any size.
@@ -69,17 +70,7 @@ impl Decoder {
         plan: impl FnOnce((u32, u32)) -> ((u32, u32), (f64, f64)),
     ) -> Result<DynamicImage, Rejection> {
         draw(body, format, &self.limits, &self.memory, plan)
-            .map_err(|no_pixels| {
-                corrupt(match no_pixels {
-                    NoDrawing::Rejected(rejection) => return rejection,
-                    NoDrawing::NoPixels(NoPixels::Damaged(detail)) => {
-                        format!("does not decode: {detail}")
-                    }
-                    NoDrawing::NoPixels(NoPixels::Unknown(detail)) => {
-                        format!("cannot be drawn: {detail}")
-                    }
-                })
-            })
+            .map_err(NoDrawing::into_rejection)
             .map_err(|rejection| super::name_format(rejection, format))
     }
 
@@ -103,12 +94,44 @@ impl Decoder {
             .map_err(|rejection| super::name_format(rejection, format))
     }
 
+    fn try_decode_aside(
+        &self,
+        body: &Body,
+        format: ImageFormat,
+        more: impl FnOnce((u32, u32)) -> u64,
+    ) -> Result<Pixels<'_>, Rejection> {
+        let window = &mut Window::new(body);
+        let picture = match format {
+            ImageFormat::Jxl => jxl::inspect(window, &self.limits),
+            ImageFormat::Jp2 => jp2::inspect(window, &self.limits),
+            _ => isobmff::inspect(window, &self.limits),
+        }?;
+        let (width, height) = picture.dimensions.unwrap_or_default();
+        let more = more((width, height));
+        let decoded = aside(body, format, (width, height), false, &self.memory, more);
+        let (image, held) = decoded.map_err(NoDrawing::into_rejection)?;
+        Ok(Pixels {
+            image,
+            orientation: match format {
+                // Its decoder has turned it.
+                ImageFormat::Jxl => None,
+                _ => metadata::orientation(window, format).and_then(Orientation::from_exif),
+            }
+            .unwrap_or(Orientation::NoTransforms),
+            color: metadata::color(window, format),
+            _held: held,
+        })
+    }
+
     fn try_decode(
         &self,
         body: &Body,
         format: ImageFormat,
         more: impl FnOnce((u32, u32)) -> u64,
     ) -> Result<Pixels<'_>, Rejection> {
+        if is_foreign(format) {
+            return self.try_decode_aside(body, format, more);
+        }
         let codec = codec(format).ok_or_else(|| corrupt("is of a format that is not decoded"))?;
         let undecodable = |error| corrupt(format!("does not decode: {error}"));
         let mut limits = image::Limits::no_limits();
@@ -157,11 +180,63 @@ impl Decoder {
     }
 }
 
+/// Whether a decoder in a process of its own knows the format.
+pub(super) const fn is_foreign(format: ImageFormat) -> bool {
+    matches!(
+        format,
+        ImageFormat::Jxl | ImageFormat::Jp2 | ImageFormat::Avif
+    )
+}
+
+/// Bytes for decoding a pixel in another process: four channels of four bytes, several times over.
+const PER_PIXEL: u64 = 64;
+
+/// Decodes `body`, a picture of `dimensions`, in another process. `more` bytes are held besides.
+pub(super) fn aside<'a>(
+    body: &Body,
+    format: ImageFormat,
+    dimensions: (u32, u32),
+    all: bool,
+    memory: &'a Memory,
+    more: u64,
+) -> Result<(DynamicImage, Held<'a>), NoDrawing> {
+    let pixels = u64::from(dimensions.0) * u64::from(dimensions.1);
+    // It has the file too.
+    let limit = pixels
+        .saturating_mul(PER_PIXEL)
+        .saturating_add(body.len().saturating_mul(2))
+        .saturating_add(4 * TABLES);
+    let here = pixels.saturating_mul(16).saturating_add(body.len());
+    let held = memory.hold(limit.saturating_add(here).saturating_add(more))?;
+    let ask = Ask {
+        format,
+        size: dimensions,
+        taken: (1.0, 1.0),
+        all,
+        memory: limit,
+    };
+    let mut bytes = Vec::new();
+    let read = body.reader().read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(&error))?;
+    let image = child::pixels(&ask, &bytes).map_err(NoDrawing::NoPixels)?;
+    Ok((image, held))
+}
+
 /// Why a vector image is not drawn.
 #[derive(Debug)]
 pub(super) enum NoDrawing {
     Rejected(Rejection),
     NoPixels(NoPixels),
+}
+
+impl NoDrawing {
+    fn into_rejection(self) -> Rejection {
+        corrupt(match self {
+            Self::Rejected(rejection) => return rejection,
+            Self::NoPixels(NoPixels::Damaged(detail)) => format!("does not decode: {detail}"),
+            Self::NoPixels(NoPixels::Unknown(detail)) => format!("cannot be decoded: {detail}"),
+        })
+    }
 }
 
 impl From<Rejection> for NoDrawing {
@@ -195,6 +270,7 @@ pub(super) fn draw(
         format: ImageFormat::Svg,
         size,
         taken,
+        all: false,
         memory: memory_limit.max(pixels * 2),
     };
     let text = svg::text(body, packed, MAX_TEXT)?;
