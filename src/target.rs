@@ -397,6 +397,26 @@ impl Counts {
     }
 }
 
+/// The counts in words, without those that are zero: `3 targets (1 stored, 2 failed)`.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.targets {
+            0 => return f.write_str("no targets"),
+            1 => f.write_str("1 target")?,
+            targets => write!(f, "{targets} targets")?,
+        }
+        let mut separator = " (";
+        for outcome in Outcome::ALL {
+            let count = self.get(outcome);
+            if count > 0 {
+                write!(f, "{separator}{count} {outcome}")?;
+                separator = ", ";
+            }
+        }
+        f.write_str(")")
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.targets += other.targets;
@@ -697,6 +717,30 @@ impl From<&Url> for SafeUrl {
     }
 }
 
+/// Most characters that [`printable`] keeps.
+const MAX_CHARS: usize = 300;
+
+/// Text from lists and origins as a terminal may see it: on one line, of bounded length, and without
+/// control sequences or characters that turn the direction of writing. Nothing is escaped: what prints it may do so.
+pub(crate) fn printable(text: &str) -> String {
+    let strange = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut chars = text.chars().map(|c| {
+        if strange(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    });
+    let mut kept: String = chars.by_ref().take(MAX_CHARS).collect();
+    if chars.next().is_some() {
+        kept.push('…');
+    }
+    kept
+}
+
 /// An error and its sources in one line.
 pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -722,6 +766,28 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_in_words_leave_out_zeros() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.to_string(), "no targets");
+        counts.add(Outcome::Failed);
+        assert_eq!(counts.to_string(), "1 target (1 failed)");
+        counts.add(Outcome::Stored);
+        counts.add(Outcome::Failed);
+        assert_eq!(counts.to_string(), "3 targets (1 stored, 2 failed)");
+    }
+
+    #[test]
+    fn printable_text_is_bounded_and_steers_no_terminal_but_is_not_escaped() {
+        let quoted = r#"`C:\x "y"` answered 404"#;
+        assert_eq!(printable(quoted), quoted);
+        assert_eq!(
+            printable("a\x1b[2J\u{202e}b\n"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}"
+        );
+        assert_eq!(printable(&"x".repeat(400)).chars().count(), 301);
+    }
 
     #[test]
     fn a_safe_url_prints_no_credentials() {

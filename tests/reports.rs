@@ -519,6 +519,96 @@ fn jobs_lists_what_was_run() {
     assert_eq!(only[0], jobs[0]);
 }
 
+/// An origin under all addresses of this machine that has `/1` only.
+fn mostly_dead() -> Site {
+    Site::on("0.0.0.0:0", |asked| match asked.path.as_str() {
+        "/1" => Answer::ok(png(1)),
+        _ => Answer::status(404),
+    })
+}
+
+#[test]
+fn jobs_shows_status_and_detail_and_groups_by_host_and_reason() {
+    let (sandbox, site) = (Sandbox::new(), mostly_dead());
+    let urls = [
+        site.url_as("127.0.0.1", "/404"),
+        site.url_as("127.0.0.1", "/404?2"),
+        site.url_as("127.0.0.2", "/404"),
+        site.url("/1"),
+    ];
+    sandbox.fetch_list(urls.join("\n"), 3, &[]);
+    let run = sandbox.run(["jobs", "-o", "out", "last"]).expect(0);
+    let said = run.out();
+    assert!(said.contains("\n4 targets (1 stored, 3 failed), "), "{run}");
+    let row = format!(
+        "failed     status 404                {} (line 1)\n",
+        urls[0]
+    );
+    assert!(said.contains(&row), "{run}");
+    assert!(
+        said.contains(&format!("           `{}` answered 404", urls[0])),
+        "{run}"
+    );
+    let (_, groups) = said.split_once("\n3 not fetched:\n").unwrap();
+    let groups: Vec<_> = groups.lines().filter(|line| line.contains(" × ")).collect();
+    assert_eq!(
+        groups,
+        [
+            "  2 × status 404 at 127.0.0.1",
+            "  1 × status 404 at 127.0.0.2"
+        ]
+    );
+}
+
+#[test]
+fn the_first_failures_are_logged_with_job_and_url_and_escaped_once() {
+    let (sandbox, site) = (Sandbox::new(), mostly_dead());
+    let mut list: Vec<_> = (0..15).map(|n| site.url(&format!("/404?{n}"))).collect();
+    list.insert(0, r#"no "url" \ here"#.to_owned());
+    sandbox.write("list.txt", list.join("\n"));
+    let run = sandbox
+        .fetch(&["list.txt", "--log-format", "json"])
+        .expect(3);
+    let lines = run.stderr.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let job = run.json()["job"].as_str().unwrap().to_owned();
+    let message = |line: &Value| {
+        line.pointer("/fields/message")
+            .or(line.get("message"))
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let warnings: Vec<String> = lines
+        .iter()
+        .filter(|line| line["level"] == "WARN")
+        .map(message)
+        .collect();
+    assert_eq!(warnings.len(), 11, "{run}");
+    let (last, first) = warnings.split_last().unwrap();
+    for warning in first {
+        assert!(
+            warning.starts_with(&format!("job {job}: failed `")),
+            "{warning}"
+        );
+    }
+    assert!(
+        first
+            .iter()
+            .any(|warning| warning.contains(r#"failed `no "url" \ here`: invalid-url: "#)),
+        "{warnings:?}"
+    );
+    assert!(last.contains("further failures are not logged"), "{last}");
+    let end = lines
+        .iter()
+        .map(message)
+        .find(|text| text.contains(": 16 targets (16 failed)"));
+    assert!(end.is_some(), "{run}");
+}
+
 #[test]
 fn looking_at_the_history_neither_makes_nor_migrates_a_catalog() {
     let (sandbox, site) = (Sandbox::new(), Site::start(answers));

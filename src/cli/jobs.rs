@@ -1,6 +1,6 @@
 //! `gannet jobs`: the history, and one job's outcomes.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +10,11 @@ use uuid::Uuid;
 
 use super::args::{Global, Jobs};
 use super::{load, start_log};
-use crate::catalog::{self, Catalog, JobRow, OutcomeFilter};
+use crate::catalog::{self, Catalog, JobRow, OutcomeFilter, OutcomeRow};
 use crate::clock;
+use crate::job::Item;
+use crate::job::summary::{Failures, Groups};
+use crate::target::{Reason, printable};
 use crate::telemetry;
 
 /// Outcomes that are read at a time.
@@ -152,12 +155,8 @@ async fn show(
         )?;
         writeln!(
             out,
-            "{} {}, {} bytes kept, {}",
-            job.counts.targets,
-            match job.counts.targets {
-                1 => "target",
-                _ => "targets",
-            },
+            "{}, {} bytes kept, {}",
+            job.counts,
             job.bytes,
             duration(job)
         )?;
@@ -182,6 +181,7 @@ async fn show(
     } else {
         OutcomeFilter::All
     };
+    let mut failures = Failures::default();
     let mut after = None;
     loop {
         let page = catalog.outcomes(job.id, filter, after, PAGE).await?;
@@ -193,21 +193,52 @@ async fn show(
             } else if args.failed {
                 writeln!(out, "{}", row.url)?;
             } else {
-                let what = row.reason.map_or_else(
-                    || {
-                        row.file
-                            .as_ref()
-                            .map_or_else(String::new, |file| file.path.clone())
-                    },
-                    |reason| reason.to_string(),
-                );
-                writeln!(out, "{:9}  {:24}  {}", row.outcome, what, row.url)?;
+                failures.note(&item(row));
+                print_row(row, out)?;
             }
         }
+    }
+    if !args.json && !args.failed {
+        let groups = Groups {
+            failures: &failures,
+            elsewhere: "all of them are listed above",
+            color: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        write!(out, "{groups}")?;
     }
     if args.json && !args.failed {
         // Unchanged targets are in its counts only.
         writeln!(out, "{}", serde_json::to_string(job)?)?;
     }
     Ok(())
+}
+
+/// A line for a target, and one with the details if it could not be had.
+fn print_row(row: &OutcomeRow, out: &mut impl Write) -> std::io::Result<()> {
+    let file = row.file.as_ref().map(|file| file.path.clone());
+    let what = match (row.reason, row.status) {
+        (Some(Reason::Status), Some(status)) => format!("status {status}"),
+        (Some(reason), _) => reason.to_string(),
+        (None, _) => file.unwrap_or_default(),
+    };
+    let line = row
+        .line
+        .map_or_else(String::new, |line| format!(" (line {line})"));
+    let url = printable(&row.url);
+    writeln!(out, "{:9}  {what:24}  {url}{line}", row.outcome)?;
+    match &row.detail {
+        Some(detail) => writeln!(out, "{:9}  {}", "", printable(detail)),
+        None => Ok(()),
+    }
+}
+
+/// The row as the report had it, as far as failures are grouped by it.
+fn item(row: &OutcomeRow) -> Item {
+    Item {
+        reason: row.reason,
+        detail: row.detail.clone(),
+        status: row.status,
+        line: row.line,
+        ..Item::new(row.url.clone(), row.outcome)
+    }
 }

@@ -70,7 +70,6 @@ pub(super) fn print(
     };
     writeln!(out, "{name:20}  {cron} ({timezone})  {state}")?;
     if let Some(last) = &schedule.last {
-        let counts = last.counts;
         let state = match last.interrupted {
             true => "interrupted",
             false => last.state.as_str(),
@@ -81,13 +80,10 @@ pub(super) fn print(
             .map_or_else(String::new, |error| format!(": {error}"));
         writeln!(
             out,
-            "{:20}  last {state} at {}, {} stored, {} changed, {} unchanged, {} failed{why}",
+            "{:20}  last {state} at {}, {}{why}",
             "",
             shown(last.finished),
-            counts.stored,
-            counts.changed,
-            counts.unchanged,
-            counts.rejected + counts.failed,
+            last.counts,
         )?;
     }
     Ok(())

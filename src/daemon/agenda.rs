@@ -350,10 +350,10 @@ impl Agenda {
             },
         };
         if last.state == State::Failed && !last.interrupted {
-            let why = last.error.clone().unwrap_or_else(|| {
-                let Counts { rejected, failed, .. } = last.counts;
-                format!("{rejected} targets were rejected, {failed} failed, and others were skipped in vain; `gannet jobs` tells which")
-            });
+            let why = last
+                .error
+                .clone()
+                .unwrap_or_else(|| format!("{}; `gannet jobs last` lists them", last.counts));
             tracing::error!("schedule `{schedule}` failed: {why}");
         }
         entry.job = last.job.or(entry.job);

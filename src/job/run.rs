@@ -28,7 +28,7 @@ use crate::downloader::Context;
 use crate::fault::{self, Point};
 use crate::metrics::METRICS;
 use crate::source::{Notice, NoticeKind};
-use crate::target::{Reason, describe};
+use crate::target::{Reason, describe, printable};
 
 /// Batches of items that wait for the observer. Small: it only has to bridge a write to a report.
 const ANNOUNCEMENTS: usize = 4;
@@ -62,6 +62,9 @@ pub trait Observer: Send {
     /// As for [`begin`](Self::begin).
     fn end(&mut self, summary: &Summary) -> anyhow::Result<()>;
 }
+
+/// Failures of a job that are logged as warnings.
+const WARNINGS: u32 = 10;
 
 /// A job's figures while it runs: the one place from which every figure is derived.
 #[derive(Debug, Default)]
@@ -215,6 +218,7 @@ impl Engine {
             job: job.clone(),
             observer,
             tally: posted.as_ref().map(Tally::of).unwrap_or_default(),
+            warned: 0,
             began: Instant::now(),
             count: spec.count,
             carried: earlier.map_or(0, |earlier| earlier.stored),
@@ -327,6 +331,8 @@ struct Running<'a> {
     job: Arc<Job>,
     observer: &'a mut dyn Observer,
     tally: Tally,
+    /// Failures that were logged as warnings; one more than [`WARNINGS`] once that is said.
+    warned: u32,
     began: Instant,
     /// Files that are to be stored.
     count: Option<u64>,
@@ -486,21 +492,34 @@ impl Running<'_> {
         }
     }
 
+    /// Tells the log of a target that was not fetched: of the first failures as a warning.
+    fn log(&mut self, item: &Item) {
+        let Some(reason) = item.reason else { return };
+        let what = format!(
+            "{} `{}`: {reason}: {}",
+            item.outcome,
+            printable(&item.url),
+            printable(item.detail.as_deref().unwrap_or_default()),
+        );
+        let job = self.job.id;
+        if !item.outcome.is_failure(item.reason) || self.warned > WARNINGS {
+            return tracing::debug!(job.id = %job, "{what}");
+        }
+        self.warned += 1;
+        if self.warned <= WARNINGS {
+            tracing::warn!(job.id = %job, "job {job}: {what}");
+        } else {
+            tracing::warn!(job.id = %job, "job {job}: further failures are not logged; `gannet jobs {job}` lists them");
+            tracing::debug!(job.id = %job, "{what}");
+        }
+    }
+
     fn note(&mut self, items: &[Item]) {
         let stored_before = self.tally.counts.stored;
         for item in items {
             self.tally.add(item);
             METRICS.target(item.told());
-            if let Some(reason) = item.reason {
-                // Escaped: lines of a list may hold what turns a terminal's text around.
-                tracing::debug!(
-                    job.id = %self.job.id,
-                    "{} `{}`: {reason}: {}",
-                    item.outcome,
-                    item.url.escape_debug(),
-                    item.detail.as_deref().unwrap_or_default().escape_debug(),
-                );
-            }
+            self.log(item);
         }
         self.job.window.add_permits(items.len());
         if let (Some(wanted), Some(count)) = (&self.job.wanted, self.count) {
@@ -649,9 +668,12 @@ impl Running<'_> {
         METRICS.job(state);
         tracing::info!(
             job.id = %summary.job, job.state = %state,
-            "job {} {state}: {} targets, {} stored, {} changed, {} unchanged, {} duplicate, {} rejected, {} failed, {} skipped, {} removed",
-            summary.job, summary.counts.targets, summary.counts.stored, summary.counts.changed, summary.counts.unchanged,
-            summary.counts.duplicate, summary.counts.rejected, summary.counts.failed, summary.counts.skipped, summary.removed,
+            "job {} {state}: {}{}",
+            summary.job, summary.counts,
+            match summary.removed {
+                0 => String::new(),
+                removed => format!(", {removed} removed"),
+            },
         );
         Ok(summary)
     }

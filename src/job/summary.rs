@@ -13,14 +13,12 @@ use indicatif::{HumanBytes, HumanCount};
 use super::item::{Item, State, Summary};
 use super::report::{advice, host_of};
 use crate::naming::NameFrom;
-use crate::target::{Outcome, Reason};
+use crate::target::{Outcome, Reason, printable};
 
 /// Most groups that are told apart. Further hosts are counted together, one group a reason.
 const MAX_GROUPS: usize = 1_000;
 /// Most groups that are printed.
 const MAX_PRINTED: usize = 10;
-/// Most characters of a URL or detail.
-const MAX_CHARS: usize = 300;
 
 /// Targets that were rejected, failed or skipped, by reason and host.
 #[derive(Debug, Default)]
@@ -204,8 +202,27 @@ impl fmt::Display for Text<'_> {
                 HumanCount(given)
             )?;
         }
-        self.groups(f)
+        Groups {
+            failures: self.failures,
+            elsewhere: match self.reports {
+                [] => "`--report FILE` lists every one",
+                _ => "the reports list every one",
+            },
+            color: self.color,
+        }
+        .fmt(f)
     }
+}
+
+/// The largest groups of what was not fetched, each with an example and what to try. Nothing, if there are none.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups<'a> {
+    /// What was not fetched.
+    pub failures: &'a Failures,
+    /// Where the rest is found, as a sentence without its end.
+    pub elsewhere: &'a str,
+    /// Whether to use colours.
+    pub color: bool,
 }
 
 const PLAIN: &str = "";
@@ -246,7 +263,13 @@ impl Text<'_> {
         writeln!(f, ", {} stored", HumanBytes(summary.bytes))
     }
 
-    fn groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn paint(&self, code: &str, text: &str) -> String {
+        paint(self.color, code, text)
+    }
+}
+
+impl fmt::Display for Groups<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let groups = self.failures.sorted();
         if groups.is_empty() {
             return Ok(());
@@ -255,7 +278,7 @@ impl Text<'_> {
         writeln!(
             f,
             "\n{}",
-            self.paint(BOLD, &format!("{total} not fetched:"))
+            paint(self.color, BOLD, &format!("{total} not fetched:"))
         )?;
         for (key, group) in groups.iter().take(MAX_PRINTED) {
             let mut title = format!("{} × {}", HumanCount(group.count), key.reason);
@@ -274,14 +297,14 @@ impl Text<'_> {
                 Place::Nowhere => None,
             };
             let color = if group.skipped { YELLOW } else { RED };
-            writeln!(f, "\n  {}", self.paint(color, &title))?;
+            writeln!(f, "\n  {}", paint(self.color, color, &title))?;
             let line = group
                 .line
                 .map(|n| format!(" (line {n})"))
                 .unwrap_or_default();
             writeln!(f, "      {}{line}", group.url)?;
             if let Some(detail) = &group.detail {
-                writeln!(f, "      {}", self.paint(DIM, detail))?;
+                writeln!(f, "      {}", paint(self.color, DIM, detail))?;
             }
             writeln!(
                 f,
@@ -292,27 +315,23 @@ impl Text<'_> {
         let rest = &groups[groups.len().min(MAX_PRINTED)..];
         if !rest.is_empty() {
             let count: u64 = rest.iter().map(|(_, group)| group.count).sum();
-            let where_to_look = if self.reports.is_empty() {
-                "`--report FILE` lists every one"
-            } else {
-                "the reports list every one"
-            };
             writeln!(
                 f,
-                "\n  and {} more in {} groups; {where_to_look}",
+                "\n  and {} more in {} groups; {}",
                 HumanCount(count),
-                HumanCount(rest.len() as u64)
+                HumanCount(rest.len() as u64),
+                self.elsewhere
             )?;
         }
         Ok(())
     }
+}
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.color && !code.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+fn paint(color: bool, code: &str, text: &str) -> String {
+    if color && !code.is_empty() {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -323,27 +342,6 @@ pub(super) fn span(span: Duration) -> String {
     } else {
         humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
     }
-}
-
-/// Text from lists and origins as a terminal may see it: on one line, of bounded length, and without
-/// control sequences or characters that turn the direction of writing.
-fn printable(text: &str) -> String {
-    let strange = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut chars = text.chars().map(|c| {
-        if strange(c) {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    });
-    let mut kept: String = chars.by_ref().take(MAX_CHARS).collect();
-    if chars.next().is_some() {
-        kept.push('…');
-    }
-    kept
 }
 
 #[cfg(test)]
