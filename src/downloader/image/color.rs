@@ -78,6 +78,22 @@ pub(crate) fn to_srgb(image: DynamicImage, color: Option<&Color>) -> Converted {
     }
 }
 
+/// Converts samples of CMYK, where 255 is full ink, to sRGB. `None` if `profile` has no way to do that.
+pub(super) fn cmyk_to_srgb(profile: &[u8], cmyk: &[u8]) -> Option<Vec<u8>> {
+    let profile = unless_it_panics(|| ColorProfile::new_from_slice(profile))?;
+    if profile.color_space != DataColorSpace::Cmyk {
+        return None;
+    }
+    unless_it_panics(|| {
+        let srgb = ColorProfile::new_srgb();
+        let transform =
+            profile.create_transform_8bit(Layout::Rgba, &srgb, Layout::Rgb, options(&profile))?;
+        let mut rgb = vec![0; cmyk.len() / 4 * 3];
+        transform.transform(cmyk, &mut rgb)?;
+        Ok(rgb)
+    })
+}
+
 /// Whether `bytes` look like a whole profile, for pixels with colour or without, although it cannot be read.
 fn is_whole(bytes: &[u8], has_color: bool) -> bool {
     let length = bytes

@@ -29,6 +29,7 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod tiff;
+mod tiff_pixels;
 mod webp;
 
 use std::borrow::Cow;

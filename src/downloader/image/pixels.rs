@@ -9,7 +9,9 @@ use image::{DynamicImage, ImageDecoder, ImageReader};
 use super::child::{self, Ask, NoPixels};
 use super::decode::TABLES;
 use super::memory::{Held, Memory};
-use super::{Color, ImageFormat, Limits, Settings, isobmff, jp2, jpeg, jxl, metadata, svg};
+use super::{
+    Color, ImageFormat, Limits, Settings, isobmff, jp2, jpeg, jxl, metadata, svg, tiff, tiff_pixels,
+};
 use crate::downloader::window::{Window, corrupt, unreadable};
 use crate::downloader::{Body, Rejection};
 
@@ -132,6 +134,9 @@ impl Decoder {
         if is_foreign(format) {
             return self.try_decode_aside(body, format, more);
         }
+        if format == ImageFormat::Tiff {
+            return self.tiff(body, more);
+        }
         let codec = codec(format).ok_or_else(|| corrupt("is of a format that is not decoded"))?;
         let undecodable = |error| corrupt(format!("does not decode: {error}"));
         let mut limits = image::Limits::no_limits();
@@ -152,8 +157,6 @@ impl Decoder {
             let (width, height) = decoder.dimensions();
             let pixels = u64::from(width) * u64::from(height);
             let copies = match format {
-                // Strips may be as large as the picture, packed and unpacked.
-                ImageFormat::Tiff => decoder.total_bytes().saturating_mul(3),
                 // What it is made of: see `decode`.
                 ImageFormat::Webp => pixels.saturating_mul(20),
                 // A frame, and the canvas that it is put on; transparent pixels are multiplied in a copy.
@@ -171,10 +174,37 @@ impl Decoder {
         let decoder = open(limits)?;
         Ok(Pixels {
             image: DynamicImage::from_decoder(decoder).map_err(undecodable)?,
-            orientation: metadata::orientation(window, format)
-                .and_then(Orientation::from_exif)
-                .unwrap_or(Orientation::NoTransforms),
+            orientation: orientation(window, format),
             color: metadata::color(window, format),
+            _held: held,
+        })
+    }
+
+    /// By our own reader of strips and tiles: that of `image` knows few of the variants.
+    fn tiff(
+        &self,
+        body: &Body,
+        more: impl FnOnce((u32, u32)) -> u64,
+    ) -> Result<Pixels<'_>, Rejection> {
+        let window = &mut Window::new(body);
+        let (width, height) = tiff::Page::first(window)?.size(window)?;
+        let size = self.limits.admit(width, height)?;
+        let layout = tiff_pixels::Layout::read(window)?;
+        let bytes = layout
+            .memory()
+            .saturating_add(more(size))
+            .saturating_add(TABLES);
+        let held = self.memory.hold(bytes)?;
+        let color = metadata::color(window, ImageFormat::Tiff);
+        let profile = match &color {
+            Some(Color::Icc(profile)) => Some(profile.as_slice()),
+            _ => None,
+        };
+        Ok(Pixels {
+            image: layout.decode(window, profile)?,
+            orientation: orientation(window, ImageFormat::Tiff),
+            // That of inks or of CIELab is not that of the pixels.
+            color: color.filter(|_| layout.keeps_color()),
             _held: held,
         })
     }
@@ -275,6 +305,13 @@ pub(super) fn draw(
     };
     let text = svg::text(body, packed, MAX_TEXT)?;
     child::pixels(&ask, text.as_bytes()).map_err(NoDrawing::NoPixels)
+}
+
+/// How the pixels have to be turned to stand upright.
+fn orientation(window: &mut Window<'_>, format: ImageFormat) -> Orientation {
+    metadata::orientation(window, format)
+        .and_then(Orientation::from_exif)
+        .unwrap_or(Orientation::NoTransforms)
 }
 
 const fn codec(format: ImageFormat) -> Option<image::ImageFormat> {

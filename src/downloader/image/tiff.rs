@@ -111,6 +111,20 @@ impl Page {
         Err(corrupt("holds no picture"))
     }
 
+    /// Whether numbers are written with their lowest byte first.
+    pub(super) const fn is_little(&self) -> bool {
+        self.tiff.little
+    }
+
+    /// Width and height in pixels, as they are stored.
+    pub(super) fn size(&self, window: &mut Window<'_>) -> Result<(u32, u32), Rejection> {
+        let mut side = |tag| {
+            let side = self.number(window, tag)?.unwrap_or(0);
+            Ok::<_, Rejection>(u32::try_from(side).unwrap_or(u32::MAX))
+        };
+        Ok((side(256)?, side(257)?))
+    }
+
     fn find(&self, tag: u16) -> Option<Values> {
         let found = self.entries.iter().find(|(known, _)| *known == tag);
         found.map(|(_, values)| *values)
@@ -126,6 +140,23 @@ impl Page {
         found
             .map(|values| self.tiff.first(window, values))
             .transpose()
+    }
+
+    /// The numbers of an entry, at most `most` of them.
+    pub(super) fn numbers(
+        &self,
+        window: &mut Window<'_>,
+        tag: u16,
+        most: u64,
+    ) -> Result<Option<Vec<u64>>, Rejection> {
+        let Some(values) = self.find(tag).filter(|values| values.whole) else {
+            return Ok(None);
+        };
+        window.require(values.at, values.bytes())?;
+        (0..values.count.min(most))
+            .map(|n| self.tiff.value(window, values, n))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// The bytes of an entry, at most `most` of them.
