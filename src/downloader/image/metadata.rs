@@ -48,6 +48,14 @@ pub(super) fn orientation(window: &mut Window<'_>, format: ImageFormat) -> Optio
     found.ok().flatten().filter(|value| (1..=8).contains(value))
 }
 
+/// Width and height as the picture is shown, of those that are stored.
+pub(super) const fn shown((width, height): (u32, u32), orientation: Option<u8>) -> (u32, u32) {
+    match orientation {
+        Some(5..=8) => (height, width),
+        _ => (width, height),
+    }
+}
+
 /// Returns the colour space that the picture states; `None` means sRGB.
 pub(super) fn color(window: &mut Window<'_>, format: ImageFormat) -> Option<Color> {
     let found = match format {

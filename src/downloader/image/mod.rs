@@ -276,9 +276,13 @@ impl Downloader for Image {
                 .undecoded(body, known, &picture)
                 .map_err(|r| name_format(r, known))?,
         };
+        let orientation = metadata::orientation(window, known);
         Ok(Facts {
-            dimensions: picture.dimensions,
+            dimensions: picture
+                .dimensions
+                .map(|size| metadata::shown(size, orientation)),
             active: picture.active,
+            orientation: orientation.filter(|orientation| *orientation > 1),
             undecoded: undecoded.map(|why| of_format(&why, known)),
             ..Facts::of(format)
         })

@@ -981,3 +981,112 @@ fn an_animation_holds_the_frames_that_it_promises() {
         rejection.detail
     );
 }
+
+/// Of the primary item, 23 by 17 pixels, `properties`; a gain map beside it is larger.
+fn heif_turned(properties: &[Vec<u8>]) -> Vec<u8> {
+    let size = |width: u32, height: u32| {
+        let sides = [width, height].map(u32::to_be_bytes).concat();
+        atom(b"ispe", &[&[0; 4][..], &sides].concat())
+    };
+    let all = [&[size(99, 98), size(23, 17)][..], properties]
+        .concat()
+        .concat();
+    let indices: Vec<u8> = (2..).take(properties.len() + 1).collect();
+    // Item 7 has the larger size, item 3 all that follows it.
+    let mut associations = vec![
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        2,
+        0,
+        7,
+        1,
+        1,
+        0,
+        3,
+        indices.len() as u8,
+    ];
+    associations.extend(indices);
+    let properties = [atom(b"ipco", &all), atom(b"ipma", &associations)].concat();
+    let meta = [
+        atom(b"pitm", &[0, 0, 0, 0, 0, 3]),
+        atom(b"iprp", &properties),
+    ]
+    .concat();
+    [
+        atom(b"ftyp", b"heic\0\0\0\0mif1heic"),
+        atom(b"meta", &[&[0; 4][..], &meta].concat()),
+        atom(b"mdat", &[5; 40]),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_turned_picture_has_the_size_at_which_it_is_shown() {
+    let turn = |angle: u8| atom(b"irot", &[angle]);
+    let mirror = |axis: u8| atom(b"imir", &[axis]);
+    let fixture = |bytes: &[u8]| bytes.to_vec();
+    let mut tiff = encode(::image::ImageFormat::Tiff);
+    let directory = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
+    // In place of the width's neighbour that readers can do without.
+    let count = usize::from(u16::from_le_bytes([tiff[directory], tiff[directory + 1]]));
+    let resolution = (0..count)
+        .map(|n| directory + 2 + 12 * n)
+        .find(|at| tiff[*at..*at + 2] == 296_u16.to_le_bytes())
+        .unwrap();
+    tiff[resolution..resolution + 12].copy_from_slice(&[18, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0]);
+    for (what, file, size, orientation) in [
+        (
+            "jpeg",
+            fixture(include_bytes!(
+                "../../../tests/fixtures/jpeg-orientation-8.jpg"
+            )),
+            (64, 96),
+            Some(8),
+        ),
+        (
+            "webp",
+            fixture(include_bytes!(
+                "../../../tests/fixtures/webp-orientation-6-prefixed.webp"
+            )),
+            (64, 96),
+            Some(6),
+        ),
+        ("tiff", tiff, (17, 23), Some(6)),
+        ("plain heic", heif_turned(&[]), (23, 17), None),
+        (
+            "90 degrees left",
+            heif_turned(&[turn(1)]),
+            (17, 23),
+            Some(8),
+        ),
+        ("180 degrees", heif_turned(&[turn(2)]), (23, 17), Some(3)),
+        (
+            "90 degrees right",
+            heif_turned(&[turn(3)]),
+            (17, 23),
+            Some(6),
+        ),
+        ("upside down", heif_turned(&[mirror(0)]), (23, 17), Some(4)),
+        ("mirrored", heif_turned(&[mirror(1)]), (23, 17), Some(2)),
+        (
+            "both",
+            heif_turned(&[turn(3), mirror(1)]),
+            (17, 23),
+            Some(5),
+        ),
+    ] {
+        for image in [&*HEADER, &*DECODE] {
+            let facts = judge(image, &file).unwrap_or_else(|r| panic!("{what}: {r}"));
+            assert_eq!(
+                (facts.dimensions, facts.orientation),
+                (Some(size), orientation),
+                "{what}"
+            );
+        }
+    }
+}
