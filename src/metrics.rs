@@ -183,19 +183,17 @@ impl Metrics {
         self.jobs.with_label_values(&[state.as_str()]).inc();
     }
 
-    /// A job of a schedule ended at `finished`.
-    pub(crate) fn schedule(&self, name: &str, state: State, finished: DateTime<Utc>) {
-        if state == State::Completed {
-            let mut succeeded = self
-                .succeeded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let at = succeeded.entry(name.to_owned()).or_insert(finished);
-            *at = finished.max(*at);
-        }
+    /// A job of a schedule succeeded, and ended at `finished`.
+    pub(crate) fn schedule_succeeded(&self, name: &str, finished: DateTime<Utc>) {
+        let mut succeeded = self
+            .succeeded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let at = succeeded.entry(name.to_owned()).or_insert(finished);
+        *at = finished.max(*at);
     }
 
-    /// When a job of a schedule last completed, as far as this process knows.
+    /// When a job of a schedule last succeeded, as far as this process knows.
     pub(crate) fn succeeded(&self, name: &str) -> Option<DateTime<Utc>> {
         let succeeded = self
             .succeeded
@@ -305,12 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_success_of_a_schedule_stays_when_it_fails() {
+    fn the_last_success_of_a_schedule_never_goes_back() {
         let metrics = Metrics::new();
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        metrics.schedule("a", State::Completed, at(10));
-        metrics.schedule("a", State::Failed, at(20));
-        metrics.schedule("b", State::Failed, at(20));
+        metrics.schedule_succeeded("a", at(10));
+        metrics.schedule_succeeded("a", at(5));
         assert_eq!(
             (metrics.succeeded("a"), metrics.succeeded("b")),
             (Some(at(10)), None)

@@ -300,9 +300,11 @@ pub enum State {
     Queued,
     /// Running.
     Ongoing,
-    /// Ended with no more failures than tolerated.
+    /// Ended, and every target is fine.
     Completed,
-    /// Ended with more failures than tolerated, or could not run to its end.
+    /// Ended, but some targets were rejected or failed, or fewer files came than were asked for.
+    Incomplete,
+    /// Could not run, or not to its end.
     Failed,
     /// Ended by a signal or a client.
     Cancelled,
@@ -310,10 +312,11 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Queued,
         Self::Ongoing,
         Self::Completed,
+        Self::Incomplete,
         Self::Failed,
         Self::Cancelled,
     ];
@@ -324,6 +327,7 @@ impl State {
             Self::Queued => "queued",
             Self::Ongoing => "ongoing",
             Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }

@@ -392,16 +392,17 @@ mod jobs {
         };
         assert_eq!(ids("/api/v1/jobs", 1), [fine.clone(), failed.clone()]);
         assert_eq!(
-            ids("/api/v1/jobs?state=failed", 9),
+            ids("/api/v1/jobs?state=incomplete", 9),
             [failed.as_str().unwrap()]
         );
+        assert_eq!(ids("/api/v1/jobs?state=failed", 9), [] as [Value; 0]);
         assert_eq!(ids("/api/v1/jobs?state=queued", 9), [] as [Value; 0]);
 
         let job = format!("/api/v1/jobs/{}", failed.as_str().unwrap());
         let one = daemon.get(&job).expect(200).json();
         assert_eq!(
             (&one["schedule"], &one["state"]),
-            (&"a".into(), &"failed".into())
+            (&"a".into(), &"incomplete".into())
         );
         assert_eq!(one["counts"]["targets"], 3);
         let items = pages(&daemon, &format!("{job}/items"), 2);

@@ -214,7 +214,7 @@ fn a_url_where_a_path_is_wanted_is_refused_and_nothing_is_made() {
 fn a_run_with_too_many_failures_ends_with_3() {
     let (sandbox, site) = (Sandbox::new(), Site::start(pictures));
     let report = sandbox.fetch_list(site.list(["/1", "/missing", "/page"]), 3, &[]);
-    assert_eq!(report.whole["state"], "failed");
+    assert_eq!(report.whole["state"], "incomplete");
     assert_eq!(report.of(&site.url("/missing"))["reason"], "status");
     assert_eq!(report.of(&site.url("/missing"))["status"], 404);
     assert_eq!(report.of(&site.url("/page"))["reason"], "wrong-kind");
@@ -1190,7 +1190,7 @@ fn a_deadline_that_cuts_the_list_short_is_no_success() {
         let url = lists.url("/list.txt").to_string();
         let report = sandbox.fetch_report(3, &[&url, "--deadline", "700ms"]);
         assert_eq!(report.count("stored"), stored);
-        assert_eq!(report.whole["state"], "failed");
+        assert_eq!(report.whole["state"], "incomplete");
         let said = report.whole["error"].as_str().unwrap();
         assert!(said.contains("deadline"), "{said}");
     }

@@ -885,7 +885,7 @@ mod control {
         daemon.run("bad");
         let run = sandbox.run(["status"]).expect(3);
         assert!(
-            run.out().contains("last failed at") && run.out().contains("last completed at"),
+            run.out().contains("last incomplete at") && run.out().contains("last completed at"),
             "{run}"
         );
         let list = sandbox.run(["schedule", "list", "--json"]).expect(0).json();
@@ -894,19 +894,19 @@ mod control {
         let path = "out/.gannet/status.json";
         until("the state file tells of both", || {
             let file = sandbox.json(path);
-            match file["schedules"][0]["last"]["state"] == "failed" {
+            match file["schedules"][0]["last"]["state"] == "incomplete" {
                 true => Ok(()),
                 false => Err(file.to_string()),
             }
         });
         let run = daemon.kill();
-        assert!(run.stderr.contains("schedule `bad` failed"), "{run}");
+        assert!(run.stderr.contains("schedule `bad` is incomplete"), "{run}");
         let left = sandbox.run(["status", "--json"]).expect(1).json();
         assert_eq!(left["pid"], Value::Null);
         assert_eq!(left["schedules"], list);
         let run = sandbox.run(["status"]).expect(1);
         assert!(
-            run.out().contains("not running") && run.out().contains("last failed"),
+            run.out().contains("not running") && run.out().contains("last incomplete"),
             "{run}"
         );
     }
@@ -1140,8 +1140,9 @@ mod once {
         let bad = once(&sandbox, &["good", "bad", "--exit-unchanged", "99"], 3);
         assert_eq!(
             (&bad["state"], &bad["counts"]["targets"]),
-            (&"failed".into(), &2.into())
+            (&"incomplete".into(), &2.into())
         );
+        assert_eq!(bad["jobs"][0]["state"], "incomplete");
         assert_eq!(bad["jobs"][1]["state"], "completed");
         let worst = once(&sandbox, &[], 1);
         assert_eq!(worst["state"], "failed");
@@ -1235,7 +1236,7 @@ mod overrides {
         let own = daemon.run("own");
         assert_eq!(
             (&own["state"], &own["counts"]["rejected"]),
-            (&"completed".into(), &1.into()),
+            (&"incomplete".into(), &1.into()),
             "{own}"
         );
         assert_eq!(daemon.run("common")["counts"]["stored"], 3);

@@ -101,7 +101,7 @@ fn figures_are_those_of_reports_and_name_no_host() {
         0.0
     );
     let last = daemon.run("a");
-    assert_eq!(last["state"], "failed");
+    assert_eq!(last["state"], "incomplete");
     let got = daemon.get("/metrics").expect(200);
     let after = parse(&got);
     for outcome in [
@@ -139,22 +139,19 @@ fn figures_are_those_of_reports_and_name_no_host() {
     );
     assert_eq!(sum(&after, "gannet_first_byte_seconds_count", &[]), 3.0);
     assert!(sum(&after, "gannet_commit_duration_seconds_count", &[]) >= 1.0);
-    assert_eq!(sum(&after, "gannet_jobs_total", &["state=\"failed\""]), 1.0);
+    assert_eq!(
+        sum(&after, "gannet_jobs_total", &["state=\"incomplete\""]),
+        1.0
+    );
     assert_eq!(sum(&after, "gannet_jobs", &[]), 0.0);
     assert_eq!(sum(&after, "gannet_lanes", &[]), 1.0);
     assert_eq!(sum(&after, "gannet_queue_targets", &[]), 0.0);
-    assert_eq!(
-        sum(&after, "gannet_schedule_last_failed", &["schedule=\"a\""]),
-        1.0
-    );
-    assert_eq!(
-        sum(
-            &after,
-            "gannet_schedule_last_success_timestamp_seconds",
-            &[]
-        ),
-        0.0
-    );
+    let of_a = |after: &_, name: &str| sum(after, name, &["schedule=\"a\""]);
+    assert_eq!(of_a(&after, "gannet_schedule_last_failed"), 0.0);
+    assert_eq!(of_a(&after, "gannet_schedule_last_over_max_failures"), 1.0);
+    // It brought files.
+    let at = of_a(&after, "gannet_schedule_last_success_timestamp_seconds");
+    assert!(at > 0.0, "{at}");
     for name in [
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -195,10 +192,8 @@ fn figures_are_those_of_reports_and_name_no_host() {
         &["schedule=\"a\""],
     );
     assert_eq!(success, finished.timestamp_millis() as f64 / 1e3);
-    assert_eq!(
-        sum(&after, "gannet_schedule_last_failed", &["schedule=\"a\""]),
-        0.0
-    );
+    assert_eq!(of_a(&after, "gannet_schedule_last_failed"), 0.0);
+    assert_eq!(of_a(&after, "gannet_schedule_last_over_max_failures"), 0.0);
     assert_eq!(sum(&after, "gannet_targets_total", &[]), 4.0);
 }
 

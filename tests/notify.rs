@@ -111,7 +111,7 @@ fn a_run_tells_what_it_did_before_it_ends() {
         "album.created",
         "file.stored",
         "file.stored",
-        "job.completed",
+        "job.incomplete",
     ];
     assert_eq!(events, expected, "{run}");
     let job = run.json()["jobs"][0]["job"].clone();
@@ -155,7 +155,7 @@ fn a_run_tells_what_it_did_before_it_ends() {
     let end = posted[4].json();
     assert_eq!(
         (&end["state"], &end["schedule"]),
-        (&"completed".into(), &"a".into())
+        (&"incomplete".into(), &"a".into())
     );
     assert_eq!(end["counts"]["stored"], 2);
     assert_eq!(end["counts"]["failed"], 1);
@@ -253,7 +253,7 @@ fn each_gets_what_it_asks_for() {
     let hooks = [(); 5].map(|()| Hook::start());
     let filters = [
         "events = [\"job.*\"]",
-        "events = [\"file.stored\", \"job.failed\"]",
+        "events = [\"file.stored\", \"job.incomplete\"]",
         "schedules = [\"b\"]",
         "albums = [\"a\"]",
         "events = [\"job.completed\"]\nformat = \"slack\"",
@@ -275,13 +275,18 @@ fn each_gets_what_it_asks_for() {
         events.sort();
         events
     };
-    let ends = ["job.completed", "job.failed", "job.started", "job.started"];
+    let ends = [
+        "job.completed",
+        "job.incomplete",
+        "job.started",
+        "job.started",
+    ];
     assert_eq!(sorted(&hooks[0]), ends);
-    let of_files = ["file.stored", "file.stored", "job.failed"];
+    let of_files = ["file.stored", "file.stored", "job.incomplete"];
     assert_eq!(sorted(&hooks[1]), of_files);
     assert_eq!(
         sorted(&hooks[2]),
-        ["file.stored", "job.failed", "job.started"]
+        ["file.stored", "job.incomplete", "job.started"]
     );
     let of_a = [
         "album.created",
@@ -691,7 +696,7 @@ fn the_end_of_a_job_is_mailed_with_what_failed() {
     assert_eq!(letter.to, ["ops@example.org", "ada@example.org"]);
     assert_eq!(
         letter.header("Subject"),
-        "gannet: schedule `a` is completed"
+        "gannet: schedule `a` is incomplete"
     );
     assert!(letter.header("From").contains("gannet@example.org"));
     assert!(letter.header("To").contains("ada@example.org"));

@@ -156,7 +156,7 @@ mod groups {
         );
         assert_eq!(
             (&job["state"], &job["total"]),
-            (&json!("failed"), &json!(9))
+            (&json!("incomplete"), &json!(9))
         );
         assert_eq!((done(&job), &job["counts"]["targets"]), (9, &json!(9)));
         assert_eq!(job["reasons"], json!({"group-stopped": 2, "status": 2}));
@@ -690,7 +690,7 @@ mod ends {
         let mut job = run(&daemon, &json!({"source": site.url("/list.csv")}));
         // Twice, so that a retry of a retry has it all too.
         for is_mended in [false, true] {
-            assert_eq!(job["state"], "failed");
+            assert_eq!(job["state"], "incomplete");
             is_well.store(is_mended, Ordering::SeqCst);
             let got = ask(daemon.api(), "POST", &format!("{}/retry", href(&job)), &[]);
             job = ended(&daemon, got.expect(202).header("location").unwrap());
@@ -721,7 +721,7 @@ mod ends {
                 {"id": "other", "urls": [site.url("/9.png")]},
             ]}),
         );
-        assert_eq!(job["state"], "failed");
+        assert_eq!(job["state"], "incomplete");
         is_well.store(true, Ordering::SeqCst);
         site.forget();
         let got = ask(daemon.api(), "POST", &format!("{}/retry", href(&job)), &[]).expect(202);

@@ -25,7 +25,8 @@ from testing import HOSTS, ODD, PICTURES, Checks, Quiet, knows, origins, serve, 
 
 
 class Api(Quiet):
-    """As much of gannet's API as a DAG needs: a job is ongoing when asked for the first time, then completed."""
+    """As much of gannet's API as a DAG needs: a job is ongoing when asked for the first time, then over:
+    incomplete where its album is `half`, else completed."""
 
     jobs: dict[str, dict] = {}
     asked: dict[str, int] = {}
@@ -53,8 +54,11 @@ class Api(Quiet):
             return
         job = self.path.removeprefix("/api/v1/jobs/")
         Api.asked[job] = Api.asked.get(job, 0) + 1
-        state = "ongoing" if Api.asked[job] == 1 else "completed"
-        self.json(200, {"id": job, "state": state, "counts": {"targets": 7, "stored": 7}})
+        is_half = any(made["id"] == job and made["posted"].get("album") == "half" for made in Api.jobs.values())
+        over = "incomplete" if is_half else "completed"
+        state = "ongoing" if Api.asked[job] == 1 else over
+        stored = 6 if is_half else 7
+        self.json(200, {"id": job, "state": state, "counts": {"targets": 7, "stored": stored}, "failures": 7 - stored})
 
 
 class Airflow:
@@ -178,6 +182,10 @@ def main(program: Path, folder: Path) -> int:
     checks.hold("what was posted", [job["posted"] for job in Api.jobs.values()], [post])
     checks.hold("asked for until it was done", list(Api.asked.values()), [2])
     checks.hold("what follows reads its counts", airflow.left.get("use"), {"targets": 7, "stored": 7}, airflow.said)
+    half = {"source": post["source"], "album": "half"}
+    states = airflow.run("gannet_api", 3, **half)
+    checks.hold("an incomplete job fails the task", (states.get("wait"), states.get("use")), (["failed"], ["upstream_failed"]), airflow.said)
+    checks.hold("within max_failures", airflow.run("gannet_api", 4, max_failures="15%", **half), wanted, airflow.said)
     checks.hold("no token in what Airflow says", "secret of the test" in airflow.said, False)
 
     if knows(program, "daemon"):

@@ -126,12 +126,17 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
     let label = &["schedule"];
     let success = sheet.gauge(
         "gannet_schedule_last_success_timestamp_seconds",
-        "When a job of the schedule last completed.",
+        "When a job of the schedule last ran to its end and brought or confirmed a file.",
         label,
     )?;
     let failed = sheet.gauge(
         "gannet_schedule_last_failed",
-        "Whether the last job of the schedule failed: 1 or 0.",
+        "Whether the last job of the schedule could not run: 1 or 0.",
+        label,
+    )?;
+    let exceeded = sheet.gauge(
+        "gannet_schedule_last_over_max_failures",
+        "Whether more targets of the last job failed than `max_failures` tolerates: 1 or 0.",
         label,
     )?;
     let took = sheet.gauge(
@@ -165,9 +170,15 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
     for schedule in all {
         let name = &[schedule.name.as_str()];
         if let Some(last) = &schedule.last {
-            METRICS.schedule(&schedule.name, last.state, last.finished);
-            let has_failed = last.state == target::State::Failed && !last.interrupted;
-            failed.with_label_values(name).set(f64::from(has_failed));
+            if last.is_success() {
+                METRICS.schedule_succeeded(&schedule.name, last.finished);
+            }
+            failed
+                .with_label_values(name)
+                .set(f64::from(last.has_failed()));
+            exceeded
+                .with_label_values(name)
+                .set(f64::from(last.over_max_failures));
             let elapsed = (last.finished - last.started).to_std().unwrap_or_default();
             took.with_label_values(name).set(elapsed.as_secs_f64());
         }

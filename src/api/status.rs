@@ -93,15 +93,43 @@ pub struct LastRun {
     pub finished: DateTime<Utc>,
     /// What became of its targets.
     pub counts: Counts,
+    /// Whether more targets failed than `max_failures` tolerates, or fewer files came than were asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over_max_failures: bool,
     /// Why it failed, where it could not run to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
+impl LastRun {
+    /// Whether it could not run, or not to its end, for another reason than the end of its process.
+    pub fn has_failed(&self) -> bool {
+        self.state == State::Failed && !self.interrupted
+    }
+
+    /// Whether it ran to its end, and not all of its targets failed.
+    pub fn is_success(&self) -> bool {
+        match self.state {
+            State::Completed => true,
+            State::Incomplete => {
+                let Counts {
+                    stored,
+                    changed,
+                    unchanged,
+                    duplicate,
+                    ..
+                } = self.counts;
+                stored + changed + unchanged + duplicate > 0
+            }
+            State::Queued | State::Ongoing | State::Failed | State::Cancelled => false,
+        }
+    }
+}
+
 impl Status {
-    /// Whether the last job of any schedule failed, and not for being interrupted.
+    /// Whether the last job of any schedule failed, or had more failures than tolerated.
     pub fn has_failed(&self) -> bool {
         let mut last = self.schedules.iter().filter_map(|s| s.last.as_ref());
-        last.any(|last| last.state == State::Failed && !last.interrupted)
+        last.any(|last| last.has_failed() || last.over_max_failures)
     }
 }

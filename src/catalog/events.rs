@@ -16,9 +16,10 @@ use super::{FileRow, ImageRow, JobRow, Record};
 use crate::target::{AlbumName, Outcome, State};
 
 /// What can happen.
-pub const EVENTS: [&str; 10] = [
+pub const EVENTS: [&str; 11] = [
     "job.started",
     "job.completed",
+    "job.incomplete",
     "job.failed",
     "job.cancelled",
     "file.stored",
@@ -143,6 +144,7 @@ impl Event {
         let event = match job.state {
             State::Queued | State::Ongoing => "job.started",
             State::Completed => "job.completed",
+            State::Incomplete => "job.incomplete",
             State::Failed => "job.failed",
             State::Cancelled => "job.cancelled",
         };

@@ -68,14 +68,14 @@ async fn list(catalog: &dyn Catalog, args: &Jobs, out: &mut impl Write) -> anyho
     }
     writeln!(
         out,
-        "{:36}  {:9}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  SOURCE",
+        "{:36}  {:10}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  SOURCE",
         "JOB", "STATE", "STARTED (UTC)", "DURATION", "TARGETS", "NEW", "FAILED"
     )?;
     for job in &jobs {
         let new = job.counts.stored + job.counts.changed;
         writeln!(
             out,
-            "{}  {:9}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  {}",
+            "{}  {:10}  {:19}  {:>9}  {:>9}  {:>7}  {:>7}  {}",
             job.id,
             job.state,
             job.started.format("%Y-%m-%d %H:%M:%S"),

@@ -11,7 +11,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::api::{Asked, LastRun, Refused, RunningJob, ScheduleStatus};
-use crate::catalog::{Catalog, JobEnd, ScheduleRow};
+use crate::catalog::{Catalog, JobEnd, JobRow, ScheduleRow};
 use crate::config::{Loaded, Schedule};
 use crate::downloader;
 use crate::job::progress::Snapshot;
@@ -172,23 +172,17 @@ impl Agenda {
     /// Finds out how the last jobs ended, and has those go on that were interrupted.
     pub(super) async fn recall(&mut self, catalog: &dyn Catalog) -> anyhow::Result<()> {
         for (name, entry) in &mut self.entries {
+            let spec = spec(&entry.schedule, &entry.terms).ok();
             if let Some(id) = entry.job
                 && let Some(job) = catalog.job(id).await?
             {
-                entry.last = job.finished.map(|finished| LastRun {
-                    job: Some(id),
-                    state: job.state,
-                    interrupted: job.interrupted,
-                    started: job.started,
-                    finished,
-                    counts: job.counts,
-                    error: job.error,
-                });
+                entry.last = job
+                    .finished
+                    .map(|finished| recalled(job, finished, spec.as_ref()));
             }
             if entry.timetable.state().paused {
                 continue;
             }
-            let spec = spec(&entry.schedule, &entry.terms).ok();
             let Some(source) = spec.and_then(|spec| spec.source_id()) else {
                 continue;
             };
@@ -337,6 +331,7 @@ impl Agenda {
                 started: summary.started,
                 finished: summary.finished,
                 counts: summary.counts,
+                over_max_failures: ending == Ending::Failures,
                 error: summary.error,
             },
             Err(error) => LastRun {
@@ -346,18 +341,24 @@ impl Agenda {
                 started: seen.started,
                 finished: Utc::now(),
                 counts: seen.counts,
+                over_max_failures: false,
                 error: Some(format!("{error:#}")),
             },
         };
-        if last.state == State::Failed && !last.interrupted {
-            let why = last
-                .error
+        let why = || {
+            last.error
                 .clone()
-                .unwrap_or_else(|| format!("{}; `gannet jobs last` lists them", last.counts));
-            tracing::error!("schedule `{schedule}` failed: {why}");
+                .unwrap_or_else(|| format!("{}; `gannet jobs last` lists them", last.counts))
+        };
+        if last.has_failed() {
+            tracing::error!("schedule `{schedule}` failed: {}", why());
+        } else if last.over_max_failures {
+            tracing::warn!("schedule `{schedule}` is incomplete: {}", why());
         }
         entry.job = last.job.or(entry.job);
-        METRICS.schedule(&schedule, last.state, last.finished);
+        if last.is_success() {
+            METRICS.schedule_succeeded(&schedule, last.finished);
+        }
         entry.last = Some(last.clone());
         if entry.is_gone {
             self.entries.remove(&schedule);
@@ -655,5 +656,26 @@ impl Observer for Told {
     fn end(&mut self, summary: &Summary) -> anyhow::Result<()> {
         self.reports.end(summary)?;
         self.broken.take().map_or(Ok(()), Err)
+    }
+}
+
+/// How a job of an earlier process ended.
+fn recalled(job: JobRow, finished: DateTime<Utc>, spec: Option<&Spec>) -> LastRun {
+    // An incomplete job with an error has fewer files than were asked for, or was late.
+    let over_max_failures = job.state == State::Incomplete
+        && (job.error.is_some()
+            || spec.is_some_and(|spec| {
+                let (most, is_counted) = (spec.max_failures, spec.count.is_some());
+                most.is_exceeded(job.failures, job.counts.targets, is_counted)
+            }));
+    LastRun {
+        job: Some(job.id),
+        state: job.state,
+        interrupted: job.interrupted,
+        started: job.started,
+        finished,
+        counts: job.counts,
+        over_max_failures,
+        error: job.error,
     }
 }

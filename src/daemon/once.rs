@@ -17,7 +17,7 @@ use crate::target::{Counts, State};
 /// What schedules came to that ran one time each.
 #[derive(Debug, Clone, Serialize)]
 pub struct Once {
-    /// The worst of theirs: `failed`, `cancelled`, `completed`.
+    /// The worst of theirs: `failed`, `incomplete`, `cancelled`, `completed`.
     pub state: State,
     /// All of their targets.
     pub counts: Counts,
@@ -88,7 +88,12 @@ async fn run(
         let Some(over) = agenda.end(ended) else {
             continue;
         };
-        once.ending = worse(once.ending, over.ending);
+        once.ending = worse(once.ending, over.ending, weight_of_ending);
+        let state = match over.ending {
+            Ending::Left => State::Cancelled,
+            _ => over.last.state,
+        };
+        once.state = worse(once.state, state, weight_of_state);
         if let Some(end) = &over.unrecorded {
             catalog.end_job(end).await?;
         }
@@ -101,11 +106,6 @@ async fn run(
             error: over.last.error,
         });
     }
-    once.state = match once.ending {
-        Ending::Fine => State::Completed,
-        Ending::Failures | Ending::Broken => State::Failed,
-        Ending::Stopped | Ending::Left => State::Cancelled,
-    };
     once.jobs.sort_by(|a, b| a.schedule.cmp(&b.schedule));
     let notes = Notes::new(catalog.clone());
     for row in agenda.changed_rows() {
@@ -115,12 +115,28 @@ async fn run(
     Ok(once)
 }
 
-fn worse(one: Ending, other: Ending) -> Ending {
-    let rank = |ending| match ending {
+fn worse<T: Copy>(one: T, other: T, weight: impl Fn(T) -> u8) -> T {
+    if weight(other) > weight(one) {
+        other
+    } else {
+        one
+    }
+}
+
+fn weight_of_ending(ending: Ending) -> u8 {
+    match ending {
         Ending::Broken => 3,
         Ending::Failures => 2,
         Ending::Stopped | Ending::Left => 1,
         Ending::Fine => 0,
-    };
-    if rank(other) > rank(one) { other } else { one }
+    }
+}
+
+fn weight_of_state(state: State) -> u8 {
+    match state {
+        State::Failed => 3,
+        State::Incomplete => 2,
+        State::Cancelled => 1,
+        State::Queued | State::Ongoing | State::Completed => 0,
+    }
 }

@@ -619,7 +619,10 @@ impl Running<'_> {
         let lost = error.is_some_and(JobError::is_of_catalog);
         let failure = too_few.as_ref().or(cut_short.as_ref());
         let (failures, targets) = (self.tally.failures, self.tally.counts.targets);
-        let exceeded = max_failures.is_exceeded(failures, targets, self.count.is_some());
+        let is_counted = self.count.is_some();
+        let exceeded = max_failures.is_exceeded(failures, targets, is_counted);
+        // Where files are counted, others took the place of what failed.
+        let is_incomplete = failures > 0 && !is_counted;
         let ending = match (error, failure) {
             (Some(_), _) => Ending::Broken,
             _ if is_left => Ending::Left,
@@ -634,7 +637,7 @@ impl Running<'_> {
             source: head.source,
             album: head.album,
             continues: head.continues,
-            state: state_of(ending),
+            state: state_of(ending, is_incomplete),
             started: head.started,
             finished: Utc::now(),
             counts: self.tally.counts,
@@ -653,7 +656,7 @@ impl Running<'_> {
                 tracing::error!(job.id = %summary.job, "{told}");
             } else {
                 summary.ending = Ending::Broken;
-                summary.state = state_of(summary.ending);
+                summary.state = state_of(summary.ending, is_incomplete);
                 summary.error = Some(told);
             }
         }
@@ -693,11 +696,38 @@ fn why_too_few(notices: &[Notice], is_late: bool) -> String {
     texts.join("; ")
 }
 
-fn state_of(ending: Ending) -> State {
+/// The state of a job that ended so. `is_incomplete`: targets failed, tolerated or not, and nothing made up for them.
+fn state_of(ending: Ending, is_incomplete: bool) -> State {
     match ending {
+        Ending::Fine if is_incomplete => State::Incomplete,
         Ending::Fine => State::Completed,
-        Ending::Failures | Ending::Broken => State::Failed,
+        Ending::Failures => State::Incomplete,
+        Ending::Broken => State::Failed,
         Ending::Stopped => State::Cancelled,
         Ending::Left => State::Ongoing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_job_and_its_failures_make_its_state() {
+        for (ending, is_incomplete, state) in [
+            (Ending::Fine, false, State::Completed),
+            // Within `max_failures`.
+            (Ending::Fine, true, State::Incomplete),
+            (Ending::Failures, true, State::Incomplete),
+            // `--count` was not reached, without a failure.
+            (Ending::Failures, false, State::Incomplete),
+            (Ending::Broken, false, State::Failed),
+            (Ending::Broken, true, State::Failed),
+            (Ending::Stopped, true, State::Cancelled),
+            (Ending::Left, true, State::Ongoing),
+        ] {
+            let made = state_of(ending, is_incomplete);
+            assert_eq!(made, state, "{ending:?} {is_incomplete}");
+        }
     }
 }

@@ -238,7 +238,7 @@ impl Text<'_> {
         let color = match summary.state {
             State::Completed => GREEN,
             State::Failed => RED,
-            State::Cancelled | State::Queued | State::Ongoing => YELLOW,
+            State::Incomplete | State::Cancelled | State::Queued | State::Ongoing => YELLOW,
         };
         // A clock that was set back makes a negative span.
         let elapsed = (summary.finished - summary.started)

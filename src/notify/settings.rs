@@ -236,7 +236,12 @@ impl Written {
             ));
         }
         let default: &[&str] = match self.kind {
-            KindName::Mail => &["job.completed", "job.failed", "job.cancelled"],
+            KindName::Mail => &[
+                "job.completed",
+                "job.incomplete",
+                "job.failed",
+                "job.cancelled",
+            ],
             _ => &["*"],
         };
         let events = match &self.events {

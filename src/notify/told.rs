@@ -163,6 +163,7 @@ impl Told {
             true => "was interrupted",
             false if what == "cancelled" => "was cancelled",
             false if what == "failed" => "failed",
+            false if what == "incomplete" => "is incomplete",
             false => "is completed",
         };
         let count = |outcome: &str| match self.number(&format!("counts.{outcome}")) {

@@ -228,9 +228,9 @@ impl Run {
         }
         assert!(reasons.is_empty(), "not in `reasons`: {reasons:?}");
         let failures = self.count("rejected") + self.count("failed");
-        // More failures than `--max-failures`, by default none: the job failed, though it ran to its end.
+        // More failures than `--max-failures`, by default none.
         let (state, code) = if failures > 0 {
-            ("failed", 3)
+            ("incomplete", 3)
         } else {
             ("completed", 0)
         };

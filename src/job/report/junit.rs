@@ -498,7 +498,12 @@ mod tests {
         long.final_url = Some(nasty.to_owned());
         items.push(long);
         for items in [&items[..], &items[..1], &[]] {
-            for state in [State::Completed, State::Failed, State::Cancelled] {
+            for state in [
+                State::Completed,
+                State::Incomplete,
+                State::Failed,
+                State::Cancelled,
+            ] {
                 for error in [None, Some("the list is a <login> page".to_owned())] {
                     let mut summary = summary(items);
                     summary.state = state;

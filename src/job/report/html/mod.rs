@@ -291,7 +291,7 @@ fn outcome(summary: &Summary) -> String {
     let state = match summary.state {
         State::Completed => "good",
         State::Failed => "bad",
-        State::Cancelled | State::Queued | State::Ongoing => "mild",
+        State::Incomplete | State::Cancelled | State::Queued | State::Ongoing => "mild",
     };
     let mut all = vec![(state, format!("<b>{}</b>", summary.state.as_str()))];
     let targets = HumanCount(summary.counts.targets);
