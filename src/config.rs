@@ -27,7 +27,6 @@ use layer::{Layer, Origin};
 
 pub use daemon::Daemon;
 pub use error::ConfigError;
-pub(crate) use error::nearest;
 pub use schedule::Schedule;
 
 /// The built-in settings, as TOML.
@@ -181,6 +180,7 @@ impl Config {
             layers.push(Layer::from_pair(Origin::Variable(name), &key, &value)?);
         }
         for (key, value) in sets {
+            refuse_schedule(key, &layers)?;
             layers.push(Layer::from_pair(Origin::Set, key, value)?);
         }
 
@@ -380,6 +380,36 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Refuses `--set schedule.cats.album=…`: schedules are a list, which is set as a whole.
+fn refuse_schedule(key: &str, layers: &[Layer]) -> Result<(), ConfigError> {
+    let named = key
+        .strip_prefix("schedule.")
+        .or_else(|| key.strip_prefix("notify."));
+    let names = Layer::schedules(layers);
+    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    let is_name = names.iter().any(|name| name == first);
+    if named.is_none() && !is_name {
+        return Ok(());
+    }
+    let rest = match is_name {
+        true => rest,
+        false => rest.split_once('.').map_or("", |(_, key)| key),
+    };
+    // What a schedule does not set itself, it takes from the common settings.
+    let common = match rest {
+        "" => "KEY".to_owned(),
+        "album" | "kind" | "deadline" | "max_failures" => format!("job.{rest}"),
+        key => key.to_owned(),
+    };
+    Err(ConfigError::Value {
+        place: "`--set`".to_owned(),
+        key: key.to_owned(),
+        problem: format!(
+            "a single schedule or receiver is changed in the settings file; `--set {common}=…` holds for all schedules that do not set it themselves"
+        ),
+    })
 }
 
 /// What variables that hold settings begin with.

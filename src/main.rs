@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use gannet::cli::{self, args::Cli};
+use gannet::cli;
 
 /// Bodies come and go in all sizes on all threads; this one keeps up, and gives memory back.
 #[global_allocator]
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
     if let Some(code) = gannet::downloader::image::answer_parent() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -434,6 +434,15 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+/// Which of `known` was probably meant by `word`.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(known, word), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min()
+        .map(|(_, known)| known)
+}
+
 /// A word that is none of the closed set it was looked up in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown word `{0}`")]

@@ -112,3 +112,183 @@ fn a_wrong_setting_is_no_wrong_usage_and_names_its_place() {
         "{said}"
     );
 }
+
+/// Runs gannet in a folder with a few files that people mistake for something else; its exit code and what it said.
+fn slip(line: &str) -> (i32, String, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let files: [(&str, &[u8]); 7] = [
+        ("list.txt", b"https://127.0.0.1:9/a.jpg\n"),
+        ("other.txt", b"https://127.0.0.1:9/b.jpg\n"),
+        ("empty.txt", b"# nothing yet\n"),
+        ("file", b"x"),
+        (
+            "a.jpg",
+            b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00",
+        ),
+        ("page.html", b"<!doctype html><title>Log in</title>"),
+        (
+            "settings.toml",
+            b"[[schedule]]\nname = \"cats\"\ncron = \"@daily\"\nsource = \"list.txt\"\n",
+        ),
+    ];
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let before = folder.path().read_dir().unwrap().count();
+    let output = Command::cargo_bin("gannet")
+        .unwrap()
+        .args(line.split_whitespace().map(|word| word.replace('_', " ")))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let made = folder.path().read_dir().unwrap().count() - before;
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said, made)
+}
+
+/// What was typed (`_` is a space within a word), the exit code, and the words that help.
+const SLIPS: &[(&str, i32, &str)] = &[
+    // Words in the place of a command.
+    ("list.txt", 2, "did you mean `gannet fetch list.txt`?"),
+    ("list.txt -o out", 2, "`gannet fetch list.txt -o out`"),
+    (
+        "https://a.example/a.jpg",
+        2,
+        "`gannet fetch -u https://a.example/a.jpg`",
+    ),
+    ("fecth list.txt", 2, "'fetch'"),
+    ("download list.txt", 2, "`gannet fetch LIST`"),
+    ("run cats", 2, "`gannet schedule run NAME`"),
+    ("version", 2, "`gannet --version`"),
+    ("config", 2, "`gannet check`"),
+    ("init", 2, "`gannet demo`"),
+    ("help fecth", 2, "`gannet help fetch`"),
+    ("schedule start cats", 2, "`gannet schedule run NAME`"),
+    ("check settings.toml", 2, "`gannet check -c settings.toml`"),
+    // Flags of other programs.
+    (
+        "fetch list.txt --threads 16",
+        2,
+        "`-j N` (`--concurrency N`)",
+    ),
+    ("fetch list.txt -x16", 2, "`--per-host N`"),
+    ("fetch list.txt --max-concurrent-downloads 5", 2, "`-j N`"),
+    ("fetch list.txt -O out", 2, "`-o DIR`"),
+    ("fetch list.txt -P out", 2, "`-o DIR`"),
+    ("fetch -i list.txt", 2, "`gannet fetch list.txt`"),
+    ("fetch --input-file=list.txt", 2, "a list needs no flag"),
+    (
+        "fetch list.txt --no-check-certificate",
+        2,
+        "`--ca-file PEM`",
+    ),
+    ("fetch list.txt --continue", 2, "resumes"),
+    ("fetch -c list.txt", 2, "`-c` names the settings file"),
+    ("fetch list.txt --tries 3", 2, "`--retries N`"),
+    ("fetch list.txt --max-time 3", 2, "`--timeout 30s`"),
+    ("fetch list.txt -H Accept:x", 2, "`--header"),
+    ("fetch list.txt -A jpg", 2, "`--set image.formats=jpeg,png`"),
+    ("fetch list.txt --referer x", 2, "`--header 'Referer:"),
+    ("fetch list.txt --wait 2", 2, "`--rate N`"),
+    ("fetch list.txt -r", 2, "follows no links"),
+    ("fetch list.txt --limit 9", 2, "`-n N`"),
+    ("fetch list.txt -j -1", 2, "negative number"),
+    ("fetch list.txt -\u{2013}output out", 2, "typographic"),
+    ("fetch list.txt --timeout soon", 2, "`--timeout`"),
+    ("fetch list.txt --retries many", 2, "whole number"),
+    ("fetch", 2, "`gannet fetch -u https://"),
+    // Lists that are none.
+    ("fetch lsit.txt", 1, "did you mean `list.txt`?"),
+    (
+        "fetch example.com/list-of-cats",
+        1,
+        "write `https://example.com/list-of-cats`",
+    ),
+    ("fetch ~/list.txt", 1, "`~`"),
+    ("fetch C:\\lists\\all", 1, "separated by `/`"),
+    ("fetch *.lst", 1, "pattern"),
+    ("fetch \u{2014}output", 1, "typographic"),
+    ("fetch list.txt,other.txt", 1, "`list.txt other.txt`"),
+    ("fetch https:/a.example/list", 1, "`https://`"),
+    ("fetch file://list.txt", 1, "`file:///`"),
+    ("fetch folder", 1, "`folder/*.txt`"),
+    ("fetch -u list.txt", 2, "`gannet fetch list.txt`"),
+    // Settings.
+    ("fetch list.txt -o file", 1, "`file` is a file"),
+    ("fetch list.txt -o file/below", 1, "`file` is a file"),
+    ("fetch list.txt --set retries=3", 1, "`fetch.retries`"),
+    ("fetch list.txt --set fetch.retries", 2, "KEY=VALUE"),
+    (
+        "check -c settings.toml --set schedule.cats.album=x",
+        1,
+        "`--set job.album=…`",
+    ),
+    (
+        "check -c settings.toml --set schedule.0.fetch.rate=1",
+        1,
+        "`--set fetch.rate=…`",
+    ),
+    (
+        "check -c settings.toml --set cats.album=x",
+        1,
+        "settings file",
+    ),
+    (
+        "daemon -c settings.toml --once cat",
+        2,
+        "did you mean `cats`?",
+    ),
+];
+
+#[test]
+fn common_slips_are_answered_with_what_to_type() {
+    let mut wrong = Vec::new();
+    for (line, code, words) in SLIPS {
+        let (exit, said, made) = slip(line);
+        if exit != *code || !said.contains(words) || made > 0 {
+            wrong.push(format!(
+                "gannet {line}: exit {exit}, {made} files made, {said}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_in_place_of_a_list_or_an_empty_list_says_what_to_do() {
+    for (line, code, words) in [
+        (
+            "fetch a.jpg",
+            1,
+            "a picture (image/jpeg), not a list of URLs; to fetch files themselves, give their URLs with `-u`",
+        ),
+        ("fetch page.html", 1, "HTML page"),
+        ("fetch empty.txt", 0, "no URL in `empty.txt`"),
+        ("fetch list.txt --count 0", 0, "`--count 0` stores nothing"),
+    ] {
+        let (exit, said, _) = slip(line);
+        assert_eq!(exit, code, "{line}: {said}");
+        assert!(said.contains(words), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_list_that_is_not_there_is_told_once() {
+    let (_, said, made) = slip("fetch lsit.txt");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn flags_for_timeout_retries_and_user_agent_set_what_they_name() {
+    for (flags, shown) in [
+        ("--timeout 30 --dry-run", ""),
+        ("--timeout 1m --retries 0 --user-agent Cat/1 --dry-run", ""),
+        ("--timeout=-5", "`--timeout`"),
+    ] {
+        let (code, said, _) = slip(&format!("fetch list.txt {flags}"));
+        assert_eq!(code == 0, shown.is_empty(), "{flags}: {said}");
+        assert!(said.contains(shown), "{flags}: {said}");
+    }
+}

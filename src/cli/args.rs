@@ -213,6 +213,12 @@ pub struct Asking {
     /// Bytes per second over all hosts, such as 512K or 2M, or by time of day: "08:00 512K, 19:00 off" [fetch.max_rate]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = PACE)]
     pub limit_rate: Option<String>,
+    /// Time limit for one attempt, such as 30s or 2m; a plain number is seconds [fetch.total_timeout]
+    #[arg(long, value_name = "DURATION", help_heading = PACE)]
+    pub timeout: Option<String>,
+    /// Further attempts after a failure that may pass [fetch.retries]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u32>, help_heading = PACE)]
+    pub retries: Option<u32>,
     /// Time limit for the whole job, such as 10m [job.deadline]
     #[arg(long, value_name = "DURATION", help_heading = PACE)]
     pub deadline: Option<String>,
@@ -228,6 +234,9 @@ pub struct Asking {
     /// Send this header with every request; may be repeated [fetch.headers]
     #[arg(long, value_name = "NAME: VALUE", help_heading = NETWORK)]
     pub header: Vec<String>,
+    /// Send this User-Agent [fetch.user_agent]
+    #[arg(long, value_name = "TEXT", help_heading = NETWORK)]
+    pub user_agent: Option<String>,
     /// Send the cookies in this file, in Netscape's format [fetch.cookies_file]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = NETWORK)]
     pub cookies: Option<LocalPath>,
@@ -658,6 +667,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("fetch.per_host", "--per-host"),
     ("fetch.rate", "--rate"),
     ("fetch.max_rate", "--limit-rate"),
+    ("fetch.total_timeout", "--timeout"),
+    ("fetch.retries", "--retries"),
+    ("fetch.user_agent", "--user-agent"),
     ("fetch.private_networks", "--allow-private"),
     ("fetch.allow_networks", "--allow-net"),
     ("fetch.ca_files", "--ca-file"),
@@ -762,6 +774,18 @@ impl Asking {
         }
         if let Some(rate) = &self.limit_rate {
             put("fetch.max_rate", quoted(rate));
+        }
+        if let Some(timeout) = &self.timeout {
+            // As in curl and wget.
+            let is_seconds = timeout.bytes().all(|byte| byte.is_ascii_digit());
+            let unit = if is_seconds { "s" } else { "" };
+            put("fetch.total_timeout", quoted(&format!("{timeout}{unit}")));
+        }
+        if let Some(retries) = self.retries {
+            put("fetch.retries", retries.to_string());
+        }
+        if let Some(agent) = &self.user_agent {
+            put("fetch.user_agent", quoted(agent));
         }
         if let Some(deadline) = &self.deadline {
             put("job.deadline", quoted(deadline));

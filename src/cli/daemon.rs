@@ -8,6 +8,7 @@ use super::watch::Signals;
 use super::{Usage, load, start_log};
 use crate::config::Loaded;
 use crate::daemon;
+use crate::target::nearest;
 
 pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
     let loaded = load_work(global, args.once.is_none())?;
@@ -26,8 +27,10 @@ pub(super) async fn run(args: &Daemon, global: &Global) -> anyhow::Result<u8> {
             .iter()
             .map(|known| known.name.as_str())
             .collect();
+        let meant = nearest(unknown, known.iter().copied())
+            .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         return Err(Usage(format!(
-            "there is no schedule `{unknown}`; the settings have: {}",
+            "there is no schedule `{unknown}`; the settings have: {}{meant}",
             known.join(", ")
         ))
         .into());

@@ -1,7 +1,7 @@
 //! `gannet fetch`: one pass over a list.
 
-use std::io::{BufWriter, Stdout, Write as _};
-use std::path::PathBuf;
+use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::job::report::{Head, Reports};
 use crate::job::{Ending, Engine, Item, Observer, Spec, Summary, Terms, rehearse};
 use crate::notify::Notifier;
 use crate::source::{
-    ChainSource, InlineSource, Place, Reader, Shelf, Source, SourceError, SourceSpec, parse_source,
+    ChainSource, FileSource, InlineSource, Place, Reader, Shelf, Source, SourceError, SourceSpec,
+    parse_source, recorded_target,
 };
 use crate::target::Counts;
 
@@ -33,6 +34,19 @@ pub(super) async fn run(args: &Fetch, global: &Global) -> anyhow::Result<u8> {
         })
         .collect::<Result<Vec<_>, SourceError>>()?;
     check(args, &loaded, &registry, &sources)?;
+    if args.count == Some(0) {
+        say(&"warning: `--count 0` stores nothing; leave it out to fetch the whole list");
+    }
+    // A report, or the summary as JSON, tells of a list that is not there as of any other failure.
+    if args.told.report.is_empty() && !args.told.json {
+        check_lists(&sources).await?;
+    }
+    if global.quiet == 0
+        && sources.iter().any(|source| source.place == Place::Stdin)
+        && std::io::stdin().is_terminal()
+    {
+        say(&"reads the list from the terminal: type URLs, one a line, and end with Ctrl-D");
+    }
     let progress = Progress::new(args.told.progress);
     let _log = start_log(global, config, progress.multi())?;
     if args.dry_run {
@@ -58,6 +72,9 @@ pub(super) async fn see_through(
     let notifier = Notifier::start(loaded.notify()?, engine.catalog().clone(), false).await?;
     let reports = Reports::create(&told.report, &config.storage.root)?;
     let mut watch = Watch::new(reports, progress);
+    let list = spec.source.to_string();
+    // A share of a list, or what a search finds, may well be nothing.
+    let is_part = spec.shard.is_some() || spec.count == Some(0) || spec.source.is_search();
     let result = engine.run(spec, &mut watch, signals.stop.clone()).await;
     notifier.stop(Duration::MAX).await;
     engine.shut_down().await;
@@ -75,10 +92,18 @@ pub(super) async fn see_through(
     {
         return Err(error.into());
     }
+    // A terminal shows the summary, which has the error as well.
+    let is_shown = !told.json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     if summary.ending == Ending::Broken
         && let Some(error) = &summary.error
+        && !is_shown
     {
         say(error);
+    }
+    if summary.ending == Ending::Fine && summary.counts.targets == 0 && !is_part {
+        say(&format!(
+            "warning: nothing was fetched, since there is no URL in `{list}`; a list has one URL a line, or a column `url`"
+        ));
     }
     Ok(exit_code(
         summary.ending,
@@ -118,8 +143,32 @@ fn check(
         }
         error => anyhow::Error::from(error),
     })?;
+    for url in &args.url {
+        check_url(url)?;
+    }
     let files: Vec<PathBuf> = sources.iter().filter_map(file).collect();
     check_reports(&args.told, &loaded.config, &files)
+}
+
+/// Refuses a file of this machine where a URL belongs.
+fn check_url(url: &str) -> anyhow::Result<()> {
+    if recorded_target(url).is_ok() || !Path::new(url).exists() {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "`--url {url}`: it is a file of this machine, not a URL; to read it as a list: `gannet fetch {url}`"
+    ))
+    .into())
+}
+
+/// Says which list is not there, before a store is made for it.
+async fn check_lists(sources: &[SourceSpec]) -> Result<(), SourceError> {
+    for source in sources {
+        if let Place::Path(path) = &source.place {
+            FileSource::new(path, source.format).check().await?;
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with the reports, before anything is touched.

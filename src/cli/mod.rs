@@ -15,6 +15,7 @@ mod proxies;
 mod rename;
 mod retry;
 mod schedule;
+mod slips;
 mod status;
 mod verify;
 mod watch;
@@ -27,14 +28,16 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::catalog::CatalogError;
-use crate::config::{Config, ConfigError, Loaded, nearest};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::downloader::Registry;
 use crate::job::EngineError;
 use crate::local_path::NotALocalPath;
 use crate::store::StoreError;
-use crate::target::describe;
+use crate::target::{describe, nearest};
 use crate::telemetry;
 use args::{Cli, Command, Global, LogFormat};
+
+pub use slips::parse;
 
 /// Exit codes, as the README lists them.
 mod exit {
@@ -101,11 +104,19 @@ fn say(what: &dyn std::fmt::Display) {
 fn help(command: Option<&str>) -> anyhow::Result<u8> {
     let mut cli = Cli::command();
     cli.build();
+    let known: Vec<String> = cli
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
     let about = match command {
         None => &mut cli,
         Some(name) => cli.find_subcommand_mut(name).ok_or_else(|| {
+            let meant = nearest(name, known.iter().map(String::as_str))
+                .map_or_else(String::new, |meant| {
+                    format!("; did you mean `gannet help {meant}`?")
+                });
             Usage(format!(
-                "there is no command `{name}`; `gannet help` lists them"
+                "there is no command `{name}`; `gannet help` lists them{meant}"
             ))
         })?,
     };

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::masked::{is_secret, mask_url};
+use crate::target::nearest;
 
 /// Why there is no usable configuration.
 #[derive(Debug, thiserror::Error)]
@@ -140,15 +141,6 @@ pub(super) fn explain(
         text = text.replace(secret, &masked);
     }
     text
-}
-
-/// Which of `known` was probably meant by `word`.
-pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|known| (strsim::damerau_levenshtein(known, word), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-        .min()
-        .map(|(_, known)| known)
 }
 
 /// Says that a key does not exist, and which was probably meant.

@@ -8,8 +8,9 @@ use serde_path_to_error::Segment;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::error::{dotted, explain, nearest};
+use super::error::{dotted, explain};
 use super::{Config, ConfigError};
+use crate::target::nearest;
 
 /// Where a layer comes from.
 #[derive(Debug, Clone)]
@@ -99,6 +100,18 @@ impl Layer {
         let mut layer = self.clone();
         layer.table.remove("schedule");
         layer
+    }
+
+    /// The names of the schedules that `layers` define.
+    pub(super) fn schedules(layers: &[Self]) -> Vec<String> {
+        let list = layers
+            .iter()
+            .rev()
+            .find_map(|layer| layer.table.get("schedule")?.as_array());
+        list.into_iter()
+            .flatten()
+            .filter_map(|schedule| Some(schedule.get("name")?.as_str()?.to_owned()))
+            .collect()
     }
 
     /// What a schedule lays over `layers`, one of which has it.

@@ -185,7 +185,7 @@ fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> 
     let name = String::deserialize(deserializer)?;
     Tz::from_str(&name).map_err(|_| {
         let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-        let meant = super::nearest(&name, names)
+        let meant = crate::target::nearest(&name, names)
             .map_or_else(String::new, |zone| format!("; did you mean \"{zone}\"?"));
         serde::de::Error::custom(format!(
             "`{name}` is no time zone of the IANA database, such as \"Europe/Berlin\"{meant}"

@@ -289,9 +289,7 @@ fn judge_markup(text: &[u8], wanted: Option<ListFormat>) -> Result<Option<ListFo
             "an HTML page",
             "open it in a browser: it may be a login or an error page",
         )),
-        Markup::Other(root) if root == "svg" => {
-            Err(Stop::not_a_list("an SVG picture", "fetch it with `--url`"))
-        }
+        Markup::Other(root) if root == "svg" => Err(Stop::not_a_list("an SVG picture", ITSELF)),
         Markup::Other(root) => Err(Stop::not_a_list(
             format!("an XML document with the root `{root}`"),
             "sitemaps, RSS and Atom are understood",
@@ -418,6 +416,9 @@ fn root(name: &str, xml: bool) -> Markup {
     }
 }
 
+/// Advice where a file stands in place of a list.
+const ITSELF: &str = "to fetch files themselves, give their URLs with `-u` (`--url`), or in a list";
+
 const ADVICE: &str = "lists are text, CSV, TSV, JSON Lines, sitemaps or feeds, plain or compressed with gzip, zstd, xz or bzip2";
 
 /// Refuses pictures, archives and documents by their signatures. `head` is undecoded, and not in UTF-16.
@@ -425,7 +426,7 @@ const ADVICE: &str = "lists are text, CSV, TSV, JSON Lines, sitemaps or feeds, p
 /// A small archive may store its lists uncompressed, so URLs in it prove nothing.
 pub(super) fn refuse_signature(head: &[u8]) -> Result<(), Stop> {
     if head.starts_with(b"%PDF-") {
-        return Err(Stop::not_a_list("a PDF document", ADVICE));
+        return Err(Stop::not_a_list("a PDF document", ITSELF));
     }
     // Signatures such as `BM` may begin a text. A real file of such a format soon has bytes that are not text.
     let start = &head[..head.len().min(SIGNATURE_BYTES)];
@@ -433,6 +434,10 @@ pub(super) fn refuse_signature(head: &[u8]) -> Result<(), Stop> {
         return Ok(());
     }
     match infer::get(head) {
+        Some(kind) if kind.matcher_type() == infer::MatcherType::Image => Err(Stop::not_a_list(
+            format!("a picture ({})", kind.mime_type()),
+            ITSELF,
+        )),
         Some(kind) if kind.matcher_type() != infer::MatcherType::Text => Err(Stop::not_a_list(
             format!("a file of type {}", kind.mime_type()),
             ADVICE,

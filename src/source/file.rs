@@ -10,11 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::source::address::has_prefix;
 use crate::source::decode::Input;
 use crate::source::detect::Hints;
 use crate::source::list::parse_on_thread;
 use crate::source::sink::SharedSink;
 use crate::source::{List, ListEncoding, ListFormat, Source, SourceError};
+use crate::target::nearest;
 
 /// Silence after which the newest entry is handed out too, though option lines might follow it.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
@@ -93,7 +95,10 @@ impl Source for FileSource {
         parse_on_thread(name.clone(), hints, None, move |sink| {
             match open(path.as_deref(), sink) {
                 Ok(input) => Ok(Box::new(input) as Input),
-                Err(source) => Err(SourceError::Open { name, source }),
+                Err(source) => Err(SourceError::Open {
+                    name,
+                    source: explained(path.as_deref(), source),
+                }),
             }
         })
         .await
@@ -110,9 +115,106 @@ impl Source for FileSource {
         };
         found.map_err(|source| SourceError::Open {
             name: self.to_string(),
-            source,
+            source: explained(Some(path), source),
         })
     }
+}
+
+/// Says what may have been meant instead of a list that does not open.
+fn explained(path: Option<&Path>, error: io::Error) -> io::Error {
+    let Some(path) = path else { return error };
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => missing(path),
+        io::ErrorKind::IsADirectory => {
+            format!(
+                "name the lists in it, such as `{}`",
+                path.join("*.txt").display()
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "whoever runs gannet has to be allowed to read it".to_owned()
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {advice}"))
+}
+
+/// Advice for a path with no file.
+fn missing(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let begins_as = |beginning: &str| text.starts_with(beginning);
+    if begins_as("\u{2013}") || begins_as("\u{2014}") {
+        return "it begins with a typographic dash; flags begin with `-`".to_owned();
+    }
+    if begins_as("~") {
+        return "`~` stands for the home folder only where a shell reads it; write the whole path"
+            .to_owned();
+    }
+    if has_prefix(&text, "http:") || has_prefix(&text, "https:") {
+        return "a URL begins with `http://` or `https://`".to_owned();
+    }
+    if text.contains('\\') {
+        return "folders are separated by `/`".to_owned();
+    }
+    if text.contains(['*', '?', '[']) {
+        return "no file matches the pattern, or it stands in quotes and no shell has read it"
+            .to_owned();
+    }
+    if let Some(near) = neighbour(path) {
+        return format!("did you mean `{}`?", near.display());
+    }
+    let parts: Vec<&str> = text
+        .split([' ', ','])
+        .filter(|part| !part.is_empty())
+        .collect();
+    if parts.len() > 1 && parts.iter().all(|part| Path::new(part).is_file()) {
+        return format!("to read several lists, write `{}`", parts.join(" "));
+    }
+    if is_web_address(&text) {
+        return format!("if it is on the web, write `https://{text}`");
+    }
+    "a list is a file here, `-` for standard input, a URL with `https://`, or a search such as \
+     `search:openverse?q=cats`"
+        .to_owned()
+}
+
+/// The file in the same folder with the most similar name.
+fn neighbour(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let folder = match path.parent()? {
+        parent if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent,
+    };
+    // A folder of a million files is not worth a guess.
+    let names: Vec<String> = folder
+        .read_dir()
+        .ok()?
+        .take(10_000)
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let is_file = entry.file_type().ok()?.is_file();
+            is_file.then(|| entry.file_name().into_string().ok())?
+        })
+        .collect();
+    let near = nearest(name, names.iter().map(String::as_str))?;
+    Some(path.with_file_name(near))
+}
+
+/// Whether a path begins as a host does: `example.org/list.txt`, `www.example.org`.
+fn is_web_address(text: &str) -> bool {
+    let host = text.split(['/', ':', '?']).next().unwrap_or_default();
+    let mut labels = host.split('.');
+    let top = labels.next_back().unwrap_or_default();
+    let is_host = host.contains('.')
+        && labels.all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+        && top.len() >= 2
+        && top.bytes().all(|b| b.is_ascii_alphabetic());
+    is_host && (host.len() < text.len() || has_prefix(text, "www."))
 }
 
 fn open(path: Option<&Path>, sink: SharedSink) -> io::Result<FileInput> {

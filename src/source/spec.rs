@@ -111,7 +111,11 @@ pub fn parse_source(text: &str, format: Option<ListFormat>) -> Result<SourceSpec
             (Ok(url), _) => Place::Url(url),
             (Err(_), Ok(url)) if url.scheme() == "file" => match url.to_file_path() {
                 Ok(path) => Place::Path(path),
-                Err(()) => return refuse("it is a file of another machine"),
+                Err(()) => {
+                    return refuse(
+                        "it is a file of another machine; of this one, write a path, or `file:///` before it",
+                    );
+                }
             },
             (Err(refusal), _) => return refuse(&refusal.detail),
         }

@@ -474,10 +474,22 @@ fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Store
     }
 }
 
+/// The file that stands where `path` needs a folder.
+fn file_above(path: &Path) -> Option<PathBuf> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    (!there.is_dir()).then(|| there.to_owned())
+}
+
 impl Local {
     fn make(root: PathBuf, sync: bool) -> Result<Self, StoreError> {
         let stage = root.join(".gannet").join("stage");
-        fs::create_dir_all(&stage).map_err(refused("create the folder", &stage))?;
+        fs::create_dir_all(&stage).map_err(|error| match file_above(&stage) {
+            Some(file) => StoreError::NotAFolder {
+                root: root.clone(),
+                file,
+            },
+            None => refused("create the folder", &stage)(error),
+        })?;
         Self::open(root, sync)
     }
 

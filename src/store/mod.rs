@@ -106,6 +106,18 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file stands where the root, or a folder above it, belongs.
+    #[error(
+        "the store `{}` cannot be a folder: `{}` is a file; choose another with `-o` or `storage.root`",
+        root.display(),
+        file.display()
+    )]
+    NotAFolder {
+        /// The store's root.
+        root: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
     /// Another process works on this store, or with its catalog.
     #[error("another run holds the {what} `{path}`: {holder}")]
     Locked {
@@ -126,7 +138,9 @@ impl StoreError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Full { .. } => Reason::StoreFull,
-            Self::Io { .. } | Self::Locked { .. } | Self::Worker => Reason::StoreError,
+            Self::Io { .. } | Self::NotAFolder { .. } | Self::Locked { .. } | Self::Worker => {
+                Reason::StoreError
+            }
         }
     }
 
