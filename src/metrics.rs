@@ -36,8 +36,25 @@ pub(crate) struct Metrics {
     api_seconds: HistogramVec,
     proxy_requests: IntCounterVec,
     proxies_set_aside: IntCounter,
+    events_dropped: IntCounter,
+    receivers: Mutex<BTreeMap<String, ReceiverFigures>>,
     /// When a job of each schedule last completed.
     succeeded: Mutex<BTreeMap<String, DateTime<Utc>>>,
+}
+
+/// How it is with a receiver of events.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReceiverFigures {
+    /// Events that wait for it.
+    pub(crate) waiting: u64,
+    /// Its dead letters.
+    pub(crate) dead: u64,
+    /// Events given up since the process started.
+    pub(crate) given_up: u64,
+    /// When it first failed to take an event, if it still does.
+    pub(crate) failing_since: Option<DateTime<Utc>>,
+    /// Its last answer, or why there was none.
+    pub(crate) problem: Option<String>,
 }
 
 /// Seconds of what goes over the network.
@@ -88,7 +105,7 @@ impl Metrics {
             "From a request's head to the head of its answer.",
         );
         let api_seconds = HistogramVec::new(of_routes.buckets(LOCAL.to_vec()), &["route"]);
-        Self {
+        let metrics = Self {
             targets: counter(
                 "gannet_targets_total",
                 "Targets by what became of them, and by the class of their host.",
@@ -142,9 +159,77 @@ impl Metrics {
                 "gannet_proxies_set_aside_total",
                 "Times that a proxy of the pool was set aside.",
             ),
+            events_dropped: plain(
+                "gannet_events_dropped_total",
+                "Events beyond `events.keep` or `events.max_age` that a receiver has not had.",
+            ),
+            receivers: Mutex::default(),
             succeeded: Mutex::default(),
             registry,
+        };
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// Makes each labelled counter exist before it first counts: `increase()` does not see a counter begin at 1.
+    fn begin_at_zero(&self) {
+        let fine = [
+            Outcome::Stored,
+            Outcome::Changed,
+            Outcome::Unchanged,
+            Outcome::Duplicate,
+        ];
+        let others = Outcome::ALL.into_iter().filter(|o| !fine.contains(o));
+        let reasons = |outcome: Outcome| Reason::ALL.iter().map(move |r| (outcome, r.as_str()));
+        let pairs: Vec<(Outcome, &str)> = fine
+            .into_iter()
+            .map(|outcome| (outcome, ""))
+            .chain(others.flat_map(reasons))
+            .collect();
+        for (outcome, reason) in pairs {
+            for scheme in ["http", "https"] {
+                for network in ["public", "private"] {
+                    let labels = [outcome.as_str(), reason, scheme, network];
+                    self.targets.with_label_values(&labels);
+                }
+            }
         }
+        for reason in Reason::ALL {
+            self.commit_errors.with_label_values(&[reason.as_str()]);
+        }
+        let is_end = |state: &State| !matches!(state, State::Queued | State::Ongoing);
+        for state in State::ALL.into_iter().filter(is_end) {
+            self.jobs.with_label_values(&[state.as_str()]);
+        }
+        for result in ["answered", "proxy", "worse", "altered"] {
+            self.proxy_requests.with_label_values(&[result]);
+        }
+    }
+
+    /// Changes the figures of a receiver.
+    pub(crate) fn receiver(&self, name: &str, change: impl FnOnce(&mut ReceiverFigures)) {
+        let receivers = self.receivers.lock();
+        let mut receivers = receivers.unwrap_or_else(PoisonError::into_inner);
+        change(receivers.entry(name.to_owned()).or_default());
+    }
+
+    /// Drops the figures of all other receivers.
+    pub(crate) fn keep_receivers<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<&str> = names.collect();
+        let receivers = self.receivers.lock();
+        let mut receivers = receivers.unwrap_or_else(PoisonError::into_inner);
+        receivers.retain(|name, _| names.contains(&name.as_str()));
+    }
+
+    /// Returns the figures of all receivers, by name.
+    pub(crate) fn receivers(&self) -> BTreeMap<String, ReceiverFigures> {
+        let receivers = self.receivers.lock();
+        receivers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Events were dropped that a receiver has not had.
+    pub(crate) fn events_dropped(&self, count: u64) {
+        self.events_dropped.inc_by(count);
     }
 
     /// A target has its outcome.

@@ -553,6 +553,73 @@ mod albums {
     }
 }
 
+mod receivers {
+    use std::time::{Duration, Instant};
+
+    use support::Hook;
+
+    use super::*;
+
+    /// The outbox is looked at every ten seconds in any case, so an event that comes sooner was told of.
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn each_event_of_a_client_comes_without_waiting_for_the_next_look() {
+        let sandbox = Sandbox::new();
+        let hook = Hook::start();
+        settings(
+            &sandbox,
+            "[events]\nprivate_networks = true",
+            &format!("[[notify]]\ntype = \"webhook\"\nurl = \"{}\"", hook.url()),
+        );
+        let daemon = Daemon::start(&sandbox);
+        let client = Client::of(&daemon);
+        let came = |expected: &str| {
+            let asked = Instant::now();
+            until(expected, || {
+                let events = hook.events();
+                match events.last().is_some_and(|last| last == expected) {
+                    true => Ok(()),
+                    false => Err(format!("{events:?}")),
+                }
+            });
+            assert!(asked.elapsed() < SOON, "{expected}: {:?}", asked.elapsed());
+        };
+        client.post("/albums", &json!({"name": "a"})).expect(201);
+        came("album.created");
+        client.upload("a", "?name=x.png", &png(1)).expect(201);
+        came("file.stored");
+        let title = json!({"metadata": {"title": "x"}});
+        client.patch("/albums/a/images/x.png", &title).expect(200);
+        came("file.updated");
+        client
+            .patch("/albums/a/images/x.png", &json!({"name": "y.png"}))
+            .expect(200);
+        came("file.changed");
+        client.patch("/albums/a", &title).expect(200);
+        came("album.updated");
+        // A patch that changes nothing tells nothing.
+        client.patch("/albums/a", &title).expect(200);
+        client.patch("/albums/a", &json!({"name": "b"})).expect(200);
+        came("album.renamed");
+        client.delete("/albums/b/images/y.png").expect(204);
+        came("file.deleted");
+        client.delete("/albums/b").expect(204);
+        came("album.deleted");
+        let told: Vec<Value> = support::receivers::once(&hook.came.all());
+        let of = |event: &str| {
+            told.iter()
+                .filter(|told| told["event"] == event)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("file.updated")[0]["changed"], json!(["title"]));
+        assert_eq!(of("file.updated")[0]["metadata"], json!({"title": "x"}));
+        assert_eq!(of("album.updated").len(), 1);
+        assert_eq!(of("album.renamed")[0]["from"], "a");
+        let _ = daemon.stop();
+    }
+}
+
 mod images {
     use super::*;
 

@@ -81,6 +81,8 @@ fn look(api: &Api) -> prometheus::Result<Vec<MetricFamily>> {
     let ongoing = target::State::Ongoing.as_str();
     jobs.with_label_values(&[ongoing]).set(census.jobs as f64);
     schedules(&sheet, &(api.desk.status)().schedules)?;
+    receivers(&sheet)?;
+    disk(&sheet, api.store.root())?;
     Ok(sheet.0.gather())
 }
 
@@ -126,7 +128,7 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
     let label = &["schedule"];
     let success = sheet.gauge(
         "gannet_schedule_last_success_timestamp_seconds",
-        "When a job of the schedule last ran to its end and brought or confirmed a file.",
+        "When a job of the schedule last ran to its end and brought or confirmed a file; 0: never, as far as this process knows.",
         label,
     )?;
     let failed = sheet.gauge(
@@ -169,6 +171,9 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
     )?;
     for schedule in all {
         let name = &[schedule.name.as_str()];
+        // They exist before the first job ends.
+        failed.with_label_values(name);
+        took.with_label_values(name);
         if let Some(last) = &schedule.last {
             if last.is_success() {
                 METRICS.schedule_succeeded(&schedule.name, last.finished);
@@ -182,11 +187,8 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
             let elapsed = (last.finished - last.started).to_std().unwrap_or_default();
             took.with_label_values(name).set(elapsed.as_secs_f64());
         }
-        if let Some(at) = METRICS.succeeded(&schedule.name) {
-            success
-                .with_label_values(name)
-                .set(at.timestamp_millis() as f64 / 1e3);
-        }
+        let succeeded = METRICS.succeeded(&schedule.name);
+        success.with_label_values(name).set(seconds(succeeded));
         if let Some(at) = schedule.next {
             next.with_label_values(name).set(at.timestamp() as f64);
         }
@@ -198,6 +200,75 @@ fn schedules(sheet: &Sheet, all: &[ScheduleStatus]) -> prometheus::Result<()> {
             .set(f64::from(schedule.paused));
         missed.with_label_values(name).inc_by(schedule.missed);
         skipped.with_label_values(name).inc_by(schedule.skipped);
+    }
+    Ok(())
+}
+
+/// Seconds since 1970; 0 for never.
+fn seconds(time: Option<chrono::DateTime<chrono::Utc>>) -> f64 {
+    time.map_or(0.0, |at| at.timestamp_millis() as f64 / 1e3)
+}
+
+fn receivers(sheet: &Sheet) -> prometheus::Result<()> {
+    let label = &["receiver"];
+    let waiting = sheet.gauge(
+        "gannet_receiver_waiting_events",
+        "Events that wait for the receiver.",
+        label,
+    )?;
+    let failing = sheet.gauge(
+        "gannet_receiver_failing_since_timestamp_seconds",
+        "When the receiver first failed to take an event; 0: it takes them.",
+        label,
+    )?;
+    let dead = sheet.gauge(
+        "gannet_receiver_dead_letters",
+        "Events that were given up for the receiver, and are kept.",
+        label,
+    )?;
+    let given_up = IntCounterVec::new(
+        Opts::new(
+            "gannet_receiver_given_up_total",
+            "Events that were given up for the receiver.",
+        ),
+        label,
+    )?;
+    sheet.0.register(Box::new(given_up.clone()))?;
+    for (name, figures) in METRICS.receivers() {
+        let name = &[name.as_str()];
+        waiting.with_label_values(name).set(figures.waiting as f64);
+        failing
+            .with_label_values(name)
+            .set(seconds(figures.failing_since));
+        dead.with_label_values(name).set(figures.dead as f64);
+        given_up.with_label_values(name).inc_by(figures.given_up);
+    }
+    Ok(())
+}
+
+/// Room on the file system of the store, as statvfs(3) has it.
+fn disk(sheet: &Sheet, root: &Path) -> prometheus::Result<()> {
+    let none: &[&str] = &[];
+    let Ok(found) = rustix::fs::statvfs(root) else {
+        return Ok(());
+    };
+    for (name, help, blocks) in [
+        (
+            "gannet_store_free_bytes",
+            "Bytes that are free on the file system of the store.",
+            found.f_bavail,
+        ),
+        (
+            "gannet_store_size_bytes",
+            "Size of the file system of the store.",
+            found.f_blocks,
+        ),
+    ] {
+        let bytes = blocks.saturating_mul(found.f_frsize);
+        sheet
+            .gauge(name, help, none)?
+            .with_label_values(none)
+            .set(bytes as f64);
     }
     Ok(())
 }

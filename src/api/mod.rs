@@ -82,7 +82,7 @@ use access::guard;
 pub use access::{Scope, Tokens};
 pub use metrics::Metrics;
 pub use settings::Settings;
-pub use status::{LastRun, RunningJob, ScheduleStatus, Status};
+pub use status::{LastRun, ReceiverStatus, RunningJob, ScheduleStatus, Status};
 
 pub(crate) use access::{Access, Rules, Way};
 pub(crate) use lookup::LookUps;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::extract::{Nothing, Parameters};
 use super::{Api, Problem, json};
+use crate::metrics::METRICS;
 use crate::target::describe;
 
 /// How long an answer holds, so that whoever asks often costs little.
@@ -33,9 +34,11 @@ pub(super) async fn alive(_: Parameters<Nothing>) -> Response {
 }
 
 /// Whether catalog and store can be written
+///
+/// `receivers` is "failing" while a receiver of events takes none. That does not make the service unready: events wait.
 #[utoipa::path(get, path = "/readyz", operation_id = "isReady", tag = "service",
     responses(
-        (status = 200, description = "They can.", body = Object, example = json!({"status": "ready"})),
+        (status = 200, description = "They can.", body = Object, example = json!({"status": "ready", "receivers": "ok"})),
         (status = 503, description = "They cannot; the log says why."),
     ))]
 pub(super) async fn ready(
@@ -53,7 +56,12 @@ pub(super) async fn ready(
     };
     drop(last);
     found.map_err(Problem::unavailable)?;
-    Ok(json(&serde_json::json!({ "status": "ready" })))
+    let receivers = METRICS.receivers();
+    let is_failing = receivers.values().any(|of| of.failing_since.is_some());
+    let receivers = if is_failing { "failing" } else { "ok" };
+    Ok(json(
+        &serde_json::json!({ "status": "ready", "receivers": receivers }),
+    ))
 }
 
 async fn look(api: &Api) -> Found {

@@ -27,6 +27,27 @@ pub struct Status {
     pub updated: DateTime<Utc>,
     /// The schedules, by name.
     pub schedules: Vec<ScheduleStatus>,
+    /// The receivers of events, by name.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverStatus>,
+}
+
+/// How it is with a receiver of events.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Receiver)]
+pub struct ReceiverStatus {
+    /// Its name.
+    pub name: String,
+    /// Events that wait for it.
+    pub waiting: u64,
+    /// Events that were given up and are kept; `gannet notify list` shows them.
+    pub dead_letters: u64,
+    /// When it first failed to take an event, if it still does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<DateTime<Utc>>,
+    /// Its last answer, or why there was none, if it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How it is with a schedule.

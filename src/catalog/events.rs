@@ -16,16 +16,19 @@ use super::{FileRow, ImageRow, JobRow, Record};
 use crate::target::{AlbumName, Outcome, State};
 
 /// What can happen.
-pub const EVENTS: [&str; 11] = [
+pub const EVENTS: [&str; 14] = [
     "job.started",
+    "job.resumed",
     "job.completed",
     "job.incomplete",
     "job.failed",
     "job.cancelled",
     "file.stored",
     "file.changed",
+    "file.updated",
     "file.deleted",
     "album.created",
+    "album.updated",
     "album.renamed",
     "album.deleted",
 ];
@@ -64,6 +67,31 @@ pub struct ReceiverRow {
     pub position: i64,
     /// When the settings last had it.
     pub seen: DateTime<Utc>,
+}
+
+/// An event that a receiver refused until it was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// The receiver.
+    pub receiver: String,
+    /// The event, with its id.
+    #[serde(flatten)]
+    pub row: EventRow,
+    /// When it was given up.
+    pub died: DateTime<Utc>,
+    /// The last answer of the receiver.
+    pub answer: String,
+}
+
+/// What waits for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The receiver.
+    pub receiver: String,
+    /// Events of the outbox behind its position, also those that it does not want.
+    pub waiting: u64,
+    /// Its dead letters.
+    pub dead: u64,
 }
 
 /// Which events are wanted: names, or patterns such as `job.*` and `*`.
@@ -139,9 +167,10 @@ pub(super) struct OfJob {
 }
 
 impl Event {
-    /// Tells how a job is.
-    pub(super) fn of_job(job: &JobRow) -> Self {
+    /// Tells how a job is. `is_resumed`: an earlier process began it, or the job that it continues.
+    pub(super) fn of_job(job: &JobRow, is_resumed: bool) -> Self {
         let event = match job.state {
+            State::Queued | State::Ongoing if is_resumed => "job.resumed",
             State::Queued | State::Ongoing => "job.started",
             State::Completed => "job.completed",
             State::Incomplete => "job.incomplete",

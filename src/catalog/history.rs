@@ -286,7 +286,7 @@ pub(super) fn select_jobs() -> String {
 /// Selects the newest job of source `$1` that has done anything, with an id up to `$2`.
 pub(super) fn select_newest() -> String {
     format!(
-        "{} WHERE source_id = $1 AND id <= $2 AND (interrupted OR targets > 0) ORDER BY id DESC LIMIT 1",
+        "{} WHERE source_id = $1 AND id <= $2 AND (interrupted AND finished IS NOT NULL OR targets > 0) ORDER BY id DESC LIMIT 1",
         select_jobs()
     )
 }

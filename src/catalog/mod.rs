@@ -45,7 +45,7 @@ use patient::{Patience, Patient};
 pub use change::{Change, Changes, ImageFilter, Rename};
 pub use copy::copy;
 pub use error::{CatalogError, DatabaseError};
-pub use events::{EVENTS, Event, EventRow, ReceiverRow, Wants};
+pub use events::{Backlog, DeadLetter, EVENTS, Event, EventRow, ReceiverRow, Wants};
 pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, recent_jobs};
 pub use posted::{
     GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
@@ -563,10 +563,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Up to `limit` events of the outbox behind `after`, oldest first.
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError>;
 
-    /// Told when there may be news in the outbox. One that is only read never tells.
-    fn news(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
-    }
+    /// Changes after each commit, so that no writer to the outbox can forget to wake those who deliver. A catalog that is
+    /// only read never changes it.
+    fn news(&self) -> watch::Receiver<u64>;
 
     /// Who wants events, by name.
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError>;
@@ -585,6 +584,19 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Notes that a receiver has all events up to `position`. What all have leaves the outbox.
     async fn acknowledge(&self, receiver: &str, position: i64) -> Result<(), CatalogError>;
+
+    /// Gives up an event for a receiver: in one transaction, keeps it as a dead letter and notes that the receiver has all
+    /// events up to it. Of more than `keep` dead letters of the receiver, the oldest are dropped.
+    async fn bury(&self, letter: &DeadLetter, keep: u32) -> Result<(), CatalogError>;
+
+    /// All dead letters, by receiver and id.
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CatalogError>;
+
+    /// Drops dead letters, each named by receiver and id. Returns how many there were.
+    async fn drop_dead_letters(&self, letters: Vec<(String, i64)>) -> Result<u64, CatalogError>;
+
+    /// Events and dead letters that wait for each receiver of the settings, by name.
+    async fn backlog(&self) -> Result<Vec<Backlog>, CatalogError>;
 
     /// Drops events older than `before`, and the oldest of more than `keep`. Returns the number dropped, and the
     /// position of the last. Events from the future are recorded as written `now`.
@@ -656,6 +668,32 @@ pub async fn open_to_read(
     Ok(catalog)
 }
 
+/// Opens a catalog that is there beside a daemon that may work with it. The only change it allows is
+/// [`drop_dead_letters`](Catalog::drop_dead_letters).
+///
+/// # Errors
+///
+/// When there is none, it cannot be opened, or was written by another version.
+pub async fn open_beside(
+    settings: &Settings,
+    root: &Path,
+) -> Result<Arc<dyn Catalog>, CatalogError> {
+    let (catalog, version, latest): (Arc<dyn Catalog>, _, _) = match Address::of(settings, root)? {
+        Address::Sqlite(path) => {
+            let (catalog, version) = sqlite::Sqlite::open_beside(path).await?;
+            (Arc::new(catalog), version, sqlite::Sqlite::LATEST)
+        }
+        Address::Postgres(url) => {
+            let (catalog, version) = postgres::Postgres::open_to_read(&url, false).await?;
+            (Arc::new(catalog), version, postgres::Postgres::LATEST)
+        }
+    };
+    if version < latest {
+        return Err(CatalogError::Outdated { version, latest });
+    }
+    Ok(catalog)
+}
+
 /// Like [`open_to_read`], also what an older version has written: only its [status](Catalog::status) can be asked for.
 ///
 /// # Errors
@@ -679,7 +717,7 @@ async fn open_as_it_is(
             Ok((Arc::new(catalog), version, sqlite::Sqlite::LATEST))
         }
         Address::Postgres(url) => {
-            let (catalog, version) = postgres::Postgres::open_to_read(&url).await?;
+            let (catalog, version) = postgres::Postgres::open_to_read(&url, true).await?;
             Ok((Arc::new(catalog), version, postgres::Postgres::LATEST))
         }
     }

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
-    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlName, UrlRow, Wants,
+    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
+    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
+    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
+    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants,
 };
 use crate::target::{Reason, Sha256, State, describe};
 
@@ -107,25 +107,11 @@ impl Drop for Waiting<'_> {
 pub(super) struct Patient<C> {
     inner: C,
     patience: Patience,
-    news: watch::Sender<u64>,
 }
 
 impl<C> Patient<C> {
     pub(super) fn new(inner: C, patience: Patience) -> Self {
-        Self {
-            inner,
-            patience,
-            news: watch::Sender::default(),
-        }
-    }
-
-    /// Tells that what was done may have brought events.
-    fn tell<T>(&self, done: Result<T, CatalogError>) -> Result<T, CatalogError> {
-        if done.is_ok() {
-            self.news
-                .send_modify(|times| *times = times.wrapping_add(1));
-        }
-        done
+        Self { inner, patience }
     }
 }
 
@@ -167,15 +153,15 @@ impl<C: Catalog> Catalog for Patient<C> {
     }
 
     async fn record(&self, batch: Arc<Batch>) -> Result<(), CatalogError> {
-        let done = self
-            .patience
-            .see_through(|| self.inner.record(batch.clone()));
-        self.tell(done.await)
+        self.patience
+            .see_through(|| self.inner.record(batch.clone()))
+            .await
     }
 
     async fn begin_job(&self, job: &NewJob) -> Result<(), CatalogError> {
-        let done = self.patience.see_through(|| self.inner.begin_job(job));
-        self.tell(done.await)
+        self.patience
+            .see_through(|| self.inner.begin_job(job))
+            .await
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
@@ -248,13 +234,13 @@ impl<C: Catalog> Catalog for Patient<C> {
     }
 
     async fn end_job(&self, end: &JobEnd) -> Result<(), CatalogError> {
-        let done = self.patience.see_through(|| self.inner.end_job(end));
-        self.tell(done.await)
+        self.patience.see_through(|| self.inner.end_job(end)).await
     }
 
     async fn abandon_jobs(&self, now: DateTime<Utc>) -> Result<u64, CatalogError> {
-        let done = self.patience.see_through(|| self.inner.abandon_jobs(now));
-        self.tell(done.await)
+        self.patience
+            .see_through(|| self.inner.abandon_jobs(now))
+            .await
     }
 
     async fn interrupted_job(
@@ -351,10 +337,9 @@ impl<C: Catalog> Catalog for Patient<C> {
         reason: &str,
         now: DateTime<Utc>,
     ) -> Result<u64, CatalogError> {
-        let done = self
-            .patience
-            .see_through(|| self.inner.delete_files(ids.clone(), reason, now));
-        self.tell(done.await)
+        self.patience
+            .see_through(|| self.inner.delete_files(ids.clone(), reason, now))
+            .await
     }
 
     async fn excess(
@@ -492,7 +477,7 @@ impl<C: Catalog> Catalog for Patient<C> {
     }
 
     fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+        self.inner.news()
     }
 
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
@@ -520,6 +505,28 @@ impl<C: Catalog> Catalog for Patient<C> {
         self.patience
             .see_through(|| self.inner.acknowledge(receiver, position))
             .await
+    }
+
+    async fn bury(&self, letter: &DeadLetter, keep: u32) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.bury(letter, keep))
+            .await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.dead_letters())
+            .await
+    }
+
+    async fn drop_dead_letters(&self, letters: Vec<(String, i64)>) -> Result<u64, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.drop_dead_letters(letters.clone()))
+            .await
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, CatalogError> {
+        self.patience.see_through(|| self.inner.backlog()).await
     }
 
     async fn trim_events(

@@ -70,6 +70,8 @@ suite! {
     each_receiver_takes_events_for_itself,
     the_outbox_has_its_limits,
     who_waits_for_events_is_told_that_there_are_some,
+    a_job_starts_once_and_is_resumed_by_the_next_process,
+    an_event_that_is_given_up_is_kept,
     an_album_keeps_its_newest_files_within_its_limits,
     a_file_from_the_future_is_older_than_those_of_the_last_job,
     jobs_from_the_future_are_listed_behind_all_others,
@@ -1355,12 +1357,81 @@ async fn the_outbox_has_its_limits(catalog: &dyn Catalog) {
 async fn who_waits_for_events_is_told_that_there_are_some(catalog: &dyn Catalog) {
     let mut news = catalog.news();
     want(catalog, "one", "*").await;
-    assert!(!news.has_changed().unwrap());
+    news.mark_unchanged();
     let job = begin(catalog).await;
     assert!(news.has_changed().unwrap());
     news.mark_unchanged();
     end(catalog, job, State::Completed).await;
     assert!(news.has_changed().unwrap());
+    // What a client changes is told as soon as what a job does.
+    news.mark_unchanged();
+    let changes = Changes {
+        id: Uuid::now_v7(),
+        writer: Uuid::max(),
+        now: Utc::now(),
+        changes: Vec::new(),
+        events: vec![Event {
+            job: None,
+            event: "album.updated".to_owned(),
+            payload: "{}".to_owned(),
+        }],
+    };
+    catalog.change(Arc::new(changes)).await.unwrap();
+    assert!(news.has_changed().unwrap());
+}
+
+async fn an_event_that_is_given_up_is_kept(catalog: &dyn Catalog) {
+    want(catalog, "one", "job.*").await;
+    for _ in 0..3 {
+        begin(catalog).await;
+    }
+    let events = catalog.events_after(0, 9).await.unwrap();
+    let waiting = async || {
+        let backlog = catalog.backlog().await.unwrap();
+        let of = |row: &super::Backlog| (row.receiver.clone(), row.waiting, row.dead);
+        backlog.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting().await, [("one".to_owned(), 3, 0)]);
+    for row in &events {
+        let letter = super::DeadLetter {
+            receiver: "one".to_owned(),
+            row: row.clone(),
+            died: row.created,
+            answer: "it answered 404".to_owned(),
+        };
+        // Its answer may be lost, so it is done again.
+        catalog.bury(&letter, 2).await.unwrap();
+        catalog.bury(&letter, 2).await.unwrap();
+    }
+    let kept = catalog.dead_letters().await.unwrap();
+    let rows: Vec<_> = kept.iter().map(|letter| letter.row.clone()).collect();
+    assert_eq!(rows, events[1..], "the oldest of too many is dropped");
+    assert_eq!(kept[0].answer, "it answered 404");
+    assert_eq!(waiting().await, [("one".to_owned(), 0, 2)]);
+    let keys = vec![("one".to_owned(), events[1].id), ("two".to_owned(), 7)];
+    assert_eq!(catalog.drop_dead_letters(keys).await.unwrap(), 1);
+    assert_eq!(waiting().await, [("one".to_owned(), 0, 1)]);
+}
+
+async fn a_job_starts_once_and_is_resumed_by_the_next_process(catalog: &dyn Catalog) {
+    want(catalog, "one", "job.*").await;
+    let interrupted = begin(catalog).await;
+    catalog.abandon_jobs(Utc::now()).await.unwrap();
+    let next = NewJob {
+        id: Uuid::now_v7(),
+        source: "list.txt".to_owned(),
+        kind: "image".to_owned(),
+        album: String::new(),
+        source_id: None,
+        continues: Some(interrupted),
+        schedule: None,
+        started: Utc::now(),
+    };
+    catalog.begin_job(&next).await.unwrap();
+    assert_eq!(
+        told(catalog).await,
+        ["job.started", "job.failed", "job.resumed"]
+    );
 }
 
 async fn an_album_keeps_its_newest_files_within_its_limits(catalog: &dyn Catalog) {

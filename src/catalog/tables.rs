@@ -107,7 +107,7 @@ macro_rules! table {
 }
 
 /// All tables.
-pub static TABLES: [Table; 13] = [
+pub static TABLES: [Table; 14] = [
     table!("jobs", 1:
         id Id, source Text, kind Text, album Text, state Text, started Number, finished Number,
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
@@ -141,5 +141,9 @@ pub static TABLES: [Table; 13] = [
     ),
     table!("events", 1: id Number, job Id, event Text, payload Text, created Number),
     table!("receivers", 1: name Text, events Text, position Number, seen Number),
+    table!(
+        "dead_letters", 2: receiver Text, id Number, job Id, event Text, payload Text, created Number, died Number,
+        answer Text,
+    ),
     table!("writers", 1: id Id, batch Id),
 ];

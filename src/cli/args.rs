@@ -565,6 +565,36 @@ pub enum NotifyCommand {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// List dead letters: events that a receiver refused until they were given up
+    List {
+        /// Only those of this receiver
+        #[arg(long, value_name = "NAME")]
+        receiver: Option<String>,
+        /// Print JSON: an array of dead letters
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send dead letters again, and drop those that the receiver takes
+    #[command(
+        after_help = "Exit codes: 0 all were taken · 1 could not run · 2 wrong usage · 3 one was not, and is kept."
+    )]
+    Resend(Letters),
+    /// Drop dead letters
+    Drop(Letters),
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+pub struct Letters {
+    /// Ids of events, as `gannet notify list` shows them
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "receiver"])]
+    pub ids: Vec<i64>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// Only those of this receiver
+    #[arg(long, value_name = "NAME")]
+    pub receiver: Option<String>,
 }
 
 /// `gannet albums`.

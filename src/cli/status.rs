@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::args::{Global, StatusArgs};
 use super::{exit, load, output, schedule};
-use crate::api::Status;
+use crate::api::{ReceiverStatus, Status};
 use crate::clock;
 use crate::daemon::{Client, ControlError, state_file};
 
@@ -40,12 +40,38 @@ pub(super) async fn run(args: &StatusArgs, global: &Global) -> anyhow::Result<u8
         for schedule in &status.schedules {
             schedule::print(schedule, &mut out)?;
         }
+        for receiver in &status.receivers {
+            writeln!(out, "{}", receiver_line(receiver))?;
+        }
     }
     Ok(match status.pid {
         None => exit::COULD_NOT_RUN,
         Some(_) if status.has_failed() => exit::FAILURES,
         Some(_) => 0,
     })
+}
+
+/// How it is with a receiver, in a line.
+fn receiver_line(receiver: &ReceiverStatus) -> String {
+    let mut line = format!("receiver `{}`: ", receiver.name);
+    line += &match (&receiver.failing_since, &receiver.problem) {
+        (Some(since), problem) => {
+            let since = since.format("%Y-%m-%d %H:%M:%S UTC");
+            let problem = problem.as_deref().unwrap_or("it takes no events");
+            format!("failing since {since}: {problem}")
+        }
+        (None, _) => "takes events".to_owned(),
+    };
+    if receiver.waiting > 0 {
+        line += &format!("; {} events wait", receiver.waiting);
+    }
+    if receiver.dead_letters > 0 {
+        line += &format!(
+            "; {} dead letters, see `gannet notify list`",
+            receiver.dead_letters
+        );
+    }
+    line
 }
 
 /// What a daemon that is gone left.

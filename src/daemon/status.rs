@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::private;
-use crate::api::{ScheduleStatus, Status};
+use crate::api::{ReceiverStatus, ScheduleStatus, Status};
+use crate::metrics::METRICS;
 
 /// Version of the state file's form.
 const VERSION: u32 = 1;
@@ -20,6 +21,18 @@ pub fn socket(root: &Path) -> PathBuf {
 /// The state file of the daemon that works with the store at `root`.
 pub fn state_file(root: &Path) -> PathBuf {
     private(root, "status.json")
+}
+
+fn receivers() -> Vec<ReceiverStatus> {
+    let figures = METRICS.receivers().into_iter();
+    let status = figures.map(|(name, figures)| ReceiverStatus {
+        name,
+        waiting: figures.waiting,
+        dead_letters: figures.dead,
+        failing_since: figures.failing_since,
+        problem: figures.problem,
+    });
+    status.collect()
 }
 
 /// Where the daemon's state can be seen: by who has it, and in the state file.
@@ -72,6 +85,7 @@ impl Board {
             api: self.api,
             updated: Utc::now(),
             schedules: schedules.clone(),
+            receivers: receivers(),
         }
     }
 

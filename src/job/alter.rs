@@ -7,7 +7,7 @@
 //! An album is renamed in the catalog first, together with a note that its folder is still to follow. [`finish_renames`] goes
 //! by that note, after a crash too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -105,19 +105,35 @@ impl Keeper {
     ) -> Result<(), Refusal> {
         let id = row.file.id;
         let mut changes = Vec::new();
+        let (mut updated, mut described) = (Vec::new(), None);
         if let Some(patch) = wish.metadata {
             let metadata = patched(row.metadata.as_deref(), patch)?;
-            changes.push(Change::DescribeFile { id, metadata });
+            updated = changed_members(row.metadata.as_deref(), metadata.as_deref());
+            changes.push(Change::DescribeFile {
+                id,
+                metadata: metadata.clone(),
+            });
+            described = metadata;
         }
         if let Some(Some(album)) = &wish.album
             && !self.catalog.has_album(album.as_str()).await?
         {
             return Err(invalid("album", format!("there is no album `{album}`")));
         }
-        match self.new_place(&row, wish.name, wish.album, naming).await? {
-            Some(to) => self.move_image(&row, to, changes).await,
+        let to = self.new_place(&row, wish.name, wish.album, naming).await?;
+        let events: Vec<Event> = match updated.is_empty() {
+            true => Vec::new(),
+            false => vec![event_of_update(
+                &row,
+                to.as_ref(),
+                &updated,
+                described.as_deref(),
+            )],
+        };
+        match to {
+            Some(to) => self.move_image(&row, to, changes, events).await,
             None if changes.is_empty() => Ok(()),
-            None => Ok(self.change(changes, Vec::new()).await?),
+            None => Ok(self.change(changes, events).await?),
         }
     }
 
@@ -198,17 +214,20 @@ impl Keeper {
         row: &ImageRow,
         to: Move,
         changes: Vec<Change>,
+        events: Vec<Event>,
     ) -> Result<(), Refusal> {
-        let mut moved = self.move_images(vec![(row.clone(), to)], changes).await?;
+        let moves = vec![(row.clone(), to)];
+        let mut moved = self.move_images(moves, changes, events).await?;
         moved.pop().unwrap_or(Ok(()))
     }
 
-    /// Moves images in one transaction, together with `changes`. Images may swap places. Returns a result for each
-    /// image. If none can be moved, nothing is changed.
+    /// Moves images in one transaction, together with `changes`, of which `more` tells. Images may swap places. Returns a
+    /// result for each image. If none can be moved, nothing is changed.
     pub(super) async fn move_images(
         &self,
         moves: Vec<(ImageRow, Move)>,
         mut changes: Vec<Change>,
+        more: Vec<Event>,
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
         let mut olds = Vec::with_capacity(moves.len());
         for (row, _) in &moves {
@@ -242,7 +261,7 @@ impl Keeper {
         };
         changes.extend(moved.iter().map(last));
         let event = |index: &usize| event_of_move(&moves[*index].0, &moves[*index].1);
-        let events = moved.iter().map(event).collect();
+        let events = moved.iter().map(event).chain(more).collect();
         let changed = self.change(changes, events).await;
         fault::reach(Point::ImageMoved);
         let stage = |index: &usize| StageId(moves[*index].0.file.stage);
@@ -435,16 +454,20 @@ impl Keeper {
         name: AlbumName,
         wish: AlbumWish,
     ) -> Result<(), Refusal> {
-        let mut changes = Vec::new();
+        let (mut changes, mut events) = (Vec::new(), Vec::new());
         if let Some(patch) = wish.metadata {
             let metadata = patched(row.metadata.as_deref(), patch)?;
+            let updated = changed_members(row.metadata.as_deref(), metadata.as_deref());
+            if !updated.is_empty() {
+                events.push(event_of_album_update(&name, &updated, metadata.as_deref()));
+            }
             let name = name.clone();
             changes.push(Change::DescribeAlbum { name, metadata });
         }
         match wish.name.filter(|to| *to != name) {
-            Some(to) => self.rename_album(name, to, changes).await,
+            Some(to) => self.rename_album(name, to, changes, events).await,
             None if changes.is_empty() => Ok(()),
-            None => Ok(self.change(changes, Vec::new()).await?),
+            None => Ok(self.change(changes, events).await?),
         }
     }
 
@@ -453,6 +476,7 @@ impl Keeper {
         from: AlbumName,
         to: AlbumName,
         mut changes: Vec<Change>,
+        events: Vec<Event>,
     ) -> Result<(), Refusal> {
         self.may_be_called(&from, &to).await?;
         let rename = Rename {
@@ -471,7 +495,7 @@ impl Keeper {
         changes.push(Change::BeginRename(rename.clone()));
         // Whoever finds a file missing meanwhile looks again after it.
         let _renaming = self.renaming.write().await;
-        let begun = self.change(changes, Vec::new()).await;
+        let begun = self.change(changes, events).await;
         fault::reach(Point::RenameBegun);
         if let Err(error) = begun {
             // It may have been recorded all the same.
@@ -692,6 +716,74 @@ fn of_album(event: &str, album: &AlbumName, from: Option<&AlbumName>) -> Event {
     Event {
         job: None,
         event: event.to_owned(),
+        payload: payload.to_string(),
+    }
+}
+
+/// Names the members that differ between two metadata objects, sorted.
+fn changed_members(old: Option<&str>, new: Option<&str>) -> Vec<String> {
+    let members = |text: Option<&str>| -> Map<String, Value> {
+        let parsed = text.and_then(|text| serde_json::from_str(text).ok());
+        parsed.unwrap_or_default()
+    };
+    let (old, new) = (members(old), members(new));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    changed.cloned().collect()
+}
+
+/// Metadata as part of an event: `null` if there is none.
+fn told_metadata(metadata: Option<&str>) -> Value {
+    metadata
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// Tells which members of an image's metadata changed. `to` is its new place, if it has one.
+fn event_of_update(
+    row: &ImageRow,
+    to: Option<&Move>,
+    updated: &[String],
+    metadata: Option<&str>,
+) -> Event {
+    let file = &row.file;
+    let (path, album) = match to {
+        Some(to) => (
+            to.path.as_str(),
+            to.album.as_ref().map_or("", AlbumName::as_str),
+        ),
+        None => (&*file.path, &*row.album),
+    };
+    let payload = serde_json::json!({
+        "file": file.id,
+        "path": path,
+        "album": Some(album).filter(|album| !album.is_empty()),
+        "format": file.format,
+        "media_type": file.media_type,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "changed": updated,
+        "metadata": told_metadata(metadata),
+    });
+    Event {
+        job: None,
+        event: "file.updated".to_owned(),
+        payload: payload.to_string(),
+    }
+}
+
+/// Tells which members of an album's metadata changed.
+fn event_of_album_update(album: &AlbumName, updated: &[String], metadata: Option<&str>) -> Event {
+    let payload = serde_json::json!({
+        "album": album.as_str(),
+        "changed": updated,
+        "metadata": told_metadata(metadata),
+    });
+    Event {
+        job: None,
+        event: "album.updated".to_owned(),
         payload: payload.to_string(),
     }
 }

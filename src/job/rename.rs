@@ -382,7 +382,7 @@ impl Keeper {
                 },
             ));
         }
-        let moved = self.move_images(moves, Vec::new()).await?;
+        let moved = self.move_images(moves, Vec::new(), Vec::new()).await?;
         for (index, result) in owners.into_iter().zip(moved) {
             stay[index] = result.err().map(|refusal| refusal.to_string());
         }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Utc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Receiver;
 use super::told::Told;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DeadLetter};
+use crate::metrics::METRICS;
 use crate::target::describe;
 
 /// Events that are read at a time.
@@ -24,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The longest wait that a receiver may ask for.
 const MOST_ASKED: Duration = Duration::from_secs(600);
 
-/// How often an event is refused before it is passed over.
+/// How often an event is refused for good before it is given up.
 const REFUSALS: u32 = 5;
 
 /// How often a process that ends tries in vain.
@@ -40,6 +43,8 @@ pub(super) struct Failure {
     pub(super) text: String,
     /// Whether it is this event that is not wanted, rather than the receiver away.
     pub(super) is_refused: bool,
+    /// Whether a refusal may be over once somebody has deployed or configured the receiver.
+    pub(super) may_pass: bool,
     /// When to come back, if it said so.
     pub(super) retry_after: Option<Duration>,
 }
@@ -50,7 +55,16 @@ impl Failure {
         Self {
             text: text.into(),
             is_refused: false,
+            may_pass: false,
             retry_after: None,
+        }
+    }
+
+    /// It does not take this event, but may once it is deployed: its path is not there yet, or it does not know who asks.
+    pub(super) fn not_yet(text: impl Into<String>) -> Self {
+        Self {
+            may_pass: true,
+            ..Self::refused(text)
         }
     }
 
@@ -90,6 +104,10 @@ pub(super) struct Delivery {
     pub(super) catalog: Arc<dyn Catalog>,
     /// The last event that it has.
     pub(super) position: i64,
+    /// How long a refusal that may pass is retried.
+    pub(super) refused_for: Duration,
+    /// Dead letters that are kept.
+    pub(super) dead_letters: u32,
     /// Cancelled when only what is there by now is to be delivered.
     pub(super) stop: CancellationToken,
 }
@@ -122,15 +140,14 @@ impl Delivery {
                     failure
                 }
             };
-            if failure.is_refused && trouble.refusals + 1 >= REFUSALS {
-                self.pass_over(&failure).await;
-                trouble.refusals = 0;
+            if trouble.is_final(&failure, self.refused_for) && self.pass_over(&failure).await {
+                (trouble.refusals, trouble.refused_since) = (0, None);
                 continue;
             }
             let wait = trouble.note(&self.receiver, &failure);
             if self.stop.is_cancelled() {
                 trouble.last_tries += 1;
-                if trouble.last_tries >= LAST_TRIES && !failure.is_refused {
+                if trouble.last_tries >= LAST_TRIES && (!failure.is_refused || failure.may_pass) {
                     break;
                 }
                 tokio::time::sleep(wait.min(FIRST_WAIT)).await;
@@ -194,21 +211,43 @@ impl Delivery {
         Ok(())
     }
 
-    /// Gives up the next event, so that it does not hold up the others.
-    async fn pass_over(&mut self, failure: &Failure) {
+    /// Gives up the next event, so that it does not hold up the others, and keeps it as a dead letter. Returns `false` if
+    /// the catalog did not keep it, so that nothing is lost.
+    async fn pass_over(&mut self, failure: &Failure) -> bool {
         let Ok(page) = self.catalog.events_after(self.position, PAGE).await else {
-            return;
+            return false;
         };
-        let next = page.iter().find(|row| self.receiver.wants(&Told::of(row)));
-        let Some(next) = next else { return };
-        let (name, id) = (&self.receiver.name, next.id);
+        let next = page
+            .into_iter()
+            .find(|row| self.receiver.wants(&Told::of(row)));
+        let Some(next) = next else { return false };
+        let (name, id, event) = (&self.receiver.name, next.id, next.event.event.clone());
+        let letter = DeadLetter {
+            receiver: name.clone(),
+            row: next,
+            died: Utc::now(),
+            answer: failure.text.clone(),
+        };
+        if let Err(error) = self.catalog.bury(&letter, self.dead_letters).await {
+            tracing::error!(
+                "cannot keep event {id} for receiver `{name}`: {}",
+                describe(&error)
+            );
+            return false;
+        }
+        self.position = id;
+        METRICS.receiver(name, |figures| figures.given_up += 1);
+        let how_often = match failure.may_pass {
+            true => format!("for {}", humantime::format_duration(self.refused_for)),
+            false => format!("{REFUSALS} times"),
+        };
         tracing::error!(
             receiver = %name,
-            "receiver `{name}` refused event {id} ({}) {REFUSALS} times, it is passed over: {}",
-            next.event.event,
+            "receiver `{name}` refused event {id} ({event}) {how_often}, it is passed over: {}; \
+             `gannet notify resend {id} --receiver {name}` sends it again, `gannet notify drop` drops it",
             failure.text
         );
-        let _ = self.reach(id).await;
+        true
     }
 }
 
@@ -227,6 +266,7 @@ enum Step {
 struct Trouble {
     failures: u32,
     refusals: u32,
+    refused_since: Option<Instant>,
     last_tries: u32,
 }
 
@@ -245,16 +285,37 @@ impl Trouble {
             }
         }
         self.failures += 1;
-        self.refusals = match failure.is_refused {
-            true => self.refusals + 1,
-            false => 0,
+        (self.refusals, self.refused_since) = match failure.is_refused {
+            true => (
+                self.refusals + 1,
+                self.refused_since.or_else(|| Some(Instant::now())),
+            ),
+            false => (0, None),
         };
+        METRICS.receiver(name, |figures| {
+            figures.failing_since.get_or_insert_with(Utc::now);
+            figures.problem = Some(text.clone());
+        });
         wait(self.failures, failure.retry_after)
+    }
+
+    /// Whether an event that meets this failure again is to be given up.
+    fn is_final(&self, failure: &Failure, refused_for: Duration) -> bool {
+        match (failure.is_refused, failure.may_pass) {
+            (false, _) => false,
+            (true, false) => self.refusals + 1 >= REFUSALS,
+            (true, true) => self
+                .refused_since
+                .is_some_and(|since| since.elapsed() >= refused_for),
+        }
     }
 
     fn is_over(&mut self, receiver: &Receiver) {
         if self.failures > 0 {
             let name = &receiver.name;
+            METRICS.receiver(name, |figures| {
+                (figures.failing_since, figures.problem) = (None, None);
+            });
             tracing::info!(receiver = %name, "receiver `{name}` takes events again");
         }
         *self = Self::default();
@@ -273,6 +334,26 @@ fn wait(failures: u32, retry_after: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_may_pass_is_final_after_a_time_and_another_after_some_attempts() {
+        let limit = Duration::from_secs(600);
+        let mut trouble = Trouble {
+            refusals: REFUSALS - 1,
+            refused_since: Some(Instant::now()),
+            ..Trouble::default()
+        };
+        let (gone, bad, away) = (
+            Failure::not_yet("404"),
+            Failure::refused("400"),
+            Failure::away("503"),
+        );
+        assert!(trouble.is_final(&bad, limit) && !trouble.is_final(&gone, limit));
+        tokio::time::advance(limit).await;
+        assert!(trouble.is_final(&gone, limit) && !trouble.is_final(&away, limit));
+        trouble.refusals = 0;
+        assert!(!trouble.is_final(&bad, limit));
+    }
 
     #[test]
     fn waits_grow_up_to_a_limit() {

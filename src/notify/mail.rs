@@ -62,7 +62,7 @@ impl Deliver for Mailing {
 fn said(error: &lettre::transport::smtp::Error) -> Failure {
     let text = crate::target::describe(error);
     match error.is_permanent() {
-        true => Failure::refused(text),
+        true => Failure::not_yet(text),
         false => Failure::away(text),
     }
 }

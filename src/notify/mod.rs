@@ -31,10 +31,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, DeadLetter};
 use crate::clock;
 use crate::fetch::{self, Client, Hosts};
 use crate::local_path::LocalPath;
+use crate::metrics::METRICS;
 use crate::target::describe;
 use delivery::{Deliver, Delivery};
 use line::Dial;
@@ -194,6 +195,30 @@ impl Plan {
         failure.map_or(Ok(()), |failure| Err(failure.text))
     }
 
+    /// Sends a receiver an event that was given up, once.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not take it, in words.
+    pub async fn resend(
+        &self,
+        letter: &DeadLetter,
+        catalog: &Arc<dyn Catalog>,
+    ) -> Result<(), String> {
+        let name = &letter.receiver;
+        let planned = self
+            .receivers
+            .iter()
+            .find(|known| known.receiver.name == *name);
+        let planned = planned.ok_or_else(|| {
+            format!("the settings have no receiver `{name}` any more; `gannet notify drop` drops the event")
+        })?;
+        let mut way = self.way(planned, Some(catalog), false);
+        let (_, failure) = way.deliver(&[Told::of(&letter.row)]).await;
+        way.close().await;
+        failure.map_or(Ok(()), |failure| Err(failure.text))
+    }
+
     /// Tells the catalog who wants what. Receivers that the settings lack are forgotten if they were last seen before
     /// `lost`. Returns where the others are.
     async fn register(
@@ -331,6 +356,7 @@ struct Office {
 impl Office {
     async fn run(mut self, mut ordered: mpsc::UnboundedReceiver<Order>, positions: Vec<i64>) {
         self.begin(positions);
+        self.measure().await;
         let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
         let most = loop {
             tokio::select! {
@@ -342,6 +368,7 @@ impl Office {
                 Some(ended) = self.deliveries.join_next() => note(ended),
                 _ = rounds.tick() => {
                     self.trim().await;
+                    self.measure().await;
                     if self.stays {
                         self.live.tidy().await;
                     }
@@ -356,6 +383,21 @@ impl Office {
         self.trim().await;
     }
 
+    /// Updates the figures of receivers.
+    async fn measure(&self) {
+        let Ok(backlog) = self.catalog.backlog().await else {
+            // Whatever needs the catalog says so.
+            return;
+        };
+        let names = self.plan.receivers.iter();
+        METRICS.keep_receivers(names.map(|planned| planned.receiver.name.as_str()));
+        for row in backlog {
+            METRICS.receiver(&row.receiver, |figures| {
+                (figures.waiting, figures.dead) = (row.waiting, row.dead);
+            });
+        }
+    }
+
     /// Drops what is beyond the limits of the outbox.
     async fn trim(&self) {
         let (keep, oldest) = (self.plan.settings.keep, self.plan.oldest());
@@ -365,6 +407,7 @@ impl Office {
             Ok(Some((missed, last))) => {
                 self.live.note_dropped(last);
                 if missed > 0 {
+                    METRICS.events_dropped(missed);
                     tracing::warn!(
                         "the outbox was beyond `events.keep` or `events.max_age`: dropped {missed} events that a receiver has not had"
                     );
@@ -395,6 +438,8 @@ impl Office {
                 way: self.plan.way(planned, Some(&self.catalog), self.stays),
                 catalog: self.catalog.clone(),
                 position,
+                refused_for: self.plan.settings.refused_for,
+                dead_letters: self.plan.settings.dead_letters,
                 stop: self.stop.clone(),
             };
             self.deliveries.spawn(delivery.run());

@@ -22,6 +22,11 @@ pub struct Settings {
     /// How long one may wait.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    /// How long a receiver that answers with 404 or its like is asked again, before the event is a dead letter.
+    #[serde(with = "humantime_serde")]
+    pub refused_for: Duration,
+    /// Dead letters that are kept for each receiver.
+    pub dead_letters: u32,
     /// How long a process that ends goes on to deliver what waits.
     #[serde(with = "humantime_serde")]
     pub stop_timeout: Duration,

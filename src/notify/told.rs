@@ -127,17 +127,42 @@ impl Told {
                     _ => String::new(),
                 };
                 let bytes = self.number("bytes");
-                format!("`{path}`{album} was {what} ({format}{size}, {bytes} bytes)")
+                let facts = format!("({format}{size}, {bytes} bytes)");
+                match (what, self.text("from")) {
+                    ("updated", _) => {
+                        format!("`{path}`{album} has new metadata: {}", self.changed())
+                    }
+                    (_, from) if !from.is_empty() => {
+                        format!("`{from}` was moved to `{path}`{album} {facts}")
+                    }
+                    _ => format!("`{path}`{album} was {what} {facts}"),
+                }
             }
-            "album" => match self.text("to") {
-                to if to.is_empty() => format!("album `{}` was {what}", self.text("album")),
-                to => format!("album `{}` was {what}: `{to}`", self.text("album")),
+            "album" => match (what, self.text("from"), self.text("album")) {
+                ("updated", _, album) => {
+                    format!("album `{album}` has new metadata: {}", self.changed())
+                }
+                (_, from, album) if !from.is_empty() => {
+                    format!("album `{from}` was renamed to `{album}`")
+                }
+                (_, _, album) => format!("album `{album}` was {what}"),
             },
             _ => format!(
                 "this is a test: receiver `{}` gets events of gannet",
                 self.text("receiver")
             ),
         }
+    }
+
+    /// The members of metadata that changed, as a list for people.
+    fn changed(&self) -> String {
+        let names = self.fields.get("changed").and_then(Value::as_array);
+        let names: Vec<String> = names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| Some(format!("`{}`", name.as_str()?)))
+            .collect();
+        names.join(", ")
     }
 
     /// The job by the name that people know it by.
@@ -152,9 +177,9 @@ impl Told {
 
     fn job_sentence(&self, what: &str) -> String {
         let name = self.job_name();
-        if what == "started" {
+        if what == "started" || what == "resumed" {
             return format!(
-                "{name} has started: {} from {}",
+                "{name} has {what}: {} from {}",
                 self.text("kind"),
                 self.text("source")
             );
@@ -323,9 +348,34 @@ mod tests {
                 "schedule `cams` failed (3 targets, 1 stored, 2 failed): no luck",
             ),
             (
+                "job.resumed",
+                &job,
+                "schedule `cams` has resumed: image from list.txt",
+            ),
+            (
                 "album.created",
                 &json!({ "album": "x" }),
                 "album `x` was created",
+            ),
+            (
+                "album.renamed",
+                &json!({ "album": "y", "from": "x" }),
+                "album `x` was renamed to `y`",
+            ),
+            (
+                "album.updated",
+                &json!({ "album": "x", "changed": ["a", "b"], "metadata": {} }),
+                "album `x` has new metadata: `a`, `b`",
+            ),
+            (
+                "file.changed",
+                &json!({ "path": "s/b.png", "from": "s/a.png", "album": "s", "format": "png", "bytes": 9 }),
+                "`s/a.png` was moved to `s/b.png` (png, 9 bytes)",
+            ),
+            (
+                "file.updated",
+                &json!({ "path": "s/b.png", "album": "s", "changed": ["title"] }),
+                "`s/b.png` has new metadata: `title`",
             ),
         ] {
             assert_eq!(told(1, event, payload).sentence(), sentence);

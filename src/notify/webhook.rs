@@ -85,7 +85,12 @@ impl Posting {
             300..=399 => Err(Failure::refused(format!(
                 "{answer}; redirects of webhooks are not followed"
             ))),
-            _ => Err(Failure::refused(answer)),
+            // The event itself is at fault, whatever is deployed there.
+            400 | 406 | 411 | 413..=415 | 422 | 431 => Err(Failure::refused(answer)),
+            _ => Err(Failure {
+                retry_after: posted.retry_after,
+                ..Failure::not_yet(answer)
+            }),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
+use sqlx_core::query_as::query_as;
 use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::row::Row as _;
 use sqlx_core::sql_str::AssertSqlSafe;
@@ -23,9 +24,16 @@ use crate::target::{Reason, State};
 const CHUNK: i64 = 10_000;
 
 pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
+    // A posted job that an earlier process began is resumed. One that is under way was begun by a call whose answer was lost.
+    let earlier = query_as::<_, (String, bool)>(
+        "SELECT state, interrupted OR recorded IS NOT NULL FROM jobs WHERE id = $1",
+    )
+    .bind(job.id)
+    .fetch_optional(&mut *db)
+    .await?;
     let begun = query(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET state = excluded.state, interrupted = FALSE, \
          source = excluded.source, started = \
          CASE WHEN jobs.state = 'queued' AND jobs.recorded IS NULL THEN excluded.started ELSE jobs.started END \
          WHERE jobs.posted IS NOT NULL",
@@ -41,9 +49,13 @@ pub(super) async fn begin(db: &mut PgConnection, job: &NewJob) -> Result<()> {
     .bind(millis(job.started))
     .execute(&mut *db)
     .await?;
-    match begun.rows_affected() {
-        0 => Ok(()),
-        _ => outbox::write_jobs(db, &[job.id], millis(job.started)).await,
+    match earlier {
+        _ if begun.rows_affected() == 0 => Ok(()),
+        Some((state, _)) if state == State::Ongoing.as_str() => Ok(()),
+        earlier => {
+            let is_resumed = job.continues.is_some() || earlier.is_some_and(|(_, begun)| begun);
+            outbox::write_jobs(db, &[job.id], is_resumed, millis(job.started)).await
+        }
     }
 }
 
@@ -83,7 +95,7 @@ pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
     .execute(&mut *db)
     .await?;
     match is_news {
-        true => outbox::write_jobs(db, &[end.id], millis(end.finished)).await,
+        true => outbox::write_jobs(db, &[end.id], false, millis(end.finished)).await,
         false => Ok(()),
     }
 }
@@ -91,11 +103,13 @@ pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
 pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
     // Those who wrote are gone too.
     query("DELETE FROM writers").execute(&mut *db).await?;
-    query("UPDATE jobs SET state = $1 WHERE state = $2 AND request IS NOT NULL")
-        .bind(State::Queued.as_str())
-        .bind(State::Ongoing.as_str())
-        .execute(&mut *db)
-        .await?;
+    query(
+        "UPDATE jobs SET state = $1, interrupted = TRUE WHERE state = $2 AND request IS NOT NULL",
+    )
+    .bind(State::Queued.as_str())
+    .bind(State::Ongoing.as_str())
+    .execute(&mut *db)
+    .await?;
     let abandoned: Vec<Uuid> = query_scalar(
         "UPDATE jobs SET state = $1, finished = $2, error = $3, interrupted = TRUE WHERE state IN ($4, $5) \
          AND request IS NULL RETURNING id",
@@ -107,7 +121,7 @@ pub(super) async fn abandon(db: &mut PgConnection, now: DateTime<Utc>) -> Result
     .bind(State::Ongoing.as_str())
     .fetch_all(&mut *db)
     .await?;
-    outbox::write_jobs(db, &abandoned, millis(now)).await?;
+    outbox::write_jobs(db, &abandoned, false, millis(now)).await?;
     Ok(abandoned.len() as u64)
 }
 
@@ -121,7 +135,7 @@ pub(super) async fn interrupted(
         .bind(last_id(now))
         .fetch_optional(db);
     let newest = newest.await?.as_ref().map(rows::job).transpose()?;
-    Ok(newest.filter(|job| job.interrupted))
+    Ok(newest.filter(|job| job.interrupted && job.finished.is_some()))
 }
 
 pub(super) async fn jobs(

@@ -23,15 +23,15 @@ use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::raw_sql::raw_sql;
 use sqlx_core::sql_str::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
-    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlName, UrlRow, Wants, attempt,
+    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
+    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
+    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
+    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::target::{Reason, Sha256, State};
 
@@ -64,6 +64,8 @@ pub(super) struct Postgres {
     /// Holds the lock, so that whoever writes is the only one. Taken out while it is used: what is not put back is
     /// closed, and PostgreSQL rolls back what it began. Reconnecting comes with taking the lock again.
     writer: Mutex<Option<PgConnection>>,
+    /// Counts commits, and wakes those who wait for events.
+    news: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Postgres {
@@ -77,6 +79,7 @@ impl fmt::Debug for Postgres {
 struct Writing<'a> {
     action: &'static str,
     slot: MutexGuard<'a, Option<PgConnection>>,
+    news: &'a watch::Sender<u64>,
     db: PgConnection,
 }
 
@@ -91,6 +94,7 @@ impl Writing<'_> {
         let ended = in_time(raw_sql(last).execute(&mut self.db)).await;
         if ended.is_ok() {
             *self.slot = Some(self.db);
+            self.news.send_modify(|commits| *commits += 1);
         }
         let result = match (result, ended) {
             (Ok(_), Err(error)) => Err(error),
@@ -101,7 +105,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 8] = [
+const STEPS: [(&str, &str); 9] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -133,6 +137,10 @@ const STEPS: [(&str, &str); 8] = [
     (
         "pictures",
         include_str!("../../../migrations/postgres/0008_pictures.sql"),
+    ),
+    (
+        "dead_letters",
+        include_str!("../../../migrations/postgres/0009_dead_letters.sql"),
     ),
 ];
 
@@ -174,8 +182,11 @@ impl Postgres {
     }
 
     /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
-    pub(super) async fn open_to_read(url: &Url) -> Result<(Self, i64), CatalogError> {
-        let catalog = Self::of(url, CONNECT, true)?;
+    pub(super) async fn open_to_read(
+        url: &Url,
+        read_only: bool,
+    ) -> Result<(Self, i64), CatalogError> {
+        let catalog = Self::of(url, CONNECT, read_only)?;
         // Not from the pool, which only says that it waited.
         let look = async {
             let mut db = PgConnection::connect_with(&catalog.options).await?;
@@ -238,6 +249,7 @@ impl Postgres {
             owner: Uuid::new_v4(),
             readers,
             writer: Mutex::new(None),
+            news: watch::Sender::default(),
         })
     }
 
@@ -279,7 +291,12 @@ impl Postgres {
         };
         let begun = in_time(raw_sql("BEGIN").execute(&mut db)).await;
         begun.map_err(failed(action))?;
-        Ok(Writing { action, slot, db })
+        Ok(Writing {
+            action,
+            slot,
+            news: &self.news,
+            db,
+        })
     }
 
     fn refused(&self, error: sqlx_core::Error) -> CatalogError {
@@ -714,6 +731,10 @@ impl Catalog for Postgres {
         done.map_err(failed("list events"))
     }
 
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
         let done = in_time(outbox::receivers(&self.readers)).await;
         done.map_err(failed("list receivers"))
@@ -740,6 +761,28 @@ impl Catalog for Postgres {
         let mut tx = self.begin("record a delivery").await?;
         let done = in_time(outbox::acknowledge(&mut tx.db, receiver, position)).await;
         tx.end(done).await
+    }
+
+    async fn bury(&self, letter: &DeadLetter, keep: u32) -> Result<(), CatalogError> {
+        let mut tx = self.begin("keep a dead letter").await?;
+        let done = in_time(outbox::bury(&mut tx.db, letter, keep)).await;
+        tx.end(done).await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CatalogError> {
+        let done = in_time(outbox::dead_letters(&self.readers)).await;
+        done.map_err(failed("list dead letters"))
+    }
+
+    async fn drop_dead_letters(&self, letters: Vec<(String, i64)>) -> Result<u64, CatalogError> {
+        // Without the writer's lock: a command drops them beside a daemon, which only adds some.
+        let done = in_time(outbox::drop_dead_letters(&self.readers, &letters)).await;
+        done.map_err(failed("drop dead letters"))
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, CatalogError> {
+        let done = in_time(outbox::backlog(&self.readers)).await;
+        done.map_err(failed("measure the outbox"))
     }
 
     async fn trim_events(

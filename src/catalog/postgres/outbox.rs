@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::super::events::OfJob;
 use super::super::history::select_jobs;
-use super::super::{Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned};
+use super::super::{
+    Backlog, DeadLetter, Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned,
+};
 use super::Result;
 use super::rows::{self, text};
 use crate::clock::latest_believable;
@@ -61,7 +63,12 @@ async fn insert(db: &mut PgConnection, events: &[&Event], now: i64) -> Result<()
 }
 
 /// Tells how jobs are, if somebody wants to know.
-pub(super) async fn write_jobs(db: &mut PgConnection, jobs: &[Uuid], now: i64) -> Result<()> {
+pub(super) async fn write_jobs(
+    db: &mut PgConnection,
+    jobs: &[Uuid],
+    is_resumed: bool,
+    now: i64,
+) -> Result<()> {
     if jobs.is_empty() || !wants(db).await?.has_any("job.") {
         return Ok(());
     }
@@ -72,7 +79,9 @@ pub(super) async fn write_jobs(db: &mut PgConnection, jobs: &[Uuid], now: i64) -
     .bind(jobs)
     .fetch_all(&mut *db)
     .await?;
-    let events = jobs.iter().map(|row| Ok(Event::of_job(&rows::job(row)?)));
+    let events = jobs
+        .iter()
+        .map(|row| Ok(Event::of_job(&rows::job(row)?, is_resumed)));
     let events = events.collect::<Result<Vec<_>>>()?;
     write_events(db, &events.iter().collect::<Vec<_>>(), now).await
 }
@@ -233,4 +242,69 @@ pub(super) async fn trim(db: &mut PgConnection, last: i64) -> Result<u64> {
         .execute(db)
         .await?;
     Ok(missed)
+}
+
+pub(super) async fn bury(db: &mut PgConnection, letter: &DeadLetter, keep: u32) -> Result<()> {
+    let EventRow { id, created, event } = &letter.row;
+    query(
+        "INSERT INTO dead_letters (receiver, id, job, event, payload, created, died, answer) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(&letter.receiver)
+    .bind(id)
+    .bind(event.job)
+    .bind(&event.event)
+    .bind(text(&event.payload))
+    .bind(millis(*created))
+    .bind(millis(letter.died))
+    .bind(text(&letter.answer))
+    .execute(&mut *db)
+    .await?;
+    query(
+        "DELETE FROM dead_letters WHERE receiver = $1 AND id <= \
+         (SELECT id FROM dead_letters WHERE receiver = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
+    )
+    .bind(&letter.receiver)
+    .bind(i64::from(keep))
+    .execute(&mut *db)
+    .await?;
+    acknowledge(db, &letter.receiver, *id).await
+}
+
+pub(super) async fn dead_letters(db: &PgPool) -> Result<Vec<DeadLetter>> {
+    let found = query("SELECT * FROM dead_letters ORDER BY receiver, id").fetch_all(db);
+    found.await?.iter().map(rows::dead_letter).collect()
+}
+
+pub(super) async fn drop_dead_letters(db: &PgPool, letters: &[(String, i64)]) -> Result<u64> {
+    let (receivers, ids): (Vec<&str>, Vec<i64>) = letters
+        .iter()
+        .map(|(name, id)| (name.as_str(), *id))
+        .unzip();
+    let dropped = query(
+        "DELETE FROM dead_letters WHERE (receiver, id) IN (SELECT * FROM UNNEST($1::text[], $2::bigint[]))",
+    )
+    .bind(receivers)
+    .bind(ids)
+    .execute(db)
+    .await?;
+    Ok(dropped.rows_affected())
+}
+
+pub(super) async fn backlog(db: &PgPool) -> Result<Vec<Backlog>> {
+    let found = query(
+        "SELECT name, (SELECT count(*) FROM events WHERE id > r.position) AS waiting, \
+         (SELECT count(*) FROM dead_letters WHERE receiver = r.name) AS dead \
+         FROM receivers r WHERE name <> '' ORDER BY name",
+    )
+    .fetch_all(db)
+    .await?;
+    let backlog = found.iter().map(|row| {
+        Ok(Backlog {
+            receiver: row.try_get("name")?,
+            waiting: row.try_get("waiting").map(unsigned)?,
+            dead: row.try_get("dead").map(unsigned)?,
+        })
+    });
+    backlog.collect()
 }

@@ -10,9 +10,9 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
-    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants, from_millis, json,
-    unsigned,
+    Acceptance, AlbumRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow, Known,
+    KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
+    from_millis, json, unsigned,
 };
 use super::Result;
 use crate::naming::NameFrom;
@@ -243,6 +243,15 @@ pub(super) fn event(row: &PgRow) -> Result<EventRow> {
             event: row.try_get("event")?,
             payload: row.try_get("payload")?,
         },
+    })
+}
+
+pub(super) fn dead_letter(row: &PgRow) -> Result<DeadLetter> {
+    Ok(DeadLetter {
+        receiver: row.try_get("receiver")?,
+        row: event(row)?,
+        died: row.try_get("died").map(from_millis)?,
+        answer: row.try_get("answer")?,
     })
 }
 

@@ -19,9 +19,16 @@ use crate::target::{Reason, State};
 const CHUNK: u32 = 10_000;
 
 pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
+    // A posted job that an earlier process began is resumed. One that is under way was begun by a call whose answer was lost.
+    let earlier = db
+        .prepare_cached("SELECT state, interrupted OR recorded IS NOT NULL FROM jobs WHERE id = ?")?
+        .query_row([job.id], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+        })
+        .optional()?;
     let begun = db.execute(
         "INSERT INTO jobs (id, source, kind, album, source_id, continues, schedule, state, started) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, interrupted = 0, \
          source = excluded.source, \
          started = CASE WHEN state = 'queued' AND recorded IS NULL THEN excluded.started ELSE started END \
          WHERE posted IS NOT NULL",
@@ -37,9 +44,13 @@ pub(super) fn begin(db: &Connection, job: &NewJob) -> rusqlite::Result<()> {
             millis(job.started),
         ),
     )?;
-    match begun {
-        0 => Ok(()),
-        _ => outbox::write_job(db, job.id, millis(job.started)),
+    match earlier {
+        _ if begun == 0 => Ok(()),
+        Some((state, _)) if state == State::Ongoing.as_str() => Ok(()),
+        earlier => {
+            let is_resumed = job.continues.is_some() || earlier.is_some_and(|(_, begun)| begun);
+            outbox::write_job(db, job.id, is_resumed, millis(job.started))
+        }
     }
 }
 
@@ -79,7 +90,7 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> rusqlite::Result<()> {
         ),
     )?;
     match is_news {
-        true => outbox::write_job(db, end.id, millis(end.finished)),
+        true => outbox::write_job(db, end.id, false, millis(end.finished)),
         false => Ok(()),
     }
 }
@@ -88,7 +99,7 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
     // Those who wrote are gone too.
     db.execute("DELETE FROM writers", ())?;
     db.execute(
-        "UPDATE jobs SET state = ? WHERE state = ? AND request IS NOT NULL",
+        "UPDATE jobs SET state = ?, interrupted = 1 WHERE state = ? AND request IS NOT NULL",
         (State::Queued.as_str(), State::Ongoing.as_str()),
     )?;
     let abandoned = db
@@ -108,7 +119,7 @@ pub(super) fn abandon(db: &Connection, now: DateTime<Utc>) -> rusqlite::Result<u
         )?
         .collect::<rusqlite::Result<Vec<Uuid>>>()?;
     for job in &abandoned {
-        outbox::write_job(db, *job, millis(now))?;
+        outbox::write_job(db, *job, false, millis(now))?;
     }
     Ok(abandoned.len() as u64)
 }
@@ -122,7 +133,7 @@ pub(super) fn interrupted(
         .prepare_cached(&select_newest())?
         .query_row((source.0, last_id(now)), rows::job)
         .optional()?;
-    Ok(newest.filter(|job| job.interrupted))
+    Ok(newest.filter(|job| job.interrupted && job.finished.is_some()))
 }
 
 pub(super) fn jobs(

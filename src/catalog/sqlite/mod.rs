@@ -18,19 +18,20 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations, SchemaVersion};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Batch, Catalog, CatalogError, Changes, EventRow, GroupCounts, GroupRow,
-    ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp, NewJob, OutcomeFilter,
-    OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row, ScheduleRow, SourceId, Status,
-    Table, TargetKey, UrlName, UrlRow, Wants, attempt,
+    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
+    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
+    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
+    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
@@ -39,6 +40,7 @@ const STEPS: [&str; 8] = [
     include_str!("../../../migrations/sqlite/0006_records.sql"),
     include_str!("../../../migrations/sqlite/0007_names.sql"),
     include_str!("../../../migrations/sqlite/0008_pictures.sql"),
+    include_str!("../../../migrations/sqlite/0009_dead_letters.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -59,6 +61,8 @@ pub(super) struct Sqlite(Arc<Connections>);
 struct Connections {
     writer: Mutex<Option<Connection>>,
     reader: Mutex<Option<Connection>>,
+    /// Counts commits, and wakes those who wait for events.
+    news: watch::Sender<u64>,
 }
 
 impl Sqlite {
@@ -89,12 +93,21 @@ impl Sqlite {
 
     /// Opens a database that is there, to read it as it is. Returns the version of its schema too.
     pub(super) async fn open_to_read(path: PathBuf) -> Result<(Self, i64), CatalogError> {
+        Self::open_as_it_is(path, true).await
+    }
+
+    /// The same, but that dead letters may be dropped.
+    pub(super) async fn open_beside(path: PathBuf) -> Result<(Self, i64), CatalogError> {
+        Self::open_as_it_is(path, false).await
+    }
+
+    async fn open_as_it_is(path: PathBuf, query_only: bool) -> Result<(Self, i64), CatalogError> {
         blocking(move || {
             // Not even a reader can do without the log's index beside the file, so this is not read-only.
             let open = || {
                 let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
                 db.busy_timeout(BUSY)?;
-                db.pragma_update(None, "query_only", true)?;
+                db.pragma_update(None, "query_only", query_only)?;
                 Ok(db)
             };
             let writer = open().map_err(refused(&path))?;
@@ -119,6 +132,7 @@ impl Sqlite {
         Self(Arc::new(Connections {
             writer: Mutex::new(Some(writer)),
             reader: Mutex::new(Some(reader)),
+            news: watch::Sender::default(),
         }))
     }
 
@@ -159,6 +173,9 @@ impl Sqlite {
                 Ok(result)
             };
             let written: rusqlite::Result<T> = write();
+            if written.is_ok() {
+                connections.news.send_modify(|commits| *commits += 1);
+            }
             written.map_err(CatalogError::query(action))
         })
         .await
@@ -674,6 +691,10 @@ impl Catalog for Sqlite {
         .await
     }
 
+    fn news(&self) -> watch::Receiver<u64> {
+        self.0.news.subscribe()
+    }
+
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {
         self.read("list receivers", outbox::receivers).await
     }
@@ -704,6 +725,29 @@ impl Catalog for Sqlite {
             outbox::acknowledge(db, &receiver, position)
         })
         .await
+    }
+
+    async fn bury(&self, letter: &DeadLetter, keep: u32) -> Result<(), CatalogError> {
+        let letter = letter.clone();
+        self.write("keep a dead letter", move |db| {
+            outbox::bury(db, &letter, keep)
+        })
+        .await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CatalogError> {
+        self.read("list dead letters", outbox::dead_letters).await
+    }
+
+    async fn drop_dead_letters(&self, letters: Vec<(String, i64)>) -> Result<u64, CatalogError> {
+        self.write("drop dead letters", move |db| {
+            outbox::drop_dead_letters(db, &letters)
+        })
+        .await
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, CatalogError> {
+        self.read("measure the outbox", outbox::backlog).await
     }
 
     async fn trim_events(

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::super::events::OfJob;
 use super::super::history::select_jobs;
-use super::super::{Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned};
+use super::super::{
+    Backlog, DeadLetter, Event, EventRow, ReceiverRow, Record, Wants, integer, millis, unsigned,
+};
 use super::rows;
 use crate::clock::latest_believable;
 
@@ -37,7 +39,12 @@ fn insert(db: &Connection, event: &Event, now: i64) -> rusqlite::Result<()> {
 }
 
 /// Tells how a job is, if somebody wants to know.
-pub(super) fn write_job(db: &Connection, job: Uuid, now: i64) -> rusqlite::Result<()> {
+pub(super) fn write_job(
+    db: &Connection,
+    job: Uuid,
+    is_resumed: bool,
+    now: i64,
+) -> rusqlite::Result<()> {
     if !wants(db)?.has_any("job.") {
         return Ok(());
     }
@@ -46,7 +53,7 @@ pub(super) fn write_job(db: &Connection, job: Uuid, now: i64) -> rusqlite::Resul
         .query_row([job], rows::job)
         .optional()?;
     match job {
-        Some(job) => write_event(db, &Event::of_job(&job), now),
+        Some(job) => write_event(db, &Event::of_job(&job, is_resumed), now),
         None => Ok(()),
     }
 }
@@ -188,4 +195,63 @@ pub(super) fn trim(db: &Connection, last: i64) -> rusqlite::Result<u64> {
     db.prepare_cached("DELETE FROM events WHERE id <= ?")?
         .execute([last])?;
     Ok(missed)
+}
+
+pub(super) fn bury(db: &Connection, letter: &DeadLetter, keep: u32) -> rusqlite::Result<()> {
+    let EventRow { id, created, event } = &letter.row;
+    db.prepare_cached(
+        "INSERT INTO dead_letters (receiver, id, job, event, payload, created, died, answer) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?
+    .execute((
+        &letter.receiver,
+        id,
+        event.job,
+        &event.event,
+        &event.payload,
+        millis(*created),
+        millis(letter.died),
+        &letter.answer,
+    ))?;
+    db.prepare_cached(
+        "DELETE FROM dead_letters WHERE receiver = ?1 AND id <= \
+         (SELECT id FROM dead_letters WHERE receiver = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    )?
+    .execute((&letter.receiver, keep))?;
+    acknowledge(db, &letter.receiver, *id)
+}
+
+pub(super) fn dead_letters(db: &Connection) -> rusqlite::Result<Vec<DeadLetter>> {
+    db.prepare_cached(
+        "SELECT id, job, event, payload, created, receiver, died, answer FROM dead_letters ORDER BY receiver, id",
+    )?
+    .query_map((), rows::dead_letter)?
+    .collect()
+}
+
+pub(super) fn drop_dead_letters(
+    db: &Connection,
+    letters: &[(String, i64)],
+) -> rusqlite::Result<u64> {
+    let mut delete = db.prepare_cached("DELETE FROM dead_letters WHERE receiver = ? AND id = ?")?;
+    let mut dropped = 0;
+    for letter in letters {
+        dropped += delete.execute((&letter.0, letter.1))? as u64;
+    }
+    Ok(dropped)
+}
+
+pub(super) fn backlog(db: &Connection) -> rusqlite::Result<Vec<Backlog>> {
+    db.prepare_cached(
+        "SELECT name, (SELECT count(*) FROM events WHERE id > r.position), \
+         (SELECT count(*) FROM dead_letters WHERE receiver = r.name) FROM receivers r WHERE name <> '' ORDER BY name",
+    )?
+    .query_map((), |row| {
+        Ok(Backlog {
+            receiver: row.get(0)?,
+            waiting: row.get(1).map(unsigned)?,
+            dead: row.get(2).map(unsigned)?,
+        })
+    })?
+    .collect()
 }

@@ -7,9 +7,9 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    Acceptance, AlbumRow, Event, EventRow, GroupRow, ImageRow, JobRow, Known, KnownFile,
-    OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants, from_millis, json,
-    unsigned,
+    Acceptance, AlbumRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow, Known,
+    KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
+    from_millis, json, unsigned,
 };
 use crate::naming::NameFrom;
 use crate::target::{Counts, Sha256};
@@ -230,6 +230,15 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
             event: row.get(2)?,
             payload: row.get(3)?,
         },
+    })
+}
+
+pub(super) fn dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    Ok(DeadLetter {
+        receiver: row.get(5)?,
+        row: event(row)?,
+        died: row.get(6).map(from_millis)?,
+        answer: row.get(7)?,
     })
 }
 
