@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::panic::{self, AssertUnwindSafe};
 
 use gif::{ColorOutput, DecodeOptions};
@@ -108,11 +108,10 @@ impl Decoding<'_> {
             ImageFormat::Webp => self.webp(),
             // Three channels of a byte, or four.
             ImageFormat::Bmp => self.whole(image::ImageFormat::Bmp, self.pixels() * 4),
-            ImageFormat::Jpeg => {
-                let start = jpeg::Start::read(&mut Window::new(self.body), self.limits)?;
-                let bytes = self.body.len() + self.pixels() * start.decoded_bytes();
-                self.whole(image::ImageFormat::Jpeg, bytes)
-            }
+            ImageFormat::Jpeg => match jpeg::walk(&mut Window::new(self.body), self.memory)? {
+                jpeg::Walked::Whole => Ok(()),
+                jpeg::Walked::Unknown(why) => Err(Stop::Unknown(why.into())),
+            },
             ImageFormat::Rgb => Ok(rgb::decode(&mut Window::new(self.body))?),
             ImageFormat::Svg | ImageFormat::Svgz => self.drawing(format),
             ImageFormat::Avif | ImageFormat::Jxl | ImageFormat::Jp2 => self.aside(format),
@@ -215,11 +214,15 @@ impl Decoding<'_> {
         let (_, images) = gif_file::walk(&mut Window::new(self.body), self.limits)?;
         let mut options = DecodeOptions::new();
         options.set_color_output(ColorOutput::Indexed);
-        let mut decoder = options.read_info(self.body.reader())?;
+        // The blocks are sound, so that a fault outside coded data is of the decoder's.
+        let mut decoder = options
+            .read_info(self.body.reader())
+            .map_err(unknown_block)?;
         let mut piece = vec![0; 64 * 1024];
         for _ in 0..images {
             let frame = decoder
-                .next_frame_info()?
+                .next_frame_info()
+                .map_err(unknown_block)?
                 .ok_or_else(|| corrupt("holds fewer frames than its blocks show"))?;
             let (width, height) = (frame.width.into(), frame.height.into());
             self.frame(width, height)?;
@@ -330,9 +333,56 @@ fn page(
     let counts = decoder
         .find_tag_unsigned_vec::<u64>(counts)?
         .unwrap_or_default();
+    known_coding(decoder)?;
     (0..pieces)
         .filter(|piece| counts.get(*piece as usize) != Some(&0))
         .try_for_each(|piece| visit(decoder, piece))
+}
+
+/// Widest JPEG that the decoder of TIFF takes.
+const MAX_JPEG_SIDE: u32 = 16_384;
+
+/// Recognises codings of a page that the decoder takes for damage.
+fn known_coding(decoder: &mut TiffDecoder<BodyReader<'_>>) -> Result<(), Stop> {
+    let compression = decoder
+        .find_tag_unsigned::<u16>(Tag::Compression)?
+        .map(CompressionMethod::from_u16);
+    if decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2) {
+        return Err(Stop::Unknown(
+            "has bits in reverse order (FillOrder 2), which is not decoded".into(),
+        ));
+    }
+    match compression.flatten() {
+        Some(CompressionMethod::ModernJPEG) => {
+            let (width, height) = decoder.chunk_dimensions();
+            if width.max(height) > MAX_JPEG_SIDE {
+                return Err(Stop::Unknown(
+                    format!("holds a JPEG of {width}×{height} pixels, which is not decoded").into(),
+                ));
+            }
+        }
+        Some(CompressionMethod::LZW) => {
+            let offsets = decoder.find_tag_unsigned_vec::<u64>(Tag::StripOffsets)?;
+            let Some(first) = offsets.and_then(|offsets| offsets.first().copied()) else {
+                return Ok(());
+            };
+            let mut head = [0; 2];
+            let reader = decoder.inner();
+            let at = reader.stream_position()?;
+            reader.seek(io::SeekFrom::Start(first))?;
+            let read = reader.read_exact(&mut head);
+            reader.seek(io::SeekFrom::Start(at))?;
+            read?;
+            // Codes from the lowest bit up begin with the clear code in these bits (libtiff, LZWPreDecode).
+            if head[0] == 0 && head[1] & 1 == 1 {
+                return Err(Stop::Unknown(
+                    "is packed by the LZW of old writers, which is not decoded".into(),
+                ));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 impl From<Rejection> for Stop {
@@ -359,6 +409,14 @@ impl From<png::DecodingError> for Stop {
     }
 }
 
+/// What a GIF decoder says of blocks that hold no coded data.
+fn unknown_block(error: gif::DecodingError) -> Stop {
+    match error {
+        error @ gif::DecodingError::Format(_) => unknown(error),
+        error => error.into(),
+    }
+}
+
 impl From<gif::DecodingError> for Stop {
     fn from(error: gif::DecodingError) -> Self {
         match error {
@@ -378,14 +436,15 @@ impl From<TiffError> for Stop {
             TiffError::IoError(error) => error.into(),
             // The decoder wants tags that old writers leave out and directories of thumbnails lack, and no
             // directory twice; and its tables have limits.
-            error @ (TiffError::FormatError(
-                TiffFormatError::CycleInOffsets | TiffFormatError::RequiredTagNotFound(_),
-            )
+            // Only this speaks of coded data. The structure is known to be sound.
+            TiffError::FormatError(error @ TiffFormatError::CompressedDataCorrupt(_)) => {
+                Self::Rejected(undecodable(&error))
+            }
+            error @ (TiffError::FormatError(_)
             | TiffError::UnsupportedError(_)
             | TiffError::LimitsExceeded
             | TiffError::IntSizeError
             | TiffError::UsageError(_)) => unknown(error),
-            error @ TiffError::FormatError(_) => Self::Rejected(undecodable(&error)),
         }
     }
 }
@@ -404,9 +463,24 @@ impl From<ImageError> for Stop {
                 "needs more memory to decode than its size lets expect",
             )),
             ImageError::IoError(error) => error.into(),
+            error if is_unknown_webp(&error) => unknown(error),
             error => Self::Rejected(undecodable(&error)),
         }
     }
+}
+
+/// Whether the WebP decoder misses chunks whose absence says nothing of the pixels, or does not know a feature.
+fn is_unknown_webp(error: &ImageError) -> bool {
+    use image_webp::DecodingError as E;
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref())
+        .is_some_and(|error| {
+            matches!(
+                error,
+                E::ChunkMissing | E::UnsupportedFeature(_) | E::InvalidParameter(_)
+            )
+        })
 }
 
 fn undecodable(error: &dyn std::error::Error) -> Rejection {

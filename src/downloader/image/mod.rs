@@ -187,7 +187,7 @@ impl Image {
         match format {
             ImageFormat::Bmp => bmp::inspect(window, limits),
             ImageFormat::Gif => gif::inspect(window, limits),
-            ImageFormat::Jpeg => jpeg::inspect(window, limits),
+            ImageFormat::Jpeg => jpeg::inspect(window, limits, &self.memory),
             ImageFormat::Svg => svg::inspect(window),
             ImageFormat::Svgz => svg::inspect_packed(window, self.settings.max_bytes.as_u64()),
             ImageFormat::Tiff => tiff::inspect(window, limits),

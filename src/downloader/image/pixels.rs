@@ -14,6 +14,7 @@ use super::{
 };
 use crate::downloader::window::{Window, corrupt, unreadable};
 use crate::downloader::{Body, Rejection};
+use crate::target::Reason;
 
 /// Decodes pictures, within the limits of `[image]`: that of memory is for all that it decodes at a time.
 #[derive(Debug)]
@@ -145,9 +146,15 @@ impl Decoder {
             reader.limits(limits);
             reader.into_decoder().map_err(undecodable)
         };
+        let mut is_second = false;
         let (dimensions, bytes) = if format == ImageFormat::Jpeg {
             // Its decoder begins with all of the file.
             let start = jpeg::Start::read(&mut Window::new(body), &self.limits)?;
+            match start.codec() {
+                jpeg::Codec::First => {}
+                jpeg::Codec::Second => is_second = true,
+                jpeg::Codec::Nothing(why) => return Err(Rejection::new(Reason::Undecoded, why)),
+            }
             let (width, height) = start.dimensions();
             let pixels = u64::from(width) * u64::from(height);
             ((width, height), body.len() + pixels * start.decoded_bytes())
@@ -171,9 +178,12 @@ impl Decoder {
         let held = self.memory.hold(bytes)?;
         limits.max_alloc = Some(bytes);
         let window = &mut Window::new(body);
-        let decoder = open(limits)?;
+        let image = match is_second {
+            true => jpeg::second(body)?,
+            false => DynamicImage::from_decoder(open(limits)?).map_err(undecodable)?,
+        };
         Ok(Pixels {
-            image: DynamicImage::from_decoder(decoder).map_err(undecodable)?,
+            image,
             orientation: orientation(window, format),
             color: metadata::color(window, format),
             _held: held,

@@ -207,7 +207,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>, usize)> {
         ("bmp", encode(F::Bmp), 3),
         // The trailer, and nothing else.
         ("gif", encode(F::Gif), 1),
-        ("jpeg", encode(F::Jpeg), 0),
+        // The end marker, and nothing else.
+        ("jpeg", encode(F::Jpeg), 2),
         ("png", encode(F::Png), 0),
         ("tiff", encode(F::Tiff), 4),
         ("webp", encode(F::WebP), 1),
@@ -434,7 +435,7 @@ fn the_end_marker_of_a_thumbnail_does_not_stand_for_the_pictures_own() {
     let whole = [&picture[..2], &thumbnail, &picture[2..]].concat();
     assert_eq!(reason(&HEADER, &whole), Ok("jpeg"));
     assert_eq!(
-        reason(&HEADER, &whole[..whole.len() - 2]),
+        reason(&HEADER, &whole[..whole.len() - 3]),
         Err(Reason::Corrupt)
     );
 }
@@ -613,10 +614,11 @@ fn decoding_takes_no_more_memory_than_it_is_given() {
     };
     use ::image::ImageFormat as F;
     // By rows, pieces and strips.
-    for format in [F::Png, F::Gif, F::Tiff] {
+    for format in [F::Png, F::Gif, F::Tiff, F::Jpeg] {
         assert_eq!(judge(&small, &large(format)).err(), None, "{format:?}");
     }
-    for format in [F::Jpeg, F::WebP] {
+    {
+        let format = F::WebP;
         let file = large(format);
         assert!(judge(&large_enough, &file).is_ok(), "{format:?}");
         let rejection = judge(&small, &file).unwrap_err();
@@ -646,6 +648,60 @@ fn a_picture_that_nothing_decodes_is_kept_or_rejected_as_the_settings_say() {
         reason(&strict, &encode(::image::ImageFormat::Png)),
         Ok("png")
     );
+}
+
+/// The pieces of a JPEG are counted where its end is in doubt, and never taken for damage where they are there.
+#[test]
+fn a_jpeg_is_truncated_by_its_blocks_and_not_by_its_end_marker() {
+    let (half, whole) = (
+        fixture("jpeg-half-then-eoi.jpg"),
+        fixture("jpeg-whole-no-eoi.jpg"),
+    );
+    assert_eq!(reason(&DECODE, &half), Err(Reason::Corrupt));
+    for image in [&*HEADER, &*DECODE] {
+        assert_eq!(reason(image, &whole), Ok("jpeg"));
+        for cut in [whole.len() - 3, whole.len() - 40, whole.len() / 2] {
+            assert_eq!(reason(image, &whole[..cut]), Err(Reason::Corrupt), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn variants_that_a_decoder_does_not_know_are_not_damaged() {
+    for name in [
+        "jpeg-sequential-three-scans.jpg",
+        "jpeg-chroma-larger-than-luma.jpg",
+        "gif-unknown-extension.gif",
+        "webp-exif-flag-no-chunk.webp",
+    ] {
+        assert_eq!(judge(&DECODE, &fixture(name)).err(), None, "{name}");
+    }
+}
+
+#[test]
+fn rare_arrangements_of_a_jpeg_have_right_pixels() {
+    let decoder = Decoder::new(&settings(ALL, "decode"));
+    for name in [
+        "jpeg-sequential-three-scans.jpg",
+        "jpeg-chroma-larger-than-luma.jpg",
+    ] {
+        let body = Body::Memory(fixture(name).into());
+        let pixels = decoder.decode(&body, ImageFormat::Jpeg, |_| 0).unwrap();
+        let picture = pixels.image.to_rgb8();
+        // A red ellipse stands in the middle.
+        let [red, green, blue] = picture
+            .get_pixel(picture.width() / 2, picture.height() / 2)
+            .0;
+        assert!(
+            red > 150 && green < 100 && blue < 100,
+            "{name}: {red} {green} {blue}"
+        );
+    }
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+    std::fs::read(format!("{folder}{name}")).unwrap()
 }
 
 #[test]
