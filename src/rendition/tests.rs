@@ -366,7 +366,7 @@ async fn who_waits_no_longer_leaves_the_others_their_turn() {
 async fn what_cannot_be_resized_is_told() {
     let sha256 = Sha256::of(b"");
     for (format, expected) in [
-        ("avif", "an AVIF image cannot be resized"),
+        ("heic", "a HEIC image cannot be resized"),
         ("rgb", "an SGI image cannot be resized"),
         ("pdf", "a `pdf` file cannot be resized"),
     ] {
