@@ -15,8 +15,9 @@ use support::daemon::until;
 use support::http::{Got, ask, connect, send};
 use support::pictures;
 use support::postgres::Postgres;
+use support::receivers::{Came, nobody};
 use support::site::Gate;
-use support::{Answer, Daemon, Sandbox, Site};
+use support::{Answer, Daemon, Hook, Sandbox, Says, Site};
 
 /// Settings for a daemon with an API that may reach this machine.
 fn settings(sandbox: &Sandbox, rest: &str) {
@@ -958,4 +959,111 @@ fn limits_of_a_job_leave_files_of_credentials_as_the_daemon_read_them() {
     daemon.reload();
     assert_eq!(sent("/2.png").as_deref(), Some("Basic YW5uOm5ldw=="));
     daemon.stop();
+}
+
+mod callbacks {
+    use super::*;
+
+    /// Waits until the callback of a job is as `is` wants it.
+    #[track_caller]
+    fn until_callback(daemon: &Daemon<'_>, job: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until("the callback is as it has to be", || {
+            let job = daemon.get(job).expect(200).json();
+            match is(&job["callback"]) {
+                true => Ok(job["callback"].clone()),
+                false => Err(job.to_string()),
+            }
+        })
+    }
+
+    #[test]
+    fn who_posted_a_job_is_told_of_its_end_also_after_a_restart() {
+        let (sandbox, site) = (Sandbox::new(), gallery());
+        sandbox.write("secret", "s3cret\n");
+        settings(&sandbox, "callback_secret_file = \"secret\"");
+        let daemon = Daemon::start(&sandbox);
+        let hook = Hook::start();
+        let job = |urls: &[&str], to: String| {
+            let urls: Vec<String> = urls.iter().map(|path| site.url(path)).collect();
+            json!({ "urls": urls, "callback": to })
+        };
+        let done = queue(&daemon, &job(&["/1.png"], hook.url() + "?key=4711"));
+        let told = until_callback(&daemon, &done, |told| told["delivered"].is_string());
+        assert_eq!(told["url"], format!("http://{}/***", hook.address));
+        assert_eq!((&told["attempts"], told.get("error")), (&json!(1), None));
+        let posted = &hook.came.all()[0];
+        let news = posted.json();
+        assert_eq!(posted.event(), "job.completed");
+        assert_eq!(news["event"], "job.completed");
+        assert_eq!(news["counts"]["stored"], 1);
+        assert!(done.ends_with(news["job"].as_str().unwrap()), "{news}");
+        assert!(posted.header("x-gannet-signature").starts_with("t="));
+        assert!(!posted.body.contains("4711"));
+
+        // One that is away is called until it is there, by the next process too.
+        let address = nobody();
+        let to = format!("http://{address}/hook");
+        let away = queue(&daemon, &job(&["/2.png"], to));
+        ended(&daemon, &away);
+        let told = until_callback(&daemon, &away, |told| told["attempts"] != 0);
+        assert!(
+            told["error"].is_string() && told["next"].is_string(),
+            "{told}"
+        );
+        assert_eq!(told["delivered"], Value::Null);
+        let _ = daemon.stop();
+        let back = Hook::on(address, Came::new(), |_| Says::Status(200));
+        let daemon = Daemon::start(&sandbox);
+        until_callback(&daemon, &away, |told| told["delivered"].is_string());
+        assert_eq!(back.events(), ["job.completed"]);
+        // The other one had its news.
+        assert_eq!(hook.came.all().len(), 1);
+        let _ = daemon.stop();
+        assert_in_order(&sandbox);
+    }
+
+    #[test]
+    fn every_end_is_told_and_a_refusal_may_pass() {
+        let (sandbox, (gate, site)) = (Sandbox::new(), gated_gallery());
+        settings(&sandbox, "");
+        let daemon = Daemon::start(&sandbox);
+        let first = AtomicBool::new(true);
+        let hook = Hook::with(move |_| match first.swap(false, Ordering::SeqCst) {
+            true => Says::Status(404),
+            false => Says::Status(204),
+        });
+        let job = json!({ "urls": [site.url("/1.png")], "callback": hook.url() });
+        let cancelled = queue(&daemon, &job);
+        site.wait_for(1);
+        ask(daemon.api(), "POST", &format!("{cancelled}/cancel"), &[]).expect(202);
+        gate.open();
+        let told = until_callback(&daemon, &cancelled, |told| told["delivered"].is_string());
+        assert_eq!(told["attempts"], 2);
+        assert_eq!(hook.events(), ["job.cancelled"]);
+        let none = json!({ "source": site.url("/none.txt"), "callback": hook.url() });
+        let failed = queue(&daemon, &none);
+        until_callback(&daemon, &failed, |told| told["delivered"].is_string());
+        assert_eq!(hook.events(), ["job.cancelled", "job.failed"]);
+        let _ = daemon.stop();
+    }
+
+    #[test]
+    fn a_callback_reaches_what_posted_jobs_reach() {
+        let (sandbox, hook) = (Sandbox::new(), Hook::start());
+        settings(&sandbox, "");
+        let text = std::fs::read_to_string(sandbox.path("gannet.toml")).unwrap();
+        sandbox.write("gannet.toml", text.replace("private_networks = true", ""));
+        let daemon = Daemon::start(&sandbox);
+        let job = json!({ "urls": [hook.url()], "callback": hook.url() });
+        let job = queue(&daemon, &job);
+        let told = until_callback(&daemon, &job, |told| told["error"].is_string());
+        assert!(told["error"].as_str().unwrap().contains("denied"), "{told}");
+        assert!(hook.came.all().is_empty());
+        for wrong in ["", "hook", "ftp://a.test/", "https://u:p@a.test/"] {
+            let job = json!({ "urls": ["https://a.test/"], "callback": wrong });
+            let problem = post(&daemon, &job).expect(422).json();
+            assert_eq!(problem["errors"][0]["field"], "callback", "{wrong}");
+        }
+        let _ = daemon.stop();
+    }
 }

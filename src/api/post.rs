@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use url::Url;
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
@@ -32,6 +33,9 @@ const TURN: Duration = Duration::from_secs(30);
 
 /// Largest metadata of a group or target, in bytes.
 const METADATA_BYTES: usize = 16 * 1024;
+
+/// Longest URL of a callback, in bytes.
+const CALLBACK_BYTES: usize = 2048;
 
 /// Longest key, in bytes.
 const KEY_BYTES: usize = 255;
@@ -94,6 +98,9 @@ struct NewJob {
     /// What becomes of a file whose URL brings other bytes: `replace`, `keep`.
     #[schema(value_type = Option<String>)]
     on_change: Option<OnChange>,
+    /// Where to tell of the end of the job: a POST of the event `job.completed`, or another that begins so, as webhooks get it.
+    #[schema(example = "https://example.org/gannet?key=4711")]
+    callback: Option<String>,
     /// What the job may take.
     #[serde(default)]
     #[schema(value_type = NewLimits, required = false)]
@@ -308,6 +315,7 @@ impl NewJob {
             dedupe: self.dedupe,
             on_change: self.on_change,
             limits: self.limits,
+            callback: self.callback.as_deref().map(callback).transpose()?,
             retries: None,
         };
         if self.on_error == Some(OnError::Stop) && self.groups.is_empty() {
@@ -331,6 +339,24 @@ impl NewJob {
         }
         Ok((request, job::Given { urls, groups }))
     }
+}
+
+/// A URL that can be told of the end of a job.
+fn callback(text: &str) -> Result<Url, Problem> {
+    let wrong = |why: &str| unprocessable("callback", why);
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("expected a URL of `http` or `https`"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(
+            "credentials do not belong into a URL that is posted; `api.callback_secret_file` signs what is sent",
+        ));
+    }
+    if text.len() > CALLBACK_BYTES {
+        return Err(wrong(&format!("it has more than {CALLBACK_BYTES} bytes")));
+    }
+    Ok(url)
 }
 
 fn targets(given: Vec<NewTarget>, field: &str) -> Result<Vec<Listed>, Problem> {

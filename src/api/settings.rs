@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use anyhow::Context as _;
 use bytesize::ByteSize;
 use ipnet::IpNet;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 use super::access::Tokens;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub private_networks: bool,
     /// Networks that they may reach although those are not public.
     pub allow_networks: Vec<IpNet>,
+    /// The file with the secret that signs what callbacks are sent; empty: nothing does.
+    pub callback_secret_file: LocalPath,
     /// Folders whose files may be lists of posted jobs.
     pub list_folders: Vec<LocalPath>,
     /// Largest file that a client may send.
@@ -55,6 +59,28 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The secret that signs what callbacks are sent.
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be read, or is empty.
+    pub(crate) fn callback_secret(&self) -> anyhow::Result<Option<SecretString>> {
+        let path = self.callback_secret_file.as_path();
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let named = || {
+            format!(
+                "cannot use `api.callback_secret_file`, `{}`",
+                path.display()
+            )
+        };
+        let text = std::fs::read_to_string(path).with_context(named)?;
+        let secret = text.trim_end_matches(['\r', '\n']);
+        anyhow::ensure!(!secret.is_empty(), "{}: it is empty", named());
+        Ok(Some(secret.into()))
+    }
+
     /// What is wrong with the keys together.
     pub(crate) fn problem(&self) -> Option<(&'static [&'static str], &'static str)> {
         let is_open = |address: SocketAddr| !address.ip().to_canonical().is_loopback();

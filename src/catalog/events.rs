@@ -168,7 +168,7 @@ pub(super) struct OfJob {
 
 impl Event {
     /// Tells how a job is. `is_resumed`: an earlier process began it, or the job that it continues.
-    pub(super) fn of_job(job: &JobRow, is_resumed: bool) -> Self {
+    pub fn of_job(job: &JobRow, is_resumed: bool) -> Self {
         let event = match job.state {
             State::Queued | State::Ongoing if is_resumed => "job.resumed",
             State::Queued | State::Ongoing => "job.started",

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Catalog, CatalogError, KnownFile, SourceId, millis};
+use super::{CallbackRow, Catalog, CatalogError, KnownFile, SourceId, millis};
 use crate::clock;
 use crate::target::{Counts, Outcome, Reason, Sha256, State};
 
@@ -120,6 +120,9 @@ pub struct JobRow {
     /// Why it could not run to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Who is told of its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRow>,
 }
 
 impl JobRow {

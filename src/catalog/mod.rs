@@ -48,7 +48,8 @@ pub use error::{CatalogError, DatabaseError};
 pub use events::{Backlog, DeadLetter, EVENTS, Event, EventRow, ReceiverRow, Wants};
 pub use history::{JobEnd, JobRow, NewJob, OutcomeFilter, OutcomeRow, ScheduleRow, recent_jobs};
 pub use posted::{
-    GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted, PostedJob,
+    CallbackRow, GroupCounts, GroupRow, Idempotency, NewGroup, PART_TARGETS, Post, Posted,
+    PostedJob,
 };
 pub use record::{Batch, FileRow, Recheck, Record, Wanted};
 pub use tables::{Column, Kind, Row, Status, TABLES, Table, TableStatus, Value};
@@ -562,6 +563,16 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Up to `limit` events of the outbox behind `after`, oldest first.
     async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, CatalogError>;
+
+    /// Up to `limit` jobs that have ended, and whose callback is due by `now`, the longest due first.
+    async fn due_callbacks(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError>;
+
+    /// Records what became of the callback of a job.
+    async fn save_callback(&self, job: Uuid, callback: CallbackRow) -> Result<(), CatalogError>;
 
     /// Changes after each commit, so that no writer to the outbox can forget to wake those who deliver. A catalog that is
     /// only read never changes it.

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
-    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
-    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
-    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants,
+    AlbumRow, Among, Backlog, Batch, CallbackRow, Catalog, CatalogError, Changes, DeadLetter,
+    EventRow, GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, LookUp, NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow,
+    Rename, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants,
 };
 use crate::target::{Reason, Sha256, State, describe};
 
@@ -478,6 +478,22 @@ impl<C: Catalog> Catalog for Patient<C> {
 
     fn news(&self) -> watch::Receiver<u64> {
         self.inner.news()
+    }
+
+    async fn due_callbacks(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
+        self.patience
+            .see_through(|| self.inner.due_callbacks(now, limit))
+            .await
+    }
+
+    async fn save_callback(&self, job: Uuid, callback: CallbackRow) -> Result<(), CatalogError> {
+        self.patience
+            .see_through(|| self.inner.save_callback(job, callback.clone()))
+            .await
     }
 
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use url::Url;
 use uuid::Uuid;
 
 use super::{JobRow, Record};
@@ -29,10 +30,44 @@ pub struct Post {
     pub total: Option<u64>,
     /// When it came.
     pub posted: DateTime<Utc>,
+    /// Where its client wants to be told of its end.
+    pub callback: Option<String>,
     /// Its groups, in order.
     pub groups: Vec<NewGroup>,
     /// Its targets in the order in which they are begun: JSON arrays of [`PART_TARGETS`], the last maybe of fewer.
     pub parts: Vec<String>,
+}
+
+/// Who is told of the end of a posted job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = Callback)]
+pub struct CallbackRow {
+    /// Its URL. What is behind the host may be a secret, and is shown as `***`.
+    #[serde(serialize_with = "hidden")]
+    pub url: String,
+    /// How often it was called.
+    pub attempts: u32,
+    /// When it had the news; `None`: not yet, or never.
+    #[schema(required = true)]
+    pub delivered: Option<DateTime<Utc>>,
+    /// When it is called next, since it could not be told yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<DateTime<Utc>>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+fn hidden<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let Ok(url) = url.parse::<Url>() else {
+        return serializer.serialize_str("***");
+    };
+    let origin = url.origin().ascii_serialization();
+    let is_bare = url.path() == "/" && url.query().is_none();
+    serializer.serialize_str(&match is_bare {
+        true => format!("{origin}/"),
+        false => format!("{origin}/***"),
+    })
 }
 
 /// How many targets a part has.

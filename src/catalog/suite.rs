@@ -61,6 +61,7 @@ suite! {
     schedules_are_remembered,
     a_posted_job_is_queued_once_for_a_key,
     a_posted_job_goes_on_where_it_was,
+    a_callback_is_due_once_its_job_has_ended,
     groups_count_their_outcomes,
     a_group_that_was_cancelled_did_not_fail,
     what_a_list_no_longer_has_can_be_pruned,
@@ -620,6 +621,7 @@ fn post(key: Option<[u8; 16]>, digest: u8) -> Post {
         targets,
     };
     Post {
+        callback: None,
         id: Uuid::now_v7(),
         idempotency: key.map(|key| Idempotency {
             key,
@@ -663,6 +665,60 @@ async fn a_posted_job_is_queued_once_for_a_key(catalog: &dyn Catalog) {
             .iter()
             .all(|job| job.posted.is_some() && job.total == Some(503))
     );
+}
+
+async fn a_callback_is_due_once_its_job_has_ended(catalog: &dyn Catalog) {
+    let mut with = post(None, 1);
+    with.callback = Some("https://a.example/hook?key=4711".to_owned());
+    let (id, without) = (with.id, post(None, 1));
+    let other = without.id;
+    for post in [with, without] {
+        catalog.post_job(Arc::new(post)).await.unwrap();
+    }
+    let due = async || {
+        let later = Utc::now() + chrono::TimeDelta::seconds(9);
+        let due = catalog.due_callbacks(later, 9).await.unwrap();
+        due.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert!(due().await.is_empty());
+    for job in [id, other] {
+        catalog
+            .end_job(&end_of(job, State::Cancelled))
+            .await
+            .unwrap();
+    }
+    assert_eq!(due().await, [id]);
+    let job = catalog.job(id).await.unwrap().unwrap();
+    let callback = job.callback.clone().unwrap();
+    assert_eq!((callback.attempts, callback.delivered), (0, None));
+    // What is behind the host is shown to nobody.
+    let shown = serde_json::to_value(&job).unwrap();
+    assert_eq!(shown["callback"]["url"], "https://a.example/***");
+    let tried = CallbackRow {
+        attempts: 1,
+        error: Some("away".to_owned()),
+        next: Some(Utc::now() + chrono::TimeDelta::hours(1)),
+        ..callback
+    };
+    catalog.save_callback(id, tried.clone()).await.unwrap();
+    assert!(due().await.is_empty());
+    let saved = catalog.job(id).await.unwrap().unwrap().callback.unwrap();
+    assert_eq!((saved.attempts, saved.error), (1, tried.error.clone()));
+    let told = CallbackRow {
+        delivered: Some(Utc::now()),
+        next: None,
+        error: None,
+        ..tried
+    };
+    catalog.save_callback(id, told).await.unwrap();
+    // An end that is recorded again is no news.
+    catalog
+        .end_job(&end_of(id, State::Cancelled))
+        .await
+        .unwrap();
+    assert!(due().await.is_empty());
+    let other = catalog.job(other).await.unwrap().unwrap();
+    assert_eq!(other.callback, None);
 }
 
 async fn a_posted_job_goes_on_where_it_was(catalog: &dyn Catalog) {

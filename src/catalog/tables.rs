@@ -113,6 +113,7 @@ pub static TABLES: [Table; 14] = [
         interrupted Flag, recorded Number, source_id Bytes, continues Id, schedule Text, targets Number, stored Number, changed Number, unchanged Number, duplicate Number,
         rejected Number, failed Number, skipped Number, repeats Number, bytes Number, error Text,
         request Text, posted Number, total Number, idempotency Bytes, digest Bytes,
+        callback Text, callback_attempts Number, callback_next Number, callback_told Number, callback_error Text,
     ),
     table!("groups", 2:
         job Id, number Number, id Text, on_error Text, metadata Text, targets Number, done Number, failures Number,

@@ -41,7 +41,7 @@ use crate::api::{
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Loaded};
 use crate::job::{Engine, Posts, Stop};
-use crate::notify::Notifier;
+use crate::notify::{Callbacks, Notifier};
 use crate::rendition::Renditions;
 use crate::step;
 use crate::telemetry;
@@ -128,6 +128,8 @@ struct Daemon {
     stop: Stop,
     notes: Notes,
     notifier: Notifier,
+    /// Tells clients of the end of their jobs.
+    callbacks: Callbacks,
     service: Service,
     board: Board,
     access: Access,
@@ -180,9 +182,15 @@ impl Daemon {
         let steps = step::Registry::builtin(&loaded.config.steps, renditions.clone(), &folder);
         let settings = posted::settings(&loaded.config, agenda.common(), steps.clone())?;
         let (posts, posted) = Posts::start(engine.clone(), settings, stop.clone()).await?;
+        let secret = loaded.config.api.callback_secret()?;
+        let callbacks = {
+            let posts = posts.clone();
+            Callbacks::start(catalog.clone(), move || posts.client(), secret)
+        };
         Ok(Self {
             notes: Notes::new(catalog.clone()),
             notifier,
+            callbacks,
             engine,
             agenda,
             posts,
@@ -337,12 +345,13 @@ impl Daemon {
             let (rules, certificate) = (Rules::new(settings)?, settings.tls.read()?);
             let agenda = Agenda::new(&loaded, Some(&self.agenda))?;
             let posted = posted::settings(&loaded.config, agenda.common(), self.steps.clone())?;
-            let notify = loaded.notify()?;
-            Ok((agenda, posted, rules, certificate, notify, loaded))
+            let (notify, secret) = (loaded.notify()?, settings.callback_secret()?);
+            Ok((agenda, posted, rules, certificate, notify, secret, loaded))
         });
         match reloaded {
-            Ok((agenda, posted, rules, certificate, notify, loaded)) => {
+            Ok((agenda, posted, rules, certificate, notify, secret, loaded)) => {
                 self.posts.set(posted);
+                self.callbacks.sign_with(secret);
                 self.notifier.replace(notify);
                 log.set_level(&loaded.config.log.level);
                 let concurrency = loaded.config.fetch.concurrency.get();
@@ -410,6 +419,7 @@ impl Daemon {
                 }
             }
         }
+        self.callbacks.stop().await;
         drop(self.posts);
         self.notifier.live().end();
         doors.close(cut_at.max(Instant::now() + ANSWERING)).await;

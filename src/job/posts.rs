@@ -20,6 +20,7 @@ use crate::catalog::{
     self, Catalog, CatalogError, Idempotency, JobEnd, JobRow, OutcomeFilter, OutcomeRow,
     PART_TARGETS,
 };
+use crate::fetch::Client;
 use crate::source::Listed;
 use crate::target::{Reason, State, describe};
 
@@ -247,6 +248,11 @@ impl Posts {
             queued: queue.waiting.len(),
             running: queue.running.len(),
         }
+    }
+
+    /// Reaches what posted jobs may reach.
+    pub fn client(&self) -> Arc<Client> {
+        self.0.settings().rules.terms.client.clone()
     }
 
     /// Cancelled when nothing more is begun.

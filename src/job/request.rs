@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 use uuid::Uuid;
 
 use super::posted::Posted;
@@ -60,6 +61,9 @@ pub struct Request {
     /// What it may take.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Where to tell of the end of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Url>,
     /// The job whose failures are tried once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Uuid>,
@@ -310,6 +314,7 @@ impl Request {
             request: json(self),
             total: parts.source.is_none().then_some(total as u64),
             posted: Utc::now(),
+            callback: self.callback.as_ref().map(Url::to_string),
             groups: groups.collect(),
             parts: given.into_parts(),
         })

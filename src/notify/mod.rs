@@ -8,11 +8,13 @@
 //! - `settings`: `[events]` and `[[notify]]`;
 //! - `told`: an event as JSON, as a sentence, by a template;
 //! - `delivery`: what all receivers have in common: order, attempts, waits;
+//! - `callback`: clients that want to know of the end of one job;
 //! - `webhook`, `mqtt`, `mail`: the ways; `line`: connections of the last two;
 //! - `live`: those who listen to the daemon.
 //!
 //! A new way is a file beside these, a variant of [`Kind`] with its keys in `settings`, and a line in `Plan::way`.
 
+mod callback;
 mod delivery;
 mod line;
 mod live;
@@ -40,6 +42,7 @@ use crate::target::describe;
 use delivery::{Deliver, Delivery};
 use line::Dial;
 
+pub use callback::Callbacks;
 pub use live::{Heard, Listening, Live};
 pub use settings::{
     Format, Kind, Mail, MailTls, Mqtt, MqttVersion, Receiver, Settings, Webhook, Written,

@@ -46,7 +46,7 @@ impl Deliver for Posting {
 }
 
 impl Posting {
-    async fn post(&self, told: &Told) -> Result<(), Failure> {
+    pub(super) async fn post(&self, told: &Told) -> Result<(), Failure> {
         let (media_type, body) = body(self.to.format, told);
         let mut headers = self.to.headers.clone();
         let mut set = |name: &'static str, value: String| {

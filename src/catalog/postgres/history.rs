@@ -84,7 +84,8 @@ pub(super) async fn end(db: &mut PgConnection, end: &JobEnd) -> Result<()> {
     let open = query("SELECT id FROM jobs WHERE id = $1 AND finished IS NULL").bind(end.id);
     let is_news = open.fetch_optional(&mut *db).await?.is_some();
     query(
-        "UPDATE jobs SET state = $1, interrupted = $2, finished = $3, repeats = $4, error = $5 WHERE id = $6",
+        "UPDATE jobs SET state = $1, interrupted = $2, finished = $3, repeats = $4, error = $5, \
+         callback_next = CASE WHEN finished IS NULL AND callback IS NOT NULL THEN $3 ELSE callback_next END WHERE id = $6",
     )
     .bind(end.state.as_str())
     .bind(end.interrupted)

@@ -28,10 +28,10 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
-    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
-    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
-    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
+    AlbumRow, Among, Backlog, Batch, CallbackRow, Catalog, CatalogError, Changes, DeadLetter,
+    EventRow, GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, LookUp, NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow,
+    Rename, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::target::{Reason, Sha256, State};
 
@@ -105,7 +105,7 @@ impl Writing<'_> {
 }
 
 /// Each takes the schema one version further.
-const STEPS: [(&str, &str); 9] = [
+const STEPS: [(&str, &str); 10] = [
     (
         "catalog",
         include_str!("../../../migrations/postgres/0001_catalog.sql"),
@@ -141,6 +141,10 @@ const STEPS: [(&str, &str); 9] = [
     (
         "dead_letters",
         include_str!("../../../migrations/postgres/0009_dead_letters.sql"),
+    ),
+    (
+        "callbacks",
+        include_str!("../../../migrations/postgres/0010_callbacks.sql"),
     ),
 ];
 
@@ -733,6 +737,21 @@ impl Catalog for Postgres {
 
     fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
+    }
+
+    async fn due_callbacks(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
+        let done = in_time(posted::due(&self.readers, now, limit)).await;
+        done.map_err(failed("look up callbacks"))
+    }
+
+    async fn save_callback(&self, job: Uuid, callback: CallbackRow) -> Result<(), CatalogError> {
+        let mut tx = self.begin("record a callback").await?;
+        let done = in_time(posted::save_callback(&mut tx.db, job, &callback)).await;
+        tx.end(done).await
     }
 
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use sqlx_core::query::query;
 use sqlx_core::query_scalar::query_scalar;
 use sqlx_core::row::Row as _;
@@ -9,14 +10,46 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::super::history::select_jobs;
 use super::super::posted::GROUP_STATE;
 use super::super::{
-    GroupCounts, GroupRow, PART_TARGETS, Post, Posted, PostedJob, integer, millis, unsigned,
+    CallbackRow, GroupCounts, GroupRow, JobRow, PART_TARGETS, Post, Posted, PostedJob, integer,
+    millis, unsigned,
 };
 use super::Result;
 use super::history;
 use super::rows::{self, digest, text};
 use crate::target::State;
+
+pub(super) async fn due(db: &PgPool, now: DateTime<Utc>, limit: u32) -> Result<Vec<JobRow>> {
+    let due = query(AssertSqlSafe(format!(
+        "{} WHERE callback_next <= $1 ORDER BY callback_next LIMIT $2",
+        select_jobs()
+    )))
+    .bind(millis(now))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    due.iter().map(rows::job).collect()
+}
+
+pub(super) async fn save_callback(
+    db: &mut PgConnection,
+    job: Uuid,
+    callback: &CallbackRow,
+) -> Result<()> {
+    query(
+        "UPDATE jobs SET callback_attempts = $1, callback_next = $2, callback_told = $3, callback_error = $4 WHERE id = $5",
+    )
+    .bind(i32::try_from(callback.attempts).unwrap_or(i32::MAX))
+    .bind(callback.next.map(millis))
+    .bind(callback.delivered.map(millis))
+    .bind(callback.error.as_deref().map(text))
+    .bind(job)
+    .execute(db)
+    .await
+    .map(drop)
+}
 
 pub(super) async fn post(db: &mut PgConnection, post: &Post) -> Result<Posted> {
     if let Some(idempotency) = post.idempotency {
@@ -35,8 +68,8 @@ pub(super) async fn post(db: &mut PgConnection, post: &Post) -> Result<Posted> {
         }
     }
     let inserted = query(
-        "INSERT INTO jobs (id, source, kind, album, state, started, posted, request, total, idempotency, digest) \
-         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO jobs (id, source, kind, album, state, started, posted, request, total, idempotency, digest, callback) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING",
     )
     .bind(post.id)
     .bind(text(&post.source))
@@ -48,6 +81,7 @@ pub(super) async fn post(db: &mut PgConnection, post: &Post) -> Result<Posted> {
     .bind(post.total.map(integer))
     .bind(post.idempotency.as_ref().map(|idempotency| &idempotency.key[..]))
     .bind(post.idempotency.as_ref().map(|idempotency| &idempotency.digest[..]))
+    .bind(post.callback.as_deref().map(text))
     .execute(&mut *db)
     .await?;
     if inserted.rows_affected() == 0 {

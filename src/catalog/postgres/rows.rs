@@ -10,8 +10,8 @@ use sqlx_postgres::{PgRow, Postgres};
 use uuid::Uuid;
 
 use super::super::{
-    Acceptance, AlbumRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow, Known,
-    KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
+    Acceptance, AlbumRow, CallbackRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow,
+    Known, KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
     from_millis, json, unsigned,
 };
 use super::Result;
@@ -147,6 +147,19 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         repeats: count("repeats")?,
         bytes: count("bytes")?,
         error: row.try_get("error")?,
+        callback: match row.try_get("callback")? {
+            Some(url) => Some(CallbackRow {
+                url,
+                attempts: row
+                    .try_get::<i32, _>("callback_attempts")?
+                    .try_into()
+                    .unwrap_or_default(),
+                delivered: time(row, "callback_told")?,
+                next: time(row, "callback_next")?,
+                error: row.try_get("callback_error")?,
+            }),
+            None => None,
+        },
     })
 }
 

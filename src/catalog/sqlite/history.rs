@@ -79,7 +79,8 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> rusqlite::Result<()> {
         .prepare_cached("SELECT 1 FROM jobs WHERE id = ? AND finished IS NULL")?
         .exists([end.id])?;
     db.execute(
-        "UPDATE jobs SET state = ?, interrupted = ?, finished = ?, repeats = ?, error = ? WHERE id = ?",
+        "UPDATE jobs SET state = ?, interrupted = ?, finished = ?3, repeats = ?, error = ?, \
+         callback_next = CASE WHEN finished IS NULL AND callback IS NOT NULL THEN ?3 ELSE callback_next END WHERE id = ?",
         (
             end.state.as_str(),
             end.interrupted,

@@ -22,16 +22,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    AlbumRow, Among, Backlog, Batch, Catalog, CatalogError, Changes, DeadLetter, EventRow,
-    GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile, Limits, LookUp,
-    NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow, Rename, Row,
-    ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
+    AlbumRow, Among, Backlog, Batch, CallbackRow, Catalog, CatalogError, Changes, DeadLetter,
+    EventRow, GroupCounts, GroupRow, ImageFilter, ImageRow, JobEnd, JobRow, Known, KnownFile,
+    Limits, LookUp, NewJob, OutcomeFilter, OutcomeRow, Post, Posted, PostedJob, ReceiverRow,
+    Rename, Row, ScheduleRow, SourceId, Status, Table, TargetKey, UrlName, UrlRow, Wants, attempt,
 };
 use crate::fault::{self, Point};
 use crate::target::{Reason, Sha256, State};
 
 /// Each takes the schema one version further.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     include_str!("../../../migrations/sqlite/0001_catalog.sql"),
     include_str!("../../../migrations/sqlite/0002_schedules.sql"),
     include_str!("../../../migrations/sqlite/0003_posted.sql"),
@@ -41,6 +41,7 @@ const STEPS: [&str; 9] = [
     include_str!("../../../migrations/sqlite/0007_names.sql"),
     include_str!("../../../migrations/sqlite/0008_pictures.sql"),
     include_str!("../../../migrations/sqlite/0009_dead_letters.sql"),
+    include_str!("../../../migrations/sqlite/0010_callbacks.sql"),
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
@@ -693,6 +694,22 @@ impl Catalog for Sqlite {
 
     fn news(&self) -> watch::Receiver<u64> {
         self.0.news.subscribe()
+    }
+
+    async fn due_callbacks(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, CatalogError> {
+        self.read("look up callbacks", move |db| posted::due(db, now, limit))
+            .await
+    }
+
+    async fn save_callback(&self, job: Uuid, callback: CallbackRow) -> Result<(), CatalogError> {
+        self.write("record a callback", move |db| {
+            posted::save_callback(db, job, &callback)
+        })
+        .await
     }
 
     async fn receivers(&self) -> Result<Vec<ReceiverRow>, CatalogError> {

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
+use super::super::history::select_jobs;
 use super::super::posted::GROUP_STATE;
 use super::super::{
-    GroupCounts, GroupRow, PART_TARGETS, Post, Posted, PostedJob, integer, millis, unsigned,
+    CallbackRow, GroupCounts, GroupRow, JobRow, PART_TARGETS, Post, Posted, PostedJob, integer,
+    millis, unsigned,
 };
 use super::{history, rows};
 use crate::target::State;
@@ -30,8 +33,8 @@ pub(super) fn post(db: &Connection, post: &Post) -> rusqlite::Result<Posted> {
     }
     let inserted = db
         .prepare_cached(
-            "INSERT INTO jobs (id, source, kind, album, state, started, posted, request, total, idempotency, digest) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO jobs (id, source, kind, album, state, started, posted, request, total, idempotency, digest, callback) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             post.id,
@@ -44,6 +47,7 @@ pub(super) fn post(db: &Connection, post: &Post) -> rusqlite::Result<Posted> {
             post.total.map(integer),
             post.idempotency.map(|idempotency| idempotency.key),
             post.idempotency.map(|idempotency| idempotency.digest),
+            post.callback,
         ])?;
     if inserted == 0 {
         return Ok(Posted::Queued);
@@ -67,6 +71,37 @@ pub(super) fn post(db: &Connection, post: &Post) -> rusqlite::Result<Posted> {
         part.execute((post.id, number as i64, targets))?;
     }
     Ok(Posted::Queued)
+}
+
+pub(super) fn due(
+    db: &Connection,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> rusqlite::Result<Vec<JobRow>> {
+    db.prepare_cached(&format!(
+        "{} WHERE callback_next <= ? ORDER BY callback_next LIMIT ?",
+        select_jobs()
+    ))?
+    .query_map((millis(now), limit), rows::job)?
+    .collect()
+}
+
+pub(super) fn save_callback(
+    db: &Connection,
+    job: Uuid,
+    callback: &CallbackRow,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE jobs SET callback_attempts = ?, callback_next = ?, callback_told = ?, callback_error = ? WHERE id = ?",
+    )?
+    .execute((
+        callback.attempts,
+        callback.next.map(millis),
+        callback.delivered.map(millis),
+        &callback.error,
+        job,
+    ))
+    .map(drop)
 }
 
 pub(super) fn unfinished(db: &Connection) -> rusqlite::Result<Vec<Uuid>> {

@@ -7,8 +7,8 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
 use super::super::{
-    Acceptance, AlbumRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow, Known,
-    KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
+    Acceptance, AlbumRow, CallbackRow, DeadLetter, Event, EventRow, GroupRow, ImageRow, JobRow,
+    Known, KnownFile, OutcomeRow, ReceiverRow, ScheduleRow, TargetKey, UrlName, UrlRow, Wants,
     from_millis, json, unsigned,
 };
 use crate::naming::NameFrom;
@@ -140,6 +140,16 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         repeats: count("repeats")?,
         bytes: count("bytes")?,
         error: row.get("error")?,
+        callback: match row.get("callback")? {
+            Some(url) => Some(CallbackRow {
+                url,
+                attempts: row.get("callback_attempts")?,
+                delivered: time("callback_told")?,
+                next: time("callback_next")?,
+                error: row.get("callback_error")?,
+            }),
+            None => None,
+        },
     })
 }
 
