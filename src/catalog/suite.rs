@@ -2171,6 +2171,13 @@ async fn a_copy_there_and_back_has_everything() {
     let source = SourceId::of("list.txt", "image", None);
     there.mark_gone(source, gone, Utc::now()).await.unwrap();
     there.post_job(Arc::new(post(None, 0))).await.unwrap();
+    let letter = super::DeadLetter {
+        receiver: "gone".to_owned(),
+        row: there.events_after(0, 1).await.unwrap().remove(0),
+        died: Utc::now(),
+        answer: "it answered 404".to_owned(),
+    };
+    there.bury(&letter, 9).await.unwrap();
     let first = everything(&*there).await;
     let counts = copy(&*there, &*middle).await.unwrap();
     assert!(counts.contains(&("files", 2_500)), "{counts:?}");
