@@ -353,7 +353,11 @@ impl Layout {
                 bytes.push(byte << (8 - used));
             }
         };
-        let input = packed.into_iter().map(Ok::<u8, std::convert::Infallible>);
+        // Codes are looked up by more bits than the last one has.
+        let input = packed
+            .into_iter()
+            .chain([0; 4])
+            .map(Ok::<u8, std::convert::Infallible>);
         if self.compression == 4 {
             let Ok(mut decoder) = Group4Decoder::new(input, width);
             for _ in 0..rows {
@@ -938,8 +942,8 @@ mod tests {
             (8, 1, 5, 4, &[], &[0, 255, 0, 0], [255, 0, 255, 255]),
             (8, 1, 5, 4, &[], &[0, 0, 0, 127], grey(128)),
             (8, 1, 8, 3, &[], &[255, 0, 0], grey(255)),
-            (8, 1, 8, 3, &[], &[136, 81, 70], [255, 0, 0, 255]),
-            (8, 1, 9, 3, &[], &[136, 209, 198], [255, 0, 0, 255]),
+            (8, 1, 8, 3, &[], &[138, 81, 70], [255, 0, 0, 255]),
+            (8, 1, 9, 3, &[], &[138, 209, 198], [255, 0, 0, 255]),
             (8, 1, 2, 4, &alpha(2), &[100, 50, 0, 128], [100, 50, 0, 128]),
             (8, 1, 2, 4, &alpha(1), &[100, 50, 0, 128], [199, 99, 0, 128]),
             (8, 1, 2, 4, &alpha(0), &[100, 50, 0, 128], [100, 50, 0, 255]),
