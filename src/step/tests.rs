@@ -416,9 +416,9 @@ mod pictures {
     async fn what_has_no_pixels_cannot_be_resized() {
         let bench = Bench::new(&[]);
         for step in ["thumbnail", "phash"] {
-            let subject = subject(b"<svg/>".to_vec(), ImageFormat::Svg, Some((4, 3)));
+            let subject = subject(b"heic".to_vec(), ImageFormat::Heic, Some((4, 3)));
             let error = bench.run(json!([step]), subject).await.unwrap_err();
-            let expected = format!("step `{step}`: an SVG image cannot be resized");
+            let expected = format!("step `{step}`: a HEIC image cannot be resized");
             assert_eq!(error.to_string(), expected);
         }
     }
