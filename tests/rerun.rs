@@ -1055,7 +1055,7 @@ fn an_interrupted_job_is_left_alone_where_it_is_old_or_all_is_to_be_asked() {
             "{args:?}"
         );
         let states: Vec<String> = jobs(&sandbox).into_iter().map(|(_, state)| state).collect();
-        assert_eq!(states, ["incomplete", "completed"], "{args:?}");
+        assert_eq!(states, ["failed", "completed"], "{args:?}");
     }
 }
 
