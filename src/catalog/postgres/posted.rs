@@ -41,7 +41,7 @@ pub(super) async fn save_callback(
     query(
         "UPDATE jobs SET callback_attempts = $1, callback_next = $2, callback_told = $3, callback_error = $4 WHERE id = $5",
     )
-    .bind(i32::try_from(callback.attempts).unwrap_or(i32::MAX))
+    .bind(i64::from(callback.attempts))
     .bind(callback.next.map(millis))
     .bind(callback.delivered.map(millis))
     .bind(callback.error.as_deref().map(text))

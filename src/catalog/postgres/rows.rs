@@ -150,10 +150,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRow> {
         callback: match row.try_get("callback")? {
             Some(url) => Some(CallbackRow {
                 url,
-                attempts: row
-                    .try_get::<i32, _>("callback_attempts")?
-                    .try_into()
-                    .unwrap_or_default(),
+                attempts: small(row, "callback_attempts")?.unwrap_or_default(),
                 delivered: time(row, "callback_told")?,
                 next: time(row, "callback_next")?,
                 error: row.try_get("callback_error")?,
