@@ -346,9 +346,11 @@ impl Agenda {
             },
         };
         let why = || {
-            last.error
-                .clone()
-                .unwrap_or_else(|| format!("{}; `gannet jobs last` lists them", last.counts))
+            let job = last
+                .job
+                .map_or_else(|| "last".to_owned(), |job| job.to_string());
+            let counts = format!("{}; `gannet jobs {job}` lists them", last.counts);
+            last.error.clone().unwrap_or(counts)
         };
         if last.has_failed() {
             tracing::error!("schedule `{schedule}` failed: {}", why());
