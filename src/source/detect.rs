@@ -99,7 +99,8 @@ pub(super) fn is_enough(head: &[u8]) -> bool {
     let text = trimmed(head);
     match seek_root(text, false) {
         Some(Sought::Root(_) | Sought::Plain) => true,
-        Some(Sought::Page) => text.starts_with(b"<"),
+        // A text that is no markup, such as `<<html>`, is judged by its first line.
+        Some(Sought::Page) => !matches!(markup(text), Markup::None | Markup::Unclear),
         None => false,
     }
 }
@@ -751,6 +752,7 @@ mod tests {
             "<rs",
             "<!-- ",
             "<!DOCTYPE rss [<!ENTITY a '>'>",
+            "<<html>",
         ] {
             assert!(!is_enough(short.as_bytes()), "{short:?}");
         }
