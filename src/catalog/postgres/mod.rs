@@ -853,7 +853,10 @@ impl Catalog for Postgres {
 
     async fn close(&self) {
         self.readers.close().await;
-        if let Some(db) = self.writer.lock().await.take() {
+        if let Some(mut db) = self.writer.lock().await.take() {
+            // The server ends a connection in its own time, which the next process need not wait for.
+            let unlock = raw_sql("SELECT pg_advisory_unlock_all()");
+            let _ = within(Duration::from_secs(1), unlock.execute(&mut db)).await;
             // What cannot be told any more, the end of the connection tells.
             let _ = db.close().await;
         }
