@@ -96,6 +96,6 @@ fn when(next: Option<DateTime<Utc>>) -> String {
     )
 }
 
-fn shown(time: DateTime<Utc>) -> String {
+pub(super) fn shown(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

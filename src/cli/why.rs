@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, anyhow};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use url::Url;
 
 use super::args::{Global, Why};
+use super::schedule::shown;
 use super::{exit, load, output, start_log};
 use crate::catalog::{self, Catalog, ScheduleRow};
 use crate::config::Loaded;
@@ -341,8 +342,4 @@ fn print_outcome(past: &PastOutcome, out: &mut impl Write) -> std::io::Result<()
         writeln!(out, "      {detail}")?;
     }
     Ok(())
-}
-
-fn shown(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
