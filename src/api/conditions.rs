@@ -143,7 +143,7 @@ impl Validators {
     }
 }
 
-/// The entity tags of a list (section 8.8.3), up to the first that is none. A tag may hold commas.
+/// Iterates over the entity tags of a list (section 8.8.3), and stops at the first malformed one. A tag may contain commas.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {

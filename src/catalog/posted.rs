@@ -30,7 +30,7 @@ pub struct Post {
     pub total: Option<u64>,
     /// When it came.
     pub posted: DateTime<Utc>,
-    /// Where its client wants to be told of its end.
+    /// URL that is called when the job ends.
     pub callback: Option<String>,
     /// Its groups, in order.
     pub groups: Vec<NewGroup>,

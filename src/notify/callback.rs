@@ -178,7 +178,7 @@ fn news_of(job: &JobRow) -> Told {
     })
 }
 
-/// What is recorded of a callback once it was called again.
+/// Returns the record of a callback after another call.
 fn after(
     callback: &CallbackRow,
     finished: DateTime<Utc>,

@@ -40,7 +40,7 @@ const BASE: u64 = 192 * 1024 * 1024;
 /// Stack of the thread that decodes. Documents nest, and decoders recurse.
 const STACK: usize = 64 * 1024 * 1024;
 
-/// Whether `main` begins with [`answer`].
+/// Set once `main` has called [`answer`], so that children can be started.
 static HAS_CHILDREN: AtomicBool = AtomicBool::new(false);
 
 /// A request for pixels.

@@ -46,7 +46,7 @@ impl<W: Write + Seek> Output<W> {
         Ok(())
     }
 
-    /// Hands over what was spooled.
+    /// Copies the spooled cases to the output.
     fn finish(&mut self) -> io::Result<()> {
         if let Some(mut spool) = self.spool.take() {
             spool.rewind()?;

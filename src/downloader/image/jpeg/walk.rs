@@ -18,7 +18,7 @@ const FAST: u32 = 9;
 /// Bytes that are taken from the body at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// What the walk came to, where nothing is wrong.
+/// Result of a walk that found no damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Walked {
     /// Every block is there.
